@@ -1,0 +1,292 @@
+"""Every record of the pipeline, defined once: a frozen dataclass whose Arrow schema is derived from its fields.
+
+Ids are content hashes (lower-case hex SHA-256), so the same work has the same id on every machine.
+Boxes are `(x0, y0, x1, y1)` in pixels of the original image, `x1` and `y1` exclusive.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
+
+import pyarrow as pa
+
+Verdict = Literal["safe", "unsafe", "unsure"]
+EditKind = Literal["remove", "sham", "roundtrip"]
+LabelStatus = Literal["agreed", "adjudicated", "conflict", "missing"]
+DerivedVerdict = Literal["safe", "unsafe", "undetermined"]
+Decision = Literal["accepted", "rejected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image that may be used. `image_id` hashes the source bytes, `blob` the stored (decodable) bytes."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    image_id: str
+    blob: str
+    family_id: str  # the smallest image_id among its near-duplicates
+    source: str  # where it was read from, e.g. a folder
+    source_key: str  # its name there
+    width: int
+    height: int
+    format: str  # as decoded, e.g. "JPEG"
+    phash: str  # 16 hex digits, ImageHash's 64-bit DCT hash
+    licence: str
+    exportable: bool
+    meta_json: str  # what was normalised when decoding, e.g. {"exif_orientation": 6}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One region of an image and what it shows."""
+
+    finding_id: str
+    attributes: tuple[str, ...]
+    rule_ids: tuple[str, ...]  # e.g. "L2.R1"; empty when no policy regulates it
+    box: tuple[int, ...]
+    mask: str  # blob of a 1-bit PNG of the image's size, "" when only the box is known
+    instruction: str  # what an editor is asked to do
+    score: float  # the locator's confidence, 1.0 when it gives none
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Everything that a locator found in one image; `findings` may be empty."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    image_id: str
+    attributes: tuple[str, ...]  # sorted union over the findings
+    findings: tuple[Finding, ...]
+    locator: str  # fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What was measured on one edit; `None` where a measure does not apply."""
+
+    outside_max_abs_diff: int  # 0..255, over pixels outside the feathered mask
+    outside_ssim: float
+    inside_changed_ratio: float  # share of masked pixels that changed by more than 8/255 in any channel
+    mask_area_ratio: float  # masked share of the image
+    phash_distance: int  # Hamming distance of the 64-bit perceptual hashes
+    attributes_before: tuple[str, ...]
+    attributes_after: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One edited candidate. `edited` is the twin as an image of its own."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    edit_id: str
+    image_id: str  # the original
+    edited_id: str  # SHA-256 of the edited image's bytes
+    blob: str
+    family_id: str  # that of the original
+    kind: EditKind
+    candidate: int  # 0-based
+    seed: int
+    target_attributes: tuple[str, ...]  # what the editor was asked to remove
+    mask: str  # blob of the union mask, 1-bit PNG
+    editor: str  # fingerprint
+    width: int
+    height: int
+    phash: str
+    certificate: Certificate | None
+    attributes_removed: tuple[str, ...]
+    verdict: Decision | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A model's own words about one image. Only status `ok` leaves quarantine."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    image_id: str
+    text: str
+    status: Literal["ok", "refused", "empty", "truncated"]
+    model: str  # fingerprint
+    prompt_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A run of words. `start` and `end` (exclusive) count words of the text it belongs to."""
+
+    start: int
+    end: int
+    text: str
+    grounding: tuple[str, ...]  # attributes that account for an inserted span
+
+
+@dataclass(frozen=True, slots=True)
+class Recaption:
+    """A caption with its suppressed details restored, and the proof that little else changed."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    image_id: str
+    caption: str
+    text: str
+    attributes: tuple[str, ...]  # what had to be restored
+    inserted: tuple[Span, ...]  # words of `text`
+    deleted: tuple[Span, ...]  # words of `caption`
+    kept_ratio: float  # caption words that survive in order
+    length_ratio: float
+    model: str
+    prompt_hash: str
+    verdict: Decision | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One annotator's verdict on one image under one policy."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    image_id: str
+    policy_id: str
+    verdict: Verdict
+    rules: tuple[str, ...]
+    annotator: str
+    simulated: bool
+    duration_s: float
+    comment: str
+    project_id: int
+    task_id: int
+    annotation_id: int
+    updated_at: str  # ISO 8601, as the server says
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One cell of the label matrix. `verdict` is None unless status is `agreed` or `adjudicated`."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    image_id: str
+    policy_id: str
+    verdict: Literal["safe", "unsafe"] | None
+    status: LabelStatus
+    rules: tuple[str, ...]
+    votes_safe: int
+    votes_unsafe: int
+    votes_unsure: int
+    derived: DerivedVerdict
+    derived_rules: tuple[str, ...]
+    rule_conflict: bool  # humans decided and the rules say the opposite
+    simulated: bool  # some vote came from a scripted annotator
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One refused row, as quarantine keeps it."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    key: str  # image_id, or source_key where there is no id yet
+    code: str
+    detail: str
+    payload_json: str  # the row itself, as far as it is known
+
+
+Record = TypeVar("Record")
+
+_SCALARS: Mapping[Any, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+}
+
+
+def _arrow_type(hint: Any) -> tuple[pa.DataType, bool]:
+    """The Arrow type of a field's annotation, and whether it may be null."""
+    if hint in _SCALARS:
+        return _SCALARS[hint], False
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return _SCALARS[type(args[0])], False
+    if origin is tuple:
+        return pa.list_(_arrow_type(args[0])[0]), False
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = (a for a in args if a is not type(None))
+        return _arrow_type(inner)[0], True
+    if dataclasses.is_dataclass(hint):
+        return pa.struct(list(_fields(hint))), False
+    raise TypeError(f"no Arrow type for {hint!r}")
+
+
+def _fields(record: Any) -> Iterable[pa.Field]:
+    hints = typing.get_type_hints(record)
+    for field in dataclasses.fields(record):
+        arrow_type, nullable = _arrow_type(hints[field.name])
+        yield pa.field(field.name, arrow_type, nullable=nullable)
+
+
+@functools.cache
+def schema_of(record: type) -> pa.Schema:
+    """The Arrow schema of a record type; its name and version ride in the metadata."""
+    version = str(record.SCHEMA_VERSION)  # type: ignore[attr-defined]
+    return pa.schema(_fields(record), metadata={"record": record.__name__, "schema_version": version})
+
+
+def to_table(records: Iterable[Any], record: type) -> pa.Table:
+    """Records as an Arrow table, in the order given."""
+    return pa.Table.from_pylist([dataclasses.asdict(r) for r in records], schema=schema_of(record))
+
+
+def from_table(table: pa.Table, record: type[Record]) -> list[Record]:
+    """The records of a table written by `to_table`; raises TypeError when the columns are not this record's."""
+    return [from_dict(row, record) for row in table.to_pylist()]
+
+
+def from_dict(row: Mapping[str, Any], record: type[Record]) -> Record:
+    """One record from a plain mapping (an Arrow row or parsed JSON), nested records included."""
+    hints = typing.get_type_hints(record)
+    return record(**{name: _revive(value, hints[name]) for name, value in row.items()})
+
+
+def _revive(value: Any, hint: Any) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if value is None:
+        return None
+    if origin is tuple:
+        return tuple(_revive(v, args[0]) for v in value)
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = (a for a in args if a is not type(None))
+        return _revive(value, inner)
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return from_dict(value, typing.cast(type[Any], hint))
+    return value
+
+
+def payload(record: Any) -> str:
+    """A record as one line of JSON with sorted keys, for quarantine and hashing."""
+    return canonical_json(dataclasses.asdict(record))
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def sha256_hex(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def content_id(*parts: Any) -> str:
+    """SHA-256 of the canonical JSON of `parts`: the id of something made from them."""
+    return sha256_hex(canonical_json(parts).encode())
