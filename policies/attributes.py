@@ -1,0 +1,31 @@
+"""The typed attribute vocabulary: what rules, findings and captions may name."""
+
+from functools import cache
+from importlib.resources import files
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+
+class Attribute(BaseModel):
+    """A visible kind of thing. `sensitive` ones tend to be left out by a cautious captioner."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    noun: str
+    synonyms: tuple[str, ...] = ()
+    sensitive: bool
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Every phrase that names the attribute."""
+        return (self.noun, self.id.replace("_", " "), *self.synonyms)
+
+
+@cache
+def vocabulary() -> dict[str, Attribute]:
+    """The attributes by id, in file order."""
+    raw = yaml.safe_load(files("policies").joinpath("attributes.yaml").read_text(encoding="utf-8"))
+    attributes = [Attribute.model_validate(item) for item in raw["attributes"]]
+    return {a.id: a for a in attributes}

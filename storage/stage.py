@@ -1,0 +1,88 @@
+"""What a stage is, and the quarantine boundary around its steps."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import pyarrow as pa
+
+from storage.errors import FatalError, SampleError, TransientError
+from storage.records import Rejection, payload
+
+Row = TypeVar("Row")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True)
+class BatchResult(Generic[Out]):
+    """What a step made of a batch: the rows that go on, and those that are refused."""
+
+    ok: list[Out]
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+class Stage(Protocol):
+    """A loaded tool that turns one shard into rows and rejections. `__init__` loads; retries are safe."""
+
+    def run_shard(self, shard: pa.Table) -> BatchResult[Any]: ...
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """How to make a stage, anywhere: an importable class and its arguments.
+
+    `settings` holds all that changes the output (model fingerprints included); it goes into the
+    ledger's fingerprint. `unit` is the column by which rows are conserved: each value that goes in
+    must come out or be quarantined.
+    """
+
+    name: str
+    version: int
+    make: Callable[..., Stage]
+    kwargs: Mapping[str, Any]
+    settings: Any
+    record: type
+    unit: str = "image_id"
+
+
+def quarantine_boundary(
+    rows: Sequence[Row], step: Callable[[Sequence[Row]], BatchResult[Out]], key: Callable[[Row], str]
+) -> BatchResult[Out]:
+    """Run `step` on `rows` so that one bad row never costs its batch.
+
+    When the step raises, the batch is halved until the bad row stands alone, and that row is refused:
+    with a `SampleError`'s own code, or as `unexpected_error`. `FatalError` and `TransientError` pass through.
+    This is the only place that catches everything.
+    """
+    if not rows:
+        return BatchResult([])
+    try:
+        return step(rows)
+    except (FatalError, TransientError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        if len(rows) == 1:
+            return BatchResult([], [reject(rows[0], key(rows[0]), error)])
+        middle = len(rows) // 2
+        halves = [quarantine_boundary(part, step, key) for part in (rows[:middle], rows[middle:])]
+        return BatchResult([r for h in halves for r in h.ok], [r for h in halves for r in h.rejected])
+
+
+def reject(row: Any, key: str, error: Exception) -> Rejection:
+    """The quarantine row for one refused input row."""
+    if isinstance(error, SampleError):
+        return Rejection(key=key, code=error.code, detail=error.detail, payload_json=payload(row))
+    detail = f"{type(error).__name__}: {error}"
+    return Rejection(key=key, code="unexpected_error", detail=detail, payload_json=payload(row))
+
+
+def check_conserved(stage: str, entered: Sequence[str], left: Sequence[str], rejected: Sequence[Rejection]) -> None:
+    """Every unit that entered a shard left it or was refused, and nothing appeared; else FatalError."""
+    out, refused = set(left), {r.key for r in rejected}
+    lost = set(entered) - out - refused
+    extra = (out | refused) - set(entered)
+    if lost or extra:
+        raise FatalError(
+            f"Stage {stage} broke row conservation: {len(lost)} lost, {len(extra)} from nowhere "
+            f"(for example {sorted(lost | extra)[0]}). Nothing was written; please report this bug."
+        )

@@ -1,0 +1,145 @@
+"""Where a workspace's bytes live: keys to bytes, on a local folder or in an S3 bucket.
+
+A key appears only whole, and a key written without `overwrite` is written once: of two writers one wins.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from storage.errors import FatalError
+
+
+class Store(Protocol):
+    """Bytes by key. Keys are relative POSIX paths."""
+
+    @property
+    def root(self) -> str:
+        """The folder's absolute path or `s3://bucket/prefix`."""
+        ...
+
+    def exists(self, key: str) -> bool: ...
+
+    def read(self, key: str) -> bytes:
+        """The bytes at `key`; raises FileNotFoundError."""
+        ...
+
+    def write(self, key: str, data: bytes, *, overwrite: bool = False) -> bool:
+        """Store `data` whole. Without `overwrite` an existing key stays as it is and the answer is False."""
+        ...
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Every key that starts with `prefix`, sorted."""
+        ...
+
+
+class LocalStore:
+    """A folder. Files are written beside their place, then linked or renamed into it."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder).absolute()
+
+    @property
+    def root(self) -> str:
+        return str(self._folder)
+
+    def exists(self, key: str) -> bool:
+        return (self._folder / key).is_file()
+
+    def read(self, key: str) -> bytes:
+        return (self._folder / key).read_bytes()
+
+    def write(self, key: str, data: bytes, *, overwrite: bool = False) -> bool:
+        path = self._folder / key
+        if path.exists() and not overwrite:
+            return False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        except OSError as error:
+            raise FatalError(f"Cannot write to {path.parent}: {error.strerror}. Choose another --workspace.") from error
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(temporary, 0o644)
+            if overwrite:
+                os.replace(temporary, path)
+                return True
+            os.link(temporary, path)  # refuses an existing path, which rename does not
+            return True
+        except FileExistsError:
+            return False
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        start = self._folder / prefix
+        base = start if start.is_dir() else start.parent
+        found = (p.relative_to(self._folder).as_posix() for p in base.rglob("*") if p.is_file())
+        return iter(sorted(k for k in found if k.startswith(prefix) and not Path(k).name.startswith(".tmp-")))
+
+
+class S3Store:
+    """A prefix in an S3 bucket, with credentials, region and endpoint from the usual AWS chain."""
+
+    def __init__(self, url: str) -> None:
+        import boto3
+        from botocore.config import Config
+
+        parts = urlsplit(url)
+        self._bucket, self._prefix = parts.netloc, parts.path.strip("/")
+        self._client: Any = boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}))
+
+    @property
+    def root(self) -> str:
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def _key(self, key: str) -> str:
+        return f"{self._prefix}/{key}".lstrip("/")
+
+    def exists(self, key: str) -> bool:
+        try:
+            self._client.head_object(Bucket=self._bucket, Key=self._key(key))
+        except self._client.exceptions.ClientError as error:
+            if _status(error) == 404:
+                return False
+            raise
+        return True
+
+    def read(self, key: str) -> bytes:
+        try:
+            body = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"]
+        except self._client.exceptions.NoSuchKey as error:
+            raise FileNotFoundError(f"{self.root}/{key}") from error
+        data: bytes = body.read()
+        return data
+
+    def write(self, key: str, data: bytes, *, overwrite: bool = False) -> bool:
+        condition = {} if overwrite else {"IfNoneMatch": "*"}
+        try:
+            self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data, **condition)
+        except self._client.exceptions.ClientError as error:
+            if _status(error) in (409, 412):  # somebody else wrote it, or is writing it
+                return False
+            raise
+        return True
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._key(prefix))
+        skip = len(self._key(""))
+        for page in pages:
+            yield from (item["Key"][skip:] for item in page.get("Contents", []))
+
+
+def _status(error: Any) -> int:
+    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+
+
+def open_store(root: str | Path) -> Store:
+    """The store at a folder path or an `s3://bucket/prefix` URL."""
+    if str(root).startswith("s3://"):
+        return S3Store(str(root))
+    return LocalStore(root)

@@ -1,0 +1,128 @@
+"""One root that holds everything a build makes: blobs, tables, quarantine, builds, annotation, exports.
+
+blobs/ab/<sha256>                             images and masks, written once
+tables/<stage>/<fingerprint>.parquet          a stage's rows for one input shard
+quarantine/<stage>/<fingerprint>.parquet      the rows refused there
+builds/<build_id>.json, builds/latest.json    what a build used and made
+annotation/<project_key>/                     Label Studio ids and the votes collected so far
+exports/<name>/<version>/                     what trainers read
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.errors import FatalError
+from storage.records import Rejection, content_id, from_table, sha256_hex, to_table
+from storage.store import Store, open_store
+
+
+class Blobs:
+    """Content-addressed bytes."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @staticmethod
+    def key(sha256: str) -> str:
+        return f"blobs/{sha256[:2]}/{sha256}"
+
+    def put(self, data: bytes) -> str:
+        """Store `data` once; the answer is its SHA-256."""
+        sha256 = sha256_hex(data)
+        self._store.write(self.key(sha256), data)
+        return sha256
+
+    def get(self, sha256: str) -> bytes:
+        """The bytes; raises FatalError when the workspace lost them, since a table still points at them."""
+        try:
+            return self._store.read(self.key(sha256))
+        except FileNotFoundError as error:
+            raise FatalError(
+                f"Blob {sha256} is missing from {self._store.root}. Restore it, or delete tables/ and build again."
+            ) from error
+
+
+class Ledger:
+    """What is done. A shard is done when its table exists; its name is the hash of all that made it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @staticmethod
+    def fingerprint(stage: str, version: int, settings: Any, inputs: Sequence[str]) -> str:
+        """Hash of a stage's name and version, the settings that matter to it, and its input's hashes."""
+        return content_id("shard", stage, version, settings, list(inputs))
+
+    @staticmethod
+    def table_key(stage: str, fingerprint: str) -> str:
+        return f"tables/{stage}/{fingerprint}.parquet"
+
+    @staticmethod
+    def quarantine_key(stage: str, fingerprint: str) -> str:
+        return f"quarantine/{stage}/{fingerprint}.parquet"
+
+    def has(self, stage: str, fingerprint: str) -> bool:
+        return self._store.exists(self.table_key(stage, fingerprint))
+
+    def commit(self, stage: str, fingerprint: str, ok: pa.Table, rejected: Sequence[Rejection]) -> None:
+        """Write a shard's result. The table comes last, because its presence says that the shard is done."""
+        if rejected:
+            key = self.quarantine_key(stage, fingerprint)
+            self._store.write(key, parquet_bytes(to_table(rejected, Rejection)), overwrite=True)
+        self._store.write(self.table_key(stage, fingerprint), parquet_bytes(ok))
+
+    def read(self, stage: str, fingerprint: str) -> pa.Table:
+        return read_parquet(self._store.read(self.table_key(stage, fingerprint)))
+
+    def rejected(self, stage: str, fingerprint: str) -> list[Rejection]:
+        key = self.quarantine_key(stage, fingerprint)
+        if not self._store.exists(key):
+            return []
+        return from_table(read_parquet(self._store.read(key)), Rejection)
+
+
+class Workspace:
+    """The stores of one root, a local folder or `s3://bucket/prefix`."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.blobs = Blobs(store)
+        self.ledger = Ledger(store)
+
+    @classmethod
+    def open(cls, root: str | Path) -> "Workspace":
+        return cls(open_store(root))
+
+    def read_json(self, key: str) -> Any:
+        """Parsed JSON at `key`, or None when there is none."""
+        if not self.store.exists(key):
+            return None
+        return json.loads(self.store.read(key))
+
+    def write_json(self, key: str, value: Any) -> None:
+        """Write JSON unless the same bytes are there already, so that a repeated run changes no file."""
+        data = (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+        if not (self.store.exists(key) and self.store.read(key) == data):
+            self.store.write(key, data, overwrite=True)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as Parquet, zstd-compressed; equal tables give equal bytes for one pyarrow version."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_page_index=True)
+    return sink.getvalue()
+
+
+def read_parquet(data: bytes) -> pa.Table:
+    return pq.read_table(io.BytesIO(data))
+
+
+def table_hash(table: pa.Table) -> str:
+    """A hash of a table's rows, the input part of the next stage's fingerprint."""
+    return sha256_hex(parquet_bytes(table))
