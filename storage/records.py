@@ -24,6 +24,18 @@ Decision = Literal["accepted", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of an input folder, before anything is read. Its size and time stand in for its content."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    source: str
+    key: str  # path below the source
+    size_bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """One image that may be used. `image_id` hashes the source bytes, `blob` the stored (decodable) bytes."""
 

@@ -1,5 +1,7 @@
 """What a stage is, and the quarantine boundary around its steps."""
 
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -7,7 +9,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import pyarrow as pa
 
 from storage.errors import FatalError, SampleError, TransientError
-from storage.records import Rejection, payload
+from storage.records import Rejection, payload, to_table
+from storage.workspace import Ledger, Workspace, table_hash
 
 Row = TypeVar("Row")
 Out = TypeVar("Out")
@@ -32,8 +35,8 @@ class StageSpec:
     """How to make a stage, anywhere: an importable class and its arguments.
 
     `settings` holds all that changes the output (model fingerprints included); it goes into the
-    ledger's fingerprint. `unit` is the column by which rows are conserved: each value that goes in
-    must come out or be quarantined.
+    ledger's fingerprint. `unit_in` and `unit_out` are the columns by which rows are conserved: each value that
+    goes in must come out or be quarantined.
     """
 
     name: str
@@ -42,7 +45,8 @@ class StageSpec:
     kwargs: Mapping[str, Any]
     settings: Any
     record: type
-    unit: str = "image_id"
+    unit_in: str = "image_id"
+    unit_out: str = "image_id"
 
 
 def quarantine_boundary(
@@ -86,3 +90,41 @@ def check_conserved(stage: str, entered: Sequence[str], left: Sequence[str], rej
             f"Stage {stage} broke row conservation: {len(lost)} lost, {len(extra)} from nowhere "
             f"(for example {sorted(lost | extra)[0]}). Nothing was written; please report this bug."
         )
+
+
+@dataclass(frozen=True)
+class ShardOutcome:
+    """What became of one shard: where its rows are, and how many there are of each kind."""
+
+    stage: str
+    fingerprint: str
+    rows_in: int
+    rows_out: int
+    rejected: Mapping[str, int]  # reason code -> rows
+    looked_up: bool  # done before, nothing was run
+    seconds: float
+
+
+def shard_fingerprint(spec: StageSpec, shard: pa.Table) -> str:
+    """The ledger's name for this stage on this shard."""
+    return Ledger.fingerprint(spec.name, spec.version, spec.settings, [table_hash(shard)])
+
+
+def run_shard(workspace: Workspace, spec: StageSpec, shard: pa.Table, load: Callable[[], Stage]) -> ShardOutcome:
+    """Look the shard up in the ledger, or load the stage and run it, check that no row is lost, and commit.
+
+    `load` is called only when there is work. `TransientError` and `FatalError` leave the ledger as it was.
+    """
+    fingerprint = shard_fingerprint(spec, shard)
+    looked_up = workspace.ledger.has(spec.name, fingerprint)
+    started = time.perf_counter()
+    if not looked_up:
+        result = load().run_shard(shard)
+        table = to_table(result.ok, spec.record)
+        entered, left = shard[spec.unit_in].to_pylist(), table[spec.unit_out].to_pylist()
+        check_conserved(spec.name, entered, left, result.rejected)
+        workspace.ledger.commit(spec.name, fingerprint, table, result.rejected)
+    rejected = Counter(r.code for r in workspace.ledger.rejected(spec.name, fingerprint))
+    rows_out = workspace.ledger.read(spec.name, fingerprint).num_rows
+    seconds = 0.0 if looked_up else time.perf_counter() - started
+    return ShardOutcome(spec.name, fingerprint, shard.num_rows, rows_out, rejected, looked_up, seconds)
