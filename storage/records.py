@@ -61,7 +61,7 @@ class Finding:
 
     finding_id: str
     attributes: tuple[str, ...]
-    rule_ids: tuple[str, ...]  # e.g. "L2.R1"; empty when no policy regulates it
+    rule_ids: tuple[str, ...]  # rules that the locator named itself, e.g. "L2.R1"
     box: tuple[int, ...]
     mask: str  # blob of a 1-bit PNG of the image's size, "" when only the box is known
     instruction: str  # what an editor is asked to do
@@ -89,8 +89,21 @@ class Certificate:
     inside_changed_ratio: float  # share of masked pixels that changed by more than 8/255 in any channel
     mask_area_ratio: float  # masked share of the image
     phash_distance: int  # Hamming distance of the 64-bit perceptual hashes
-    attributes_before: tuple[str, ...]
-    attributes_after: tuple[str, ...]
+    attributes_after: tuple[str, ...]  # what the locator finds in the edited image
+
+
+@dataclass(frozen=True, slots=True)
+class EditTask:
+    """One image to be edited: what to remove, and what the image shows before."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    image_id: str
+    blob: str
+    family_id: str
+    phash: str
+    attributes: tuple[str, ...]
+    targets: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +114,16 @@ class Edit:
 
     edit_id: str
     image_id: str  # the original
-    edited_id: str  # SHA-256 of the edited image's bytes
-    blob: str
+    original_blob: str
+    original_phash: str
+    edited_id: str  # SHA-256 of the edited image's bytes, which are also its blob
     family_id: str  # that of the original
     kind: EditKind
     candidate: int  # 0-based
     seed: int
+    attributes_before: tuple[str, ...]
     target_attributes: tuple[str, ...]  # what the editor was asked to remove
-    mask: str  # blob of the union mask, 1-bit PNG
+    mask: str  # blob of the union mask, a 1-bit PNG of the image's size
     editor: str  # fingerprint
     width: int
     height: int

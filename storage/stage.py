@@ -72,6 +72,14 @@ def quarantine_boundary(
         return BatchResult([r for h in halves for r in h.ok], [r for h in halves for r in h.rejected])
 
 
+def in_batches(
+    rows: Sequence[Row], step: Callable[[Sequence[Row]], BatchResult[Out]], key: Callable[[Row], str], size: int
+) -> BatchResult[Out]:
+    """Run `step` behind the quarantine boundary on `size` rows at a time, and join the results in order."""
+    parts = [quarantine_boundary(rows[i : i + size], step, key) for i in range(0, len(rows), size)]
+    return BatchResult([r for p in parts for r in p.ok], [r for p in parts for r in p.rejected])
+
+
 def reject(row: Any, key: str, error: Exception) -> Rejection:
     """The quarantine row for one refused input row."""
     if isinstance(error, SampleError):

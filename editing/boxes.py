@@ -1,0 +1,79 @@
+"""From a model's answer to regions in original pixels."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from policies.attributes import vocabulary
+from storage.errors import SampleError
+
+BoxUnits = Literal["resized_pixels", "thousandths"]
+_SLACK = 0.05  # a box may reach this share beyond the frame before it counts as nonsense
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of an image and what it shows. `box` is (x0, y0, x1, y1) in original pixels, ends exclusive."""
+
+    attributes: tuple[str, ...]
+    box: tuple[int, int, int, int]
+    instruction: str
+    score: float = 1.0
+
+
+def parse_regions(
+    answer: str, *, seen: tuple[int, int], original: tuple[int, int], units: BoxUnits
+) -> tuple[Region, ...]:
+    """Regions from a JSON list of `{"bbox_2d": [x0, y0, x1, y1], "label": ...}`, fences and prose around it allowed.
+
+    `seen` and `original` are (width, height): what the network saw, and the image's own.
+    Raises SampleError `locator_unparsable`, `locator_unknown_attribute` or `locator_bad_box`.
+    """
+    frame = seen if units == "resized_pixels" else (1000, 1000)
+    return tuple(_region(item, frame, original) for item in _json_list(answer))
+
+
+def _json_list(answer: str) -> list[Mapping[str, Any]]:
+    start, end = answer.find("["), answer.rfind("]")
+    if start < 0 or end < start:
+        raise SampleError("locator_unparsable", f"No JSON list in the answer {answer[:200]!r}.")
+    try:
+        items = json.loads(answer[start : end + 1])
+    except json.JSONDecodeError as error:
+        raise SampleError("locator_unparsable", f"{error.msg} in the answer {answer[:200]!r}.") from error
+    if not all(isinstance(item, dict) for item in items):
+        raise SampleError("locator_unparsable", f"Not a list of objects: {answer[:200]!r}.")
+    return list(items)
+
+
+def _region(item: Mapping[str, Any], frame: tuple[int, int], original: tuple[int, int]) -> Region:
+    attribute = attribute_of(str(item.get("label", "")))
+    if attribute is None:
+        raise SampleError("locator_unknown_attribute", f"{item.get('label')!r} is not in the vocabulary.")
+    box = _box(item.get("bbox_2d"), frame, original)
+    return Region((attribute,), box, f"Remove the {vocabulary()[attribute].noun}.")
+
+
+def _box(raw: Any, frame: tuple[int, int], original: tuple[int, int]) -> tuple[int, int, int, int]:
+    numbers = raw if isinstance(raw, list) else []
+    if len(numbers) != 4 or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
+        raise SampleError("locator_bad_box", f"{raw!r} is not four numbers.")
+    x0, x1 = (numbers[i] / frame[0] for i in (0, 2))
+    y0, y1 = (numbers[i] / frame[1] for i in (1, 3))
+    if not (-_SLACK <= x0 < x1 <= 1 + _SLACK and -_SLACK <= y0 < y1 <= 1 + _SLACK):
+        raise SampleError("locator_bad_box", f"{numbers} does not lie in a frame of {frame[0]}x{frame[1]}.")
+    width, height = original
+    left, top = (max(0, int(v * s)) for v, s in ((x0, width), (y0, height)))
+    right, bottom = (min(s, -int(-v * s // 1)) for v, s in ((x1, width), (y1, height)))
+    return min(left, width - 1), min(top, height - 1), max(right, left + 1), max(bottom, top + 1)
+
+
+def attribute_of(label: str) -> str | None:
+    """The attribute that a label names, by id, noun or synonym, ignoring case; None when none does."""
+    wanted = re.sub(r"[_\s]+", " ", label.strip().lower())
+    for attribute in vocabulary().values():
+        if wanted in attribute.words:
+            return attribute.id
+    return None

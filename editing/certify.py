@@ -1,0 +1,144 @@
+"""Certify: measure what an edit changed, and keep only what the measurements support. Then select."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import imagehash
+import numpy as np
+import pyarrow as pa
+from skimage.color import rgb2gray
+from skimage.metrics import structural_similarity
+
+from editing.boxes import Region
+from editing.locate import Locator, attributes_of
+from editing.masks import Alpha, feather
+from editing.settings import CertifySettings
+from storage.errors import SampleError
+from storage.images import Mask, Rgb, decode_mask, decode_stored
+from storage.records import Certificate, Edit, Rejection, from_table
+from storage.stage import BatchResult, in_batches, reject
+from storage.workspace import Workspace
+
+CERTIFY_VERSION = 1
+SELECT_VERSION = 1
+_SSIM_SIGMA = 1.5  # Wang et al. 2004: Gaussian window of 11x11, sigma 1.5
+_SSIM_RADIUS = 5
+_VISIBLE = 8  # of 255: a smaller change of a channel is within resampling noise
+
+
+def measure(original: Rgb, edited: Rgb, mask: Mask, alpha: Alpha, after: Sequence[str], phash_bits: int) -> Certificate:
+    """The numbers of one edit. Images uint8 (height, width, 3) of one shape, `mask` bool, `alpha` from `feather`."""
+    difference = np.abs(original.astype(np.int16) - edited.astype(np.int16)).max(axis=2)
+    outside = alpha == 0
+    return Certificate(
+        outside_max_abs_diff=int(difference[outside].max(initial=0)),
+        outside_ssim=_ssim_outside(original, edited, outside),
+        inside_changed_ratio=float((difference[mask] > _VISIBLE).mean()),
+        mask_area_ratio=float(mask.mean()),
+        phash_distance=phash_bits,
+        attributes_after=tuple(after),
+    )
+
+
+def _ssim_outside(original: Rgb, edited: Rgb, outside: Mask) -> float:
+    """Mean structural similarity over pixels whose window lies wholly outside; 1.0 when there is none."""
+    if min(original.shape[:2]) < 2 * _SSIM_RADIUS + 1:
+        return 1.0 if np.array_equal(original[outside], edited[outside]) else 0.0
+    _, similarity = structural_similarity(
+        rgb2gray(original), rgb2gray(edited), data_range=1.0, gaussian_weights=True, sigma=_SSIM_SIGMA,
+        use_sample_covariance=False, full=True,
+    )  # fmt: skip
+    padded = np.pad(outside, _SSIM_RADIUS, constant_values=True)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * _SSIM_RADIUS + 1,) * 2)
+    clear = windows.all(axis=(2, 3))
+    return float(similarity[clear].mean()) if clear.any() else 1.0
+
+
+def judge(edit: Edit, certificate: Certificate, painted_max: int, cfg: CertifySettings) -> tuple[str, ...]:
+    """The reason codes against an edit, the gravest first; empty means accepted.
+
+    `painted_max` is the brightest channel value inside the mask, 0..255.
+    """
+    before, after = set(edit.attributes_before), set(certificate.attributes_after)
+    targets = set(edit.target_attributes)
+    checks = (
+        ("black_output", painted_max < cfg.black_below),
+        ("outside_changed", certificate.outside_max_abs_diff > cfg.max_outside_diff),
+        ("unchanged", certificate.inside_changed_ratio < cfg.min_inside_changed),
+        ("target_still_there", bool(targets & after)),
+        ("neutral_lost", bool((before - targets) - after)),
+        ("new_attribute", bool(after - before)),
+    )
+    return tuple(code for code, failed in checks if failed)
+
+
+def certify_batch(
+    batch: Sequence[Edit], *, workspace: Workspace, locator: Locator, feather_px: int, cfg: CertifySettings
+) -> BatchResult[Edit]:
+    """Measure and judge each candidate. Both verdicts go on: a rejected candidate is a negative worth keeping."""
+    edited = [decode_stored(workspace.blobs.get(edit.edited_id)) for edit in batch]
+    ok: list[Edit] = []
+    rejected: list[Rejection] = []
+    for edit, rgb, regions in zip(batch, edited, locator.locate(edited), strict=True):
+        if isinstance(regions, SampleError):
+            rejected.append(reject(edit, edit.edit_id, regions))
+        else:
+            ok.append(_certified(edit, rgb, regions, workspace, feather_px, cfg))
+    return BatchResult(ok, rejected)
+
+
+def _certified(
+    edit: Edit, rgb: Rgb, regions: Sequence[Region], workspace: Workspace, feather_px: int, cfg: CertifySettings
+) -> Edit:
+    original = decode_stored(workspace.blobs.get(edit.original_blob))
+    mask = decode_mask(workspace.blobs.get(edit.mask))
+    bits = imagehash.hex_to_hash(edit.original_phash) - imagehash.hex_to_hash(edit.phash)
+    certificate = measure(original, rgb, mask, feather(mask, feather_px), attributes_of(regions), int(bits))
+    reasons = judge(edit, certificate, int(rgb[mask].max(initial=0)), cfg)
+    removed = sorted(set(edit.attributes_before) - set(certificate.attributes_after))
+    return replace(
+        edit,
+        certificate=certificate,
+        attributes_removed=tuple(removed),
+        verdict="rejected" if reasons else "accepted",
+        reasons=reasons,
+    )
+
+
+class CertifyStage:
+    """Candidates to certified candidates. Rows are conserved by `edit_id`."""
+
+    def __init__(self, root: str, locator: Locator, feather_px: int, cfg: CertifySettings, batch_size: int) -> None:
+        self._workspace = Workspace.open(root)
+        self._locator = locator
+        self._feather_px = feather_px
+        self._cfg = cfg
+        self._batch_size = batch_size
+
+    def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
+        return in_batches(from_table(shard, Edit), self._step, key=lambda edit: edit.edit_id, size=self._batch_size)
+
+    def _step(self, batch: Sequence[Edit]) -> BatchResult[Edit]:
+        return certify_batch(
+            batch, workspace=self._workspace, locator=self._locator, feather_px=self._feather_px, cfg=self._cfg
+        )
+
+
+class SelectStage:
+    """Certified candidates to one accepted edit per image; an image without one is refused with the reason."""
+
+    def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
+        candidates: dict[str, list[Edit]] = {}
+        for edit in from_table(shard, Edit):
+            candidates.setdefault(edit.image_id, []).append(edit)
+        ok: list[Edit] = []
+        rejected: list[Rejection] = []
+        for image_id, edits in candidates.items():
+            ranked = sorted(edits, key=lambda edit: (len(edit.reasons), edit.candidate))
+            best = ranked[0]
+            if best.verdict == "accepted":
+                ok.append(best)
+            else:
+                detail = f"{', '.join(best.reasons)} in the best of {len(edits)} candidate(s)"
+                rejected.append(reject(best, image_id, SampleError(best.reasons[0], detail)))
+        return BatchResult(ok, rejected)

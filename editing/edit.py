@@ -1,0 +1,204 @@
+"""Edit: remove what a policy forbids, and nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import imagehash
+import pyarrow as pa
+from PIL import Image as PilImage
+
+from editing.masks import Square, boxes_mask, composite, cut, feather, paste, resize_mask, resize_rgb, squares_around
+from models.diffusion import Inpainter
+from policies.engine import Policy, regulated
+from storage.errors import SampleError
+from storage.images import Mask, Rgb, decode_stored, encode_mask, encode_png
+from storage.records import Edit, EditTask, Image, Located, Rejection, content_id, from_table
+from storage.stage import BatchResult, in_batches, reject
+from storage.workspace import Workspace
+
+EDIT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """`image` uint8 (height, width, 3); `mask` bool (height, width), True where it must change."""
+
+    image: Rgb
+    mask: Mask
+    prompt: str
+    seed: int
+
+
+class Editor(Protocol):
+    """Repaints masked regions. One answer per request, in order: an image of the same shape, or why not."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Rgb | SampleError]: ...
+
+
+class InpaintEditor:
+    """Edits at any image size with an inpainter of one size.
+
+    Each connected part of the mask gets a square window, scaled to the inpainter's size, repainted, scaled
+    back. Windows are taken in rounds (the first part of every image, then the second), so that a later
+    window sees what an earlier one repainted.
+    """
+
+    def __init__(self, inpainter: Inpainter, *, context_ratio: float) -> None:
+        self._inpainter = inpainter
+        self._context_ratio = context_ratio
+
+    @property
+    def fingerprint(self) -> str:
+        return content_id(self._inpainter.fingerprint, self._context_ratio)
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Rgb | SampleError]:
+        squares = [squares_around(r.mask, self._context_ratio, min_side=16) for r in requests]
+        images: list[Rgb | SampleError] = [r.image for r in requests]
+        for turn in range(max((len(s) for s in squares), default=0)):
+            self._round(requests, squares, images, turn)
+        return images
+
+    def _round(
+        self,
+        requests: Sequence[EditRequest],
+        squares: Sequence[Sequence[Square]],
+        images: list[Rgb | SampleError],
+        turn: int,
+    ) -> None:
+        """Repaint window number `turn` of every image that has one, in place in `images`."""
+        size = self._inpainter.size_px
+        work = [
+            (i, s[turn], image)
+            for i, (s, image) in enumerate(zip(squares, images, strict=True))
+            if turn < len(s) and not isinstance(image, SampleError)
+        ]
+        results = self._inpainter.inpaint(
+            [resize_rgb(cut(image, square), size) for _, square, image in work],
+            [resize_mask(cut(requests[i].mask, square), size) for i, square, _ in work],
+            [requests[i].prompt for i, _, _ in work],
+            [requests[i].seed + turn for i, _, _ in work],
+        )
+        for (i, square, image), result in zip(work, results, strict=True):
+            if result.flagged:
+                images[i] = SampleError("editor_flagged", "The pipeline's safety checker refused its own output.")
+            else:
+                images[i] = paste(image, resize_rgb(result.image, square.side), square)
+
+
+def plan_edits(images: Sequence[Image], located: Sequence[Located], targets: Sequence[Policy]) -> list[EditTask]:
+    """One task for each image that shows something a target policy regulates, in the images' order."""
+    found = {row.image_id: row for row in located}
+    forbidden = regulated(targets)
+    tasks = []
+    for image in images:
+        row = found.get(image.image_id)
+        findings = tuple(f for f in row.findings if forbidden & set(f.attributes)) if row else ()
+        if row and findings:
+            tasks.append(EditTask(image.image_id, image.blob, image.family_id, image.phash, row.attributes, findings))
+    return tasks
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """The values of the settings that shape an edit's pixels."""
+
+    prompt: str
+    dilate_ratio: float
+    feather_px: int
+    max_mask_ratio: float
+    candidates: int
+
+
+def edit_batch(
+    batch: Sequence[EditTask], *, workspace: Workspace, editor: Editor, options: EditOptions
+) -> BatchResult[Edit]:
+    """Every candidate of every task, composited so that pixels outside the feathered mask stay identical."""
+    ok: list[Edit] = []
+    rejected: list[Rejection] = []
+    drafts = [draft for task in batch for draft in _drafts(task, workspace, editor.fingerprint, options)]
+    answers = editor.edit([draft.request for draft in drafts])
+    failed: dict[str, SampleError] = {}
+    for draft, answer in zip(drafts, answers, strict=True):
+        if isinstance(answer, SampleError):
+            failed[draft.task.image_id] = answer
+        else:
+            ok.append(_edit(draft, answer, workspace, editor.fingerprint, options))
+    alive = {edit.image_id for edit in ok}
+    for task in batch:
+        if task.image_id not in alive:
+            rejected.append(reject(task, task.image_id, failed[task.image_id]))
+    return BatchResult(ok, rejected)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    task: EditTask
+    edit_id: str
+    candidate: int
+    mask_blob: str
+    request: EditRequest
+
+
+def _drafts(task: EditTask, workspace: Workspace, editor: str, options: EditOptions) -> list[_Draft]:
+    rgb = decode_stored(workspace.blobs.get(task.blob))
+    mask = boxes_mask((f.box for f in task.targets), (rgb.shape[0], rgb.shape[1]), options.dilate_ratio)
+    if mask.mean() > options.max_mask_ratio:
+        raise SampleError("mask_too_large", f"{mask.mean():.0%} of the image would be repainted.")
+    mask_blob = workspace.blobs.put(encode_mask(mask))
+    drafts = []
+    for candidate in range(options.candidates):
+        edit_id = content_id(task.image_id, "remove", mask_blob, editor, options.prompt, options.feather_px, candidate)
+        request = EditRequest(rgb, mask, options.prompt, seed=int(edit_id[:8], 16))
+        drafts.append(_Draft(task, edit_id, candidate, mask_blob, request))
+    return drafts
+
+
+def _edit(draft: _Draft, painted: Rgb, workspace: Workspace, editor: str, options: EditOptions) -> Edit:
+    task, request = draft.task, draft.request
+    if painted.shape != request.image.shape:
+        raise SampleError("editor_wrong_size", f"Asked for {request.image.shape}, got {painted.shape}.")
+    edited = composite(request.image, painted, feather(request.mask, options.feather_px))
+    return Edit(
+        edit_id=draft.edit_id,
+        image_id=task.image_id,
+        original_blob=task.blob,
+        original_phash=task.phash,
+        edited_id=workspace.blobs.put(encode_png(edited)),
+        family_id=task.family_id,
+        kind="remove",
+        candidate=draft.candidate,
+        seed=request.seed,
+        attributes_before=task.attributes,
+        target_attributes=tuple(sorted({a for f in task.targets for a in f.attributes})),
+        mask=draft.mask_blob,
+        editor=editor,
+        width=edited.shape[1],
+        height=edited.shape[0],
+        phash=str(imagehash.phash(PilImage.fromarray(edited))),
+        certificate=None,
+        attributes_removed=(),
+        verdict=None,
+        reasons=(),
+    )
+
+
+class EditStage:
+    """Edit tasks to edited candidates."""
+
+    def __init__(self, root: str, editor: Editor, options: EditOptions, batch_size: int) -> None:
+        self._workspace = Workspace.open(root)
+        self._editor = editor
+        self._options = options
+        self._batch_size = batch_size
+
+    def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
+        return in_batches(
+            from_table(shard, EditTask), self._step, key=lambda task: task.image_id, size=self._batch_size
+        )
+
+    def _step(self, batch: Sequence[EditTask]) -> BatchResult[Edit]:
+        return edit_batch(batch, workspace=self._workspace, editor=self._editor, options=self._options)

@@ -1,0 +1,76 @@
+"""What the editing room lets a user choose."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class LocateSettings(BaseModel):
+    """How unsafe regions are found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(default="micro", description="'micro', a local folder, or a hub id of a Qwen2.5-VL model")
+    revision: str | None = Field(default=None, description="hub revision; pin it for repeatable builds")
+    prompt: Path | None = Field(default=None, description="prompt file; default: the one shipped for the model")
+    box_units: Literal["resized_pixels", "thousandths"] = Field(
+        default="resized_pixels", description="Qwen2.5-VL answers in pixels of the resized image, Qwen3-VL in 0-1000"
+    )
+    max_new_tokens: int = Field(default=256, gt=0)
+    batch_size: int = Field(default=16, gt=0)
+    shard_rows: int = Field(default=64, gt=0, description="images per shard")
+
+
+class EditSettings(BaseModel):
+    """How regions are removed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(
+        default="micro", description="'micro', a local folder, or a hub id of a diffusers inpainting pipeline"
+    )
+    revision: str | None = None
+    target_policies: tuple[str, ...] = Field(
+        default=("L3", "L4"), description="what violates one of these is removed; near common norms by default"
+    )
+    size_px: int = Field(default=64, ge=16, description="side of the square that the pipeline repaints")
+    steps: int = Field(default=20, gt=0)
+    strength: float = Field(default=0.15, gt=0, le=1, description="share of the noise schedule that is run")
+    prefill: Literal["biharmonic", "none"] = Field(
+        default="biharmonic", description="smooth fill that the pipeline starts from; needed at low strength"
+    )
+    prompt: str = Field(default="the background continues, nothing else", description="what the hole should show")
+    dilate_ratio: float = Field(default=0.08, ge=0, le=1, description="the box grows by this share of its longer side")
+    feather_px: int = Field(default=3, ge=0, le=64, description="width of the blend outside the mask")
+    context_ratio: float = Field(default=1.8, ge=1, description="side of the repainted square over the region's side")
+    max_mask_ratio: float = Field(
+        default=0.5, gt=0, le=1, description="more masked than this leaves too little of the scene for a pair"
+    )
+    candidates: int = Field(default=1, ge=1, le=16)
+    batch_size: int = Field(default=8, gt=0)
+    shard_rows: int = Field(default=64, gt=0)
+
+
+class CertifySettings(BaseModel):
+    """What an edit must show to be kept. Each default says where it comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_outside_diff: int = Field(default=0, ge=0, le=255, description="0: compositing leaves other pixels untouched")
+    min_inside_changed: float = Field(
+        default=0.05, ge=0, le=1, description="an object fills far more of its box than 5 %, so less means no edit"
+    )
+    black_below: int = Field(
+        default=4, ge=0, le=255, description="a repainted region darker than this everywhere is a filter's black image"
+    )
+
+
+class EditingSettings(BaseModel):
+    """Locate, edit, certify."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    locate: LocateSettings = LocateSettings()
+    edit: EditSettings = EditSettings()
+    certify: CertifySettings = CertifySettings()
