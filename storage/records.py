@@ -148,6 +148,18 @@ class Caption:
 
 
 @dataclass(frozen=True, slots=True)
+class RewriteTask:
+    """A caption and what it leaves out, in words, e.g. "knife at the lower left"."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    image_id: str
+    caption: str
+    attributes: tuple[str, ...]
+    findings: str
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """A run of words. `start` and `end` (exclusive) count words of the text it belongs to."""
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from storage.errors import FatalError, SampleError, TransientError
 from storage.records import Rejection, payload, to_table
-from storage.workspace import Ledger, Workspace, table_hash
+from storage.workspace import Ledger, Workspace
 
 Row = TypeVar("Row")
 Out = TypeVar("Out")
@@ -113,17 +113,14 @@ class ShardOutcome:
     seconds: float
 
 
-def shard_fingerprint(spec: StageSpec, shard: pa.Table) -> str:
-    """The ledger's name for this stage on this shard."""
-    return Ledger.fingerprint(spec.name, spec.version, spec.settings, [table_hash(shard)])
-
-
-def run_shard(workspace: Workspace, spec: StageSpec, shard: pa.Table, load: Callable[[], Stage]) -> ShardOutcome:
+def run_shard(workspace: Workspace, spec: StageSpec, input_hash: str, load: Callable[[], Stage]) -> ShardOutcome:
     """Look the shard up in the ledger, or load the stage and run it, check that no row is lost, and commit.
 
-    `load` is called only when there is work. `TransientError` and `FatalError` leave the ledger as it was.
+    `input_hash` names the input table as `Ledger.put_input` stored it. `load` is called only when there is
+    work. `TransientError` and `FatalError` leave the ledger as it was.
     """
-    fingerprint = shard_fingerprint(spec, shard)
+    fingerprint = Ledger.fingerprint(spec.name, spec.version, spec.settings, [input_hash])
+    shard = workspace.ledger.read_input(spec.name, input_hash)
     looked_up = workspace.ledger.has(spec.name, fingerprint)
     started = time.perf_counter()
     if not looked_up:

@@ -1,7 +1,8 @@
 """One root that holds everything a build makes: blobs, tables, quarantine, builds, annotation, exports.
 
 blobs/ab/<sha256>                             images and masks, written once
-tables/<stage>/<fingerprint>.parquet          a stage's rows for one input shard
+tables/<stage>.in/<sha256>.parquet            one shard of a stage's input
+tables/<stage>/<fingerprint>.parquet          the stage's rows for that shard
 quarantine/<stage>/<fingerprint>.parquet      the rows refused there
 builds/<build_id>.json, builds/latest.json    what a build used and made
 annotation/<project_key>/                     Label Studio ids and the votes collected so far
@@ -67,6 +68,16 @@ class Ledger:
     def quarantine_key(stage: str, fingerprint: str) -> str:
         return f"quarantine/{stage}/{fingerprint}.parquet"
 
+    def put_input(self, stage: str, table: pa.Table) -> str:
+        """Store a shard's input under the hash of its rows, so that any worker can read it."""
+        data = parquet_bytes(table)
+        input_hash = sha256_hex(data)
+        self._store.write(self.table_key(f"{stage}.in", input_hash), data)
+        return input_hash
+
+    def read_input(self, stage: str, input_hash: str) -> pa.Table:
+        return self.read(f"{stage}.in", input_hash)
+
     def has(self, stage: str, fingerprint: str) -> bool:
         return self._store.exists(self.table_key(stage, fingerprint))
 
@@ -121,8 +132,3 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 def read_parquet(data: bytes) -> pa.Table:
     return pq.read_table(io.BytesIO(data))
-
-
-def table_hash(table: pa.Table) -> str:
-    """A hash of a table's rows, the input part of the next stage's fingerprint."""
-    return sha256_hex(parquet_bytes(table))

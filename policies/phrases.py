@@ -1,0 +1,30 @@
+"""How a sentence says what is where: shared by prompts, the micro models' training text and certificates."""
+
+from collections.abc import Iterable, Sequence
+
+from policies.attributes import vocabulary
+
+POSITIONS: tuple[str, ...] = (
+    "upper left", "top", "upper right",
+    "left", "centre", "right",
+    "lower left", "bottom", "lower right",
+)  # fmt: skip
+
+
+def position_word(box: Sequence[float], width: int, height: int) -> str:
+    """Which cell of a 3x3 grid holds the centre of `box` (xyxy, same units as width and height)."""
+    column = min(2, max(0, int((box[0] + box[2]) / 2 / width * 3)))
+    row = min(2, max(0, int((box[1] + box[3]) / 2 / height * 3)))
+    return POSITIONS[3 * row + column]
+
+
+def phrase(attribute: str, position: str) -> str:
+    """One finding in words: "knife at the lower left"."""
+    return f"{vocabulary()[attribute].noun} at the {position}"
+
+
+def findings_text(findings: Iterable[tuple[str, str]]) -> str:
+    """Findings as a rewriter reads them: (attribute, position) pairs in the vocabulary's order, or "nothing"."""
+    order = list(vocabulary())
+    ranked = sorted(findings, key=lambda finding: order.index(finding[0]))
+    return "; ".join(phrase(*finding) for finding in ranked) or "nothing"

@@ -1,0 +1,55 @@
+"""What the recaption room lets a user choose."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class CaptionSettings(BaseModel):
+    """The model that describes an image in its own words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(default="micro", description="'micro', a local folder, or a hub id of a Qwen2.5-VL model")
+    revision: str | None = None
+    prompt: Path | None = Field(default=None, description="prompt file; default: the one shipped for the model")
+    max_new_tokens: int = Field(default=256, gt=0)
+    batch_size: int = Field(default=16, gt=0)
+    shard_rows: int = Field(default=64, gt=0)
+
+
+class RewriteSettings(BaseModel):
+    """The model that puts suppressed details back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(default="micro", description="'micro', a local folder, or a hub id of a Gemma 3 model")
+    revision: str | None = None
+    prompt: Path | None = Field(default=None, description="prompt file with {caption} and {findings}")
+    max_new_tokens: int = Field(default=384, gt=0)
+    batch_size: int = Field(default=16, gt=0)
+    shard_rows: int = Field(default=256, gt=0)
+
+
+class CertifySettings(BaseModel):
+    """What makes an edit of a caption minimal. Each default says why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_kept_ratio: float = Field(
+        default=0.85, ge=0, le=1, description="an insertion deletes nothing; 15 % leaves room for an article or a comma"
+    )
+    max_length_ratio: float = Field(default=1.5, ge=1, description="longer is a new caption, not an edit of this one")
+    words_per_finding: int = Field(
+        default=9, ge=0, description="a short caption may grow by this much per finding, whatever the ratio says"
+    )
+
+
+class RecaptionSettings(BaseModel):
+    """Caption, rewrite, certify."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    caption: CaptionSettings = CaptionSettings()
+    rewrite: RewriteSettings = RewriteSettings()
+    certify: CertifySettings = CertifySettings()
