@@ -1,0 +1,72 @@
+"""The build flow: from a folder of images to certified pairs and recaptions, ready for annotators."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from editing.edit import plan_edits
+from flows import wiring
+from flows.job import Job
+from flows.pool import LocalPool
+from flows.progress import StageSummary
+from flows.settings import Settings
+from policies.engine import Policy, load_policies
+from recaption.rewrite import plan_rewrites
+from storage.errors import FatalError
+from storage.ingest import list_folder
+from storage.records import Caption, EditTask, Image, Located, RewriteTask, SourceFile, from_table, to_table
+from storage.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class BuildSummary:
+    """What a build made; `stages` are those of this run."""
+
+    build_id: str
+    stages: list[StageSummary]
+
+
+def targets_of(settings: Settings, policies: tuple[Policy, ...]) -> list[Policy]:
+    """The policies whose violations are edited away; raises FatalError for one that does not exist."""
+    by_id = {policy.id: policy for policy in policies}
+    unknown = [name for name in settings.editing.edit.target_policies if name not in by_id]
+    if unknown:
+        raise FatalError(f"editing.edit.target_policies names {unknown[0]}, which is not among {', '.join(by_id)}.")
+    return [by_id[name] for name in settings.editing.edit.target_policies]
+
+
+def build(settings: Settings, source: Path, root: str) -> BuildSummary:
+    """Run every stage up to publishing on a folder. What the ledger holds already is looked up, not run."""
+    run = build_flow.with_options(task_runner=ThreadPoolTaskRunner(max_workers=settings.threads))
+    return run(settings, source, root)
+
+
+@flow(name="guardset-build")
+def build_flow(settings: Settings, source: Path, root: str) -> BuildSummary:
+    policies = load_policies(settings.policies)
+    targets = targets_of(settings, policies)
+    editing, recaption = settings.editing, settings.recaption
+    job = Job(Workspace.open(root), settings, LocalPool())
+
+    files = to_table(list_folder(source), SourceFile)
+    ingested = job.run(wiring.ingest_spec(root, settings.ingest), files, settings.ingest.shard_rows)
+    kept = job.run(wiring.dedup_spec(settings.dedup), ingested, max(1, ingested.num_rows))
+    images = from_table(kept, Image)
+
+    found = job.run(wiring.locate_spec(root, editing.locate), kept, editing.locate.shard_rows)
+    located = from_table(found, Located)
+
+    tasks = to_table(plan_edits(images, located, targets), EditTask)
+    candidates = job.run(wiring.edit_spec(root, editing.edit), tasks, editing.edit.shard_rows)
+    certified = job.run(wiring.certify_spec(root, editing), candidates, editing.edit.shard_rows)
+    job.run(wiring.select_spec(), certified, max(1, certified.num_rows))
+
+    described = job.run(wiring.caption_spec(root, recaption.caption), kept, recaption.caption.shard_rows)
+    rewrites = to_table(plan_rewrites(from_table(described, Caption), images, located), RewriteTask)
+    rewritten = job.run(wiring.rewrite_spec(recaption.rewrite), rewrites, recaption.rewrite.shard_rows)
+    job.run(wiring.recertify_spec(recaption), rewritten, recaption.rewrite.shard_rows)
+
+    build_id = job.finish({policy.id: policy.content_hash for policy in policies})
+    return BuildSummary(build_id, job.summaries)

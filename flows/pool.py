@@ -1,0 +1,42 @@
+"""Where stages run. One seam, `Pool`; the local pool runs them in this process."""
+
+import threading
+from collections import defaultdict
+from typing import Protocol
+
+from storage.stage import ShardOutcome, Stage, StageSpec, run_shard
+from storage.workspace import Workspace
+
+
+class Pool(Protocol):
+    """Runs one shard of one stage; called from many threads at once."""
+
+    def run(self, workspace: Workspace, spec: StageSpec, input_hash: str) -> ShardOutcome: ...
+
+
+class LocalPool:
+    """Keeps each stage's loaded tool in this process and gives it to one thread at a time.
+
+    A stage that says `parallel` (no network in it) is shared by all threads.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Stage] = {}
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._guard = threading.Lock()
+
+    def run(self, workspace: Workspace, spec: StageSpec, input_hash: str) -> ShardOutcome:
+        if spec.parallel:
+            return run_shard(workspace, spec, input_hash, load=lambda: self._stage(spec))
+        with self._lock(spec.name):
+            return run_shard(workspace, spec, input_hash, load=lambda: self._stage(spec))
+
+    def _lock(self, name: str) -> threading.Lock:
+        with self._guard:
+            return self._locks[name]
+
+    def _stage(self, spec: StageSpec) -> Stage:
+        with self._lock(f"load {spec.name}"):
+            if spec.name not in self._loaded:
+                self._loaded[spec.name] = spec.make(**spec.kwargs)
+            return self._loaded[spec.name]

@@ -1,0 +1,124 @@
+"""What a person sees while a build runs: a bar per stage with rows and time left, then a table."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as EtaColumn
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """What one stage did in this run. `looked_up` of its shards were done before."""
+
+    name: str
+    rows_in: int
+    rows_out: int
+    rejected: Mapping[str, int]
+    shards: int
+    looked_up: int
+    seconds: float
+
+
+class Reporter(Protocol):
+    """Hears what happens. `advance` may be called from any thread."""
+
+    def begin(self, stage: str, total: int) -> None: ...
+
+    def advance(self, stage: str, done: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class Silent:
+    """Says nothing: for runs by a scheduler, whose own pages show the progress."""
+
+    def begin(self, stage: str, total: int) -> None: ...
+
+    def advance(self, stage: str, done: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class Bars:
+    """A progress bar per stage on a terminal; plain lines when the output is a file or a pipe."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            EtaColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._counts: dict[str, tuple[int, int]] = {}
+
+    def __enter__(self) -> "Bars":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def begin(self, stage: str, total: int) -> None:
+        self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._counts[stage] = (0, total)
+        self._plain(stage)
+
+    def advance(self, stage: str, done: int) -> None:
+        self._bars.advance(self._tasks[stage], done)
+        before, total = self._counts[stage]
+        self._counts[stage] = (before + done, total)
+        if before + done == total:
+            self._plain(stage)
+
+    def note(self, text: str) -> None:
+        self._console.print(text, highlight=False)
+
+    def _plain(self, stage: str) -> None:
+        if not self._console.is_terminal:
+            done, total = self._counts[stage]
+            self._console.print(f"{stage}: {done}/{total}", highlight=False)
+
+
+_reporter: Reporter = Silent()
+
+
+def reporter() -> Reporter:
+    """Whoever listens in this process."""
+    return _reporter
+
+
+@contextmanager
+def shown_on(console: Console) -> Iterator[None]:
+    """Show progress on a console for the duration of the block."""
+    global _reporter
+    with Bars(console) as bars:
+        _reporter = bars
+        try:
+            yield
+        finally:
+            _reporter = Silent()
+
+
+def summary_table(stages: Sequence[StageSummary]) -> Table:
+    """Rows in, out and refused, and seconds, by stage."""
+    table = Table(title="What each stage did", title_justify="left")
+    for heading in ("stage", "rows in", "rows out", "quarantined", "reasons", "seconds"):
+        table.add_column(heading, justify="left" if heading in ("stage", "reasons") else "right")
+    for stage in stages:
+        reasons = ", ".join(f"{code} {count}" for code, count in sorted(stage.rejected.items()))
+        seconds = "looked up" if stage.shards and stage.looked_up == stage.shards else f"{stage.seconds:.1f}"
+        table.add_row(
+            stage.name, str(stage.rows_in), str(stage.rows_out), str(sum(stage.rejected.values())), reasons, seconds
+        )
+    return table

@@ -1,0 +1,49 @@
+"""All settings in one frozen model, read from YAML. Each room defines its own part."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from annotation.settings import AnnotationSettings
+from editing.settings import EditingSettings
+from guard.settings import GuardSettings
+from recaption.settings import RecaptionSettings
+from storage.dedup import DedupSettings
+from storage.errors import FatalError
+from storage.ingest import IngestSettings
+
+
+class Settings(BaseModel):
+    """Everything a build can be told. The defaults run the embedded micro models on this machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policies: Path | None = Field(default=None, description="folder of policy files; default: the five shipped")
+    threads: int = Field(default=2, gt=0, description="shards in flight at once; a model serves one at a time")
+    ingest: IngestSettings = IngestSettings()
+    dedup: DedupSettings = DedupSettings()
+    editing: EditingSettings = EditingSettings()
+    recaption: RecaptionSettings = RecaptionSettings()
+    annotation: AnnotationSettings = AnnotationSettings()
+    guard: GuardSettings = GuardSettings()
+
+
+def load_settings(config: Path | None) -> Settings:
+    """Settings from a YAML file (None: the defaults); raises FatalError naming the field that is wrong."""
+    if config is None:
+        return Settings()
+    try:
+        raw: Any = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise FatalError(f"Cannot read the config {config}: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise FatalError(f"{config} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise FatalError(f"{config} must hold a mapping such as `ingest: {{licence: CC-BY-4.0}}`.")
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise FatalError(f"{config} has settings that cannot be used:\n" + "\n".join(lines)) from error

@@ -1,0 +1,83 @@
+"""Ingest over a folder of good, odd and hostile files."""
+
+import hashlib
+
+import imagehash
+import pytest
+from PIL import Image as PilImage
+
+from storage.errors import FatalError
+from storage.images import encode_png
+from storage.ingest import IngestSettings, IngestStage, list_folder
+from storage.records import SourceFile, to_table
+from tests.drawing import draw
+
+
+def ingest(folder, root, **settings):
+    files = list_folder(folder)
+    result = IngestStage(str(root), IngestSettings(**settings)).run_shard(to_table(files, SourceFile))
+    assert len(result.ok) + len(result.rejected) == len(files)
+    return {i.source_key: i for i in result.ok}, {r.key: r.code for r in result.rejected}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "input"
+    (path / "sub").mkdir(parents=True)
+    return path
+
+
+def test_each_bad_file_is_refused_with_its_reason_and_the_good_ones_go_on(folder, tmp_path):
+    good = encode_png(draw(1))
+    (folder / "good.png").write_bytes(good)
+    (folder / "sub" / "good.png").write_bytes(encode_png(draw(2)))  # the same name elsewhere is another file
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "cut.png").write_bytes(good[: len(good) // 2])
+    (folder / "text.jpg").write_text("hello")
+    (folder / "really-a-png.jpg").write_bytes(good)
+    (folder / "notes.txt").write_text("hello")
+    (folder / "big.png").write_bytes(encode_png(draw(3, (400, 300))))
+    (folder / ".hidden.png").write_bytes(good)
+    ok, refused = ingest(folder, tmp_path / "ws", max_pixels=100_000)
+    assert sorted(ok) == ["good.png", "sub/good.png"]
+    assert refused == {
+        "empty.png": "empty_file",
+        "cut.png": "truncated",
+        "text.jpg": "not_an_image",
+        "really-a-png.jpg": "mislabelled",
+        "notes.txt": "unsupported_format",
+        "big.png": "too_many_pixels",
+    }
+    assert ok["good.png"].image_id == hashlib.sha256(good).hexdigest()
+
+
+def test_a_file_over_the_byte_cap_is_not_read(folder, tmp_path):
+    (folder / "a.png").write_bytes(encode_png(draw(1)))
+    _, refused = ingest(folder, tmp_path / "ws", max_bytes=10)
+    assert refused == {"a.png": "too_many_bytes"}
+
+
+def test_a_blocked_image_is_never_stored(folder, tmp_path):
+    data = encode_png(draw(1))
+    (folder / "a.png").write_bytes(data)
+    near = draw(2)
+    (folder / "b.png").write_bytes(encode_png(near))
+    phash = str(imagehash.phash(PilImage.fromarray(near)))
+    (tmp_path / "blocked.txt").write_text(f"{hashlib.sha256(data).hexdigest()}\n{phash}\n")
+    ok, refused = ingest(folder, tmp_path / "ws", block_list=tmp_path / "blocked.txt")
+    assert ok == {}
+    assert refused == {"a.png": "blocked_hash", "b.png": "blocked_hash"}
+    assert not (tmp_path / "ws").exists()
+
+
+def test_the_licence_travels_with_the_image(folder, tmp_path):
+    (folder / "a.png").write_bytes(encode_png(draw(1)))
+    ok, _ = ingest(folder, tmp_path / "ws", licence="CC-BY-4.0", exportable=False)
+    assert (ok["a.png"].licence, ok["a.png"].exportable) == ("CC-BY-4.0", False)
+
+
+def test_a_missing_or_empty_folder_is_a_plain_sentence(tmp_path):
+    with pytest.raises(FatalError, match="does not exist"):
+        list_folder(tmp_path / "gone")
+    with pytest.raises(FatalError, match="holds no file"):
+        list_folder(tmp_path)

