@@ -1,0 +1,48 @@
+# Everything is installed into .venv and .venv-label-studio; nothing outside this folder is touched.
+PYTHON ?= python3
+VENV := .venv
+STUDIO := .venv-label-studio
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help demo test check format install label-studio clean-demo
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(VENV)/.installed  ## Create .venv with guardset in it
+
+label-studio: $(STUDIO)/.installed  ## Create Label Studio's own environment (its pins clash with Prefect's)
+
+# torch comes first and through pip, which prefers a local CPU wheel where one is configured.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("guardset needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv torch
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(STUDIO)/.installed: constraints-label-studio.txt | $(VENV)/.installed
+	$(PYTHON) -m venv $(STUDIO)
+	$(BIN)/uv pip install --quiet --python $(STUDIO)/bin/python -r constraints-label-studio.txt
+	touch $@
+
+demo: install label-studio  ## Run the whole job on drawn images, in demo-workspace/
+	$(BIN)/guardset demo --workspace demo-workspace
+
+test: install label-studio  ## Run the whole test suite
+	$(BIN)/python -m pytest
+
+check: install  ## Lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install  ## Format and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean-demo: install  ## Stop the demo's Label Studio and delete demo-workspace/
+	-$(BIN)/guardset annotate down --workspace demo-workspace
+	rm -rf demo-workspace
