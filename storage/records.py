@@ -133,6 +133,11 @@ class Edit:
     verdict: Decision | None
     reasons: tuple[str, ...]
 
+    @property
+    def blob(self) -> str:
+        """The edited image's bytes; an edit is stored just as it was encoded."""
+        return self.edited_id
+
 
 @dataclass(frozen=True, slots=True)
 class Caption:

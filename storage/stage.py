@@ -47,6 +47,7 @@ class StageSpec:
     record: type
     unit_in: str = "image_id"
     unit_out: str = "image_id"
+    parallel: bool = False  # several threads may share the loaded stage
 
 
 def quarantine_boundary(
