@@ -15,7 +15,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.tasks import exponential_backoff
 
 from flows.pool import Pool
-from flows.progress import StageSummary, reporter
+from flows.progress import StageSummary, report_progress
 from flows.settings import Settings
 from storage.errors import TransientError
 from storage.records import content_id, schema_of
@@ -44,14 +44,13 @@ class Job:
         """Run a stage over `rows`, one Prefect task per shard; the rows that came out, in the order that went in."""
         shards = [rows.slice(start, shard_rows) for start in range(0, rows.num_rows, shard_rows)]
         inputs = [self.workspace.ledger.put_input(spec.name, shard) for shard in shards]
-        reporter().begin(spec.name, rows.num_rows)
         started = time.perf_counter()
-        outcomes = self._submit(spec, inputs)
+        outcomes = self._submit(spec, inputs, rows.num_rows)
         self._remember(spec, outcomes, time.perf_counter() - started)
         tables = [self.workspace.ledger.read(spec.name, o.fingerprint) for o in outcomes]
         return pa.concat_tables(tables) if tables else schema_of(spec.record).empty_table()
 
-    def _submit(self, spec: StageSpec, inputs: Sequence[str]) -> list[ShardOutcome]:
+    def _submit(self, spec: StageSpec, inputs: Sequence[str], rows: int) -> list[ShardOutcome]:
         @task(
             name=spec.name,
             retries=3,
@@ -68,10 +67,11 @@ class Job:
             shard.submit(index, input_hash) for index, input_hash in enumerate(inputs)
         ]
         done: dict[int, ShardOutcome] = {}
+        report_progress(spec.name, 0, rows)
         for future in as_completed(futures):
             index, outcome = future.result()
             done[index] = outcome
-            reporter().advance(spec.name, outcome.rows_in)
+            report_progress(spec.name, sum(o.rows_in for o in done.values()), rows)
         return [done[index] for index in range(len(inputs))]
 
     def _remember(self, spec: StageSpec, outcomes: Sequence[ShardOutcome], seconds: float) -> None:

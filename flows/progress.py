@@ -25,27 +25,19 @@ class StageSummary:
 
 
 class Reporter(Protocol):
-    """Hears what happens. `advance` may be called from any thread."""
+    """Hears how far a stage is. May be called from any thread."""
 
-    def begin(self, stage: str, total: int) -> None: ...
-
-    def advance(self, stage: str, done: int) -> None: ...
-
-    def note(self, text: str) -> None: ...
+    def reach(self, stage: str, done: int, total: int) -> None: ...
 
 
 class Silent:
     """Says nothing: for runs by a scheduler, whose own pages show the progress."""
 
-    def begin(self, stage: str, total: int) -> None: ...
-
-    def advance(self, stage: str, done: int) -> None: ...
-
-    def note(self, text: str) -> None: ...
+    def reach(self, stage: str, done: int, total: int) -> None: ...
 
 
 class Bars:
-    """A progress bar per stage on a terminal; plain lines when the output is a file or a pipe."""
+    """A progress bar per stage on a terminal; a plain line at a stage's end when the output is a file or a pipe."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -60,7 +52,6 @@ class Bars:
             disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._counts: dict[str, tuple[int, int]] = {}
 
     def __enter__(self) -> "Bars":
         self._bars.start()
@@ -69,33 +60,20 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def begin(self, stage: str, total: int) -> None:
-        self._tasks[stage] = self._bars.add_task(stage, total=total)
-        self._counts[stage] = (0, total)
-        self._plain(stage)
-
-    def advance(self, stage: str, done: int) -> None:
-        self._bars.advance(self._tasks[stage], done)
-        before, total = self._counts[stage]
-        self._counts[stage] = (before + done, total)
-        if before + done == total:
-            self._plain(stage)
-
-    def note(self, text: str) -> None:
-        self._console.print(text, highlight=False)
-
-    def _plain(self, stage: str) -> None:
-        if not self._console.is_terminal:
-            done, total = self._counts[stage]
+    def reach(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=max(done, total))
+        if done == total and not self._console.is_terminal:
             self._console.print(f"{stage}: {done}/{total}", highlight=False)
 
 
 _reporter: Reporter = Silent()
 
 
-def reporter() -> Reporter:
-    """Whoever listens in this process."""
-    return _reporter
+def report_progress(stage: str, done: int, total: int) -> None:
+    """Tell whoever listens in this process."""
+    _reporter.reach(stage, done, total)
 
 
 @contextmanager

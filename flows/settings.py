@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotation.settings import AnnotationSettings
 from editing.settings import EditingSettings
-from guard.settings import GuardSettings
+from guard.settings import ExportSettings
 from recaption.settings import RecaptionSettings
 from storage.dedup import DedupSettings
 from storage.errors import FatalError
@@ -27,7 +27,7 @@ class Settings(BaseModel):
     editing: EditingSettings = EditingSettings()
     recaption: RecaptionSettings = RecaptionSettings()
     annotation: AnnotationSettings = AnnotationSettings()
-    guard: GuardSettings = GuardSettings()
+    export: ExportSettings = ExportSettings()
 
 
 def load_settings(config: Path | None) -> Settings:
