@@ -1,0 +1,183 @@
+"""From votes to labels, and how far annotators agree.
+
+A label needs two equal votes and no contrary one. "unsure" is never a label, and whatever is missing or in
+conflict stays without a verdict.
+"""
+
+import math
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, permutations
+from typing import Any
+
+from policies.attributes import vocabulary
+from policies.engine import Derivation, Policy, derive
+from storage.records import Label, LabelStatus, Vote
+
+OVERALL = "all"
+Cell = tuple[str, str]  # image_id, policy_id
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Agreement under one policy, or over all (`policy_id` "all", an item being an image under a policy).
+
+    `n_items` counts items with at least two votes; `raw` is None when there are none. `kappa` and `alpha` are None
+    where they are undefined: no item with two votes, or only one value was ever given, so that chance alone
+    would agree.
+    """
+
+    policy_id: str
+    n_items: int
+    raw: float | None
+    kappa: float | None
+    alpha: float | None
+
+
+def labels(
+    image_ids: Sequence[str],
+    policies: Sequence[Policy],
+    votes: Iterable[Vote],
+    attributes_by_image: Mapping[str, Sequence[str]],
+    *,
+    min_votes: int = 2,
+) -> list[Label]:
+    """The complete label matrix, image by image in the order given, one Label per policy.
+
+    `agreed`: at least `min_votes` equal votes, safe or unsafe, and no contrary one. `missing`: fewer than
+    `min_votes` people voted. `conflict`: they voted and that was not enough. An agreed unsafe label carries the rules
+    that `min_votes` people named; none if no rule was named by that many. Where `attributes_by_image` lacks an
+    image, every attribute is unknown, and the rules say "undetermined" unless the policy has none.
+    """
+    cells = _current(votes)
+    return [
+        _label(image_id, policy, cells.get((image_id, policy.id), []), attributes_by_image.get(image_id), min_votes)
+        for image_id in image_ids
+        for policy in policies
+    ]
+
+
+def _current(votes: Iterable[Vote]) -> dict[Cell, list[Vote]]:
+    """The votes of each cell, one per annotator: the one that was updated last."""
+    latest: dict[tuple[str, str, str], Vote] = {}
+    for vote in sorted(votes, key=lambda v: (v.updated_at, v.annotation_id)):
+        latest[vote.image_id, vote.policy_id, vote.annotator] = vote
+    cells: dict[Cell, list[Vote]] = defaultdict(list)
+    for key in sorted(latest):
+        cells[key[0], key[1]].append(latest[key])
+    return cells
+
+
+def _label(
+    image_id: str, policy: Policy, votes: Sequence[Vote], attributes: Sequence[str] | None, min_votes: int
+) -> Label:
+    counts = Counter(vote.verdict for vote in votes)
+    agreed = [
+        v for v in ("safe", "unsafe") if counts[v] >= min_votes and counts[v] == counts["safe"] + counts["unsafe"]
+    ]
+    status: LabelStatus = "agreed" if agreed else "missing" if len(votes) < min_votes else "conflict"
+    verdict: Any = agreed[0] if agreed else None
+    named = Counter(rule for vote in votes if vote.verdict == "unsafe" for rule in vote.rules)
+    derived = _derived(policy, attributes)
+    return Label(
+        image_id=image_id,
+        policy_id=policy.id,
+        verdict=verdict,
+        status=status,
+        rules=tuple(sorted(r for r, n in named.items() if n >= min_votes)) if verdict == "unsafe" else (),
+        votes_safe=counts["safe"],
+        votes_unsafe=counts["unsafe"],
+        votes_unsure=counts["unsure"],
+        derived=derived.verdict,
+        derived_rules=derived.rules,
+        rule_conflict=verdict is not None and derived.verdict != "undetermined" and derived.verdict != verdict,
+        simulated=any(vote.simulated for vote in votes),
+    )
+
+
+def _derived(policy: Policy, attributes: Sequence[str] | None) -> Derivation:
+    if attributes is None:
+        return derive(policy, (), unknown=vocabulary())
+    return derive(policy, attributes)
+
+
+def agreement(votes: Iterable[Vote]) -> list[Agreement]:
+    """Agreement per policy, sorted by id, then over all. The values are safe, unsafe and unsure."""
+    cells = {cell: {v.annotator: v.verdict for v in some} for cell, some in _current(votes).items()}
+    policy_ids = sorted({policy_id for _, policy_id in cells})
+    parts = [(p, [ratings for (_, q), ratings in cells.items() if q == p]) for p in policy_ids]
+    return [_measure(name, items) for name, items in [*parts, (OVERALL, list(cells.values()))]]
+
+
+def _measure(policy_id: str, items: Sequence[Mapping[str, Hashable]]) -> Agreement:
+    paired = [list(ratings.values()) for ratings in items if len(ratings) >= 2]
+    return Agreement(policy_id, len(paired), raw_agreement(paired), pairwise_kappa(items), krippendorff_alpha(paired))
+
+
+def raw_agreement(units: Iterable[Sequence[Hashable]]) -> float | None:
+    """Mean over units of the share of equal pairs among their values; None without a unit of two values."""
+    shares = []
+    for values in units:
+        pairs = list(combinations(values, 2))
+        if pairs:
+            shares.append(sum(a == b for a, b in pairs) / len(pairs))
+    return math.fsum(shares) / len(shares) if shares else None
+
+
+def pairwise_kappa(items: Iterable[Mapping[str, Hashable]]) -> float | None:
+    """Cohen's kappa, averaged over the pairs of annotators (Light 1971), each weighted by the items it shares.
+
+    `items` map annotators to values. With two annotators this is Cohen's kappa itself, as scikit-learn computes
+    it. A pair that shares no item, or whose every value is the same, says nothing about chance and is left
+    out; None when no pair remains.
+    """
+    shared: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for ratings in items:
+        for a, b in combinations(sorted(ratings), 2):
+            shared[a, b].append((str(ratings[a]), str(ratings[b])))
+    kappas = [(kappa, len(pairs)) for pairs in shared.values() if (kappa := cohen_kappa(pairs)) is not None]
+    if not kappas:
+        return None
+    return math.fsum(k * n for k, n in kappas) / sum(n for _, n in kappas)
+
+
+def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
+    """Cohen's kappa of two annotators' values, item by item; None when both gave one and the same value only."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if len({value for pair in pairs for value in pair}) < 2:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(cohen_kappa_score([a for a, _ in pairs], [b for _, b in pairs]))
+
+
+def krippendorff_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
+    """Krippendorff's alpha for nominal values, any number of annotators, missing values allowed.
+
+    `units` holds the values that each unit received; a unit with fewer than two cannot be paired and does not count.
+    With the coincidence matrix o_ck, to which a unit of m values adds 1 / (m - 1) for each ordered pair of
+    values from two annotators, its margins n_c, and their sum n:
+
+        alpha = 1 - D_o / D_e = 1 - (n - 1) * sum_{c != k} o_ck / sum_{c != k} n_c * n_k
+
+    1 is perfect agreement, 0 is chance, below 0 is systematic disagreement. None when nothing can be paired,
+    or when all paired values are the same: then D_e = 0, and data without variation show nothing.
+
+    Source: K. Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), section C.
+    """
+    weights: dict[tuple[Hashable, Hashable], list[float]] = defaultdict(list)
+    for values in units:
+        for pair in permutations(values, 2):
+            weights[pair].append(1 / (len(values) - 1))
+    sums = {pair: math.fsum(some) for pair, some in weights.items()}
+    values_seen = {c for pair in sums for c in pair}
+    margins = {c: math.fsum(w for (a, _), w in sums.items() if a == c) for c in values_seen}
+    total = math.fsum(margins.values())
+    expected = math.fsum(margins[c] * margins[k] for c, k in permutations(margins, 2))
+    if expected == 0:
+        return None
+    observed = math.fsum(w for (c, k), w in sums.items() if c != k)
+    return 1 - (total - 1) * observed / expected

@@ -1,0 +1,99 @@
+"""The way into a Label Studio server: one client factory, and its errors in the project's own terms.
+
+The SDK is imported inside the functions: its import takes seconds, which every command would pay.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import httpx
+
+from storage.errors import FatalError, TransientError
+
+if TYPE_CHECKING:
+    from label_studio_sdk import LabelStudio
+
+OLDEST_SERVER = (1, 20)
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def connect(url: str, token: str, *, timeout_s: float = 120.0) -> "LabelStudio":
+    """A client that is known to work: the server answers, is new enough and accepts the token.
+
+    The client never retries by itself, because a repeated import doubles its tasks.
+    Raises FatalError, with the way out, when the server is dead or too old or the token is wrong.
+    """
+    from label_studio_sdk import LabelStudio
+    from label_studio_sdk.core.api_error import ApiError
+
+    client = LabelStudio(base_url=url, api_key=token, max_retries=0, httpx_client=http_client(url, timeout_s))
+    try:
+        release = str(client.versions.get().release or "0")
+        client.users.whoami()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise FatalError(f"No Label Studio answers at {url} ({error}). Start it, or correct the URL.") from error
+    except ApiError as error:
+        if error.status_code in (401, 403):
+            raise FatalError(
+                f"Label Studio at {url} refuses the token. Copy the one under Account & Settings there, or for a "
+                "local server from label-studio/server.json in the workspace."
+            ) from error
+        raise FatalError(f"{url} does not answer like Label Studio ({_reason(error)}). Correct the URL.") from error
+    if version_of(release) < OLDEST_SERVER:
+        wanted = ".".join(map(str, OLDEST_SERVER))
+        raise FatalError(f"Label Studio at {url} is version {release}; {wanted} or newer is needed. Upgrade it.")
+    return client
+
+
+def http_client(url: str, timeout_s: float) -> httpx.Client:
+    """An HTTP client for `url`. A proxy from the environment must not come between us and our own machine."""
+    loopback = urlsplit(url).hostname in _LOOPBACK
+    return httpx.Client(base_url=url, timeout=timeout_s, follow_redirects=True, trust_env=not loopback)
+
+
+def version_of(release: str) -> tuple[int, ...]:
+    """`1.23.2.post1` -> (1, 23, 2): the leading numeric parts."""
+    parts: list[int] = []
+    for part in release.split("."):
+        if not part.isdigit():
+            break
+        parts.append(int(part))
+    return tuple(parts)
+
+
+@contextmanager
+def plain_errors(doing: str) -> Iterator[None]:
+    """Turn the SDK's errors into ours: TransientError where a repeated call may work, else FatalError.
+
+    `doing` completes the sentence "Label Studio failed while ...".
+    """
+    from label_studio_sdk.core.api_error import ApiError
+
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise TransientError(f"Label Studio did not answer while {doing} ({type(error).__name__}: {error}).") from error
+    except ApiError as error:
+        sentence = f"Label Studio failed while {doing}: {_reason(error)}."
+        if error.status_code is None or error.status_code >= 500 or error.status_code in (408, 429):
+            raise TransientError(sentence) from error
+        raise FatalError(sentence) from error
+
+
+def _reason(error: "ApiErrorLike") -> str:
+    body = error.body
+    detail = body.get("detail") if isinstance(body, dict) else body
+    more = body.get("validation_errors") if isinstance(body, dict) else None
+    return f"{error.status_code} {detail}" + (f" {more}" if more else "")
+
+
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class ApiErrorLike(Protocol):
+        """What we read of the SDK's error."""
+
+        status_code: int | None
+        body: Any

@@ -1,0 +1,250 @@
+"""Runs the local Label Studio: start, stop, status.
+
+Its data lie in `<workspace>/label-studio/` (mode 700): the SQLite database, `server.log`, and `server.json`
+(mode 600) with the URL, login and token. It listens on 127.0.0.1 only, outlives the command that starts it,
+and can serve nothing but the workspace's blobs.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import httpx
+
+from annotation.client import http_client
+from storage.errors import FatalError
+
+Progress = Callable[[int, int], None]
+
+USERNAME = "admin@guardset.invalid"
+_FIRST_START_S, _WARM_START_S = 60, 10  # what a start usually takes, for the progress bar
+_PORT_MOVED = "Trying to start at"  # Label Studio's words when the port is busy
+# Names that Label Studio would take from a user's environment, and Python's that belong to another interpreter.
+_FOREIGN_PREFIXES = ("LABEL_STUDIO_", "HEARTEX_", "DJANGO_", "PYTHON", "VIRTUAL_ENV")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server and the account that administers it. `pid` is 0 in the record of a stopped one."""
+
+    url: str
+    username: str
+    password: str = field(repr=False)
+    token: str = field(repr=False)
+    pid: int
+
+
+def server_folder(workspace_dir: str | Path) -> Path:
+    """Where the local server keeps its data."""
+    return Path(workspace_dir).absolute() / "label-studio"
+
+
+def served_blobs(workspace_dir: str | Path) -> Path:
+    """The blobs folder under the path by which the local server knows it.
+
+    Any user of the free edition may attach any folder below the document root. So that root holds
+    nothing but a link to the blobs: no database and no secret.
+    """
+    return server_folder(workspace_dir) / "served" / "blobs"
+
+
+def start(
+    workspace_dir: str | Path,
+    *,
+    port: int,
+    executable: str | Path,
+    timeout_s: float = 300.0,
+    progress: Progress | None = None,
+) -> Server:
+    """The workspace's server, started unless it runs already (then on the port it has).
+
+    `progress` gets seconds waited and seconds usually needed: the first start creates the database, about a
+    minute. Raises FatalError when the port is in use, the program is missing, or the server dies or hangs.
+    """
+    folder = server_folder(workspace_dir)
+    known = _read(folder)
+    if known is None or not _alive(known):
+        known = _launch(folder, known, port, _program(executable))
+    _wait(folder, known, timeout_s, progress)
+    _check_account(folder, known)
+    return known
+
+
+def status(workspace_dir: str | Path) -> Server | None:
+    """The workspace's server if it runs and answers, else None."""
+    known = _read(server_folder(workspace_dir))
+    return known if known is not None and _alive(known) and _healthy(known.url) else None
+
+
+def stop(workspace_dir: str | Path, *, timeout_s: float = 20.0) -> bool:
+    """End the server that `start` started; False when none runs. The data stay.
+
+    Only a process that still has our command line is ended, since a pid may have been given to another.
+    """
+    folder = server_folder(workspace_dir)
+    known = _read(folder)
+    if known is None:
+        return False
+    was_alive = _alive(known)
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        until = time.monotonic() + timeout_s
+        if _alive(known):
+            os.kill(known.pid, sign)
+        while _alive(known) and time.monotonic() < until:
+            time.sleep(0.1)
+    _write(folder, replace(known, pid=0))
+    return was_alive
+
+
+def _program(executable: str | Path) -> str:
+    found = shutil.which(str(executable))
+    if found is None:
+        raise FatalError(
+            f"Label Studio is not installed at {executable}. `make demo` installs it; or set annotation.executable."
+        )
+    return str(Path(found).absolute())
+
+
+def _launch(folder: Path, known: Server | None, port: int, program: str) -> Server:
+    if _answers(port):
+        raise FatalError(f"Port {port} is in use by another program. Choose another one for Label Studio.")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    blobs, link = folder.parent / "blobs", served_blobs(folder.parent)
+    blobs.mkdir(exist_ok=True)
+    link.parent.mkdir(exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(os.path.relpath(blobs, link.parent))
+    url = f"http://127.0.0.1:{port}"
+    if known is None:
+        known = Server(url, USERNAME, secrets.token_urlsafe(12), secrets.token_hex(20), 0)
+    known = replace(known, url=url, pid=0)
+    _write(folder, known)  # before the start: an account without a record would lock us out
+    command = [program, "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, env=_environment(folder, known),
+            start_new_session=True,  # it outlives this command and the terminal
+        )  # fmt: skip
+    known = replace(known, pid=process.pid)
+    _write(folder, known)
+    return known
+
+
+def _environment(folder: Path, server: Server) -> Mapping[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN_PREFIXES)}
+    ours = {
+        "BASE_DATA_DIR": str(folder),
+        "DJANGO_DB": "sqlite",
+        "DATABASE_NAME": str(folder / "label_studio.sqlite3"),
+        "HOST": "",
+        "DEBUG": "false",
+        "USERNAME": server.username,
+        "PASSWORD": server.password,
+        "USER_TOKEN": server.token,
+        "ENABLE_LEGACY_API_TOKEN": "true",  # counts only when the organisation is created
+        "DISABLE_SIGNUP_WITHOUT_LINK": "true",
+        "LOCAL_FILES_SERVING_ENABLED": "true",
+        "LOCAL_FILES_DOCUMENT_ROOT": str(folder / "served"),
+        "LATEST_VERSION_CHECK": "False",
+    }
+    quiet = {"SENTRY_DSN": "", "FRONTEND_SENTRY_DSN": "", "COLLECT_ANALYTICS": "False"}
+    # It asks git for its own version and would take, and write down, that of a repository around it.
+    return inherited | {f"LABEL_STUDIO_{k}": v for k, v in ours.items()} | quiet | {"GIT_DIR": os.devnull}
+
+
+def _wait(folder: Path, server: Server, timeout_s: float, progress: Progress | None) -> None:
+    """Return when the server answers on its own port; otherwise raise with the end of its log."""
+    log = folder / "server.log"
+    usual_s = _WARM_START_S if (folder / "label_studio.sqlite3").exists() else _FIRST_START_S
+    started = time.monotonic()
+    while True:
+        waited_s = time.monotonic() - started
+        if progress:
+            progress(int(waited_s), max(usual_s, int(waited_s) + 1))
+        if _PORT_MOVED in _tail(log, 10_000):
+            stop(folder.parent)
+            raise FatalError(f"Another program took the port of {server.url}. Choose another one for Label Studio.")
+        if not _alive(server):
+            raise FatalError(f"Label Studio ended while starting. The end of {log}:\n{_tail(log)}")
+        if _healthy(server.url):
+            break
+        if waited_s > timeout_s:
+            stop(folder.parent)
+            raise FatalError(f"Label Studio did not answer within {timeout_s:.0f} s. The end of {log}:\n{_tail(log)}")
+        time.sleep(0.5)
+    if progress:
+        progress(max(usual_s, int(waited_s)), max(usual_s, int(waited_s)))
+
+
+def _check_account(folder: Path, server: Server) -> None:
+    """A database made with other secrets ignores ours; say so now rather than at the first call."""
+    with http_client(server.url, 30.0) as http:
+        answer = http.get("/api/current-user/whoami", headers={"Authorization": f"Token {server.token}"})
+    if answer.status_code != 200 or answer.json().get("email") != server.username:
+        raise FatalError(
+            f"Label Studio's database in {folder} does not know the account in server.json. Restore that file, "
+            "or move the folder away to begin with an empty server."
+        )
+
+
+def _healthy(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError), http_client(url, 5.0) as http:
+        return http.get("/health").status_code == 200
+    return False
+
+
+def _answers(port: int) -> bool:
+    """Whether somebody listens. Label Studio asks `localhost`, which may be another address than ours."""
+    for host in ("127.0.0.1", "localhost"):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+            return True
+    return False
+
+
+def _alive(server: Server) -> bool:
+    """Whether the recorded pid is our server: running, and with the command line that we gave it."""
+    if server.pid <= 0:
+        return False
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(server.pid, os.WNOHANG)  # a dead child of ours would linger as a zombie
+    port = server.url.rsplit(":", 1)[1]
+    command = _command_line(server.pid)
+    return "label-studio" in command and f"--port {port}" in command
+
+
+def _command_line(pid: int) -> str:
+    """The process's command line, "" when there is no such process."""
+    if Path("/proc/self").exists():
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return ""
+    answer = subprocess.run(["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False)
+    return answer.stdout
+
+
+def _read(folder: Path) -> Server | None:
+    path = folder / "server.json"
+    return Server(**json.loads(path.read_text())) if path.is_file() else None
+
+
+def _write(folder: Path, server: Server) -> None:
+    temporary = folder / ".server.json.tmp"
+    temporary.unlink(missing_ok=True)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(asdict(server), file, indent=2)
+    temporary.replace(folder / "server.json")
+
+
+def _tail(log: Path, size_bytes: int = 2_000) -> str:
+    if not log.is_file():
+        return ""
+    return log.read_bytes()[-size_bytes:].decode(errors="replace").strip()
