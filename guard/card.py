@@ -1,0 +1,62 @@
+"""The dataset card: README.md with the front matter that `datasets.load_dataset` reads, and counts for people."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from guard import summary
+from guard.dataset import Dataset
+from guard.parquet import Shard, Shards
+from guard.prompt import prompt_hash
+from guard.summary import ViewCounts
+
+
+def measure(value: float | None) -> str:
+    """A number with two decimals, or n/a where it is not defined."""
+    return "n/a" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def _quote(text: str) -> str:
+    return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
+
+
+def _cell(text: str) -> str:
+    """Text that breaks no table."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def render_card(
+    data: Dataset,
+    *,
+    about: Mapping[str, Any],
+    views: ViewCounts,
+    left_out: Mapping[str, int],
+    shards: Shards,
+) -> str:
+    """README.md as text. `about` holds name, version, seed and test_ratio; `views` the counts of `view_counts`."""
+    environment = Environment(
+        loader=PackageLoader("guard"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
+    environment.filters.update(measure=measure, quote=_quote, cell=_cell)
+    files = {view: {s: [_file(view, x) for x in xs] for s, xs in splits.items()} for view, splits in shards.items()}
+    return environment.get_template("card.md.j2").render(
+        **about,
+        files=files,
+        views={v: {s: {"by_policy": {}, **c} for s, c in splits.items()} for v, splits in views.items()},
+        left_out=left_out,
+        images=summary.image_counts(data),
+        matrix=summary.matrix_counts(data),
+        total_labels=len(data.labels),
+        licences=summary.licences(data),
+        simulated=data.simulated,
+        policies=data.policies,
+        agreement=data.agreement,
+        stages=data.stages,
+        prompt_hash=prompt_hash(),
+    )
+
+
+def _file(view: str, shard: Shard) -> dict[str, Any]:
+    return {"path": f"{view}/{shard.path.name}", "rows": shard.rows, "arrow_bytes": shard.arrow_bytes}

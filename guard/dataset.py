@@ -1,0 +1,207 @@
+"""What an export is made from: one frozen object that holds every record, and no pixels."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, Protocol
+
+from policies.engine import Policy
+from storage.errors import FatalError
+from storage.records import Edit, EditKind, Image, Label, Recaption, Rejection
+
+Role = Literal["original", "edited", "sham", "roundtrip"]
+ROLE_OF: Mapping[EditKind, Role] = {"remove": "edited", "sham": "sham", "roundtrip": "roundtrip"}
+ROLES: tuple[Role, ...] = ("original", "edited", "sham", "roundtrip")
+
+
+class Agreement(Protocol):
+    """How far annotators agree under one policy; a measure that is not defined is None or NaN."""
+
+    @property
+    def policy_id(self) -> str: ...
+    @property
+    def n_items(self) -> int: ...
+    @property
+    def raw(self) -> float | None: ...
+    @property
+    def kappa(self) -> float | None: ...
+    @property
+    def alpha(self) -> float | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StageCount:
+    """Rows of one stage over the whole build; `rejected` counts them by reason code."""
+
+    name: str
+    rows_in: int
+    rows_out: int
+    rejected: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """One image of the data, original or edited. An edit inherits licence and exportability from its original."""
+
+    image_id: str
+    blob: str
+    original_id: str  # its own id for an original
+    family_id: str
+    role: Role
+    width: int
+    height: int
+    licence: str
+    exportable: bool
+
+    @property
+    def stem(self) -> str:
+        """16 hex digits that an original shares with its edits."""
+        return self.original_id[:16]
+
+    @property
+    def file_name(self) -> str:
+        """`<stem>.png` for an original, `<stem>_edited.png` for its twin."""
+        return f"{self.stem}.png" if self.role == "original" else f"{self.stem}_{self.role}.png"
+
+    @property
+    def order(self) -> tuple[str, str, int, str]:
+        """Families together, an original before its edits."""
+        return self.family_id, self.original_id, ROLES.index(self.role), self.image_id
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Every record of an export, in one order whatever order it came in. Made by `assemble`."""
+
+    images: Mapping[str, ImageRow]  # by image_id
+    pairs: tuple[Edit, ...]  # accepted edits, at most one per original and kind
+    recaptions: tuple[Recaption, ...]  # accepted
+    labels: tuple[Label, ...]  # cells of the matrix, conflicts and gaps included
+    policies: tuple[Policy, ...]
+    agreement: tuple[Agreement, ...]
+    stages: tuple[StageCount, ...]
+    rejections: Mapping[str, tuple[Rejection, ...]]  # by stage
+    dropped: Mapping[str, int]  # records that could not be used, by reason
+
+    @cached_property
+    def matrix(self) -> Mapping[tuple[str, str], Label]:
+        """Labels by (image_id, policy_id)."""
+        return {(x.image_id, x.policy_id): x for x in self.labels}
+
+    @cached_property
+    def edit_of(self) -> Mapping[str, Edit]:
+        """The edit that made an image, by the image's id."""
+        return {e.edited_id: e for e in self.pairs}
+
+    @cached_property
+    def paired(self) -> frozenset[str]:
+        """Ids of originals that have an edited version."""
+        return frozenset(e.image_id for e in self.pairs)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any label came from a scripted annotator."""
+        return any(x.simulated for x in self.labels)
+
+    def sorted_images(self) -> list[ImageRow]:
+        return sorted(self.images.values(), key=lambda i: i.order)
+
+
+def assemble(
+    images: Iterable[Image],
+    edits: Iterable[Edit],
+    recaptions: Iterable[Recaption],
+    labels: Iterable[Label],
+    policies: Sequence[Policy],
+    *,
+    agreement: Iterable[Agreement] = (),
+    stages: Iterable[StageCount] = (),
+    rejections: Mapping[str, Sequence[Rejection]] | None = None,
+) -> Dataset:
+    """A Dataset from storage records.
+
+    Only edits and recaptions whose verdict is `accepted` are used. Records about an image that is not there any
+    more (its build changed since) are dropped and counted, and so is an edit whose bytes equal another image.
+    Raises FatalError when an original has two accepted edits of one kind, or a cell two labels.
+    """
+    dropped: Counter[str] = Counter()
+    rows = {i.image_id: _original(i) for i in images}
+    pairs = _pairs([e for e in edits if e.verdict == "accepted"], rows, dropped)
+    labels = list(labels)
+    _once([(x.image_id, x.policy_id) for x in labels], "labels for one image and policy")
+    accepted = [r for r in recaptions if r.verdict == "accepted"]
+    _once([r.image_id for r in accepted], "accepted recaptions of one image")
+    known = {p.id for p in policies}
+    kept_labels = [x for x in labels if x.image_id in rows and x.policy_id in known]
+    kept_captions = [r for r in accepted if r.image_id in rows]
+    dropped["label_without_image_or_policy"] += len(labels) - len(kept_labels)
+    dropped["recaption_without_image"] += len(accepted) - len(kept_captions)
+    return Dataset(
+        images=rows,
+        pairs=tuple(pairs),
+        recaptions=tuple(sorted(kept_captions, key=lambda r: rows[r.image_id].order)),
+        labels=tuple(sorted(kept_labels, key=lambda x: (*rows[x.image_id].order, x.policy_id))),
+        policies=tuple(sorted(policies, key=lambda p: p.id)),
+        agreement=tuple(sorted(agreement, key=lambda a: a.policy_id)),
+        stages=tuple(stages),
+        rejections={k: tuple(sorted(v, key=lambda r: (r.code, r.key))) for k, v in (rejections or {}).items()},
+        dropped={code: n for code, n in sorted(dropped.items()) if n},
+    )
+
+
+def _original(image: Image) -> ImageRow:
+    return ImageRow(
+        image_id=image.image_id,
+        blob=image.blob,
+        original_id=image.image_id,
+        family_id=image.family_id,
+        role="original",
+        width=image.width,
+        height=image.height,
+        licence=image.licence,
+        exportable=image.exportable,
+    )
+
+
+def _pairs(edits: Sequence[Edit], rows: dict[str, ImageRow], dropped: Counter[str]) -> list[Edit]:
+    """The usable edits in order; their twins are added to `rows`."""
+    kept = []
+    for edit in sorted(edits, key=lambda e: (e.family_id, e.image_id, ROLES.index(ROLE_OF[e.kind]), e.edit_id)):
+        original = rows.get(edit.image_id)
+        if original is None or original.role != "original":
+            dropped["edit_without_original"] += 1
+        elif edit.edited_id in rows:
+            dropped["edit_equals_another_image"] += 1
+        else:
+            kept.append(edit)
+            rows[edit.edited_id] = dataclasses.replace(
+                original,
+                image_id=edit.edited_id,
+                blob=edit.edited_id,
+                role=ROLE_OF[edit.kind],
+                width=edit.width,
+                height=edit.height,
+            )
+    _once([(e.image_id, e.kind) for e in kept], "accepted edits of one original and kind; select one of them")
+    return kept
+
+
+def _once(keys: Sequence[object], what: str) -> None:
+    repeated = [k for k, n in Counter(keys).items() if n > 1]
+    if repeated:
+        raise FatalError(f"There are several {what} (for example {repeated[0]}).")
+
+
+def exportable_part(dataset: Dataset) -> tuple[Dataset, int]:
+    """The Dataset without images that may not leave the workspace, and how many those are."""
+    images = {k: v for k, v in dataset.images.items() if v.exportable}
+    part = dataclasses.replace(
+        dataset,
+        images=images,
+        pairs=tuple(e for e in dataset.pairs if e.edited_id in images),
+        recaptions=tuple(r for r in dataset.recaptions if r.image_id in images),
+        labels=tuple(x for x in dataset.labels if x.image_id in images),
+    )
+    return part, len(dataset.images) - len(images)

@@ -1,0 +1,55 @@
+"""Column types as the `datasets` library writes them in Parquet metadata, and the Arrow schema that they mean.
+
+Lists are list literals (`[{"_type": "Image"}]`), the one spelling that every release of `datasets` since 3.6 reads.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+
+View = Literal["sft", "rl", "benchmark"]
+Feature = Mapping[str, Any] | Sequence[Any]
+Features = Mapping[str, Feature]
+
+TEXT: Feature = {"dtype": "string", "_type": "Value"}
+INTEGER: Feature = {"dtype": "int64", "_type": "Value"}
+IMAGE: Feature = {"_type": "Image"}
+MESSAGES: Feature = [{"role": TEXT, "content": TEXT}]
+
+_ARROW: Mapping[str, pa.DataType] = {"string": pa.string(), "int64": pa.int64()}
+
+
+def class_label(names: Sequence[str]) -> Feature:
+    """An int64 column whose values index `names`."""
+    return {"names": list(names), "_type": "ClassLabel"}
+
+
+def arrow_type(feature: Any) -> pa.DataType:
+    """The Arrow type that stores a feature."""
+    if not isinstance(feature, Mapping):
+        return pa.list_(arrow_type(feature[0]))
+    kind = feature.get("_type")
+    if kind == "Value":
+        return _ARROW[feature["dtype"]]
+    if kind == "ClassLabel":
+        return pa.int64()
+    if kind == "Image":
+        return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    return pa.struct([(name, arrow_type(inner)) for name, inner in feature.items()])
+
+
+def arrow_schema(features: Features) -> pa.Schema:
+    """The schema with the metadata from which `datasets` decodes images and labels."""
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.schema([(name, arrow_type(feature)) for name, feature in features.items()], metadata=metadata)
+
+
+def image_leaves(features: Features) -> Iterator[str]:
+    """The Parquet paths of image bytes, e.g. `images.list.element.bytes`."""
+    for name, feature in features.items():
+        if isinstance(feature, Mapping) and feature.get("_type") == "Image":
+            yield f"{name}.bytes"
+        elif not isinstance(feature, Mapping) and feature[0] == IMAGE:
+            yield f"{name}.list.element.bytes"

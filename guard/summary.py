@@ -1,0 +1,117 @@
+"""Counts that the card, the report and the caller show; made from records alone."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from guard.dataset import Dataset
+from guard.features import View
+from guard.prompt import IMAGE_TAG
+from guard.splits import Split
+from guard.views import SPLITS_OF, SplitOf, captioned, labelled_cells
+
+Counts = dict[str, Any]
+ViewCounts = Mapping[View, Mapping[Split, Counts]]
+
+
+def view_counts(data: Dataset, split_of: SplitOf) -> ViewCounts:
+    """Per view and split: `rows`, `images`, and for verdict views `safe`, `unsafe` and `by_policy`.
+
+    A split without rows is left out, since nothing can load it; a view may be left with no split at all.
+    """
+    found: dict[View, dict[Split, Counts]] = {}
+    for view, splits in SPLITS_OF.items():
+        counted = {split: _counts(view, data, split, split_of) for split in splits}
+        found[view] = {split: counts for split, counts in counted.items() if counts["rows"]}
+    return found
+
+
+def _counts(view: View, data: Dataset, split: Split, split_of: SplitOf) -> Counts:
+    if view == "sft":
+        ids = [image.image_id for image, _ in captioned(data, split, split_of)]
+        return {"rows": len(ids), "images": len(set(ids))}
+    cells = list(labelled_cells(data, split, split_of))
+    by_policy = {p.id: {"safe": 0, "unsafe": 0} for p in data.policies}
+    for _, policy, label in cells:
+        by_policy[policy.id][str(label.verdict)] += 1
+    return {
+        "rows": len(cells),
+        "images": len({image.image_id for image, _, _ in cells}),
+        "safe": sum(c["safe"] for c in by_policy.values()),
+        "unsafe": sum(c["unsafe"] for c in by_policy.values()),
+        "by_policy": by_policy,
+    }
+
+
+def matrix_counts(data: Dataset) -> dict[str, int]:
+    """Cells of the label matrix by status. A cell that nobody saw counts as `missing`."""
+    statuses = Counter(str(x.status) for x in data.labels)
+    statuses["missing"] += len(data.images) * len(data.policies) - len(data.labels)
+    return {status: statuses[status] for status in ("agreed", "adjudicated", "conflict", "missing")}
+
+
+def image_counts(data: Dataset) -> dict[str, int]:
+    """Images by role, families and pairs."""
+    roles = Counter(str(i.role) for i in data.images.values())
+    return {
+        "images": len(data.images),
+        "families": len({i.family_id for i in data.images.values()}),
+        "originals": roles["original"],
+        "pairs": roles["edited"],
+        "controls": roles["sham"] + roles["roundtrip"],
+        "recaptions": len(data.recaptions),
+        "simulated_labels": sum(x.simulated for x in data.labels),
+        "rule_conflicts": sum(x.rule_conflict for x in data.labels),
+    }
+
+
+def licences(data: Dataset) -> dict[str, int]:
+    """Images per licence; an empty one shows as `unknown`."""
+    found = Counter(i.licence or "unknown" for i in data.images.values())
+    return dict(sorted(found.items()))
+
+
+def left_out(data: Dataset, not_exportable: int) -> dict[str, int]:
+    """What did not become a row, by reason; zero counts included where a reader would ask."""
+    matrix = matrix_counts(data)
+    tagged = sum(IMAGE_TAG in r.text for r in data.recaptions)
+    return {
+        "images_not_exportable": not_exportable,
+        "cells_in_conflict": matrix["conflict"],
+        "cells_without_label": matrix["missing"],
+        "captions_with_image_tag": tagged,
+        **data.dropped,
+    }
+
+
+def refusals(data: Dataset) -> list[tuple[str, str, int, tuple[str, ...]]]:
+    """`(stage, reason code, rows, up to three keys)`. Keys of blocked images are withheld."""
+    found = []
+    for stage, rows in data.rejections.items():
+        for code, n in sorted(Counter(r.code for r in rows).items()):
+            keys = () if code.startswith("blocked") else tuple(sorted({r.key for r in rows if r.code == code})[:3])
+            found.append((stage, code, n, keys))
+    return found
+
+
+def flips(data: Dataset) -> Mapping[str, Counts]:
+    """Per policy: unsafe share of labelled originals and edits, and pairs that the edit turned from unsafe to safe."""
+    found: dict[str, Counts] = {}
+    for policy in data.policies:
+        sides: dict[str, list[str]] = {"original": [], "edited": []}
+        for image in data.images.values():
+            label = data.matrix.get((image.image_id, policy.id))
+            if image.role in sides and label is not None and label.verdict is not None:
+                sides[image.role].append(label.verdict)
+        removals = [e for e in data.pairs if e.kind == "remove"]
+        found[policy.id] = {
+            "original": {"rows": len(sides["original"]), "unsafe": sides["original"].count("unsafe")},
+            "edited": {"rows": len(sides["edited"]), "unsafe": sides["edited"].count("unsafe")},
+            "flipped": sum(_flipped(data, e.image_id, e.edited_id, policy.id) for e in removals),
+        }
+    return found
+
+
+def _flipped(data: Dataset, before: str, after: str, policy_id: str) -> bool:
+    first, second = data.matrix.get((before, policy_id)), data.matrix.get((after, policy_id))
+    return bool(first and second and first.verdict == "unsafe" and second.verdict == "safe")
