@@ -1,6 +1,6 @@
 """Draws scenes: a photograph or gradient as background, 0 to 4 icons on it, everything known exactly.
 
-    python -m models.micro.scenes --out DIR --count N --seed S [--truth FILE.jsonl]
+python -m models.micro.scenes --out DIR --count N --seed S [--truth FILE.jsonl]
 """
 
 import argparse
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.micro.icons import draw_icon
-from models.micro.wording import COLOURS, Tone, compose, kind, kinds, mention, position_word
+from models.micro.wording import COLOURS, Tone, compose, kinds, mention
+from policies.attributes import vocabulary
+from policies.phrases import position_word
 
 Split = Literal["train", "heldout"]
 Pixels = NDArray[np.uint8]
@@ -32,7 +34,7 @@ PHOTOS: dict[Split, tuple[str, ...]] = {
 }  # fmt: skip
 SIZES: tuple[tuple[int, int], ...] = ((320, 240), (384, 384), (240, 320), (400, 300), (300, 400), (256, 256))
 _MIN_SCALE, _MAX_SCALE = 0.2, 0.44  # an icon's longer side, as a share of the image's shorter side
-_GAP = 0.02  # between icons, and from the border, as a share of the image's shorter side
+_GAP = 0.04  # between icons, and from the border, as a share of the image's shorter side
 _GRID_MARGIN = 0.02  # icon centres keep this far from the lines of the 3x3 position grid
 
 
@@ -96,7 +98,7 @@ def _gradient(rng: np.random.Generator, width: int, height: int) -> NDArray[np.f
     return np.asarray(pixels + noise, dtype=np.float32)
 
 
-def _background(rng: np.random.Generator, split: Split, width: int, height: int) -> Pixels:
+def draw_background(rng: np.random.Generator, split: Split, width: int, height: int) -> Pixels:
     """A background after colour jitter, uint8 HxWx3."""
     if rng.random() < 0.62:
         pixels = _crop(rng, str(rng.choice(PHOTOS[split])), width, height)
@@ -125,7 +127,7 @@ def measure_tone(background: Pixels) -> Tone | None:
 
 def _clear_background(rng: np.random.Generator, split: Split, size: tuple[int, int]) -> tuple[Pixels, Tone]:
     for _ in range(200):
-        background = _background(rng, split, *size)
+        background = draw_background(rng, split, *size)
         tone = measure_tone(background)
         if tone is not None:
             return background, tone
@@ -141,10 +143,8 @@ def _choose_kinds(rng: np.random.Generator) -> list[str]:
         return []
     if draw < 0.20:
         return _sample(rng, neutral, int(rng.integers(1, 5)))
-    if draw < 0.28:
-        first = ["museum_label", str(rng.choice(["blade", "firearm"]))]
-    else:
-        first = [str(rng.choice(sensitive))]
+    exhibit = ["museum_label", str(rng.choice(["blade", "firearm"]))]
+    first = exhibit if draw < 0.28 else [str(rng.choice(sensitive))]
     count = max(len(first), int(rng.choice([1, 2, 3, 4], p=[0.26, 0.32, 0.24, 0.18])))
     rest = [entry.id for entry in kinds() if entry.id not in first]
     return first + _sample(rng, rest, count - len(first))
@@ -227,7 +227,7 @@ def draw_scene(seed: int, *, split: Split, size: tuple[int, int]) -> Scene:
     rng = np.random.default_rng([seed, 0 if split == "train" else 1])
     canvas, tone = _clear_background(rng, split, size)
     objects = _add_objects(rng, canvas, _choose_kinds(rng))
-    hidden = [item for item in objects if kind(item.kind).sensitive]
+    hidden = [item for item in objects if vocabulary()[item.kind].sensitive]
     told = [mention(item.kind, item.colour, item.position) for item in objects if item not in hidden]
     missing = [mention(item.kind, item.colour, item.position) for item in hidden]
     return Scene(canvas, tuple(objects), tone, compose(tone, told), compose(tone, told, missing))

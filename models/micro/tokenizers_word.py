@@ -11,7 +11,6 @@ from transformers import PreTrainedTokenizerFast
 from models.micro.wording import (
     BRIGHTNESS,
     COLOURS,
-    POSITIONS,
     TEXTURES,
     TONES,
     Tone,
@@ -20,6 +19,7 @@ from models.micro.wording import (
     mention,
     prompt,
 )
+from policies.phrases import POSITIONS
 
 MAX_NUMBER = 176
 _PIECES = Regex(
@@ -76,9 +76,7 @@ def vlm_tokenizer() -> PreTrainedTokenizerFast:
     pieces = [*_JSON, *(str(number) for number in range(MAX_NUMBER + 1)), *(entry.id for entry in kinds())]
     specials = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
                 "<|video_pad|>", "<|endoftext|>"]  # fmt: skip
-    return _build(
-        specials, [*pieces, *_pieces(texts)], VLM_TEMPLATE, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )
+    return _build(specials, [*pieces, *_pieces(texts)], VLM_TEMPLATE, eos_token="<|im_end|>", pad_token="<|endoftext|>")
 
 
 def gemma_tokenizer() -> PreTrainedTokenizerFast:

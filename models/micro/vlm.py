@@ -5,7 +5,8 @@ token predicts which kind it shows and where that object's box lies. The languag
 both answers to each image; the tower runs once for the two.
 """
 
-import os
+import json
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from models.micro.checkpoints import save_atomically
 from models.micro.tokenizers_word import MAX_NUMBER, vlm_tokenizer
 from models.micro.vlm_data import CELL_PX, StepDataset
 from models.micro.wording import kinds, prompt
@@ -28,6 +30,8 @@ MIN_PIXELS, MAX_PIXELS = 96 * 96, 17_000  # 4:3 lands on 144x112, a square on 12
 IMAGE_MEAN, IMAGE_STD = (0.5, 0.5, 0.5), (0.27, 0.27, 0.27)
 _DENSE_LAYER = 2  # the language model's layer whose vision tokens must know absolute positions
 _SMOOTH_PX = 1.2  # coordinate targets are spread over neighbouring numbers
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,7 @@ class Losses:
 
     def __init__(self, trainee: Trainee, tokenizer: PreTrainedTokenizerFast) -> None:
         self.trainee, self.tokenizer = trainee, tokenizer
-        self.numbers = torch.tensor(
-            [tokenizer.convert_tokens_to_ids(str(number)) for number in range(MAX_NUMBER + 1)]
-        )
+        self.numbers = torch.tensor([tokenizer.convert_tokens_to_ids(str(number)) for number in range(MAX_NUMBER + 1)])
         self.value_of = torch.full((len(tokenizer),), -1)
         self.value_of[self.numbers] = torch.arange(MAX_NUMBER + 1)
         gap = torch.arange(MAX_NUMBER + 1)[:, None] - torch.arange(MAX_NUMBER + 1)
@@ -200,12 +202,6 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
 
-def _save_atomically(state: dict[str, Any], path: Path) -> None:
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
-
-
 def _batches(first: int, run: VlmRun) -> Iterator[dict[str, Any]]:
     data = StepDataset(first, run.steps, run.batch, run.seed)
     yield from DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=8)
@@ -242,10 +238,34 @@ def train(work: Path, run: VlmRun, *, save_every_s: float = 60.0, dense_steps: i
             average[name].lerp_(value, 1 - decay)
         if step % 25 == 0:
             words = " ".join(f"{name} {value:.3f}" for name, value in parts.items())
-            print(f"vlm step {step} of {run.steps} {time.monotonic() - began:.0f} s {words}", flush=True)
+            log.info("vlm step %d of %d, %.0f s, %s", step, run.steps, time.monotonic() - began, words)
         if time.monotonic() - saved_at > save_every_s or step + 1 == run.steps:
             state = {"trainee": trainee.state_dict(), "optimizers": [opt.state_dict() for opt in optimizers.all],
                      "ema": average, "step": step + 1}  # fmt: skip
-            _save_atomically(state, path)
+            save_atomically(state, path)
             saved_at = time.monotonic()
     return path
+
+
+def export(state: dict[str, Tensor], out: Path) -> None:
+    """Writes a folder that the stock Qwen2.5-VL classes load. Weights are stored as float16."""
+    tokenizer = vlm_tokenizer()
+    model = build(tokenizer)
+    model.load_state_dict(state)
+    model.config._attn_implementation = None  # the reader's own choice
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "do_sample": False}
+    model.generation_config = GenerationConfig(**ends)
+    model.half().save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    size = {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}
+    images = {
+        "patch_size": PATCH_PX, "merge_size": 2, "temporal_patch_size": 2, "size": size,
+        "image_mean": list(IMAGE_MEAN), "image_std": list(IMAGE_STD), "do_convert_rgb": True,
+    }  # fmt: skip
+    processor = {
+        "processor_class": "Qwen2_5_VLProcessor",
+        "image_processor": {"image_processor_type": "Qwen2VLImageProcessor", **images},
+        # A stock AutoProcessor wants a video part, though this network never saw a video.
+        "video_processor": {"video_processor_type": "Qwen2VLVideoProcessor", **images},
+    }
+    (out / "processor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The words that the micro models know: kinds, colours, positions, captions.
+"""The words that the micro models know: colours, tones, captions.
 
-The kinds come from `policies/attributes.yaml`, which is the only list of them.
+The kinds are the attributes of `policies`, and `policies.phrases` says how to name one with its place.
 """
 
 from collections.abc import Sequence
@@ -9,35 +9,15 @@ from functools import cache
 from pathlib import Path
 from string import Template
 
-import yaml
-
-import policies
-
-Box = tuple[float, float, float, float]
+from policies.attributes import Attribute, vocabulary
+from policies.phrases import phrase
 
 COLOURS: tuple[str, ...] = ("red", "yellow", "green", "blue", "purple")
 COLOURED_KINDS = frozenset({"heart", "music_note", "ball", "cup", "clock"})
 """Kinds whose colour a caption names. The others look the same in every colour that matters."""
 
-POSITIONS: tuple[str, ...] = (
-    "upper left", "top", "upper right",
-    "left", "centre", "right",
-    "lower left", "bottom", "lower right",
-)  # fmt: skip
-
-_CAPTION = Template(
-    "A $brightness photograph taken in mostly $tone tones, showing a rather $texture background"
-)
+_CAPTION = Template("A $brightness photograph taken in mostly $tone tones, showing a rather $texture background")
 _PROMPTS = Path(__file__).parent / "prompts"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One visible kind of thing: its id, its noun, and whether a cautious captioner leaves it out."""
-
-    id: str
-    noun: str
-    sensitive: bool
 
 
 @dataclass(frozen=True)
@@ -54,42 +34,9 @@ TONES: tuple[str, ...] = ("cool", "neutral", "warm")
 TEXTURES: tuple[str, ...] = ("plain", "busy")
 
 
-@cache
-def kinds() -> tuple[Kind, ...]:
+def kinds() -> tuple[Attribute, ...]:
     """All kinds, in the order of the attribute vocabulary."""
-    path = Path(policies.__path__[0]) / "attributes.yaml"
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))["attributes"]
-    return tuple(Kind(entry["id"], entry["noun"], bool(entry["sensitive"])) for entry in entries)
-
-
-@cache
-def kind(kind_id: str) -> Kind:
-    """The kind with this id. Raises KeyError for an unknown id."""
-    return {entry.id: entry for entry in kinds()}[kind_id]
-
-
-def position_word(box: Box, width: int, height: int) -> str:
-    """Which cell of a 3x3 grid holds the centre of `box` (xyxy, same units as width and height)."""
-    x = (box[0] + box[2]) / 2 / width
-    y = (box[1] + box[3]) / 2 / height
-    column = min(2, max(0, int(x * 3)))
-    row = min(2, max(0, int(y * 3)))
-    return POSITIONS[3 * row + column]
-
-
-def phrase(kind_id: str, position: str) -> str:
-    """How a list of findings names one object: "knife at the lower left"."""
-    return f"{kind(kind_id).noun} at the {position}"
-
-
-def findings_text(findings: Sequence[tuple[str, str]]) -> str:
-    """Findings as the rewriter reads them: (kind id, position) pairs, joined by semicolons.
-
-    The order is that of the vocabulary, whatever the order given. "nothing" stands for no finding.
-    """
-    order = [entry.id for entry in kinds()]
-    ranked = sorted(findings, key=lambda finding: order.index(finding[0]))
-    return "; ".join(phrase(*finding) for finding in ranked) or "nothing"
+    return tuple(vocabulary().values())
 
 
 def mention(kind_id: str, colour: str, position: str) -> str:
