@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotation.settings import AnnotationSettings
 from editing.settings import EditingSettings
-from guard.settings import ExportSettings
+from guard.settings import GuardSettings
 from recaption.settings import RecaptionSettings
 from storage.dedup import DedupSettings
 from storage.errors import FatalError
@@ -27,7 +27,7 @@ class Settings(BaseModel):
     editing: EditingSettings = EditingSettings()
     recaption: RecaptionSettings = RecaptionSettings()
     annotation: AnnotationSettings = AnnotationSettings()
-    export: ExportSettings = ExportSettings()
+    export: GuardSettings = GuardSettings()
 
 
 def load_settings(config: Path | None) -> Settings:

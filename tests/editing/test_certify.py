@@ -1,0 +1,109 @@
+"""Certificates: each planted fault has its reason."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from editing.boxes import Region
+from editing.certify import CertifyStage, SelectStage
+from editing.edit import EditOptions, EditStage, InpaintEditor
+from editing.settings import CertifySettings
+from storage.errors import SampleError
+from storage.images import decode_stored, encode_png
+from storage.records import Edit, EditTask, Finding, to_table
+from tests.drawing import draw
+from tests.fakes import FakeInpainter, FakeLocator
+
+CUP = Region(("cup",), (50, 40, 60, 50), "")
+BLADE = Region(("blade",), (20, 10, 40, 30), "")
+HEART = Region(("heart",), (1, 1, 5, 5), "")
+
+
+@pytest.fixture
+def edit(workspace) -> Edit:
+    blob = workspace.blobs.put(encode_png(draw(1)))
+    target = Finding("f", ("blade",), (), (20, 10, 40, 30), "", "Remove it.", 1.0)
+    task = EditTask(blob, blob, blob, "0" * 16, ("blade", "cup"), (target,))
+    options = EditOptions("p", 0.1, 2, 0.5, 1)
+    stage = EditStage(workspace.store.root, InpaintEditor(FakeInpainter(), context_ratio=1.8), options, 4)
+    return stage.run_shard(to_table([task], EditTask)).ok[0]
+
+
+def certify(workspace, edits, found=(CUP,)):
+    locator = FakeLocator(lambda image: found)
+    stage = CertifyStage(workspace.store.root, locator, 2, CertifySettings(), 4)
+    return stage.run_shard(to_table(edits, Edit))
+
+
+def changed(workspace, edit, change):
+    """The edit with its image replaced by `change` of it."""
+    rgb = change(decode_stored(workspace.blobs.get(edit.edited_id)).copy())
+    return replace(edit, edited_id=workspace.blobs.put(encode_png(rgb)))
+
+
+def test_a_clean_edit_is_accepted_and_says_what_it_removed(workspace, edit):
+    (certified,) = certify(workspace, [edit]).ok
+    assert (certified.verdict, certified.reasons) == ("accepted", ())
+    assert certified.attributes_removed == ("blade",)
+    assert certified.certificate.outside_max_abs_diff == 0
+    assert certified.certificate.outside_ssim == pytest.approx(1.0)
+
+
+def shift(rgb):
+    return np.roll(rgb, 3, axis=1)
+
+
+def recolour(rgb):
+    return np.clip(rgb * 0.9, 0, 255).astype(np.uint8)
+
+
+def blacken(rgb):
+    return np.zeros_like(rgb)
+
+
+@pytest.mark.parametrize(
+    ("change", "found", "reason"),
+    [
+        (shift, (CUP,), "outside_changed"),
+        (recolour, (CUP,), "outside_changed"),
+        (blacken, (), "black_output"),
+        (None, (BLADE, CUP), "target_still_there"),
+        (None, (), "neutral_lost"),
+        (None, (CUP, HEART), "new_attribute"),
+    ],
+)
+def test_a_planted_fault_is_rejected_for_its_reason(workspace, edit, change, found, reason):
+    faulty = changed(workspace, edit, change) if change else edit
+    (certified,) = certify(workspace, [faulty], found).ok
+    assert certified.verdict == "rejected"
+    assert certified.reasons[0] == reason
+
+
+def test_an_untouched_image_is_unchanged(workspace, edit):
+    same = replace(edit, edited_id=edit.original_blob)
+    (certified,) = certify(workspace, [same]).ok
+    assert certified.reasons == ("unchanged",)
+
+
+def test_an_edit_that_the_locator_cannot_read_is_quarantined(workspace, edit):
+    stage = CertifyStage(
+        workspace.store.root, FakeLocator(lambda image: SampleError("locator_unparsable")), 2, CertifySettings(), 4
+    )
+    result = stage.run_shard(to_table([edit], Edit))
+    assert [(r.key, r.code) for r in result.rejected] == [(edit.edit_id, "locator_unparsable")]
+
+
+def test_the_first_accepted_candidate_is_selected_and_an_image_without_one_is_refused(edit):
+    accepted = replace(edit, verdict="accepted")
+    rejected = replace(edit, verdict="rejected", reasons=("unchanged",))
+    rows = [
+        replace(rejected, edit_id="a0", image_id="a"),
+        replace(accepted, edit_id="a1", image_id="a", candidate=1),
+        replace(accepted, edit_id="a2", image_id="a", candidate=2),
+        replace(rejected, edit_id="b0", image_id="b", reasons=("black_output", "unchanged")),
+        replace(rejected, edit_id="b1", image_id="b", candidate=1),
+    ]
+    result = SelectStage().run_shard(to_table(rows, Edit))
+    assert [e.edit_id for e in result.ok] == ["a1"]
+    assert [(r.key, r.code) for r in result.rejected] == [("b", "unchanged")]

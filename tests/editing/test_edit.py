@@ -1,0 +1,86 @@
+"""Edits: identical outside, the same on every machine, nothing lost."""
+
+import numpy as np
+import pytest
+
+from editing.edit import EditOptions, EditStage, InpaintEditor, plan_edits
+from editing.masks import feather
+from policies.engine import load_policies
+from storage.images import decode_mask, decode_stored, encode_png
+from storage.records import EditTask, Finding, Image, Located, to_table
+from tests.drawing import draw
+from tests.fakes import FakeInpainter
+
+OPTIONS = EditOptions(prompt="p", dilate_ratio=0.1, feather_px=2, max_mask_ratio=0.5, candidates=1)
+
+
+def finding(box, attribute="blade"):
+    return Finding(f"f-{attribute}", (attribute,), (), box, "", "Remove it.", 1.0)
+
+
+def task(workspace, seed=1, boxes=((20, 10, 40, 30),), size=(96, 64)):
+    blob = workspace.blobs.put(encode_png(draw(seed, size)))
+    return EditTask(blob, blob, blob, "0" * 16, ("blade", "cup"), tuple(finding(b) for b in boxes))
+
+
+def run(workspace, tasks, options=OPTIONS, inpainter=None):
+    editor = InpaintEditor(inpainter or FakeInpainter(), context_ratio=1.8)
+    return EditStage(workspace.store.root, editor, options, batch_size=4).run_shard(to_table(tasks, EditTask))
+
+
+@pytest.mark.parametrize("size", [(96, 64), (65, 97), (33, 400)])
+def test_pixels_outside_the_feathered_mask_are_identical(workspace, size):
+    (edit,) = run(workspace, [task(workspace, size=size, boxes=[(4, 10, 20, 30)])]).ok
+    original, edited = (decode_stored(workspace.blobs.get(b)) for b in (edit.original_blob, edit.edited_id))
+    mask = decode_mask(workspace.blobs.get(edit.mask))
+    outside = feather(mask, 2) == 0
+    np.testing.assert_array_equal(edited[outside], original[outside])
+    np.testing.assert_array_equal(np.median(edited[mask], axis=0), (10, 200, 10))  # resampling blurs the rim
+
+
+def test_two_far_regions_are_both_repainted(workspace):
+    (edit,) = run(workspace, [task(workspace, boxes=[(4, 4, 16, 16), (70, 40, 90, 60)])]).ok
+    edited = decode_stored(workspace.blobs.get(edit.edited_id))
+    assert tuple(edited[10, 10]) == tuple(edited[50, 80]) == (10, 200, 10)
+
+
+def test_a_region_at_the_border_and_an_image_smaller_than_the_window(workspace):
+    for size, box in (((96, 64), (0, 0, 10, 10)), ((12, 9), (0, 0, 4, 4))):
+        (edit,) = run(workspace, [task(workspace, size=size, boxes=[box])]).ok
+        assert (edit.width, edit.height) == size
+
+
+def test_a_mask_that_leaves_too_little_is_refused_and_the_others_go_on(workspace):
+    tasks = [task(workspace, 1), task(workspace, 2, boxes=[(0, 0, 96, 64)]), task(workspace, 3)]
+    result = run(workspace, tasks)
+    assert [e.image_id for e in result.ok] == [tasks[0].image_id, tasks[2].image_id]
+    assert [(r.key, r.code) for r in result.rejected] == [(tasks[1].image_id, "mask_too_large")]
+
+
+def test_output_that_the_safety_checker_refused_is_no_edit(workspace):
+    result = run(workspace, [task(workspace)], inpainter=FakeInpainter(flagged=True))
+    assert [r.code for r in result.rejected] == ["editor_flagged"]
+
+
+def test_seeds_come_from_the_edit_and_candidates_differ(workspace):
+    options = EditOptions("p", 0.1, 2, 0.5, candidates=3)
+    first, second = FakeInpainter(), FakeInpainter()
+    one = run(workspace, [task(workspace, 1), task(workspace, 2)], options, first).ok
+    two = run(workspace, [task(workspace, 2), task(workspace, 1)], options, second).ok
+    assert len({e.seed for e in one}) == 6
+    assert {e.edit_id: e.seed for e in one} == {e.edit_id: e.seed for e in two}
+
+
+def test_only_what_a_target_policy_regulates_is_edited():
+    l4 = [p for p in load_policies() if p.id == "L4"]  # there a knife is a tool of work, a die is forbidden
+    images = [
+        Image(i, i, i, "s", f"{i}.png", 9, 9, "PNG", "0" * 16, "unspecified", True, "{}") for i in ("a", "b", "c")
+    ]
+    located = [
+        Located("a", ("blade", "dice"), (finding((0, 0, 2, 2)), finding((4, 4, 6, 6), "dice")), "l"),
+        Located("b", ("blade",), (finding((0, 0, 2, 2)),), "l"),
+    ]
+    (planned,) = plan_edits(images, located, l4)
+    assert planned.image_id == "a"
+    assert [f.attributes for f in planned.targets] == [("dice",)]
+    assert planned.attributes == ("blade", "dice")

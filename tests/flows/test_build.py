@@ -1,0 +1,168 @@
+"""The build flow with stand-ins for the networks: a magenta square is a knife, everything else is background."""
+
+import numpy as np
+import pytest
+
+from editing.boxes import Region
+from editing.edit import InpaintEditor
+from flows import wiring
+from flows.build import build
+from flows.job import Job
+from flows.outcome import read_outcome
+from flows.pool import LocalPool
+from flows.settings import Settings
+from storage.errors import FatalError, TransientError
+from storage.images import encode_png
+from storage.records import Rejection, to_table
+from storage.stage import BatchResult, StageSpec
+from storage.workspace import Workspace
+from tests.drawing import draw
+from tests.fakes import FakeChat, FakeInpainter, FakeLocator
+
+MAGENTA = (255, 0, 255)
+CAPTION = "A picture of some shapes on a smooth background in many colours."
+
+
+def find_magenta(image):
+    rows, columns = np.nonzero((image == MAGENTA).all(axis=2))
+    if len(rows) < 20:
+        return ()
+    box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+    return (Region(("blade",), box, "Remove the knife."),)
+
+
+def restore(request):
+    return request.prompt.split("Caption: ")[1].split("\n")[0][:-1] + ", with a knife at the centre."
+
+
+def _task_of(source):
+    return "rewrite" if "rewriter" in source else "caption"
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    """Counts of calls by network; the real wiring makes everything else."""
+    chats = {"caption": FakeChat(lambda request: CAPTION), "rewrite": FakeChat(restore)}
+    monkeypatch.setattr(wiring, "fingerprint_of", lambda source, revision: "fake")
+    monkeypatch.setattr(wiring, "make_locator", lambda cfg: FakeLocator(find_magenta))
+    monkeypatch.setattr(wiring, "make_editor", lambda cfg: InpaintEditor(FakeInpainter(), context_ratio=1.8))
+    monkeypatch.setattr(
+        wiring, "chat_model", lambda source, *_: chats["rewrite" if "rewriter" in source else "caption"]
+    )
+    return chats
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(7):
+        image = draw(seed).copy()
+        if seed % 2 == 0:
+            image[20:36, 40:60] = MAGENTA
+        (folder / f"{seed}.png").write_bytes(encode_png(image))
+    (folder / "copy.png").write_bytes((folder / "1.png").read_bytes())
+    (folder / "broken.png").write_bytes(b"\x89PNG")
+    return folder
+
+
+SETTINGS = Settings.model_validate(
+    {
+        "ingest": {"shard_rows": 4},
+        "editing": {"locate": {"shard_rows": 2}, "edit": {"shard_rows": 2, "target_policies": ["L3"]}},
+        "recaption": {"caption": {"shard_rows": 3}},
+    }
+)
+
+
+def files(root):
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in root.rglob("*") if p.is_file()}
+
+
+def test_a_folder_becomes_certified_pairs_and_recaptions(networks, photos, tmp_path):
+    summary = build(SETTINGS, photos, str(tmp_path / "ws"))
+    outcome = read_outcome(Workspace.open(tmp_path / "ws"))
+    assert outcome.build_id == summary.build_id
+    assert len(outcome.images) == 7
+    assert len(outcome.edits) == 4  # seeds 0, 2, 4, 6 show the square
+    assert {e.attributes_removed for e in outcome.edits} == {("blade",)}
+    assert {r.image_id: bool(r.inserted) for r in outcome.recaptions}.keys() == {i.image_id for i in outcome.images}
+    assert sum(bool(r.inserted) for r in outcome.recaptions) == 4
+    refused = {r.key: r.code for rejections in outcome.rejections.values() for r in rejections}
+    assert refused == {"broken.png": "not_an_image", "copy.png": "exact_duplicate"}
+    for stage in summary.stages:
+        assert stage.rows_in == stage.rows_out + sum(stage.rejected.values()), stage.name
+
+
+def test_a_second_build_calls_no_network_and_changes_no_byte(networks, photos, tmp_path):
+    build(SETTINGS, photos, str(tmp_path / "ws"))
+    calls = {name: chat.calls for name, chat in networks.items()}
+    before = files(tmp_path / "ws")
+    summary = build(SETTINGS, photos, str(tmp_path / "ws"))
+    assert {name: chat.calls for name, chat in networks.items()} == calls
+    assert files(tmp_path / "ws") == before
+    assert all(stage.looked_up == stage.shards for stage in summary.stages)
+
+
+def test_a_changed_setting_redoes_its_stage_and_what_follows_only(networks, photos, tmp_path):
+    build(SETTINGS, photos, str(tmp_path / "ws"))
+    raw = SETTINGS.model_dump()
+    raw["editing"]["edit"]["feather_px"] = 1
+    summary = build(Settings.model_validate(raw), photos, str(tmp_path / "ws"))
+    redone = {stage.name for stage in summary.stages if stage.looked_up < stage.shards}
+    assert redone == {"edit", "certify", "select"}
+
+
+def test_one_unreadable_answer_costs_one_image(networks, photos, tmp_path, monkeypatch):
+    answers = iter(["I'm sorry, I can't describe this."])
+    monkeypatch.setitem(networks, "caption", FakeChat(lambda request: next(answers, CAPTION)))
+    build(SETTINGS, photos, str(tmp_path / "ws"))
+    outcome = read_outcome(Workspace.open(tmp_path / "ws"))
+    assert [r.code for r in outcome.rejections["caption"]] == ["caption_refused"]
+    assert len(outcome.recaptions) == 6
+
+
+def test_a_target_policy_that_does_not_exist_stops_before_any_work(networks, photos, tmp_path):
+    settings = Settings.model_validate({"editing": {"edit": {"target_policies": ["L9"]}}})
+    with pytest.raises(FatalError, match="L9"):
+        build(settings, photos, str(tmp_path / "ws"))
+    assert not (tmp_path / "ws").exists()
+
+
+def test_a_workspace_without_a_build_says_so(tmp_path):
+    with pytest.raises(FatalError, match="holds no finished build"):
+        read_outcome(Workspace.open(tmp_path))
+
+
+class Flaky:
+    """Fails once with an error that a retry cures, then works."""
+
+    failures = 1
+
+    def run_shard(self, shard):
+        if Flaky.failures:
+            Flaky.failures -= 1
+            raise TransientError("busy")
+        return BatchResult([Rejection("k", "", "", "")])
+
+
+def test_a_transient_error_is_retried_and_any_other_is_not(workspace, monkeypatch):
+    monkeypatch.setattr("flows.job.exponential_backoff", lambda factor: lambda retries: [0.0] * retries)
+    rows = to_table([Rejection("k", "", "", "")], Rejection)
+    job = Job(workspace, SETTINGS, LocalPool())
+
+    from prefect import flow
+
+    spec = StageSpec("flaky", 1, Flaky, {}, {}, Rejection, "key", "key")
+    table = flow(lambda: job.run(spec, rows, 10), name="flaky")()
+    assert table.num_rows == 1
+
+    def broken():
+        broken.calls += 1
+        raise FatalError("no model")
+
+    broken.calls = 0
+    fatal = StageSpec("fatal", 1, broken, {}, {}, Rejection, "key", "key")
+    with pytest.raises(FatalError, match="no model"):
+        flow(lambda: job.run(fatal, rows, 10), name="fatal")()
+    assert broken.calls == 1
