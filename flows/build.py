@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -39,7 +40,8 @@ def targets_of(settings: Settings, policies: tuple[Policy, ...]) -> list[Policy]
 
 def build(settings: Settings, source: Path, root: str) -> BuildSummary:
     """Run every stage up to publishing on a folder. What the ledger holds already is looked up, not run."""
-    run = build_flow.with_options(task_runner=ThreadPoolTaskRunner(max_workers=settings.threads))
+    threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.threads)
+    run = build_flow.with_options(task_runner=threads)
     return run(settings, source, root)
 
 

@@ -152,6 +152,17 @@ def doctor(*, workspace: WorkspaceArg = "workspace", config: ConfigArg = None) -
 
 
 @app.command
+def settings() -> None:
+    """Print every setting with its default and what it is for, as a config file to start from.
+
+    Example: `guardset settings > guardset.yaml`
+    """
+    from flows.settings_text import settings_yaml
+
+    sys.stdout.write(settings_yaml())
+
+
+@app.command
 def demo(
     *,
     workspace: Annotated[Path, Parameter(name=["--workspace", "-w"], help="Local folder.")] = Path("demo-workspace"),

@@ -1,0 +1,39 @@
+"""Settings from a file: what is wrong is named."""
+
+import pytest
+
+from flows.settings import Settings, load_settings
+from flows.settings_text import settings_yaml
+from storage.errors import FatalError
+
+
+def test_the_printed_settings_are_the_defaults(tmp_path):
+    path = tmp_path / "guardset.yaml"
+    path.write_text(settings_yaml())
+    assert load_settings(path) == Settings()
+
+
+def test_no_file_means_the_defaults_and_an_empty_one_too(tmp_path):
+    (tmp_path / "empty.yaml").write_text("")
+    assert load_settings(None) == load_settings(tmp_path / "empty.yaml") == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("editing: {edit: {strenght: 0.5}}", r"editing\.edit\.strenght: Extra inputs"),
+        ("editing: {edit: {strength: 2}}", r"editing\.edit\.strength: Input should be less than or equal to 1"),
+        ("- a", "must hold a mapping"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path, text, message):
+    path = tmp_path / "guardset.yaml"
+    path.write_text(text)
+    with pytest.raises(FatalError, match=message):
+        load_settings(path)
+
+
+def test_a_missing_file_is_a_plain_sentence(tmp_path):
+    with pytest.raises(FatalError, match="Cannot read the config"):
+        load_settings(tmp_path / "gone.yaml")
