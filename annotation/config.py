@@ -7,25 +7,42 @@ config and policies and is never changed: the server would let a used choice van
 
 import html
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import get_args
 
 from policies.engine import Policy
-from storage.records import content_id
+from storage.records import Verdict, content_id
 
 CONFIG_VERSION = 1  # raise it whenever the page changes: a new page is a new project
 IMAGE, COMMENT = "image", "comment"
 _TITLE_CHARS = 50  # Label Studio's limit
 
-# One keyboard column per policy: safe above unsafe above unsure. Never `h`, which pans the image.
-_KEYS = ("1qa", "2ws", "3ed", "4rf", "5tg", "6yn", "7uj", "8ik", "9ol", "0pm")
+# One keyboard column per policy: safe above unsafe above unsure. Rules take the keys that are left, because
+# Label Studio gives every choice without a key one of its own choosing. Never `h`, which pans the image.
+_COLUMNS = ("1qa", "2ws", "3ed", "4rf", "5tg", "6yn", "7uj", "8ik", "9ol", "0pm")
+_KEYS = "67890yuiopjklzxcvbnm"
 
+# The page's own stylesheet. The first rules blur; Label Studio sets `filter` on the image itself, hence the
+# `!important`. The next give the width of its region panels, which this page has no use for, to the policies.
 _STYLE = """
+.gs-image { overflow: hidden; }
+.gs-image img, .gs-image canvas { filter: blur(24px) !important; }
+.gs-image:hover img, .gs-image:hover canvas { filter: none !important; }
+.lsf-sidepanels { padding-right: 0 !important; }
+.lsf-sidepanels__wrapper { display: none !important; }
 .gs-page { display: flex; gap: 20px; align-items: flex-start; }
-.gs-left { flex: 0 0 38%; position: sticky; top: 0; }
+.gs-left { flex: 0 0 34%; position: sticky; top: 0; }
 .gs-right { flex: 1 1 0; min-width: 0; }
-.gs-image img { filter: blur(16px); }
-.gs-image:hover img { filter: none; }
-.gs-policy { border-top: 1px solid #ccc; padding: 6px 0 4px; }
+.gs-policy { border-top: 1px solid #c8c8c8; padding: 3px 0; }
+.gs-head { display: flex; gap: 0 12px; align-items: center; flex-wrap: wrap; }
+.gs-name { flex: 0 0 215px; }
+.gs-name * { font-size: 14px !important; margin: 0 !important; line-height: 1.4 !important; }
+.gs-text * { font-size: 13px !important; font-weight: 400 !important; margin: 0 !important; }
+.gs-text * { line-height: 1.35 !important; }
+.gs-head .lsf-choices { margin: 0 !important; }
+.gs-head .lsf-choice__checkbox { height: 22px; }
+[data-testid=textarea-submit-section] { display: none !important; }
 """
 
 
@@ -63,34 +80,51 @@ def label_config(policies: Sequence[Policy]) -> str:
         required="false",
     )  # fmt: skip
     right = ET.SubElement(page, "View", className="gs-right")
+    spare = _spare_keys(len(policies))
     for number, policy in enumerate(policies):
-        _policy_row(right, policy, _KEYS[number] if number < len(_KEYS) else "")
+        row = ET.SubElement(right, "View", className="gs-policy")
+        head = ET.SubElement(row, "View", className="gs-head")
+        name = ET.SubElement(head, "View", className="gs-name")
+        ET.SubElement(name, "Header", value=f"{policy.id} · {policy.name}", size="5")
+        _verdict(head, policy, iter(_COLUMNS[number]) if number < len(_COLUMNS) else spare)
+        if policy.rules:
+            _rules(head, policy, spare)
+        text = ET.SubElement(row, "View", className="gs-text")
+        for line in (policy.preamble, *(f"{rule.id}. {rule.text}" for rule in policy.rules)):
+            ET.SubElement(text, "Header", value=line, size="6")
     ET.indent(root)
     return ET.tostring(root, encoding="unicode")
 
 
-def _policy_row(parent: ET.Element, policy: Policy, keys: str) -> None:
-    row = ET.SubElement(parent, "View", className="gs-policy")
-    ET.SubElement(row, "Header", value=f"{policy.id} · {policy.name}", size="5")
-    ET.SubElement(row, "Header", value=policy.preamble, size="6")
-    for rule in policy.rules:
-        ET.SubElement(row, "Header", value=f"{rule.id}. {rule.text}", size="6")
-    control = verdict_control(policy.id)
+def _spare_keys(policies: int) -> Iterator[str]:
+    """The keys that no policy's column takes, then the same with shift."""
+    taken = set("".join(_COLUMNS[:policies]))
+    return chain((k for k in _KEYS if k not in taken), (f"shift+{k}" for k in "".join(_COLUMNS)))
+
+
+def _verdict(parent: ET.Element, policy: Policy, keys: Iterator[str]) -> None:
     verdict = ET.SubElement(
-        row, "Choices", name=control, toName=IMAGE, choice="single-radio", required="true", showInline="true",
-        requiredMessage=f"{policy.id}: choose safe, unsafe or unsure.",
+        parent, "Choices", name=verdict_control(policy.id), toName=IMAGE, choice="single-radio", required="true",
+        showInline="true", requiredMessage=f"{policy.id}: choose safe, unsafe or unsure.",
     )  # fmt: skip
-    for value, key in zip(("safe", "unsafe", "unsure"), keys or (None, None, None), strict=True):
-        ET.SubElement(verdict, "Choice", {"value": value} | ({"hotkey": key} if key else {}))
-    if not policy.rules:
-        return
-    shown = {"visibleWhen": "choice-selected", "whenTagName": control, "whenChoiceValue": "unsafe"}
+    for value in get_args(Verdict):
+        _choice(verdict, keys, value=value)
+
+
+def _rules(parent: ET.Element, policy: Policy, keys: Iterator[str]) -> None:
+    """The rules to name, on the verdict's line, seen and required only when it is "unsafe"."""
+    shown = {"visibleWhen": "choice-selected", "whenTagName": verdict_control(policy.id), "whenChoiceValue": "unsafe"}
     rules = ET.SubElement(
-        row, "Choices", name=rules_control(policy.id), toName=IMAGE, choice="multiple", required="true",
+        parent, "Choices", name=rules_control(policy.id), toName=IMAGE, choice="multiple", required="true",
         showInline="true", requiredMessage=f"{policy.id}: choose the rules that the image breaks.", attrib=shown,
     )  # fmt: skip
     for rule in policy.rules:
-        ET.SubElement(rules, "Choice", value=rule.id, alias=f"{policy.id}.{rule.id}", hint=rule.text)
+        _choice(rules, keys, value=rule.id, alias=f"{policy.id}.{rule.id}", hint=rule.text)
+
+
+def _choice(parent: ET.Element, keys: Iterator[str], **attributes: str) -> None:
+    key = next(keys, None)
+    ET.SubElement(parent, "Choice", attributes | ({"hotkey": key} if key else {}))
 
 
 def instruction_html(policies: Sequence[Policy]) -> str:
