@@ -157,7 +157,7 @@ def _load(source: str, revision: str | None) -> Any:
     diffusers.logging.disable_progress_bar()
     try:
         pipeline = diffusers.AutoPipelineForInpainting.from_pretrained(
-            source, revision=revision, torch_dtype=torch.bfloat16 if cuda else torch.float32
+            source, revision=revision, dtype=torch.bfloat16 if cuda else torch.float32
         )
     except (OSError, ValueError, ImportError) as error:
         raise FatalError(f"The inpainting pipeline {source} cannot be loaded: {error}") from error

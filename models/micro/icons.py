@@ -254,7 +254,7 @@ def draw_icon(kind_id: str, colour: str, *, angle: float, longest_px: int, flip:
     if flip:
         icon = icon.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     base = -BASE_ANGLE[kind_id] if flip else BASE_ANGLE[kind_id]
-    work_px = min(_MASTER_PX, max(48, 3 * longest_px))  # rotating the full master would cost most of a scene
+    work_px = min(_MASTER_PX, max(48, 2 * longest_px))  # rotating the full master would cost most of a scene
     icon = icon.resize((round(work_px * squeeze), work_px), Image.Resampling.BICUBIC, reducing_gap=2.0)
     icon = icon.rotate(base + angle, Image.Resampling.BICUBIC, expand=True)
     solid = icon.getchannel("A").point(lambda value: 255 if value > 127 else 0)

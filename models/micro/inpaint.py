@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import pre_tokenizers
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from models.diffusion import biharmonic_fill
@@ -144,7 +144,7 @@ def draw_repair(seed: int, split: Split) -> tuple[Pixels, NDArray[np.bool_]]:
     return pixels, np.asarray(cover.resize((SIZE_PX, SIZE_PX), Image.Resampling.BOX)) > 0
 
 
-class _Steps(Dataset[dict[str, Tensor]]):
+class _Steps:
     """Item `i` is the whole batch of step `first + i`: truth, prefilled image, hole, step, noise."""
 
     def __init__(self, first: int, run: InpaintRun) -> None:
@@ -203,7 +203,7 @@ def train(work: Path, run: InpaintRun) -> UNet2DConditionModel:
     loader: Iterator[dict[str, Any]] = iter(DataLoader(_Steps(first, run), batch_size=None, num_workers=1))
     for step, batch in enumerate(loader, start=first):
         loss = _loss(unet, batch, kept, text)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         for group in optimizers[0].param_groups:
             group["lr"] = run.lr * min(1.0, (step + 1) / 50, max(0.02, (1 - step / run.steps) / 0.5))

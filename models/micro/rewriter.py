@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig, PreTrainedTokenizerFast
 
 from models.micro.checkpoints import load_checkpoint, save_checkpoint
@@ -97,7 +97,7 @@ def build(tokenizer: PreTrainedTokenizerFast) -> Gemma3ForCausalLM:
     return Gemma3ForCausalLM(config)
 
 
-class _Steps(Dataset[tuple[Tensor, Tensor]]):
+class _Steps:
     """Item `i` is the whole batch of step `first + i`."""
 
     def __init__(self, first: int, run: RewriterRun) -> None:

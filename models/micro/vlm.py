@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 class VlmRun:
     """What decides the result: the seed and the numbers of the recipe."""
 
-    steps: int = 1800
+    steps: int = 1450
     batch: int = 32
     seed: int = 1
     lr: float = 2e-3
@@ -68,16 +68,11 @@ def build(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGenerat
     return Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation="eager")
 
 
-class Trainee(nn.Module):
-    """The network and the two heads that are thrown away."""
-
-    def __init__(self, model: Qwen2_5_VLForConditionalGeneration) -> None:
-        super().__init__()
-        self.model = model
-        width = model.config.text_config.hidden_size
-        outputs = len(kinds()) + 1 + 4
-        self.near = nn.Linear(width, outputs)
-        self.far = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, outputs))
+def trainee_of(model: Qwen2_5_VLForConditionalGeneration) -> nn.ModuleDict:
+    """The network, and the two heads that are thrown away: kind and box of each merged vision token."""
+    width, outputs = model.config.text_config.hidden_size, len(kinds()) + 1 + 4
+    far = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, outputs))
+    return nn.ModuleDict({"model": model, "near": nn.Linear(width, outputs), "far": far})
 
 
 def to_patches(images: Tensor) -> Tensor:
@@ -111,7 +106,7 @@ def _dense_loss(out: Tensor, classes: Tensor, boxes: Tensor, origin: Tensor) -> 
 class Losses:
     """Computes the loss of a batch. Holds token tables that stay the same over the run."""
 
-    def __init__(self, trainee: Trainee, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, trainee: nn.ModuleDict, tokenizer: PreTrainedTokenizerFast) -> None:
         self.trainee, self.tokenizer = trainee, tokenizer
         self.numbers = torch.tensor([tokenizer.convert_tokens_to_ids(str(number)) for number in range(MAX_NUMBER + 1)])
         self.value_of = torch.full((len(tokenizer),), -1)
@@ -147,13 +142,13 @@ class Losses:
 
     def __call__(self, batch: dict[str, Any], dense_only: bool) -> tuple[Tensor, dict[str, float]]:
         width, height = batch["size"]
-        images, model = batch["images"], self.trainee.model
+        images, model = batch["images"], self.trainee["model"]
         count, cells = len(images), (width // CELL_PX) * (height // CELL_PX)
         grid = torch.tensor([[1, height // PATCH_PX, width // PATCH_PX]])
         vision = model.model.visual(to_patches(images), grid_thw=grid.expand(count, 3)).pooler_output
         vision = vision.view(count, cells, -1)
         origin = _centres(width, height)
-        parts = {"near": _dense_loss(self.trainee.near(vision), batch["classes"], batch["boxes"], origin)}
+        parts = {"near": _dense_loss(self.trainee["near"](vision), batch["classes"], batch["boxes"], origin)}
         if not dense_only:
             for task in ("locate", "caption"):
                 ids, labels = self._tokens(task, batch[task], cells)
@@ -171,7 +166,7 @@ class Losses:
                 if task == "locate":
                     first = int(is_image[0].nonzero()[0])
                     seen = out.hidden_states[_DENSE_LAYER][:, first : first + cells]
-                    far = _dense_loss(self.trainee.far(seen), batch["classes"], batch["boxes"], torch.zeros(4))
+                    far = _dense_loss(self.trainee["far"](seen), batch["classes"], batch["boxes"], torch.zeros(4))
                     parts["far"] = far
         total = parts["near"] + 0.5 * parts.get("far", 0.0) + 2.0 * parts.get("locate", 0.0) + parts.get("caption", 0.0)
         return total, {name: float(value.detach()) for name, value in parts.items()}
@@ -180,8 +175,9 @@ class Losses:
 class Optimizers:
     """Muon for the hidden matrices, AdamW for everything else; one schedule for both."""
 
-    def __init__(self, trainee: Trainee, run: VlmRun) -> None:
-        matrices, others = [], []
+    def __init__(self, trainee: nn.ModuleDict, run: VlmRun) -> None:
+        matrices: list[Tensor] = []
+        others: list[Tensor] = []
         for name, parameter in trainee.named_parameters():
             hidden = parameter.ndim == 2 and ("layers." in name or "blocks." in name or "merger.mlp" in name)
             (matrices if hidden else others).append(parameter)
@@ -214,12 +210,12 @@ def train(work: Path, run: VlmRun, *, save_every_s: float = 60.0, dense_steps: i
     """
     torch.manual_seed(run.seed)
     tokenizer = vlm_tokenizer()
-    trainee = Trainee(build(tokenizer))
+    trainee = trainee_of(build(tokenizer))
     optimizers = Optimizers(trainee, run)
     losses = Losses(trainee, tokenizer)
     work.mkdir(parents=True, exist_ok=True)
     path, first = work / "vlm.pt", 0
-    average = {name: value.clone() for name, value in trainee.model.state_dict().items()}
+    average = {name: value.clone() for name, value in trainee["model"].state_dict().items()}
     if path.exists():
         state = torch.load(path, weights_only=True)
         trainee.load_state_dict(state["trainee"])
@@ -230,11 +226,11 @@ def train(work: Path, run: VlmRun, *, save_every_s: float = 60.0, dense_steps: i
     for step, batch in enumerate(_batches(first, run), start=first):
         with torch.autocast("cpu", torch.bfloat16):
             loss, parts = losses(batch, dense_only=step < dense_steps)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
         optimizers.step(step)
         decay = min(run.ema, (step + 1) / (step + 10))
-        for name, value in trainee.model.state_dict().items():
+        for name, value in trainee["model"].state_dict().items():
             average[name].lerp_(value, 1 - decay)
         if step % 25 == 0:
             words = " ".join(f"{name} {value:.3f}" for name, value in parts.items())

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import Dataset
 
 from models.micro.icons import draw_icon
 from models.micro.scenes import Pixels, Scene, Split, draw_scene, find_place
@@ -54,13 +53,13 @@ def fill_holes(image: Pixels, hole: NDArray[np.bool_]) -> Pixels:
         mass = mass[::2, ::2] + mass[1::2, ::2] + mass[::2, 1::2] + mass[1::2, 1::2]
         total = total[::2, ::2] + total[1::2, ::2] + total[::2, 1::2] + total[1::2, 1::2]
         levels.append((mass / np.maximum(total, 1e-6), (total > 0).astype(np.float32)))
-    filled = levels[-1][0]
+    filled: NDArray[np.float32] = levels[-1][0]
     for colour, weight in reversed(levels[:-1]):
         h, w = colour.shape[:2]
         planes = [
             np.asarray(Image.fromarray(filled[..., c]).resize((w, h), Image.Resampling.BILINEAR)) for c in range(3)
         ]
-        filled = colour * weight + np.stack(planes, axis=-1) * (1 - weight)
+        filled = (colour * weight + np.stack(planes, axis=-1) * (1 - weight)).astype(np.float32)
     return np.asarray(np.clip(np.rint(filled), 0, 255), dtype=np.uint8)
 
 
@@ -88,7 +87,7 @@ def _repair_marks(rng: np.random.Generator, scene: Scene) -> Pixels:
                 str(rng.choice([entry.id for entry in kinds()])), str(rng.choice(COLOURS)),
                 angle=rng.uniform(-14, 14), flip=False, longest_px=max(size), squeeze=1.0,
             )  # fmt: skip
-            patch[:] = np.asarray(icon.getchannel("A").resize(patch.shape[::-1])) > 20
+            patch[:] = np.asarray(icon.getchannel("A").resize((patch.shape[1], patch.shape[0]))) > 20
     filled = fill_holes(scene.image, hole)
     noise = rng.normal(0, rng.uniform(0, 6), filled.shape) * hole[..., None]
     return np.asarray(np.clip(filled + noise, 0, 255), dtype=np.uint8)
@@ -102,8 +101,8 @@ def _camera_noise(rng: np.random.Generator, image: Image.Image) -> Image.Image:
         return Image.open(buffer).convert("RGB")
     if draw < 0.5:
         pixels = np.asarray(image, dtype=np.float32)
-        pixels = pixels + rng.normal(0, rng.uniform(1, 7), pixels.shape)
-        return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+        noisy = pixels + rng.normal(0, rng.uniform(1, 7), pixels.shape)
+        return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
     return image
 
 
@@ -155,7 +154,7 @@ def bucket_of(step: int, seed: int) -> tuple[int, int]:
     return BUCKETS[int(rng.choice(len(BUCKETS), p=_BUCKET_SHARE))]
 
 
-class StepDataset(Dataset[dict[str, Any]]):
+class StepDataset:
     """Item `i` is the whole batch of step `first + i`: any step can be drawn again after a crash."""
 
     def __init__(self, first: int, last: int, batch: int, seed: int) -> None:

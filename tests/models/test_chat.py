@@ -1,0 +1,117 @@
+"""The chat seam and its in-process implementation, on untrained networks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.chat import ChatModel, ChatRequest, TransformersChat, batches
+from storage.errors import FatalError
+
+
+def _image(seed: int, size: tuple[int, int]) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def vlm(untrained: Path) -> TransformersChat:
+    return TransformersChat(str(untrained / "vlm"), batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def rewriter(untrained: Path) -> TransformersChat:
+    return TransformersChat(str(untrained / "rewriter"), batch_size=4)
+
+
+def test_batches_hold_like_requests_only() -> None:
+    square, wide = _image(0, (64, 64)), _image(0, (96, 64))
+    requests = [
+        ChatRequest("a", (square,)),
+        ChatRequest("b", (wide,)),
+        ChatRequest("c", (square,)),
+        ChatRequest("d", (square,), temperature=0.7),
+        ChatRequest("e", (square,), max_new_tokens=8),
+        ChatRequest("f"),
+    ]
+    groups = [sorted(group) for group in batches(requests, 8)]
+    # Only the first and the third share size and settings; a sampled request goes alone.
+    assert sorted(groups) == [[0, 2], [1], [3], [4], [5]]
+
+
+def test_batches_never_exceed_the_size() -> None:
+    assert [len(group) for group in batches([ChatRequest(str(n)) for n in range(7)], 3)] == [3, 3, 1]
+
+
+def test_replies_come_in_order_and_do_not_depend_on_the_batch(vlm: TransformersChat) -> None:
+    sizes = [(128, 128), (320, 240), (128, 128), (240, 320), (320, 240)]
+    prompts = ["Describe the image.", "Describe the image in one sentence.", "Locate", "Describe", "Locate every one."]
+    requests = [
+        ChatRequest(text, (_image(seed, size),), max_new_tokens=6)
+        for seed, (text, size) in enumerate(zip(prompts, sizes, strict=True))
+    ]
+    together = vlm.generate(requests)
+    alone = [vlm.generate([request])[0] for request in requests]
+    assert [reply.text for reply in together] == [reply.text for reply in alone]
+    # 17,000 pixels at most, sides in multiples of 16: 4:3 becomes 144x112.
+    assert [reply.image_sizes for reply in together] == [
+        ((128, 128),),
+        ((144, 112),),
+        ((128, 128),),
+        ((112, 144),),
+        ((144, 112),),
+    ]
+    assert [reply.prompt_tokens for reply in together] == [reply.prompt_tokens for reply in alone]
+
+
+def test_shorter_prompts_are_padded_on_the_left(rewriter: TransformersChat) -> None:
+    long, short = ChatRequest("Findings: " + "knife " * 20, max_new_tokens=8), ChatRequest("a", max_new_tokens=8)
+    both = rewriter.generate([long, short])
+    assert [reply.text for reply in both] == [rewriter.generate([request])[0].text for request in (long, short)]
+    assert both[0].prompt_tokens > both[1].prompt_tokens
+
+
+def test_an_answer_that_does_not_end_says_so(vlm: TransformersChat) -> None:
+    reply = vlm.generate([ChatRequest("Describe", (_image(3, (128, 128)),), max_new_tokens=3)])[0]
+    assert (reply.finish_reason, reply.completion_tokens) == ("length", 3)
+    assert reply.latency_s > 0
+
+
+def test_sampling_depends_on_the_seed_alone(rewriter: TransformersChat) -> None:
+    def ask(seed: int) -> ChatRequest:
+        return ChatRequest("a knife at the top", max_new_tokens=12, temperature=1.0, seed=seed)
+
+    first, again, other = rewriter.generate([ask(1), ask(1), ask(2)])
+    assert first.text == again.text == rewriter.generate([ask(1)])[0].text
+    assert first.text != other.text
+
+
+def test_no_request_no_reply(rewriter: TransformersChat) -> None:
+    assert rewriter.generate([]) == []
+
+
+def test_max_pixels_caps_what_the_network_sees(untrained: Path) -> None:
+    model: ChatModel = TransformersChat(str(untrained / "vlm"), max_pixels=96 * 96)
+    reply = model.generate([ChatRequest("Describe", (_image(1, (256, 256)),), max_new_tokens=1)])[0]
+    assert reply.image_sizes == ((96, 96),)
+
+
+def test_fingerprint_follows_content_and_settings(untrained: Path) -> None:
+    source = str(untrained / "vlm")
+    base = TransformersChat(source).fingerprint
+    assert base == TransformersChat(source, batch_size=2).fingerprint
+    assert base != TransformersChat(source, max_pixels=9216).fingerprint
+    assert base != TransformersChat(source, dtype="bfloat16").fingerprint
+    assert base != TransformersChat(str(untrained / "rewriter")).fingerprint
+
+
+def test_a_missing_folder_stops_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(FatalError, match="does not exist"):
+        TransformersChat(str(tmp_path / "nowhere"))
+
+
+def test_a_folder_without_a_model_stops_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FatalError, match="cannot be loaded"):
+        TransformersChat(str(tmp_path)).generate([ChatRequest("a")])
