@@ -40,7 +40,7 @@ def targets_of(settings: Settings, policies: tuple[Policy, ...]) -> list[Policy]
 
 def build(settings: Settings, source: Path, root: str) -> BuildSummary:
     """Run every stage up to publishing on a folder. What the ledger holds already is looked up, not run."""
-    threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.threads)
+    threads: Any = ThreadPoolTaskRunner(max_workers=settings.threads)  # Prefect types its runners too narrowly
     run = build_flow.with_options(task_runner=threads)
     return run(settings, source, root)
 
