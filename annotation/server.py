@@ -109,7 +109,7 @@ def _program(executable: str | Path) -> str:
     found = shutil.which(str(executable))
     if found is None:
         raise FatalError(
-            f"Label Studio is not installed at {executable}. `make demo` installs it; or set annotation.executable."
+            f"Label Studio is not installed at {executable}. Run `make label-studio`, or set annotation.executable."
         )
     return str(Path(found).absolute())
 

@@ -1,7 +1,151 @@
-"""Placeholder."""
+"""`report.html`: what was built, in one self-contained page.
 
+Nothing is loaded from elsewhere, and a content security policy forbids it. Every image that may be unsafe is blurred
+until it is clicked. No time is shown, so equal content gives an equal page.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import PurePosixPath
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-def render_report(*args: Any, **kwargs: Any) -> str:
-    return "<!doctype html>"
+from guard import summary
+from guard.card import measure
+from guard.dataset import Dataset, ImageRow
+from guard.summary import ViewCounts
+from guard.thumbnails import SMALL_SIDE_PX, outline, thumbnail
+from storage.records import Edit, Label, Recaption, Span
+from storage.workspace import Blobs
+
+_WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]")  # what a Span counts: words and punctuation marks
+_HEX_ID = re.compile(r"[0-9a-f]{64}")
+
+
+def render_report(
+    data: Dataset, blobs: Blobs, *, about: Mapping[str, Any], views: ViewCounts, left_out: Mapping[str, int]
+) -> str:
+    """The page as text. `about` holds name, version, seed, test_ratio and max_report_pairs (how many are drawn)."""
+    limit = about["max_report_pairs"]
+    drawn = data.pairs[:limit]
+    alone = [r for r in data.recaptions if r.image_id not in data.paired][:limit]
+    listed = [i for i in data.sorted_images() if any((i.image_id, p.id) in data.matrix for p in data.policies)]
+    script = _template("report.js")
+    environment = Environment(
+        loader=PackageLoader("guard"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(measure=measure, percent=_percent, short=_short)
+    return environment.get_template("report.html.j2").render(
+        about=about,
+        style=Markup(_template("report.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        simulated=data.simulated,
+        images=summary.image_counts(data),
+        matrix_counts=summary.matrix_counts(data),
+        views=views,
+        left_out=left_out,
+        stages=data.stages,
+        pairs=[_pair(data, blobs, edit) for edit in drawn],
+        n_pairs=len(data.pairs),
+        alone=[{**_caption(r), "image": _picture(data, blobs, data.images[r.image_id])} for r in alone],
+        matrix=[_row(data, blobs, image) for image in listed[: 2 * limit]],
+        n_listed=len(listed),
+        policies=data.policies,
+        flips=summary.flips(data),
+        conflicts=_conflicts(data),
+        agreement={a.policy_id: a for a in data.agreement},
+        refusals=summary.refusals(data),
+    )
+
+
+def _template(name: str) -> str:
+    return files("guard").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _percent(value: float) -> str:
+    """A share as a percentage with at most one decimal."""
+    return f"{100 * value:.1f}".removesuffix(".0") + "\u00a0%"
+
+
+def _short(key: str) -> str:
+    """An id's first digits, or a file's name without its folder."""
+    return key[:12] if _HEX_ID.fullmatch(key) else PurePosixPath(key).name
+
+
+def _picture(data: Dataset, blobs: Blobs, image: ImageRow, side_px: int | None = None) -> dict[str, Any]:
+    """An image for the page. It is veiled unless it is an edited twin that everything known calls safe."""
+    labels = [data.matrix.get((image.image_id, p.id)) for p in data.policies]
+    calm = image.role == "edited" and all(x and x.verdict == "safe" and x.derived != "unsafe" for x in labels)
+    raw = blobs.get(image.blob)
+    small = thumbnail(raw, image.blob) if side_px is None else thumbnail(raw, image.blob, side_px)
+    return {"thumbnail": small, "veiled": not calm, "role": image.role, "stem": image.stem}
+
+
+def _pair(data: Dataset, blobs: Blobs, edit: Edit) -> dict[str, Any]:
+    """One card: both sides, the mask, the certificate, the verdicts on both sides, and the caption."""
+    sides = [_picture(data, blobs, data.images[i]) for i in (edit.image_id, edit.edited_id)]
+    small = sides[0]["thumbnail"]
+    verdicts = [(p, *(_cell(data, i, p.id) for i in (edit.image_id, edit.edited_id))) for p in data.policies]
+    marks = {cell["label"].simulated for _, *cells in verdicts for cell in cells if cell["label"]}
+    recaption = next((r for r in data.recaptions if r.image_id == edit.image_id), None)
+    return {
+        "edit": edit,
+        "sides": sides,
+        "outline": outline(blobs.get(edit.mask), edit.mask, small.width, small.height) if edit.mask else "",
+        "verdicts": verdicts,
+        "simulated": ("all" if marks == {True} else "some") if True in marks else "none",
+        "caption": _caption(recaption) if recaption else None,
+    }
+
+
+def _row(data: Dataset, blobs: Blobs, image: ImageRow) -> dict[str, Any]:
+    """One line of the matrix."""
+    cells = [_cell(data, image.image_id, p.id) for p in data.policies]
+    return {"image": _picture(data, blobs, image, SMALL_SIDE_PX), "cells": cells}
+
+
+def _cell(data: Dataset, image_id: str, policy_id: str) -> dict[str, Any]:
+    """What is shown for one image under one policy."""
+    label: Label | None = data.matrix.get((image_id, policy_id))
+    if label is None:
+        return {"shown": "missing", "label": None, "derived_rules": ""}
+    shown = label.verdict if label.verdict is not None else label.status
+    return {"shown": shown, "label": label, "derived_rules": _rules(label.derived_rules)}
+
+
+def _rules(ids: Sequence[str]) -> str:
+    """Rule ids without the policy's own: its column says which one it is."""
+    return ", ".join(i.split(".", 1)[-1] for i in ids)
+
+
+def _conflicts(data: Dataset) -> dict[str, int]:
+    return {p.id: sum(x.policy_id == p.id and x.status == "conflict" for x in data.labels) for p in data.policies}
+
+
+def _caption(recaption: Recaption) -> dict[str, Any]:
+    """Both captions with what changed in them marked."""
+    return {
+        "before": _marked(recaption.caption, recaption.deleted, "del"),
+        "after": _marked(recaption.text, recaption.inserted, "mark"),
+        "kept_ratio": recaption.kept_ratio,
+        "attributes": recaption.attributes,
+    }
+
+
+def _marked(text: str, spans: Sequence[Span], tag: str) -> Markup:
+    """Escaped text with an element around each span; a span that lies outside the text marks nothing."""
+    words = [m.span() for m in _WORD.finditer(text)]
+    parts, at = Markup(""), 0
+    for span in sorted(spans, key=lambda s: s.start):
+        if not 0 <= span.start < span.end <= len(words):
+            continue
+        start, end = words[span.start][0], words[span.end - 1][1]
+        parts += escape(text[at:start]) + Markup("<{0}>{1}</{0}>").format(Markup(tag), text[start:end])
+        at = end
+    return parts + escape(text[at:])
