@@ -91,14 +91,14 @@ def _pair(data: Dataset, blobs: Blobs, edit: Edit) -> dict[str, Any]:
     """One card: both sides, the mask, the certificate, the verdicts on both sides, and the caption."""
     sides = [_picture(data, blobs, data.images[i]) for i in (edit.image_id, edit.edited_id)]
     small = sides[0]["thumbnail"]
-    verdicts = [(p, *(_cell(data, i, p.id) for i in (edit.image_id, edit.edited_id))) for p in data.policies]
-    marks = {cell["label"].simulated for _, *cells in verdicts for cell in cells if cell["label"]}
+    cells = [[_cell(data, i, p.id) for i in (edit.image_id, edit.edited_id)] for p in data.policies]
+    marks = {cell["label"].simulated for row in cells for cell in row if cell["label"]}
     recaption = next((r for r in data.recaptions if r.image_id == edit.image_id), None)
     return {
         "edit": edit,
         "sides": sides,
         "outline": outline(blobs.get(edit.mask), edit.mask, small.width, small.height) if edit.mask else "",
-        "verdicts": verdicts,
+        "verdicts": [(p, *row) for p, row in zip(data.policies, cells, strict=True)],
         "simulated": ("all" if marks == {True} else "some") if True in marks else "none",
         "caption": _caption(recaption) if recaption else None,
     }

@@ -1,0 +1,157 @@
+import base64
+import dataclasses
+import hashlib
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image as Pillow
+from PIL import ImageDraw
+
+from guard import summary
+from guard.dataset import Dataset
+from guard.report import render_report
+from guard.thumbnails import outline, thumbnail
+from storage.records import Span
+from storage.workspace import Workspace
+
+HOSTILE = "<script>alert('x')</script>"
+ABOUT: dict[str, Any] = {"name": "demo", "version": "v1", "seed": 0, "test_ratio": 0.3, "max_report_pairs": 40}
+
+
+@pytest.fixture
+def render(workspace: Workspace) -> Callable[..., str]:
+    def run(data: Dataset, **about: Any) -> str:
+        views = summary.view_counts(data, lambda _: "train")
+        return render_report(data, workspace.blobs, about={**ABOUT, **about}, views=views, left_out={"nothing": 0})
+
+    return run
+
+
+def test_it_is_self_contained(dataset: Dataset, render: Callable[..., str]) -> None:
+    page = render(dataset)
+    text = re.sub(r"base64,[^\"]*|sha256-[^']*", "", page)  # what is encoded may hold any letters
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
+    assert set(re.findall(r'(?:src|href)="(.{5})', page)) <= {
+        "data:",
+        "#stag",
+        "#pair",
+        "#matr",
+        "#agre",
+        "#refu",
+        "#poli",
+    }
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page
+
+
+def test_hostile_text_is_escaped(dataset: Dataset, render: Callable[..., str]) -> None:
+    first = dataclasses.replace(
+        dataset.recaptions[0],
+        caption=f"A room {HOSTILE}",
+        text=f"A {HOSTILE} room",
+        inserted=(Span(1, 6, HOSTILE, ()),),
+    )
+    policy = dataset.policies[0].model_copy(update={"name": HOSTILE})
+    page = render(
+        dataclasses.replace(
+            dataset,
+            recaptions=(first, *dataset.recaptions[1:]),
+            policies=(policy, *dataset.policies[1:]),
+        )
+    )
+    assert "<script>alert" not in page
+    assert page.count("<script>") == 1
+    assert "&lt;script&gt;alert" in page
+    assert "<mark>&lt;script" in page
+
+
+def test_inserted_and_deleted_words_are_marked(dataset: Dataset, render: Callable[..., str]) -> None:
+    assert "A room with a yellow lamp <mark>and a knife</mark> above a wooden floor." in render(dataset)
+    # Words and punctuation marks count: A(0) room(1) ,(2) bright(3).
+    swapped = dataclasses.replace(
+        dataset.recaptions[0], caption="A room, bright", deleted=(Span(2, 4, ", bright", ()),)
+    )
+    assert "A room<del>, bright</del>" in render(dataclasses.replace(dataset, recaptions=(swapped,)))
+    outside = dataclasses.replace(swapped, deleted=(Span(9, 12, "gone", ()),))
+    assert "A room, bright</p>" in render(dataclasses.replace(dataset, recaptions=(outside,)))
+
+
+def test_every_image_that_may_be_unsafe_is_veiled(dataset: Dataset, render: Callable[..., str]) -> None:
+    page = render(dataset)
+    plain = re.findall(r'<span class="frame">\s*<img [^>]*alt="([^"]*)"', page)
+    assert plain
+    assert all("edited" in alt for alt in plain)
+    buttons = re.findall(r'<button class="veil frame" type="button" aria-pressed="(\w+)"', page)
+    assert len(buttons) == 2 * len(dataset.pairs)  # each original, in its card and in the matrix
+    assert set(buttons) == {"false"}
+    without_labels = render(dataclasses.replace(dataset, labels=()))
+    assert '<span class="frame">' not in without_labels
+
+
+def test_simulated_is_said_and_only_when_it_is_so(dataset: Dataset, render: Callable[..., str]) -> None:
+    page = render(dataset)
+    for section in ("Label matrix", "Agreement", "Verdicts"):
+        assert re.search(rf'{section} <em class="sim">simulated</em>', page)
+    people = tuple(dataclasses.replace(x, simulated=False) for x in dataset.labels)
+    assert "simulated" not in re.sub(r"<style>.*?</style>", "", render(dataclasses.replace(dataset, labels=people)))
+    mixed = (dataset.labels[0], *people[1:])
+    page = render(dataclasses.replace(dataset, labels=mixed))
+    assert page.count('<td><span class="pill safe">safe</span> <em class="sim">simulated</em></td>') == 1
+
+
+def test_pairs_are_capped_and_it_says_so(dataset: Dataset, render: Callable[..., str]) -> None:
+    page = render(dataset, max_report_pairs=2)
+    assert page.count("<article") == 2
+    assert "2 of 6 pairs are drawn" in page
+    assert "4 of 12 labelled images are listed" in page
+    assert "pairs are drawn" not in render(dataset)
+
+
+def test_blocked_rows_are_counted_and_not_named(dataset: Dataset, render: Callable[..., str]) -> None:
+    page = render(dataset)
+    assert "<code>blocked_hash</code>" in page
+    assert "withheld" in page
+    assert "f" * 12 not in page
+
+
+def test_it_is_the_same_each_time(dataset: Dataset, render: Callable[..., str]) -> None:
+    assert render(dataset) == render(dataset)
+
+
+def test_an_empty_dataset_still_has_a_report(dataset: Dataset, render: Callable[..., str]) -> None:
+    empty = dataclasses.replace(
+        dataset, images={}, pairs=(), recaptions=(), labels=(), agreement=(), stages=(), rejections={}
+    )
+    page = render(empty)
+    assert "There are no accepted pairs." in page
+    assert "Nothing was refused." in page
+
+
+def encoded(image: Pillow.Image, codec: str = "PNG") -> bytes:
+    sink = io.BytesIO()
+    image.save(sink, format=codec)
+    return sink.getvalue()
+
+
+def test_a_thumbnail_keeps_its_shape_and_never_grows() -> None:
+    big = thumbnail(encoded(Pillow.new("RGB", (1000, 500))), "x", 400)
+    assert (big.width, big.height) == (400, 200)
+    small = thumbnail(encoded(Pillow.new("RGB", (30, 20))), "x", 400)
+    assert (small.width, small.height) == (30, 20)
+    assert big.uri.startswith("data:image/jpeg;base64,")
+
+
+def test_an_outline_runs_along_the_mask() -> None:
+    mask = Pillow.new("1", (100, 50))
+    ImageDraw.Draw(mask).rectangle((20, 10, 59, 29), fill=1)  # x 20 to 60, y 10 to 30, ends exclusive
+    path = outline(encoded(mask), "x", 100, 50)
+    points = [tuple(map(float, p.split())) for p in path.strip("MZ").split("L")]
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    assert (min(xs), max(xs), min(ys), max(ys)) == pytest.approx((20, 60, 10, 30), abs=0.6)
+    assert outline(encoded(Pillow.new("1", (10, 10))), "x", 10, 10) == ""
+    whole = outline(encoded(Pillow.new("1", (10, 10), 1)), "x", 10, 10)
+    assert whole.count("M") == whole.count("Z") == 1
