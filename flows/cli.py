@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Set before the libraries are imported. Their chatter would tear the progress bars, and none may phone home.
 _QUIET = {
-    "PREFECT_LOGGING_LEVEL": "ERROR",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",

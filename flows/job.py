@@ -94,11 +94,11 @@ class Job:
     def finish(self, policy_hashes: dict[str, str]) -> str:
         """Write `builds/<build_id>.json` and point `builds/latest.json` at it; the answer is the build's id.
 
-        The id hashes settings and results, so a repeated build finds its record there and leaves it alone,
-        with the seconds of the run that did the work.
+        The id hashes what was made, whose fingerprints hold the settings that mattered. So a repeated build finds
+        its record there and leaves it alone, with the seconds of the run that did the work.
         """
         settings = json.loads(self._settings.model_dump_json())
-        build_id = content_id(settings, policy_hashes, self._tables)[:16]
+        build_id = content_id(policy_hashes, self._tables)[:16]
         key = f"builds/{build_id}.json"
         if not self.workspace.store.exists(key):
             record = {

@@ -1,0 +1,67 @@
+"""The command line: plain sentences, exit statuses, help with examples."""
+
+import subprocess
+import sys
+
+import pytest
+
+from flows.cli import _guarded, app
+from flows.doctor import examine
+from flows.settings import Settings
+from storage.errors import FatalError, TransientError
+
+
+def test_an_error_is_a_sentence_and_status_1(capsys):
+    def fail():
+        raise FatalError("The disk is full. Free some space.")
+
+    assert _guarded(fail) == 1
+    assert "Stopped. The disk is full. Free some space." in capsys.readouterr().out
+
+
+def test_a_passing_trouble_says_that_the_same_command_goes_on(capsys):
+    def fail():
+        raise TransientError("The server is busy.")
+
+    assert _guarded(fail) == 1
+    assert "The same command goes on" in " ".join(capsys.readouterr().out.split())
+
+
+def test_ctrl_c_says_that_nothing_is_lost(capsys):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    assert _guarded(interrupt) == 130
+    assert "Nothing is lost" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["build", "collect", "export", "status", "doctor", "demo", "settings"])
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        app([command, "--help"])
+    assert caught.value.code == 0
+    assert f"guardset {command}" in capsys.readouterr().out
+
+
+def test_help_imports_no_heavy_library():
+    code = "import sys; from flows.cli import app; print([m for m in ('torch', 'prefect', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_doctor_names_what_is_missing_and_what_to_do(tmp_path):
+    settings = Settings.model_validate(
+        {
+            "policies": tmp_path / "none",
+            "editing": {"edit": {"model": str(tmp_path / "no-model")}},
+            "annotation": {"url": "http://127.0.0.1:1", "token_env": "GUARDSET_TEST_NO_TOKEN"},
+        }
+    )
+    checks = {check.name: check for check in examine(settings, str(tmp_path / "ws"))}
+    assert not checks["python"].advice
+    assert not checks["packages"].advice
+    assert "does not exist" in checks["policies"].advice
+    assert "does not exist" in checks["edit model"].advice
+    assert "GUARDSET_TEST_NO_TOKEN" in checks["label studio"].advice
+    assert not checks["workspace"].advice
+    assert not (tmp_path / "ws").exists()
