@@ -65,7 +65,10 @@ def build_flow(settings: Settings, source: Path, root: str) -> BuildSummary:
     certified = job.run(wiring.certify_spec(root, editing), candidates, editing.edit.shard_rows)
     job.run(wiring.select_spec(), certified, max(1, certified.num_rows))
 
-    described = job.run(wiring.caption_spec(root, recaption.caption), kept, recaption.caption.shard_rows)
+    # An image whose findings are unknown cannot be recaptioned: what its caption leaves out would stay out.
+    known = {row.image_id for row in located}
+    to_caption = to_table([image for image in images if image.image_id in known], Image)
+    described = job.run(wiring.caption_spec(root, recaption.caption), to_caption, recaption.caption.shard_rows)
     rewrites = to_table(plan_rewrites(from_table(described, Caption), images, located), RewriteTask)
     rewritten = job.run(wiring.rewrite_spec(recaption.rewrite), rewrites, recaption.rewrite.shard_rows)
     job.run(wiring.recertify_spec(recaption), rewritten, recaption.rewrite.shard_rows)

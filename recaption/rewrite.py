@@ -19,15 +19,20 @@ REWRITE_VERSION = 1
 def plan_rewrites(
     captions: Sequence[Caption], images: Sequence[Image], located: Sequence[Located]
 ) -> list[RewriteTask]:
-    """One task per caption: the sensitive findings that it does not mention, with their place in words."""
+    """One task per caption: the sensitive findings that it does not mention, with their place in words.
+
+    A caption whose image was not located has no task, since nobody knows what it leaves out.
+    """
     sizes = {image.image_id: (image.width, image.height) for image in images}
     found = {row.image_id: row.findings for row in located}
     tasks = []
     for caption in captions:
+        if caption.image_id not in found:
+            continue
         said = mentioned(caption.text)
         missing = [
             (attribute, position_word(finding.box, *sizes[caption.image_id]))
-            for finding in found.get(caption.image_id, ())
+            for finding in found[caption.image_id]
             for attribute in finding.attributes
             if vocabulary()[attribute].sensitive and attribute not in said
         ]

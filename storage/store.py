@@ -68,10 +68,7 @@ class LocalStore:
             if overwrite:
                 os.replace(temporary, path)
                 return True
-            os.link(temporary, path)  # refuses an existing path, which rename does not
-            return True
-        except FileExistsError:
-            return False
+            return _link(temporary, path)
         finally:
             Path(temporary).unlink(missing_ok=True)
 
@@ -80,6 +77,19 @@ class LocalStore:
         base = start if start.is_dir() else start.parent
         found = (p.relative_to(self._folder).as_posix() for p in base.rglob("*") if p.is_file())
         return iter(sorted(k for k in found if k.startswith(prefix) and not Path(k).name.startswith(".tmp-")))
+
+
+def _link(temporary: str, path: Path) -> bool:
+    """Give the finished file its name unless the name is taken, which a rename would not notice."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links: two writers in the same instant are not told apart
+        if path.exists():
+            return False
+        os.replace(temporary, path)
+    return True
 
 
 class S3Store:

@@ -138,3 +138,8 @@ def test_applying_the_spans_to_the_old_words_gives_the_new(old, new):
 def test_equal_texts_have_no_spans(text):
     change = diff(" ".join(text), " ".join(text))
     assert change.inserted == change.deleted == ()
+
+
+def test_a_caption_of_an_image_that_was_not_located_is_not_rewritten():
+    caption = Caption("i", "A photograph.", "ok", "m", "p")
+    assert plan_rewrites([caption], [image()], []) == []

@@ -131,3 +131,14 @@ def test_a_folder_that_cannot_be_written_is_a_plain_sentence(tmp_path):
 
 def test_open_store_chooses_by_scheme(tmp_path):
     assert isinstance(open_store(tmp_path), LocalStore)
+
+
+def test_a_file_system_without_hard_links_works(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    store = LocalStore(tmp_path)
+    assert store.write("k", b"one")
+    assert not store.write("k", b"two")
+    assert [p.name for p in tmp_path.iterdir()] == ["k"]
