@@ -24,7 +24,7 @@ from guard.dataset import Dataset, ImageRow, exportable_part
 from guard.features import Features, View
 from guard.parquet import Shard, Shards, write_shards
 from guard.png import decode, png_bytes
-from guard.prompt import prompt_hash
+from guard.prompt import IMAGE_TAG, prompt_hash
 from guard.report import render_report
 from guard.settings import NAME_PATTERN
 from guard.splits import Split, split_of
@@ -68,14 +68,15 @@ def export(
     The default version is a hash of all that goes in (records, policies, options, the templates and the releases of
     pyarrow and Pillow, which decide the bytes), so the same content has the same folder and a second run reads no
     image. Images that are not exportable stay out and are counted.
-    Raises FatalError for a name or version that is no folder name, for a version that holds other content, and
-    when a blob is missing.
+    Raises FatalError for a name or version that is no folder name, for a version that holds other content, for a
+    policy that trainers would misread, and when a blob is missing or broken.
     """
     part, not_exportable = exportable_part(dataset)
     options = {"test_ratio": test_ratio, "seed": seed, "max_report_pairs": max_report_pairs}
     fingerprint = _fingerprint(part, not_exportable, {**options, "name": name})
     version = version or fingerprint[:12]
     _check_names(name, version)
+    _check_policies(part)
     folder = f"exports/{name}/{version}"
     split = functools.partial(split_of, test_ratio=test_ratio, seed=seed)
     views, left_out = summary.view_counts(part, split), summary.left_out(part, not_exportable)
@@ -114,6 +115,12 @@ def _check_names(name: str, version: str) -> None:
     for what, value in (("name", name), ("version", version)):
         if not re.fullmatch(NAME_PATTERN, value):
             raise FatalError(f"The export's {what} {value!r} is no folder name. Use letters, digits, '.', '_' and '-'.")
+
+
+def _check_policies(data: Dataset) -> None:
+    for policy in data.policies:
+        if IMAGE_TAG in policy.text:
+            raise FatalError(f"Policy {policy.id} holds {IMAGE_TAG}, which trainers replace by the image. Reword it.")
 
 
 def _is_done(workspace: Workspace, folder: str, fingerprint: str) -> bool:

@@ -40,13 +40,9 @@ def features_of(view: View, policies: Sequence[Policy]) -> Features:
     names = class_label([policy_label(p.id) for p in policies])
     if view == "sft":
         return {
-            "prompt": MESSAGES,
-            "completion": MESSAGES,
-            "conversation": MESSAGES,
+            **dict.fromkeys(("prompt", "completion", "conversation"), MESSAGES),
             "images": [IMAGE],
-            "sample_id": TEXT,
-            "pair_id": TEXT,
-            "prov_json": TEXT,
+            **dict.fromkeys(("sample_id", "pair_id", "prov_json"), TEXT),
         }
     if view == "benchmark":
         return {
@@ -55,27 +51,19 @@ def features_of(view: View, policies: Sequence[Policy]) -> Features:
             "safety_label": class_label(VERDICTS),
             "policy_name": names,
             "policy": TEXT,
-            "sample_id": TEXT,
-            "pair_id": TEXT,
-            "prov_json": TEXT,
+            **dict.fromkeys(("sample_id", "pair_id", "prov_json"), TEXT),
         }
     extra = dict.fromkeys(("split", "policy_name", "pair_id", "pair_role", "safety_label"), TEXT)
     return {
-        "prompt": MESSAGES,
-        "conversation": MESSAGES,
+        **dict.fromkeys(("prompt", "conversation"), MESSAGES),
         "problem": TEXT,
         "images": [IMAGE],
-        "solution": TEXT,
-        "answer": TEXT,
-        "data_source": TEXT,
-        "ability": TEXT,
+        **dict.fromkeys(("solution", "answer", "data_source", "ability"), TEXT),
         "reward_model": {"style": TEXT, "ground_truth": TEXT},
         "extra_info": {"index": INTEGER, **extra},
         "safety_label": class_label(VERDICTS),
         "policy_name": names,
-        "policy": TEXT,
-        "sample_id": TEXT,
-        "prov_json": TEXT,
+        **dict.fromkeys(("policy", "sample_id", "prov_json"), TEXT),
     }
 
 

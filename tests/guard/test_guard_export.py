@@ -175,6 +175,21 @@ def test_a_name_that_is_no_folder_is_refused(dataset: Dataset, workspace: Worksp
         export(dataset, workspace, name=bad)
 
 
+def test_a_policy_that_trainers_would_misread_is_refused(dataset: Dataset, workspace: Workspace) -> None:
+    tagged = dataset.policies[0].model_copy(update={"preamble": "See <image>."})
+    with pytest.raises(FatalError, match="Reword it"):
+        export(dataclasses.replace(dataset, policies=(tagged, *dataset.policies[1:])), workspace)
+
+
+def test_a_caption_that_trainers_would_misread_stays_out(dataset: Dataset, workspace: Workspace) -> None:
+    tagged = [dataclasses.replace(r, text=f"<image> {r.text}") for r in dataset.recaptions[:1]]
+    result = export(dataclasses.replace(dataset, recaptions=(*tagged, *dataset.recaptions[1:])), workspace)
+    kept = sum(counts["rows"] for counts in result.counts["views"]["sft"].values())
+    assert kept + result.counts["left_out"]["captions_with_image_tag"] == sum(
+        dataset.images[r.image_id].exportable for r in dataset.recaptions
+    )
+
+
 def test_without_labels_the_captions_still_export(dataset: Dataset, workspace: Workspace, tmp_path: Path) -> None:
     result = export(dataclasses.replace(dataset, labels=(), agreement=()), workspace, test_ratio=0.0)
     assert result.counts["views"]["rl"] == {}
