@@ -128,7 +128,7 @@ def _launch(folder: Path, known: Server | None, port: int, program: str) -> Serv
         known = Server(url, USERNAME, secrets.token_urlsafe(12), secrets.token_hex(20), 0)
     known = replace(known, url=url, pid=0)
     _write(folder, known)  # before the start: an account without a record would lock us out
-    command = [program, "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
+    command = [program, *_arguments(known)]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, env=_environment(folder, known),
@@ -136,7 +136,14 @@ def _launch(folder: Path, known: Server | None, port: int, program: str) -> Serv
         )  # fmt: skip
     known = replace(known, pid=process.pid)
     _write(folder, known)
+    while not _command_line(known.pid) and process.poll() is None:
+        time.sleep(0.01)  # for an instant a new process has none
     return known
+
+
+def _arguments(server: Server) -> list[str]:
+    port = server.url.rsplit(":", 1)[1]
+    return ["start", "--no-browser", "--internal-host", "127.0.0.1", "--port", port]
 
 
 def _environment(folder: Path, server: Server) -> Mapping[str, str]:
@@ -216,9 +223,7 @@ def _alive(server: Server) -> bool:
         return False
     with contextlib.suppress(ChildProcessError):
         os.waitpid(server.pid, os.WNOHANG)  # a dead child of ours would linger as a zombie
-    port = server.url.rsplit(":", 1)[1]
-    command = _command_line(server.pid)
-    return "label-studio" in command and f"--port {port}" in command
+    return " ".join(_arguments(server)) in _command_line(server.pid)
 
 
 def _command_line(pid: int) -> str:

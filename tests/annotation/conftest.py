@@ -1,0 +1,74 @@
+"""A real Label Studio for the tests marked `server`, and small makers of votes and policies."""
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import stamina
+
+from annotation import server
+from annotation.client import connect
+from policies.engine import Policy, load_policies
+from storage.records import Vote
+from storage.workspace import Workspace
+
+EXECUTABLE = os.environ.get("GUARDSET_LABEL_STUDIO", ".venv-label-studio/bin/label-studio")
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A running server, a client of its administrator, and the workspace whose images it serves."""
+
+    server: server.Server
+    client: object
+    workspace: Workspace
+    folder: Path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    if not Path(EXECUTABLE).exists():
+        pytest.skip(f"Label Studio is not installed at {EXECUTABLE}: run `make label-studio`")
+    folder = tmp_path_factory.mktemp("studio") / "workspace"
+    running = server.start(folder, port=free_port(), executable=EXECUTABLE)
+    try:
+        yield Studio(running, connect(running.url, running.token), Workspace.open(folder), folder)
+    finally:
+        server.stop(folder)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting() -> Iterator[None]:
+    """Retries without their pauses."""
+    stamina.set_testing(True, attempts=3)
+    yield
+    stamina.set_testing(False)
+
+
+@pytest.fixture(scope="session")
+def policies() -> tuple[Policy, ...]:
+    return load_policies()
+
+
+def vote(
+    image_id: str, policy_id: str, verdict: str, annotator: str = "a@x", *, rules: tuple[str, ...] = (), at: str = "1"
+) -> Vote:
+    return Vote(
+        image_id=image_id, policy_id=policy_id, verdict=verdict, rules=rules, annotator=annotator,  # type: ignore[arg-type]
+        simulated=annotator.endswith("@simulated.invalid"), duration_s=1.0, comment="", project_id=1, task_id=1,
+        annotation_id=1, updated_at=at,
+    )  # fmt: skip
+
+
+@pytest.fixture(name="vote", scope="session")
+def make_vote():
+    return vote

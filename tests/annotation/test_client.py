@@ -1,0 +1,52 @@
+import httpx
+import pytest
+
+from annotation import client
+from annotation.client import connect, plain_errors, version_of
+from storage.errors import FatalError, TransientError
+
+
+def answering(monkeypatch, release="1.23.2", status=200, error=None):
+    """Let `connect` talk to a stand-in instead of the network."""
+
+    def handler(request):
+        if error:
+            raise error
+        if request.url.path.startswith("/api/version"):
+            return httpx.Response(200, json={"release": release})
+        return httpx.Response(status, json={"detail": "no"} if status != 200 else {"id": 1, "email": "a@b"})
+
+    made = lambda url, timeout_s: httpx.Client(transport=httpx.MockTransport(handler), base_url=url)  # noqa: E731
+    monkeypatch.setattr(client, "http_client", made)
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "sentence"),
+    [
+        ({"status": 401}, "refuses the token"),
+        ({"status": 404}, "does not answer like Label Studio"),
+        ({"release": "1.9.1"}, r"version 1.9.1; 1.20 or newer"),
+        ({"error": httpx.ConnectError("refused")}, "No Label Studio answers at http://127.0.0.1:1"),
+    ],
+)
+def test_no_way_in_is_a_plain_sentence(monkeypatch, stand_in, sentence):
+    answering(monkeypatch, **stand_in)
+    with pytest.raises(FatalError, match=sentence):
+        connect("http://127.0.0.1:1", "0" * 40)
+
+
+@pytest.mark.parametrize(
+    ("release", "version"), [("1.23.2", (1, 23, 2)), ("1.23.2.post1", (1, 23, 2)), ("1.9", (1, 9)), ("", ())]
+)
+def test_versions_compare_as_numbers(release, version):
+    assert version_of(release) == version
+
+
+def test_what_may_pass_is_transient_and_the_rest_is_fatal():
+    from label_studio_sdk.core.api_error import ApiError
+
+    for error in (httpx.ReadTimeout("slow"), ApiError(status_code=503, body="busy"), ApiError(status_code=429)):
+        with pytest.raises(TransientError, match="while testing"), plain_errors("testing"):
+            raise error
+    with pytest.raises(FatalError, match="400 Validation error"), plain_errors("testing"):
+        raise ApiError(status_code=400, body={"detail": "Validation error"})

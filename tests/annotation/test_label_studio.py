@@ -1,0 +1,191 @@
+"""The annotation room against a real Label Studio. Each test has a project of its own."""
+
+import hashlib
+import io
+import os
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from annotation import server
+from annotation.agreement import agreement, labels
+from annotation.client import connect
+from annotation.collect import collect, collected_votes
+from annotation.config import project_key
+from annotation.publish import PublishItem, publish, published
+from annotation.simulate import simulate
+from annotation.verdicts import PolicyVerdict, to_result
+from storage.errors import FatalError
+from storage.records import Rejection, from_table
+from storage.workspace import read_parquet
+
+pytestmark = pytest.mark.server
+
+TRUTHS = (("blade",), ("blade", "museum_label"), ("heart",), ("plant",), ("dice", "syringe"))
+
+
+@pytest.fixture
+def own_policies(policies, request):
+    """The shipped policies under a text that no other test uses: another project on the shared server."""
+    return (policies[0].model_copy(update={"setting": request.node.name}), *policies[1:])
+
+
+def some_images(workspace, count):
+    """Published items with real blobs, and what they show."""
+    items, truth = [], {}
+    for number in range(count):
+        data = io.BytesIO()
+        Image.new("RGB", (64, 48), (number * 5, 120, 200)).save(data, "PNG")
+        blob = workspace.blobs.put(data.getvalue())
+        items.append(PublishItem(hashlib.sha256(blob.encode()).hexdigest(), blob, str(number // 2)))
+        truth[items[-1].image_id] = TRUTHS[number % len(TRUTHS)]
+    return items, truth
+
+
+def image_ids_on_server(studio, project_id):
+    rows = studio.client.tasks.list(project=project_id, fields="task_only", include="id,data", page_size=200)
+    return sorted(row.data["image_id"] for row in rows)
+
+
+def test_published_once_however_often_it_is_repeated_or_killed(studio, own_policies):
+    items, _ = some_images(studio.workspace, 12)
+
+    class KilledError(Exception):
+        pass
+
+    def kill_after_the_second_batch(done, total):
+        if done >= 8:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        publish(
+            studio.client, studio.workspace, items, own_policies, name="test", batch_size=4,
+            progress=kill_after_the_second_batch,
+        )  # fmt: skip
+    done = publish(studio.client, studio.workspace, items, own_policies, name="test", batch_size=4)
+    assert (done.published, done.already_there) == (4, 8)
+    again = publish(studio.client, studio.workspace, items, own_policies, name="test")
+    assert (again.published, again.already_there, again.project_id) == (0, 12, done.project_id)
+    assert image_ids_on_server(studio, done.project_id) == sorted(i.image_id for i in items)
+
+
+def test_an_image_is_served_to_users_only(studio, own_policies):
+    items, _ = some_images(studio.workspace, 1)
+    publish(studio.client, studio.workspace, items, own_policies, name="test")
+    task = next(iter(published(studio.workspace, own_policies).tasks.values()))
+    url = studio.server.url + studio.client.tasks.get(id=str(task)).data["image"]
+    answer = httpx.get(url, headers={"Authorization": f"Token {studio.server.token}"})
+    assert answer.content == studio.workspace.blobs.get(items[0].blob)
+    assert httpx.get(url).status_code in (302, 401, 403)
+
+
+def test_simulated_people_vote_and_collect_repeats_to_the_byte(studio, own_policies):
+    items, truth = some_images(studio.workspace, 6)
+    publish(studio.client, studio.workspace, items, own_policies, name="test")
+    first = simulate(studio.server, studio.workspace, own_policies, truth, accuracy=0.8, seed=1)
+    assert (first.annotated, first.already_there) == (12, 0)
+    again = simulate(studio.server, studio.workspace, own_policies, truth, accuracy=0.8, seed=1)
+    assert (again.annotated, again.already_there) == (0, 12)
+
+    collected = collect(studio.client, studio.workspace, own_policies)
+    assert (len(collected.votes), collected.rejected, collected.new, collected.gone) == (60, [], 60, 0)
+    assert {v.annotator for v in collected.votes} == {f"simulated-{n}@simulated.invalid" for n in (1, 2)}
+    assert all(v.simulated for v in collected.votes)
+    path = studio.folder / "annotation" / project_key(own_policies) / "votes.parquet"
+    before, modified_ns = path.read_bytes(), path.stat().st_mtime_ns
+    assert collect(studio.client, studio.workspace, own_policies).new == 0
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (before, modified_ns)
+    assert collected_votes(studio.workspace, own_policies) == collected.votes
+
+    assert agreement(collected.votes)[-1].n_items == 30
+    matrix = labels([i.image_id for i in items], own_policies, collected.votes, truth)
+    assert {label.status for label in matrix} == {"agreed", "conflict"}
+    assert all(label.simulated for label in matrix)
+
+
+def test_what_cannot_be_believed_is_quarantined_and_leaves_when_corrected(studio, own_policies):
+    items, _ = some_images(studio.workspace, 2)
+    key = publish(studio.client, studio.workspace, items, own_policies, name="test").project_key
+    task_id = published(studio.workspace, own_policies).tasks[items[0].image_id]
+    good = to_result([PolicyVerdict(p.id, "safe") for p in own_policies])
+    bad = [r | {"value": {"choices": ["bogus"]}} if r["from_name"] == "L3_verdict" else r for r in good]
+    posted = studio.client.annotations.create(id=task_id, result=bad, was_cancelled=False)
+
+    result = collect(studio.client, studio.workspace, own_policies)
+    assert (result.votes, [r.code for r in result.rejected]) == ([], ["not_in_config"])
+    quarantine = f"quarantine/collect/{key}.parquet"
+    stored = from_table(read_parquet(studio.workspace.store.read(quarantine)), Rejection)
+    assert stored == result.rejected
+    assert stored[0].key == items[0].image_id
+    before = studio.workspace.store.read(quarantine)
+    collect(studio.client, studio.workspace, own_policies)
+    assert studio.workspace.store.read(quarantine) == before
+
+    studio.client.annotations.update(id=posted.id, result=good)
+    assert len(collect(studio.client, studio.workspace, own_policies).votes) == 5
+    assert read_parquet(studio.workspace.store.read(quarantine)).num_rows == 0
+    studio.client.annotations.delete(id=posted.id)
+    assert collect(studio.client, studio.workspace, own_policies).gone == 5
+
+
+def test_an_answer_changed_by_somebody_else_is_refused(studio, own_policies):
+    items, truth = some_images(studio.workspace, 1)
+    publish(studio.client, studio.workspace, items, own_policies, name="test")
+    simulate(studio.server, studio.workspace, own_policies, truth, annotators=1, accuracy=1.0)
+    (annotation_id,) = {v.annotation_id for v in collect(studio.client, studio.workspace, own_policies).votes}
+    other = to_result([PolicyVerdict(p.id, "unsure") for p in own_policies])
+    studio.client.annotations.update(id=annotation_id, result=other)
+    result = collect(studio.client, studio.workspace, own_policies)
+    assert [r.code for r in result.rejected] == ["changed_by_another"]
+
+
+def test_a_project_that_is_gone_keeps_the_votes(studio, own_policies):
+    items, truth = some_images(studio.workspace, 1)
+    project_id = publish(studio.client, studio.workspace, items, own_policies, name="test").project_id
+    simulate(studio.server, studio.workspace, own_policies, truth, annotators=1)
+    votes = collect(studio.client, studio.workspace, own_policies).votes
+    studio.client.projects.delete(id=project_id)
+    with pytest.raises(FatalError, match="not on this server"):
+        collect(studio.client, studio.workspace, own_policies)
+    assert collected_votes(studio.workspace, own_policies) == votes
+
+
+def test_a_running_server_is_reused_and_a_wrong_token_refused(studio):
+    assert server.status(studio.folder) == studio.server
+    started = time.monotonic()
+    assert server.start(studio.folder, port=1, executable="/nowhere") == studio.server
+    assert time.monotonic() - started < 5
+    with pytest.raises(FatalError, match="refuses the token"):
+        connect(studio.server.url, "0" * 40)
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")
+def test_it_listens_on_loopback_only(studio):
+    port = studio.server.url.rsplit(":", 1)[1]
+    sockets = Path("/proc/net/tcp").read_text().splitlines()
+    listening = [line.split()[1] for line in sockets if f":{int(port):04X} " in line and " 0A " in line]
+    assert listening == [f"0100007F:{int(port):04X}"]  # 127.0.0.1
+
+
+def test_a_port_in_use_is_a_plain_sentence(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(FatalError, match=f"Port {port} is in use"):
+            server.start(tmp_path, port=port, executable=os.sys.executable)
+
+
+def test_a_server_that_dies_says_why(tmp_path, studio):
+    program = tmp_path / "label-studio"
+    program.write_text("#!/bin/sh\necho no such luck\nexit 1\n")
+    program.chmod(0o755)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(FatalError, match="no such luck"):
+        server.start(tmp_path / "workspace", port=port, executable=program)

@@ -1,0 +1,176 @@
+"""Publishing against a stand-in for the server that fails where the real one does."""
+
+from itertools import pairwise
+from types import SimpleNamespace as Row
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annotation.publish import PublishItem, image_url, presentation_order, publish, published
+from storage.errors import FatalError, TransientError
+from storage.store import S3Store
+from storage.workspace import Workspace
+
+
+class FakeStudio:
+    """As much of the SDK's client as publishing uses. `fail(call, landed)` may raise around an import."""
+
+    def __init__(self):
+        self.project_rows, self.task_rows, self.storages = [], [], []
+        self.imports = 0
+        self.fail = lambda number, landed: None
+        self.projects = Row(list=self._projects, create=self._create, import_tasks=self._import)
+        self.tasks = Row(list=self._tasks, delete=self._delete)
+        self.import_storage = Row(local=Row(list=lambda project: self.storages, create=self._storage))
+
+    def _projects(self, *, title):
+        return [p for p in self.project_rows if title in p.title]
+
+    def _create(self, **fields):
+        self.project_rows.append(Row(id=len(self.project_rows) + 1, **fields))
+        return self.project_rows[-1]
+
+    def _storage(self, **fields):
+        self.storages.append(Row(**fields))
+
+    def _tasks(self, **_):
+        return list(self.task_rows)
+
+    def _delete(self, *, id):
+        self.task_rows = [t for t in self.task_rows if t.id != id]
+
+    def _import(self, *, id, request):
+        self.imports += 1
+        self.fail(self.imports, False)
+        start = max((t.id for t in self.task_rows), default=0) + 1
+        self.task_rows += [Row(id=start + n, data=t["data"], total_annotations=0) for n, t in enumerate(request)]
+        self.fail(self.imports, True)
+
+    def image_ids(self):
+        return [t.data["image_id"] for t in self.task_rows]
+
+
+@pytest.fixture
+def client():
+    return FakeStudio()
+
+
+ITEMS = [PublishItem(f"image{n}", f"{n:02d}blob", f"family{n // 2}") for n in range(20)]
+
+
+def run(client, workspace, policies, items=ITEMS, **more):
+    return publish(client, workspace, items, policies, name="test", batch_size=6, **more)
+
+
+def test_each_image_once_and_nothing_new_the_second_time(client, workspace, policies):
+    seen = []
+    first = run(client, workspace, policies, progress=lambda done, total: seen.append((done, total)))
+    assert (first.published, first.already_there) == (20, 0)
+    assert seen == [(6, 20), (12, 20), (18, 20), (20, 20)]
+    remembered = workspace.store.read(f"annotation/{first.project_key}/project.json")
+    again = run(client, workspace, policies)
+    assert (again.published, again.already_there, client.imports) == (0, 20, 4)
+    assert sorted(client.image_ids()) == sorted(i.image_id for i in ITEMS)
+    assert workspace.store.read(f"annotation/{first.project_key}/project.json") == remembered
+    assert len(client.project_rows) == len(client.storages) == 1
+
+
+def test_new_images_join_the_same_project(client, workspace, policies):
+    run(client, workspace, policies, ITEMS[:5])
+    more = run(client, workspace, policies)
+    assert (more.published, more.already_there) == (15, 5)
+    assert len(published(workspace, policies).tasks) == 20
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_killed_between_batches_and_repeated(client, workspace, policies, landed):
+    def killed(number, after):
+        if number == 3 and after is landed:
+            raise KeyboardInterrupt
+
+    client.fail = killed
+    with pytest.raises(KeyboardInterrupt):
+        run(client, workspace, policies)
+    assert len(client.task_rows) == (18 if landed else 12)
+    client.fail = lambda number, after: None
+    run(client, workspace, policies)
+    assert sorted(client.image_ids()) == sorted(i.image_id for i in ITEMS)
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_a_time_out_is_retried_after_another_look(client, workspace, policies, landed):
+    def times_out(number, after):
+        if number == 2 and after is landed:
+            raise httpx.ReadTimeout("too slow")
+
+    client.fail = times_out
+    assert run(client, workspace, policies).published == 20
+    assert sorted(client.image_ids()) == sorted(i.image_id for i in ITEMS)
+
+
+def test_an_import_that_lands_after_its_repetition_leaves_no_double(client, workspace, policies):
+    run(client, workspace, policies, ITEMS[:3])
+    late = client.task_rows[1]
+    client.task_rows.append(Row(id=99, data=late.data, total_annotations=0))
+    run(client, workspace, policies)
+    assert sorted(client.image_ids()) == sorted(i.image_id for i in ITEMS)
+    assert published(workspace, policies).tasks[late.data["image_id"]] == late.id
+
+
+def test_a_double_that_somebody_labelled_stays(client, workspace, policies):
+    run(client, workspace, policies, ITEMS[:3])
+    client.task_rows.append(Row(id=99, data=client.task_rows[0].data, total_annotations=1))
+    run(client, workspace, policies, ITEMS[:3])
+    assert 99 in [t.id for t in client.task_rows]
+
+
+def test_a_server_that_stays_silent(client, workspace, policies):
+    def silent(number, after):
+        raise httpx.ConnectError("gone")
+
+    client.fail = silent
+    with pytest.raises(TransientError, match="importing tasks"):
+        run(client, workspace, policies)
+
+
+def test_the_same_image_with_other_pixels_is_refused(client, workspace, policies):
+    run(client, workspace, policies, ITEMS[:3])
+    with pytest.raises(FatalError, match="other pixels"):
+        run(client, workspace, policies, [PublishItem(ITEMS[0].image_id, "another")])
+
+
+def test_another_policy_is_another_project(client, workspace, policies):
+    run(client, workspace, policies)
+    run(client, workspace, policies[:4])
+    assert len(client.project_rows) == 2
+
+
+def test_a_task_says_nothing_about_where_its_image_comes_from(client, workspace, policies):
+    run(client, workspace, policies)
+    assert {key for t in client.task_rows for key in t.data} == {"image", "image_id", "content_hash"}
+
+
+def test_nothing_published_is_a_sentence(workspace, policies):
+    with pytest.raises(FatalError, match="Nothing was published"):
+        published(workspace, policies)
+
+
+def test_where_the_server_finds_images(workspace, monkeypatch):
+    assert image_url(workspace, "abcd") == "/data/local-files/?d=blobs/ab/abcd"
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    assert image_url(Workspace(S3Store("s3://bucket/some/prefix")), "abcd") == "s3://bucket/some/prefix/blobs/ab/abcd"
+
+
+@given(st.lists(st.tuples(st.integers(0, 999), st.integers(0, 30)), unique_by=lambda p: p[0]), st.text())
+def test_the_order_is_a_fixed_permutation_with_families_apart(pairs, key):
+    items = [PublishItem(f"i{n}", f"b{n}", f"f{family}") for n, family in pairs]
+    order = presentation_order(items, key)
+    assert sorted(order, key=lambda i: i.image_id) == sorted(items, key=lambda i: i.image_id)
+    assert order == presentation_order(reversed(items), key)
+
+
+def test_an_image_and_its_edit_are_not_neighbours():
+    families = [item.family_id for item in presentation_order(ITEMS, "key")]
+    assert all(a != b for a, b in pairwise(families))
