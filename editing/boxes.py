@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from policies.attributes import vocabulary
 from storage.errors import SampleError
+from storage.images import Mask
 
 BoxUnits = Literal["resized_pixels", "thousandths"]
 _SLACK = 0.05  # a box may reach this share beyond the frame before it counts as nonsense
@@ -15,12 +16,18 @@ _SLACK = 0.05  # a box may reach this share beyond the frame before it counts as
 
 @dataclass(frozen=True)
 class Region:
-    """A part of an image and what it shows. `box` is (x0, y0, x1, y1) in original pixels, ends exclusive."""
+    """A part of an image and what it shows.
+
+    `box` is (x0, y0, x1, y1) in original pixels, ends exclusive; `mask`, if known, is bool (height, width) of the
+    image. `rule_ids` are rules that the locator named itself.
+    """
 
     attributes: tuple[str, ...]
     box: tuple[int, int, int, int]
     instruction: str
     score: float = 1.0
+    rule_ids: tuple[str, ...] = ()
+    mask: Mask | None = None
 
 
 def parse_regions(

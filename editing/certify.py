@@ -10,7 +10,7 @@ from skimage.color import rgb2gray
 from skimage.metrics import structural_similarity
 
 from editing.boxes import Region
-from editing.locate import Locator, attributes_of
+from editing.locate import LocateRequest, Locator, attributes_of
 from editing.masks import Alpha, feather
 from editing.settings import CertifySettings
 from storage.errors import SampleError
@@ -79,7 +79,8 @@ def certify_batch(
     edited = [decode_stored(workspace.blobs.get(edit.edited_id)) for edit in batch]
     ok: list[Edit] = []
     rejected: list[Rejection] = []
-    for edit, rgb, regions in zip(batch, edited, locator.locate(edited), strict=True):
+    answers = locator.locate([LocateRequest(rgb) for rgb in edited])
+    for edit, rgb, regions in zip(batch, edited, answers, strict=True):
         if isinstance(regions, SampleError):
             rejected.append(reject(edit, edit.edit_id, regions))
         else:

@@ -8,11 +8,22 @@ import imagehash
 import pyarrow as pa
 from PIL import Image as PilImage
 
-from editing.masks import Square, boxes_mask, composite, cut, feather, paste, resize_mask, resize_rgb, squares_around
+from editing.masks import (
+    Square,
+    boxes_mask,
+    composite,
+    cut,
+    dilate,
+    feather,
+    paste,
+    resize_mask,
+    resize_rgb,
+    squares_around,
+)
 from models.diffusion import Inpainter
 from policies.engine import Policy, regulated
 from storage.errors import SampleError
-from storage.images import Mask, Rgb, decode_stored, encode_mask, encode_png
+from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_mask, encode_png
 from storage.records import Edit, EditTask, Image, Located, Rejection, content_id, from_table
 from storage.stage import BatchResult, in_batches, reject
 from storage.workspace import Workspace
@@ -145,7 +156,7 @@ class _Draft:
 
 def _drafts(task: EditTask, workspace: Workspace, editor: str, options: EditOptions) -> list[_Draft]:
     rgb = decode_stored(workspace.blobs.get(task.blob))
-    mask = boxes_mask((f.box for f in task.targets), (rgb.shape[0], rgb.shape[1]), options.dilate_ratio)
+    mask = _target_mask(task, workspace, (rgb.shape[0], rgb.shape[1]), options.dilate_ratio)
     if mask.mean() > options.max_mask_ratio:
         raise SampleError("mask_too_large", f"{mask.mean():.0%} of the image would be repainted.")
     mask_blob = workspace.blobs.put(encode_mask(mask))
@@ -155,6 +166,15 @@ def _drafts(task: EditTask, workspace: Workspace, editor: str, options: EditOpti
         request = EditRequest(rgb, mask, options.prompt, seed=int(edit_id[:8], 16))
         drafts.append(_Draft(task, edit_id, candidate, mask_blob, request))
     return drafts
+
+
+def _target_mask(task: EditTask, workspace: Workspace, shape: tuple[int, int], dilate_ratio: float) -> Mask:
+    """The union of the targets, each grown: the exact mask where one is known, else the box."""
+    mask = boxes_mask((f.box for f in task.targets if not f.mask), shape, dilate_ratio)
+    for finding in task.targets:
+        if finding.mask:
+            mask |= dilate(decode_mask(workspace.blobs.get(finding.mask)), dilate_ratio)
+    return mask
 
 
 def _edit(draft: _Draft, painted: Rgb, workspace: Workspace, editor: str, options: EditOptions) -> Edit:

@@ -1,6 +1,7 @@
 """Locate: what an image shows, and where."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ from PIL import Image as PilImage
 from editing.boxes import BoxUnits, Region, parse_regions
 from models.chat import ChatModel, ChatReply, ChatRequest
 from storage.errors import SampleError
-from storage.images import Rgb, decode_stored
+from storage.images import Rgb, decode_stored, encode_mask
 from storage.records import Finding, Image, Located, Rejection, content_id, from_table
 from storage.stage import BatchResult, in_batches, reject
 from storage.workspace import Workspace
@@ -17,13 +18,21 @@ from storage.workspace import Workspace
 LOCATE_VERSION = 1
 
 
+@dataclass(frozen=True)
+class LocateRequest:
+    """`rgb` is uint8 (height, width, 3). `source_key` is the file's name, empty for an image made here."""
+
+    rgb: Rgb
+    source_key: str = ""
+
+
 class Locator(Protocol):
-    """Finds regions. One answer per image, in order: its regions, or why there are none to trust."""
+    """Finds regions. One answer per request, in order: its regions, or why there are none to trust."""
 
     @property
     def fingerprint(self) -> str: ...
 
-    def locate(self, images: Sequence[Rgb]) -> list[tuple[Region, ...] | SampleError]: ...
+    def locate(self, requests: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]: ...
 
 
 class ChatLocator:
@@ -39,13 +48,13 @@ class ChatLocator:
     def fingerprint(self) -> str:
         return content_id(self._model.fingerprint, self._prompt, self._units, self._max_new_tokens)
 
-    def locate(self, images: Sequence[Rgb]) -> list[tuple[Region, ...] | SampleError]:
-        requests = [
-            ChatRequest(self._prompt, images=(PilImage.fromarray(rgb),), max_new_tokens=self._max_new_tokens)
-            for rgb in images
+    def locate(self, requests: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]:
+        chats = [
+            ChatRequest(self._prompt, images=(PilImage.fromarray(r.rgb),), max_new_tokens=self._max_new_tokens)
+            for r in requests
         ]
-        replies = self._model.generate(requests)
-        return [self._regions(rgb, reply) for rgb, reply in zip(images, replies, strict=True)]
+        replies = self._model.generate(chats)
+        return [self._regions(r.rgb, reply) for r, reply in zip(requests, replies, strict=True)]
 
     def _regions(self, rgb: Rgb, reply: ChatReply) -> tuple[Region, ...] | SampleError:
         if reply.finish_reason == "length":
@@ -64,31 +73,31 @@ def attributes_of(regions: Sequence[Region]) -> tuple[str, ...]:
 
 def locate_batch(batch: Sequence[Image], *, workspace: Workspace, locator: Locator) -> BatchResult[Located]:
     """Regions of each image; an answer that cannot be trusted refuses its image."""
-    answers = locator.locate([decode_stored(workspace.blobs.get(image.blob)) for image in batch])
+    answers = locator.locate(
+        [LocateRequest(decode_stored(workspace.blobs.get(image.blob)), image.source_key) for image in batch]
+    )
     ok: list[Located] = []
     rejected: list[Rejection] = []
     for image, answer in zip(batch, answers, strict=True):
         if isinstance(answer, SampleError):
             rejected.append(reject(image, image.image_id, answer))
         else:
-            ok.append(_located(image, answer, locator.fingerprint))
+            findings = tuple(_finding(image, region, workspace) for region in answer)
+            ok.append(Located(image.image_id, attributes_of(answer), findings, locator.fingerprint))
     return BatchResult(ok, rejected)
 
 
-def _located(image: Image, regions: Sequence[Region], fingerprint: str) -> Located:
-    findings = tuple(
-        Finding(
-            finding_id=content_id(image.image_id, region.attributes, region.box),
-            attributes=region.attributes,
-            rule_ids=(),
-            box=region.box,
-            mask="",
-            instruction=region.instruction,
-            score=region.score,
-        )
-        for region in regions
+def _finding(image: Image, region: Region, workspace: Workspace) -> Finding:
+    mask = "" if region.mask is None else workspace.blobs.put(encode_mask(region.mask))
+    return Finding(
+        finding_id=content_id(image.image_id, region.attributes, region.box, mask),
+        attributes=region.attributes,
+        rule_ids=region.rule_ids,
+        box=region.box,
+        mask=mask,
+        instruction=region.instruction,
+        score=region.score,
     )
-    return Located(image.image_id, attributes_of(regions), findings, fingerprint)
 
 
 class LocateStage:

@@ -25,6 +25,16 @@ def boxes_mask(boxes: Iterable[tuple[int, ...]], shape: tuple[int, int], dilate_
     return mask
 
 
+def dilate(mask: Mask, ratio: float) -> Mask:
+    """An exact mask grown by a share of its longer side, at least 1 px, in every direction."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return mask
+    grow = max(1, round(ratio * max(rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)))
+    reach: Mask = ndimage.distance_transform_edt(~mask) <= grow
+    return reach
+
+
 def feather(mask: Mask, feather_px: int) -> Alpha:
     """Blend weights in [0, 1]: 1 on the mask, falling linearly to exactly 0 beyond `feather_px` outside it."""
     distance = ndimage.distance_transform_edt(~mask)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from editing.boxes import Region
+from editing.locate import LocateRequest
 from models.chat import ChatReply, ChatRequest
 from models.diffusion import Inpainted
 from storage.errors import SampleError
@@ -44,8 +45,8 @@ class FakeLocator:
     def __init__(self, find: Callable[[Rgb], tuple[Region, ...] | SampleError]) -> None:
         self._find = find
 
-    def locate(self, images: Sequence[Rgb]) -> list[tuple[Region, ...] | SampleError]:
-        return [self._find(image) for image in images]
+    def locate(self, requests: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]:
+        return [self._find(request.rgb) for request in requests]
 
 
 class FakeInpainter:
