@@ -3,12 +3,13 @@
 The SDK is imported inside the functions: its import takes seconds, which every command would pay.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
+import stamina
 
 from storage.errors import FatalError, TransientError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
 
 OLDEST_SERVER = (1, 20)
+_ATTEMPTS, _WAIT_S = 5, 2.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -61,6 +63,14 @@ def version_of(release: str) -> tuple[int, ...]:
             break
         parts.append(int(part))
     return tuple(parts)
+
+
+def patiently() -> Iterable[stamina.Attempt]:
+    """`for attempt in patiently(): with attempt: ...` repeats after a TransientError, with growing pauses.
+
+    Only for work that may be done twice, or that looks again at what is there before it acts.
+    """
+    return stamina.retry_context(on=TransientError, attempts=_ATTEMPTS, timeout=None, wait_initial=_WAIT_S)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from annotation.client import plain_errors
+from annotation.client import patiently, plain_errors
 from annotation.config import label_config
 from annotation.publish import Project, published
 from annotation.verdicts import from_result
@@ -63,10 +63,11 @@ def collect(
     server does not answer.
     """
     project = published(workspace, policies)
-    with plain_errors("reading annotations"):
-        _check_project(client, project)
-        emails = {user.id: user.email for user in client.users.list()}
-        annotations = _annotations(client, project, progress)
+    for attempt in patiently():
+        with attempt, plain_errors("reading annotations"):
+            _check_project(client, project)
+            annotations = _annotations(client, project, progress)
+            emails = {user.id: user.email for user in client.users.list()}
     votes, rejected, skipped = _read_all(annotations, project, policies, emails)
     before = collected_votes(workspace, policies)
     _store(workspace, project.project_key, votes, rejected)

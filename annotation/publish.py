@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import stamina
-
-from annotation.client import plain_errors
+from annotation.client import patiently, plain_errors
 from annotation.config import CONFIG_VERSION, instruction_html, label_config, project_key, project_title
 from annotation.server import served_blobs
 from policies.engine import Policy
-from storage.errors import FatalError, TransientError
+from storage.errors import FatalError
 from storage.records import content_id
 from storage.workspace import Blobs, Workspace
 
@@ -27,7 +25,6 @@ Progress = Callable[[int, int], None]
 
 _PAGE_ROWS = 1000
 _APART = 5  # images of one family are kept this far apart where there are enough others
-_ATTEMPTS, _WAIT_S = 5, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +75,7 @@ def publish(
     """
     key = project_key(policies)
     unique = {item.image_id: item for item in items}
-    with plain_errors("opening the project"):
-        project_id = _open_project(client, workspace, policies, project_title(name, key), overlap)
+    project_id = _open_project(client, workspace, policies, project_title(name, key), overlap)
     there = _tasks_on_server(client, project_id)
     before = len(unique.keys() & there.keys())
     _send_missing(client, project_id, _tasks(workspace, unique.values(), key), batch_size, progress)
@@ -143,13 +139,15 @@ def _open_project(
     client: "LabelStudio", workspace: Workspace, policies: Sequence[Policy], title: str, overlap: int
 ) -> int:
     """The oldest project of that title, which a crash may have left without storage, or a new one."""
-    found = sorted(p.id for p in client.projects.list(title=title) if p.title == title)
-    project_id: int = found[0] if found else _create_project(client, policies, title, overlap)
-    if workspace.store.root.startswith("s3://"):
-        _attach_bucket(client, project_id, workspace.store.root)
-    else:
-        _attach_folder(client, project_id, str(served_blobs(workspace.store.root)))
-    return project_id
+    for attempt in patiently():
+        with attempt, plain_errors("opening the project"):
+            found = sorted(p.id for p in client.projects.list(title=title) if p.title == title)
+            project_id = found[0] if found else _create_project(client, policies, title, overlap)
+            if workspace.store.root.startswith("s3://"):
+                _attach_bucket(client, project_id, workspace.store.root)
+            else:
+                _attach_folder(client, project_id, str(served_blobs(workspace.store.root)))
+    return int(project_id)
 
 
 def _create_project(client: "LabelStudio", policies: Sequence[Policy], title: str, overlap: int) -> int:
@@ -209,7 +207,7 @@ def _send_missing(
     client: "LabelStudio", project_id: int, tasks: Sequence[dict[str, Any]], batch_size: int, progress: Progress | None
 ) -> None:
     """Import in batches what is not there. After a failure the server is asked anew what it has."""
-    for attempt in stamina.retry_context(on=TransientError, attempts=_ATTEMPTS, timeout=None, wait_initial=_WAIT_S):
+    for attempt in patiently():
         with attempt:
             there = _tasks_on_server(client, project_id)
             missing = [task for task in tasks if task["image_id"] not in there]

@@ -99,8 +99,9 @@ def stop(workspace_dir: str | Path, *, timeout_s: float = 20.0) -> bool:
         until = time.monotonic() + timeout_s
         if _alive(known):
             os.kill(known.pid, sign)
-        while _alive(known) and time.monotonic() < until:
-            time.sleep(0.1)
+            # A dying process loses its command line before it lets go of its port.
+            while (_alive(known) or _answers(_port(known))) and time.monotonic() < until:
+                time.sleep(0.1)
     _write(folder, replace(known, pid=0))
     return was_alive
 
@@ -142,8 +143,11 @@ def _launch(folder: Path, known: Server | None, port: int, program: str) -> Serv
 
 
 def _arguments(server: Server) -> list[str]:
-    port = server.url.rsplit(":", 1)[1]
-    return ["start", "--no-browser", "--internal-host", "127.0.0.1", "--port", port]
+    return ["start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(_port(server))]
+
+
+def _port(server: Server) -> int:
+    return int(server.url.rsplit(":", 1)[1])
 
 
 def _environment(folder: Path, server: Server) -> Mapping[str, str]:

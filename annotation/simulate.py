@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from annotation.client import connect, http_client, plain_errors
+from annotation.client import connect, http_client, patiently, plain_errors
 from annotation.collect import SIMULATED_DOMAIN
 from annotation.publish import Project, published
 from annotation.server import Server
@@ -118,15 +118,17 @@ def _annotate(
 
     image_id, task_id = task
     duration_s = 4 + 20 * random.Random(content_id("duration", image_id, email)).random()
+    unique_id = uuid.uuid5(_NAMESPACE, f"{project.project_key}/{image_id}/{email}")
     try:
-        with plain_errors("saving an annotation"):
-            client.annotations.create(
-                id=task_id,
-                result=to_result(answers),
-                lead_time=round(duration_s, 1),
-                was_cancelled=False,
-                unique_id=str(uuid.uuid5(_NAMESPACE, f"{project.project_key}/{image_id}/{email}")),
-            )
+        for attempt in patiently():
+            with attempt, plain_errors("saving an annotation"):
+                client.annotations.create(
+                    id=task_id,
+                    result=to_result(answers),
+                    lead_time=round(duration_s, 1),
+                    was_cancelled=False,
+                    unique_id=str(unique_id),
+                )
     except FatalError as error:
         if isinstance(error.__cause__, ApiError) and error.__cause__.status_code == 409:
             return False

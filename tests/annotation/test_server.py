@@ -40,7 +40,8 @@ def test_a_process_that_is_not_ours_is_left_alone(tmp_path):
         other.wait()
 
 
-def test_stop_ends_our_process_and_forgets_its_pid(tmp_path):
+def test_stop_ends_our_process_and_forgets_its_pid(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "_answers", lambda port: False)
     ours = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *server._arguments(KNOWN)])
     path = record(tmp_path, ours.pid)
     while not server._command_line(ours.pid):  # for an instant it has none
