@@ -41,7 +41,7 @@ _STYLE = """
 .gs-text * { font-size: 13px !important; font-weight: 400 !important; margin: 0 !important; }
 .gs-text * { line-height: 1.35 !important; }
 .gs-head .lsf-choices { margin: 0 !important; }
-.gs-head .lsf-choice__checkbox { height: 22px; white-space: nowrap; }
+.gs-head .lsf-choice__checkbox { height: 22px; line-height: 22px; white-space: nowrap; }
 [data-testid=textarea-submit-section] { display: none !important; }
 """
 
