@@ -31,36 +31,52 @@ class Region:
 
 
 def parse_regions(
-    answer: str, *, seen: tuple[int, int], original: tuple[int, int], units: BoxUnits
+    answer: str,
+    *,
+    seen: tuple[int, int],
+    original: tuple[int, int],
+    units: BoxUnits,
+    known_rules: frozenset[str] = frozenset(),
 ) -> tuple[Region, ...]:
     """Regions from a JSON list of `{"bbox_2d": [x0, y0, x1, y1], "label": ...}`, fences and prose around it allowed.
 
+    An entry may also give `rules` (ids out of `known_rules`) and `instruction` (what an editor is asked to do).
     `seen` and `original` are (width, height): what the network saw, and the image's own.
-    Raises SampleError `locator_unparsable`, `locator_unknown_attribute` or `locator_bad_box`.
+    Raises SampleError `locator_unparsable`, `locator_unknown_attribute`, `locator_unknown_rule` or `locator_bad_box`.
     """
     frame = seen if units == "resized_pixels" else (1000, 1000)
-    return tuple(_region(item, frame, original) for item in _json_list(answer))
+    return tuple(_region(item, frame, original, known_rules) for item in _json_list(answer))
+
+
+_THINK = re.compile(r"<think>.*?(?:</think>|$)", re.DOTALL)
 
 
 def _json_list(answer: str) -> list[Mapping[str, Any]]:
-    start, end = answer.find("["), answer.rfind("]")
-    if start < 0 or end < start:
-        raise SampleError("locator_unparsable", f"No JSON list in the answer {answer[:200]!r}.")
-    try:
-        items = json.loads(answer[start : end + 1])
-    except json.JSONDecodeError as error:
-        raise SampleError("locator_unparsable", f"{error.msg} in the answer {answer[:200]!r}.") from error
-    if not all(isinstance(item, dict) for item in items):
-        raise SampleError("locator_unparsable", f"Not a list of objects: {answer[:200]!r}.")
-    return list(items)
+    """The first JSON list of objects in an answer, outside of any thinking."""
+    text = _THINK.sub("", answer)
+    decoder = json.JSONDecoder()
+    for bracket in re.finditer(r"\[", text):
+        try:
+            items, _ = decoder.raw_decode(text, bracket.start())
+        except json.JSONDecodeError:
+            continue
+        if all(isinstance(item, dict) for item in items):
+            return list(items)
+    raise SampleError("locator_unparsable", f"No JSON list of objects in the answer {answer[:200]!r}.")
 
 
-def _region(item: Mapping[str, Any], frame: tuple[int, int], original: tuple[int, int]) -> Region:
+def _region(
+    item: Mapping[str, Any], frame: tuple[int, int], original: tuple[int, int], known_rules: frozenset[str]
+) -> Region:
     attribute = attribute_of(str(item.get("label", "")))
     if attribute is None:
         raise SampleError("locator_unknown_attribute", f"{item.get('label')!r} is not in the vocabulary.")
-    box = _box(item.get("bbox_2d"), frame, original)
-    return Region((attribute,), box, f"Remove the {vocabulary()[attribute].noun}.")
+    rules = tuple(str(rule) for rule in item.get("rules") or ())
+    unknown = [rule for rule in rules if rule not in known_rules]
+    if unknown:
+        raise SampleError("locator_unknown_rule", f"{unknown[0]!r} is no rule of the policies that were asked about.")
+    instruction = str(item.get("instruction") or f"Remove the {vocabulary()[attribute].noun}.")
+    return Region((attribute,), _box(item.get("bbox_2d"), frame, original), instruction, rule_ids=rules)
 
 
 def _box(raw: Any, frame: tuple[int, int], original: tuple[int, int]) -> tuple[int, int, int, int]:

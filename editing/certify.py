@@ -9,7 +9,6 @@ import pyarrow as pa
 from skimage.color import rgb2gray
 from skimage.metrics import structural_similarity
 
-from editing.boxes import Region
 from editing.locate import LocateRequest, Locator, attributes_of
 from editing.masks import Alpha, feather
 from editing.settings import CertifySettings
@@ -26,7 +25,9 @@ _SSIM_RADIUS = 5
 _VISIBLE = 8  # of 255: a smaller change of a channel is within resampling noise
 
 
-def measure(original: Rgb, edited: Rgb, mask: Mask, alpha: Alpha, after: Sequence[str], phash_bits: int) -> Certificate:
+def measure(
+    original: Rgb, edited: Rgb, mask: Mask, alpha: Alpha, after: Sequence[str], phash_bits: int, rechecked: bool
+) -> Certificate:
     """The numbers of one edit. Images uint8 (height, width, 3) of one shape, `mask` bool, `alpha` from `feather`."""
     difference = np.abs(original.astype(np.int16) - edited.astype(np.int16)).max(axis=2)
     outside = alpha == 0
@@ -37,6 +38,7 @@ def measure(original: Rgb, edited: Rgb, mask: Mask, alpha: Alpha, after: Sequenc
         mask_area_ratio=float(mask.mean()),
         phash_distance=phash_bits,
         attributes_after=tuple(after),
+        rechecked=rechecked,
     )
 
 
@@ -73,28 +75,36 @@ def judge(edit: Edit, certificate: Certificate, painted_max: int, cfg: CertifySe
 
 
 def certify_batch(
-    batch: Sequence[Edit], *, workspace: Workspace, locator: Locator, feather_px: int, cfg: CertifySettings
+    batch: Sequence[Edit], *, workspace: Workspace, locator: Locator | None, feather_px: int, cfg: CertifySettings
 ) -> BatchResult[Edit]:
-    """Measure and judge each candidate. Both verdicts go on: a rejected candidate is a negative worth keeping."""
+    """Measure and judge each candidate. Both verdicts go on: a rejected candidate is a negative worth keeping.
+
+    Without a locator nobody looks again: what the image shows after is what it showed before less the targets.
+    """
     edited = [decode_stored(workspace.blobs.get(edit.edited_id)) for edit in batch]
     ok: list[Edit] = []
     rejected: list[Rejection] = []
-    answers = locator.locate([LocateRequest(rgb) for rgb in edited])
-    for edit, rgb, regions in zip(batch, edited, answers, strict=True):
-        if isinstance(regions, SampleError):
-            rejected.append(reject(edit, edit.edit_id, regions))
+    answers: Sequence[tuple[str, ...] | SampleError]
+    if locator is None:
+        answers = [tuple(a for a in e.attributes_before if a not in e.target_attributes) for e in batch]
+    else:
+        found = locator.locate([LocateRequest(rgb) for rgb in edited])
+        answers = [a if isinstance(a, SampleError) else attributes_of(a) for a in found]
+    for edit, rgb, after in zip(batch, edited, answers, strict=True):
+        if isinstance(after, SampleError):
+            rejected.append(reject(edit, edit.edit_id, after))
         else:
-            ok.append(_certified(edit, rgb, regions, workspace, feather_px, cfg))
+            ok.append(_certified(edit, rgb, after, workspace, feather_px, cfg))
     return BatchResult(ok, rejected)
 
 
 def _certified(
-    edit: Edit, rgb: Rgb, regions: Sequence[Region], workspace: Workspace, feather_px: int, cfg: CertifySettings
+    edit: Edit, rgb: Rgb, after: Sequence[str], workspace: Workspace, feather_px: int, cfg: CertifySettings
 ) -> Edit:
     original = decode_stored(workspace.blobs.get(edit.original_blob))
     mask = decode_mask(workspace.blobs.get(edit.mask))
     bits = imagehash.hex_to_hash(edit.original_phash) - imagehash.hex_to_hash(edit.phash)
-    certificate = measure(original, rgb, mask, feather(mask, feather_px), attributes_of(regions), int(bits))
+    certificate = measure(original, rgb, mask, feather(mask, feather_px), after, int(bits), cfg.recheck != "none")
     reasons = judge(edit, certificate, int(rgb[mask].max(initial=0)), cfg)
     removed = sorted(set(edit.attributes_before) - set(certificate.attributes_after))
     return replace(
@@ -109,7 +119,9 @@ def _certified(
 class CertifyStage:
     """Candidates to certified candidates. Rows are conserved by `edit_id`."""
 
-    def __init__(self, root: str, locator: Locator, feather_px: int, cfg: CertifySettings, batch_size: int) -> None:
+    def __init__(
+        self, root: str, locator: Locator | None, feather_px: int, cfg: CertifySettings, batch_size: int
+    ) -> None:
         self._workspace = Workspace.open(root)
         self._locator = locator
         self._feather_px = feather_px

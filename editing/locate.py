@@ -35,25 +35,45 @@ class Locator(Protocol):
     def locate(self, requests: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]: ...
 
 
-class ChatLocator:
-    """Asks a vision-language model for JSON boxes."""
+_AGAIN = "\n\nYour last answer could not be used ({reason}). Answer again, with the JSON list and nothing else."
 
-    def __init__(self, model: ChatModel, prompt: str, *, units: BoxUnits, max_new_tokens: int) -> None:
+
+class ChatLocator:
+    """Asks a vision-language model for JSON boxes; an answer that cannot be read is asked for once more."""
+
+    def __init__(
+        self,
+        model: ChatModel,
+        prompt: str,
+        *,
+        units: BoxUnits,
+        max_new_tokens: int,
+        known_rules: frozenset[str] = frozenset(),
+    ) -> None:
         self._model = model
         self._prompt = prompt
         self._units: BoxUnits = units
         self._max_new_tokens = max_new_tokens
+        self._known_rules = known_rules
 
     @property
     def fingerprint(self) -> str:
         return content_id(self._model.fingerprint, self._prompt, self._units, self._max_new_tokens)
 
     def locate(self, requests: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]:
+        answers = self._ask(requests, [self._prompt] * len(requests))
+        again = [(i, answer) for i, answer in enumerate(answers) if isinstance(answer, SampleError)]
+        prompts = [self._prompt + _AGAIN.format(reason=f"{error.code}: {error.detail}") for _, error in again]
+        for (i, _), answer in zip(again, self._ask([requests[i] for i, _ in again], prompts), strict=True):
+            answers[i] = answer
+        return answers
+
+    def _ask(self, requests: Sequence[LocateRequest], prompts: Sequence[str]) -> list[tuple[Region, ...] | SampleError]:
         chats = [
-            ChatRequest(self._prompt, images=(PilImage.fromarray(r.rgb),), max_new_tokens=self._max_new_tokens)
-            for r in requests
+            ChatRequest(prompt, (PilImage.fromarray(request.rgb),), self._max_new_tokens)
+            for request, prompt in zip(requests, prompts, strict=True)
         ]
-        replies = self._model.generate(chats)
+        replies = self._model.generate(chats) if chats else []
         return [self._regions(r.rgb, reply) for r, reply in zip(requests, replies, strict=True)]
 
     def _regions(self, rgb: Rgb, reply: ChatReply) -> tuple[Region, ...] | SampleError:
@@ -61,7 +81,13 @@ class ChatLocator:
             return SampleError("locator_truncated", f"No end after {reply.completion_tokens} tokens.")
         height, width, _ = rgb.shape
         try:
-            return parse_regions(reply.text, seen=reply.image_sizes[0], original=(width, height), units=self._units)
+            return parse_regions(
+                reply.text,
+                seen=reply.image_sizes[0],
+                original=(width, height),
+                units=self._units,
+                known_rules=self._known_rules,
+            )
         except SampleError as error:
             return error
 

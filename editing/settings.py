@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class LocateSettings(BaseModel):
@@ -11,8 +11,21 @@ class LocateSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field(default="micro", description="'micro', a local folder, or a hub id of a Qwen2.5-VL model")
+    source: Literal["chat", "manifest", "detector"] = Field(
+        default="chat", description="a vision-language model, regions that you already have, or a zero-shot detector"
+    )
+    model: str = Field(
+        default="micro", description="'micro', a local folder, or a hub id: a Qwen-VL model, or a detector's"
+    )
     revision: str | None = Field(default=None, description="hub revision; pin it for repeatable builds")
+    manifest: Path | None = Field(
+        default=None, description="COCO or Label Studio .json, or .jsonl or .parquet rows of file, label, box or mask"
+    )
+    label_map: dict[str, str] = Field(default={}, description="the manifest's labels -> attributes of the vocabulary")
+    detector_threshold: float = Field(default=0.25, ge=0, le=1, description="boxes of a lower score are dropped")
+    detector_max_iou: float = Field(
+        default=0.5, ge=0, le=1, description="of boxes that overlap more than this the best score stays"
+    )
     prompt: Path | None = Field(default=None, description="prompt file; default: the one shipped for the model")
     box_units: Literal["resized_pixels", "thousandths"] = Field(
         default="resized_pixels", description="Qwen2.5-VL answers in pixels of the resized image, Qwen3-VL in 0-1000"
@@ -20,6 +33,12 @@ class LocateSettings(BaseModel):
     max_new_tokens: int = Field(default=256, gt=0)
     batch_size: int = Field(default=16, gt=0)
     shard_rows: int = Field(default=64, gt=0, description="images per shard")
+
+    @model_validator(mode="after")
+    def _manifest_is_named(self) -> "LocateSettings":
+        if (self.source == "manifest") != (self.manifest is not None):
+            raise ValueError("source: manifest and manifest: PATH go together")
+        return self
 
 
 class EditSettings(BaseModel):
@@ -56,6 +75,11 @@ class CertifySettings(BaseModel):
     """What an edit must show to be kept. Each default says where it comes from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recheck: Literal["locate", "none"] = Field(
+        default="locate",
+        description="look at the edited image again, with editing.locate's model; 'none' trusts the pixels alone",
+    )
 
     max_outside_diff: int = Field(default=0, ge=0, le=255, description="0: compositing leaves other pixels untouched")
     min_inside_changed: float = Field(

@@ -3,15 +3,19 @@
 `'micro'` names the networks shipped in `models/micro/weights`; anything else is a folder or a hub id.
 """
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from editing.certify import CERTIFY_VERSION, SELECT_VERSION, CertifyStage, SelectStage
+from editing.detect import DetectorLocator
 from editing.edit import EDIT_VERSION, EditOptions, EditStage, InpaintEditor
-from editing.locate import LOCATE_VERSION, ChatLocator, LocateStage
+from editing.locate import LOCATE_VERSION, ChatLocator, LocateStage, Locator
+from editing.manifest import ManifestLocator
 from editing.settings import EditingSettings, EditSettings, LocateSettings
 from models.chat import TransformersChat
+from models.detector import ZeroShotDetector
 from models.diffusion import DiffusersInpainter
 from models.source import fingerprint_of
 from policies.attributes import vocabulary
@@ -69,11 +73,41 @@ def _settings_of(cfg: Any, step: str, **more: Any) -> dict[str, Any]:
     return values | {"model": fingerprint_of(model_source(step, cfg.model), cfg.revision)} | more
 
 
-def make_locator(cfg: LocateSettings) -> ChatLocator:
-    """The locator that the config names."""
+def _chat_locator(cfg: LocateSettings) -> Locator:
     model = chat_model(model_source("locate", cfg.model), cfg.revision, cfg.batch_size)
     prompt = prompt_text("locate", cfg.model, cfg.prompt)
     return ChatLocator(model, prompt, units=cfg.box_units, max_new_tokens=cfg.max_new_tokens)
+
+
+def _manifest_locator(cfg: LocateSettings) -> Locator:
+    assert cfg.manifest is not None  # the settings check it
+    return ManifestLocator(cfg.manifest, cfg.label_map)
+
+
+def _detector_locator(cfg: LocateSettings) -> Locator:
+    detector = ZeroShotDetector(
+        cfg.model, revision=cfg.revision, threshold=cfg.detector_threshold, batch_size=cfg.batch_size
+    )
+    return DetectorLocator(detector, max_iou=cfg.detector_max_iou)
+
+
+_LOCATORS: dict[str, Callable[[LocateSettings], Locator]] = {
+    "chat": _chat_locator,
+    "manifest": _manifest_locator,
+    "detector": _detector_locator,
+}
+
+
+def make_locator(cfg: LocateSettings) -> Locator:
+    """The locator that the config names."""
+    return _LOCATORS[cfg.source](cfg)
+
+
+def make_rechecker(cfg: EditingSettings) -> Locator | None:
+    """Who looks at edited images. A manifest knows originals only, so there the chat model does."""
+    if cfg.certify.recheck == "none":
+        return None
+    return _LOCATORS["detector" if cfg.locate.source == "detector" else "chat"](cfg.locate)
 
 
 def make_editor(cfg: EditSettings) -> InpaintEditor:
@@ -100,8 +134,7 @@ def make_edit_stage(root: str, cfg: EditSettings) -> EditStage:
 
 
 def make_certify_stage(root: str, cfg: EditingSettings) -> CertifyStage:
-    locator = make_locator(cfg.locate)
-    return CertifyStage(root, locator, cfg.edit.feather_px, cfg.certify, cfg.locate.batch_size)
+    return CertifyStage(root, make_rechecker(cfg), cfg.edit.feather_px, cfg.certify, cfg.locate.batch_size)
 
 
 def make_caption_stage(root: str, cfg: CaptionSettings) -> CaptionStage:
@@ -129,9 +162,17 @@ def dedup_spec(cfg: DedupSettings) -> StageSpec:
     return StageSpec("dedup", DEDUP_VERSION, DedupStage, {"cfg": cfg}, settings, Image, "source_key", "source_key")
 
 
+def _locate_settings(cfg: LocateSettings) -> dict[str, Any]:
+    """What decides an answer: the manifest's content, or the model and what it is asked."""
+    if cfg.source == "manifest":
+        return {"manifest": _manifest_locator(cfg).fingerprint}
+    return _settings_of(cfg, "locate", prompt_text=prompt_text("locate", cfg.model, cfg.prompt))
+
+
 def locate_spec(root: str, cfg: LocateSettings) -> StageSpec:
-    settings = _settings_of(cfg, "locate", prompt_text=prompt_text("locate", cfg.model, cfg.prompt))
-    return StageSpec("locate", LOCATE_VERSION, make_locate_stage, {"root": root, "cfg": cfg}, settings, Located)
+    return StageSpec(
+        "locate", LOCATE_VERSION, make_locate_stage, {"root": root, "cfg": cfg}, _locate_settings(cfg), Located
+    )
 
 
 def edit_spec(root: str, cfg: EditSettings) -> StageSpec:
@@ -140,9 +181,10 @@ def edit_spec(root: str, cfg: EditSettings) -> StageSpec:
 
 
 def certify_spec(root: str, cfg: EditingSettings) -> StageSpec:
-    """Certify measures against the locator, so the locator's settings matter as much as the thresholds."""
+    """Certify looks again with a model, so that model matters as much as the thresholds."""
     thresholds = cfg.certify.model_dump(mode="json") | {"feather_px": cfg.edit.feather_px}
-    settings = [thresholds, locate_spec(root, cfg.locate).settings]
+    looks_again = cfg.locate.model_copy(update={"source": "chat"}) if cfg.locate.source == "manifest" else cfg.locate
+    settings = [thresholds, None if cfg.certify.recheck == "none" else _locate_settings(looks_again)]
     kwargs = {"root": root, "cfg": cfg}
     return StageSpec("certify", CERTIFY_VERSION, make_certify_stage, kwargs, settings, Edit, "edit_id", "edit_id")
 

@@ -89,7 +89,8 @@ class Certificate:
     inside_changed_ratio: float  # share of masked pixels that changed by more than 8/255 in any channel
     mask_area_ratio: float  # masked share of the image
     phash_distance: int  # Hamming distance of the 64-bit perceptual hashes
-    attributes_after: tuple[str, ...]  # what the locator finds in the edited image
+    attributes_after: tuple[str, ...]  # what the edited image shows
+    rechecked: bool = True  # whether a model looked at the edited image, or this follows from what was asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,20 @@ def test_fences_and_prose_around_the_list_are_ignored():
     assert parse(answer)[0].attributes == ("firearm",)
 
 
+def test_a_list_in_the_thinking_is_not_the_answer():
+    answer = '<think>[{"bbox_2d": [1, 1, 2, 2], "label": "cup"}] or none? see [1]</think>[]'
+    assert parse(answer) == ()
+
+
+def test_rules_and_instructions_come_along_and_an_invented_rule_does_not():
+    answer = '[{"bbox_2d": [1, 1, 2, 2], "label": "cup", "rules": ["L2.R1"], "instruction": "Take it away."}]'
+    known = frozenset({"L2.R1"})
+    (region,) = parse_regions(answer, seen=(9, 9), original=(9, 9), units="resized_pixels", known_rules=known)
+    assert (region.rule_ids, region.instruction) == (("L2.R1",), "Take it away.")
+    with pytest.raises(SampleError, match="locator_unknown_rule"):
+        parse(answer)
+
+
 def test_an_empty_list_is_an_answer():
     assert parse("[]") == ()
 

@@ -32,8 +32,20 @@ def test_an_image_that_shows_nothing_is_a_row_too(workspace):
     assert [row.findings for row in run(workspace, FakeChat(lambda request: "[]")).ok] == [(), (), ()]
 
 
-def test_one_refusal_costs_one_image(workspace):
-    answers = iter(["[]", "I cannot help with that.", "[]"])
+def test_an_unreadable_answer_is_asked_for_once_more_with_the_reason(workspace):
+    prompts = []
+
+    def answer(request):
+        prompts.append(request.prompt)
+        return "Safe." if len(prompts) == 1 else "[]"
+
+    assert len(run(workspace, FakeChat(answer), count=1).ok) == 1
+    assert prompts[0] == "find"
+    assert "locator_unparsable" in prompts[1]
+
+
+def test_two_refusals_cost_one_image(workspace):
+    answers = iter(["[]", "I cannot help with that.", "I cannot help with that.", "[]"])
     result = run(workspace, FakeChat(lambda request: next(answers)))
     assert len(result.ok) == 2
     assert [r.code for r in result.rejected] == ["locator_unparsable"]

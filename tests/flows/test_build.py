@@ -1,5 +1,7 @@
 """The build flow with stand-ins for the networks: a magenta square is a knife, everything else is background."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -44,7 +46,7 @@ def networks(monkeypatch):
     """Counts of calls by network; the real wiring makes everything else."""
     chats = {"caption": FakeChat(lambda request: CAPTION), "rewrite": FakeChat(restore)}
     monkeypatch.setattr(wiring, "fingerprint_of", lambda source, revision: "fake")
-    monkeypatch.setattr(wiring, "make_locator", lambda cfg: FakeLocator(find_magenta))
+    monkeypatch.setitem(wiring._LOCATORS, "chat", lambda cfg: FakeLocator(find_magenta))
     monkeypatch.setattr(wiring, "make_editor", lambda cfg: InpaintEditor(FakeInpainter(), context_ratio=1.8))
     monkeypatch.setattr(
         wiring, "chat_model", lambda source, *_: chats["rewrite" if "rewriter" in source else "caption"]
@@ -111,6 +113,19 @@ def test_a_changed_setting_redoes_its_stage_and_what_follows_only(networks, phot
     summary = build(Settings.model_validate(raw), photos, str(tmp_path / "ws"))
     redone = {stage.name for stage in summary.stages if stage.looked_up < stage.shards}
     assert redone == {"edit", "certify", "select"}
+
+
+def test_regions_from_a_manifest_become_pairs(networks, photos, tmp_path):
+    rows = [{"file": f"{seed}.png", "label": "knife", "box": [38, 18, 62, 38]} for seed in (0, 2)]
+    rows += [{"file": f"{seed}.png", "label": None} for seed in (1, 3, 4, 5)]
+    (tmp_path / "regions.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    locate = {"source": "manifest", "manifest": tmp_path / "regions.jsonl"}
+    settings = Settings.model_validate({"editing": {"locate": locate, "edit": {"target_policies": ["L3"]}}})
+    build(settings, photos, str(tmp_path / "ws"))
+    outcome = read_outcome(Workspace.open(tmp_path / "ws"))
+    assert len(outcome.edits) == 2
+    assert all(e.certificate.rechecked for e in outcome.edits)
+    assert [r.code for r in outcome.rejections["locate"]] == ["not_in_manifest"]  # 6.png
 
 
 def test_one_unreadable_answer_costs_one_image(networks, photos, tmp_path, monkeypatch):

@@ -1,0 +1,58 @@
+"""Locating with a zero-shot detector: it is asked for every attribute of the vocabulary by its noun."""
+
+from collections.abc import Sequence
+
+from PIL import Image as PilImage
+
+from editing.boxes import Region
+from editing.locate import LocateRequest
+from models.detector import Detection, Detector
+from policies.attributes import vocabulary
+from storage.errors import SampleError
+from storage.records import content_id
+
+
+class DetectorLocator:
+    """Regions from a detector's boxes. Of boxes that overlap by more than `max_iou`, the best score stays.
+
+    Detectors answer one object with several boxes and several words; without this an image of one knife would
+    show a knife, a needle and a cigarette.
+    """
+
+    def __init__(self, detector: Detector, *, max_iou: float) -> None:
+        self._detector = detector
+        self._max_iou = max_iou
+        self._labels = {f"a {attribute.noun}": attribute.id for attribute in vocabulary().values()}
+
+    @property
+    def fingerprint(self) -> str:
+        return content_id(self._detector.fingerprint, self._max_iou, self._labels)
+
+    def locate(self, requests: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]:
+        images = [PilImage.fromarray(request.rgb) for request in requests]
+        found = self._detector.detect(images, list(self._labels))
+        return [self._regions(r, detections) for r, detections in zip(requests, found, strict=True)]
+
+    def _regions(self, request: LocateRequest, detections: Sequence[Detection]) -> tuple[Region, ...]:
+        height, width, _ = request.rgb.shape
+        kept: list[Detection] = []
+        for detection in sorted(detections, key=lambda d: -d.score):
+            if all(iou(detection.box, other.box) <= self._max_iou for other in kept):
+                kept.append(detection)
+        return tuple(self._region(detection, width, height) for detection in kept)
+
+    def _region(self, detection: Detection, width: int, height: int) -> Region:
+        attribute = self._labels[detection.label]
+        x0, y0, x1, y1 = detection.box
+        left, top = min(max(0, int(x0)), width - 1), min(max(0, int(y0)), height - 1)
+        box = (left, top, max(left + 1, min(width, round(x1))), max(top + 1, min(height, round(y1))))
+        return Region((attribute,), box, f"Remove the {vocabulary()[attribute].noun}.", detection.score)
+
+
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two (x0, y0, x1, y1) boxes, 0 when neither has an area."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(0.0, width) * max(0.0, height)
+    total = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
+    return shared / total if total > 0 else 0.0

@@ -1,0 +1,133 @@
+"""Regions that a team already has, in each form that is read."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from editing.locate import LocateRequest
+from editing.manifest import ManifestLocator
+from storage.errors import FatalError, SampleError
+from storage.images import encode_mask
+from tests.drawing import draw
+
+IMAGE = draw(1, (100, 50))
+
+
+def locate(path, source_key="a.png", **label_map):
+    (answer,) = ManifestLocator(path, label_map).locate([LocateRequest(IMAGE, source_key)])
+    return answer
+
+
+def coco(tmp_path, **annotation):
+    path = tmp_path / "coco.json"
+    raw = {
+        "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "empty.png"}],
+        "categories": [{"id": 7, "name": "gun"}],
+        "annotations": [{"image_id": 1, "category_id": 7, "bbox": [10, 20, 30, 10], **annotation}],
+    }
+    path.write_text(json.dumps(raw))
+    return path
+
+
+def test_coco_boxes(tmp_path):
+    (region,) = locate(coco(tmp_path))
+    assert (region.attributes, region.box, region.mask) == (("firearm",), (10, 20, 40, 30), None)
+    assert locate(coco(tmp_path), "empty.png") == ()
+
+
+def test_coco_polygons_become_exact_masks(tmp_path):
+    (region,) = locate(coco(tmp_path, segmentation=[[10, 10, 20, 10, 20, 20, 10, 20]]))
+    # A square from 10 to 20: the outline belongs to it, so 11 x 11 pixels.
+    assert region.mask.sum() == 121
+    assert region.box == (10, 10, 21, 21)
+
+
+def test_run_length_masks_are_refused_with_the_way_out(tmp_path):
+    with pytest.raises(FatalError, match="export polygons"):
+        locate(coco(tmp_path, segmentation={"counts": "abc", "size": [50, 100]}))
+
+
+def test_rows_with_boxes_and_mask_files(tmp_path):
+    mask = np.zeros((50, 100), dtype=bool)
+    mask[5:9, 7:12] = True
+    (tmp_path / "m.png").write_bytes(encode_mask(mask))
+    rows = [
+        {"file": "a.png", "label": "blade", "box": [1, 2, 3, 4], "mask": None},
+        {"file": "a.png", "label": "cup", "box": None, "mask": "m.png"},
+        {"file": "clean.png", "label": None, "box": None, "mask": None},
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    for name in ("rows.jsonl", "rows.parquet"):
+        first, second = locate(tmp_path / name)
+        assert first.box == (1, 2, 3, 4)
+        assert second.box == (7, 5, 12, 9)
+        assert locate(tmp_path / name, "clean.png") == ()
+
+
+def test_a_label_studio_export_gives_percent(tmp_path):
+    value = {"x": 10, "y": 20, "width": 50, "height": 40, "rectanglelabels": ["die"]}
+    task = {"file_upload": "a.png", "data": {"image": "x"}, "annotations": [{"result": [{"value": value}]}]}
+    (tmp_path / "export.json").write_text(json.dumps([task]))
+    (region,) = locate(tmp_path / "export.json")
+    assert region.box == (10, 10, 60, 30)  # of 100 x 50 pixels
+
+
+def test_a_label_that_is_no_attribute_stops_before_any_image(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"file": "a.png", "label": "Pistole", "box": [1, 2, 3, 4]}))
+    with pytest.raises(FatalError, match="Pistole"):
+        locate(path)
+    assert locate(path, Pistole="firearm")[0].attributes == ("firearm",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"file": "a.png", "label": "cup"}', "box"),
+        ('{"label": "cup"}', "KeyError"),
+        ("not json", "JSONDecodeError"),
+        ('{"file": "a.png", "label": "cup", "mask": "gone.png"}', "gone.png"),
+    ],
+)
+def test_a_broken_manifest_is_a_plain_sentence(tmp_path, text, message):
+    (tmp_path / "rows.jsonl").write_text(text)
+    with pytest.raises(FatalError, match=message):
+        locate(tmp_path / "rows.jsonl")
+
+
+def test_a_missing_manifest_is_a_plain_sentence(tmp_path):
+    with pytest.raises(FatalError, match="Cannot read"):
+        locate(tmp_path / "gone.json")
+
+
+def test_an_image_that_is_not_listed_or_lies_outside_is_refused_alone(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"file": "a.png", "label": "cup", "box": [200, 2, 300, 4]}))
+    unlisted, outside = locate(path, "b.png"), locate(path)
+    assert isinstance(unlisted, SampleError)
+    assert unlisted.code == "not_in_manifest"
+    assert isinstance(outside, SampleError)
+    assert outside.code == "manifest_bad_box"
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path):
+    (tmp_path / "m.png").write_bytes(encode_mask(np.ones((3, 3), dtype=bool)))
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"file": "a.png", "label": "cup", "mask": "m.png"}))
+    answer = locate(tmp_path / "rows.jsonl")
+    assert isinstance(answer, SampleError)
+    assert answer.code == "manifest_bad_mask"
+
+
+def test_the_fingerprint_follows_the_content_and_the_masks(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    (tmp_path / "m.png").write_bytes(encode_mask(np.ones((50, 100), dtype=bool)))
+    path.write_text(json.dumps({"file": "a.png", "label": "cup", "mask": "m.png"}))
+    before = ManifestLocator(path, {}).fingerprint
+    mask = np.zeros((50, 100), dtype=bool)
+    mask[0, 0] = True
+    (tmp_path / "m.png").write_bytes(encode_mask(mask))
+    assert ManifestLocator(path, {}).fingerprint != before
