@@ -66,7 +66,7 @@ def judge(edit: Edit, certificate: Certificate, painted_max: int, cfg: CertifySe
     checks = (
         ("black_output", painted_max < cfg.black_below),
         ("outside_changed", certificate.outside_max_abs_diff > cfg.max_outside_diff),
-        ("unchanged", certificate.inside_changed_ratio < cfg.min_inside_changed),
+        ("unchanged", edit.kind == "remove" and certificate.inside_changed_ratio < cfg.min_inside_changed),
         ("target_still_there", bool(targets & after)),
         ("neutral_lost", bool((before - targets) - after)),
         ("new_attribute", bool(after - before)),
@@ -138,15 +138,15 @@ class CertifyStage:
 
 
 class SelectStage:
-    """Certified candidates to one accepted edit per image; an image without one is refused with the reason."""
+    """Certified candidates to one accepted edit per image and kind; where there is none, the reason is kept."""
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
-        candidates: dict[str, list[Edit]] = {}
+        candidates: dict[tuple[str, str], list[Edit]] = {}
         for edit in from_table(shard, Edit):
-            candidates.setdefault(edit.image_id, []).append(edit)
+            candidates.setdefault((edit.image_id, edit.kind), []).append(edit)
         ok: list[Edit] = []
         rejected: list[Rejection] = []
-        for image_id, edits in candidates.items():
+        for (image_id, _), edits in candidates.items():
             ranked = sorted(edits, key=lambda edit: (len(edit.reasons), edit.candidate))
             best = ranked[0]
             if best.verdict == "accepted":

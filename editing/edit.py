@@ -33,12 +33,16 @@ EDIT_VERSION = 1
 
 @dataclass(frozen=True)
 class EditRequest:
-    """`image` uint8 (height, width, 3); `mask` bool (height, width), True where it must change."""
+    """`image` uint8 (height, width, 3); `mask` bool (height, width), True where it must change.
+
+    Without `repaint` the masked region only passes through the editor's codec.
+    """
 
     image: Rgb
     mask: Mask
     prompt: str
     seed: int
+    repaint: bool = True
 
 
 class Editor(Protocol):
@@ -89,7 +93,7 @@ class InpaintEditor:
         ]
         results = self._inpainter.inpaint(
             [resize_rgb(cut(image, square), size) for _, square, image in work],
-            [resize_mask(cut(requests[i].mask, square), size) for i, square, _ in work],
+            [resize_mask(cut(requests[i].mask, square), size) & requests[i].repaint for i, square, _ in work],
             [requests[i].prompt for i, _, _ in work],
             [requests[i].seed + turn for i, _, _ in work],
         )
@@ -132,16 +136,16 @@ def edit_batch(
     rejected: list[Rejection] = []
     drafts = [draft for task in batch for draft in _drafts(task, workspace, editor.fingerprint, options)]
     answers = editor.edit([draft.request for draft in drafts])
-    failed: dict[str, SampleError] = {}
+    failed: dict[tuple[str, str], SampleError] = {}
     for draft, answer in zip(drafts, answers, strict=True):
         if isinstance(answer, SampleError):
-            failed[draft.task.image_id] = answer
+            failed[draft.task.image_id, draft.task.kind] = answer
         else:
             ok.append(_edit(draft, answer, workspace, editor.fingerprint, options))
-    alive = {edit.image_id for edit in ok}
+    alive = {(edit.image_id, edit.kind) for edit in ok}
     for task in batch:
-        if task.image_id not in alive:
-            rejected.append(reject(task, task.image_id, failed[task.image_id]))
+        if (task.image_id, task.kind) not in alive:
+            rejected.append(reject(task, task.image_id, failed[task.image_id, task.kind]))
     return BatchResult(ok, rejected)
 
 
@@ -162,8 +166,9 @@ def _drafts(task: EditTask, workspace: Workspace, editor: str, options: EditOpti
     mask_blob = workspace.blobs.put(encode_mask(mask))
     drafts = []
     for candidate in range(options.candidates):
-        edit_id = content_id(task.image_id, "remove", mask_blob, editor, options.prompt, options.feather_px, candidate)
-        request = EditRequest(rgb, mask, options.prompt, seed=int(edit_id[:8], 16))
+        edit_id = content_id(task.image_id, task.kind, mask_blob, editor, options.prompt, options.feather_px, candidate)
+        repaint = task.kind != "roundtrip"
+        request = EditRequest(rgb, mask, options.prompt, seed=int(edit_id[:8], 16), repaint=repaint)
         drafts.append(_Draft(task, edit_id, candidate, mask_blob, request))
     return drafts
 
@@ -175,6 +180,11 @@ def _target_mask(task: EditTask, workspace: Workspace, shape: tuple[int, int], d
         if finding.mask:
             mask |= dilate(decode_mask(workspace.blobs.get(finding.mask)), dilate_ratio)
     return mask
+
+
+def _targets(task: EditTask) -> tuple[str, ...]:
+    """What the editor was asked to remove; a control removes nothing."""
+    return tuple(sorted({a for f in task.targets for a in f.attributes})) if task.kind == "remove" else ()
 
 
 def _edit(draft: _Draft, painted: Rgb, workspace: Workspace, editor: str, options: EditOptions) -> Edit:
@@ -189,11 +199,11 @@ def _edit(draft: _Draft, painted: Rgb, workspace: Workspace, editor: str, option
         original_phash=task.phash,
         edited_id=workspace.blobs.put(encode_png(edited)),
         family_id=task.family_id,
-        kind="remove",
+        kind=task.kind,
         candidate=draft.candidate,
         seed=request.seed,
         attributes_before=task.attributes,
-        target_attributes=tuple(sorted({a for f in task.targets for a in f.attributes})),
+        target_attributes=_targets(task),
         mask=draft.mask_blob,
         editor=editor,
         width=edited.shape[1],

@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from editing.controls import ControlSettings
+
 
 class LocateSettings(BaseModel):
     """How unsafe regions are found."""
@@ -91,10 +93,11 @@ class CertifySettings(BaseModel):
 
 
 class EditingSettings(BaseModel):
-    """Locate, edit, certify."""
+    """Locate, edit, certify, and controls."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     locate: LocateSettings = LocateSettings()
     edit: EditSettings = EditSettings()
     certify: CertifySettings = CertifySettings()
+    controls: ControlSettings = ControlSettings()

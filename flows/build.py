@@ -7,6 +7,7 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from editing.controls import plan_controls
 from editing.edit import plan_edits
 from flows import wiring
 from flows.job import Job
@@ -60,7 +61,9 @@ def build_flow(settings: Settings, source: Path, root: str) -> BuildSummary:
     found = job.run(wiring.locate_spec(root, editing.locate), kept, editing.locate.shard_rows)
     located = from_table(found, Located)
 
-    tasks = to_table(plan_edits(images, located, targets), EditTask)
+    removals = plan_edits(images, located, targets)
+    controls = plan_controls(removals, images, located, editing.controls)
+    tasks = to_table([*removals, *controls], EditTask)
     candidates = job.run(wiring.edit_spec(root, editing.edit), tasks, editing.edit.shard_rows)
     certified = job.run(wiring.certify_spec(root, editing), candidates, editing.edit.shard_rows)
     job.run(wiring.select_spec(), certified, max(1, certified.num_rows))

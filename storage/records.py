@@ -95,7 +95,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class EditTask:
-    """One image to be edited: what to remove, and what the image shows before."""
+    """One image to be edited: the regions to repaint (the violating ones, or neutral ones for a sham)."""
 
     SCHEMA_VERSION: ClassVar[int] = 1
 
@@ -103,8 +103,9 @@ class EditTask:
     blob: str
     family_id: str
     phash: str
-    attributes: tuple[str, ...]
+    attributes: tuple[str, ...]  # what the image shows before
     targets: tuple[Finding, ...]
+    kind: EditKind = "remove"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,87 @@
+"""Controls: edited images whose verdict does not change, so that "was it edited?" does not predict the label.
+
+A **sham** repaints a neutral region of the same size and leaves the violation in: edited, and still unsafe. A
+**round trip** sends the violating region through the editor's codec with nothing to repaint: the traces of editing
+without an edit.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from storage.records import EditTask, Finding, Image, Located, content_id
+
+_TRIES = 200
+_MARGIN = 0.15  # a neutral region keeps this share of its side away from every finding
+
+Box = tuple[int, int, int, int]
+
+
+class ControlSettings(BaseModel):
+    """How many of the edited images get a control of each kind."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sham_share: float = Field(
+        default=0.3, ge=0, le=1, description="of the edited images, repainted where it is neutral"
+    )
+    roundtrip_share: float = Field(default=0.1, ge=0, le=1, description="of the edited images, through the codec only")
+    seed: int = Field(default=0, description="which images are chosen")
+
+
+def plan_controls(
+    tasks: Sequence[EditTask], images: Sequence[Image], located: Sequence[Located], cfg: ControlSettings
+) -> list[EditTask]:
+    """Control tasks for a seeded share of the removal tasks, in their order.
+
+    An image is chosen by a hash of its id, so adding images changes no other's choice. An image without room for a
+    neutral region gets no sham.
+    """
+    sizes = {image.image_id: (image.width, image.height) for image in images}
+    findings = {row.image_id: row.findings for row in located}
+    controls = []
+    for task in tasks:
+        if _draw("sham", task.image_id, cfg.seed).random() < cfg.sham_share:
+            controls += _sham(task, findings[task.image_id], sizes[task.image_id], cfg.seed)
+        if _draw("roundtrip", task.image_id, cfg.seed).random() < cfg.roundtrip_share:
+            controls.append(replace(task, kind="roundtrip"))
+    return controls
+
+
+def _draw(kind: str, image_id: str, seed: int) -> random.Random:
+    return random.Random(content_id(kind, image_id, seed))
+
+
+def _sham(task: EditTask, findings: Sequence[Finding], size: tuple[int, int], seed: int) -> list[EditTask]:
+    """A task that repaints as many neutral regions as the removal has targets; none when they find no place."""
+    draw = _draw("place", task.image_id, seed)
+    taken = [_box(finding) for finding in findings]
+    neutral = []
+    for target in task.targets:
+        box = _free_box(draw, _box(target), taken, size)
+        if box is None:
+            return []
+        taken.append(box)
+        neutral.append(Finding(content_id("neutral", task.image_id, box), (), (), box, "", "Repaint it.", 1.0))
+    return [replace(task, kind="sham", targets=tuple(neutral))]
+
+
+def _box(finding: Finding) -> Box:
+    x0, y0, x1, y1 = finding.box
+    return x0, y0, x1, y1
+
+
+def _free_box(draw: random.Random, like: Box, taken: Sequence[Box], size: tuple[int, int]) -> Box | None:
+    """A box of the size of `like`, inside the image and clear of every taken one."""
+    width, height = like[2] - like[0], like[3] - like[1]
+    gap = max(2, round(_MARGIN * max(width, height)))
+    if width > size[0] or height > size[1]:
+        return None
+    for _ in range(_TRIES):
+        x0, y0 = draw.randint(0, size[0] - width), draw.randint(0, size[1] - height)
+        x1, y1 = x0 + width, y0 + height
+        if all(x1 + gap <= b[0] or b[2] + gap <= x0 or y1 + gap <= b[1] or b[3] + gap <= y0 for b in taken):
+            return x0, y0, x1, y1
+    return None
