@@ -71,7 +71,11 @@ def photos(tmp_path):
 SETTINGS = Settings.model_validate(
     {
         "ingest": {"shard_rows": 4},
-        "editing": {"locate": {"shard_rows": 2}, "edit": {"shard_rows": 2, "target_policies": ["L3"]}},
+        "editing": {
+            "locate": {"shard_rows": 2},
+            "edit": {"shard_rows": 2, "target_policies": ["L3"]},
+            "controls": {"sham_share": 1.0, "roundtrip_share": 1.0},
+        },
         "recaption": {"caption": {"shard_rows": 3}},
     }
 )
@@ -86,14 +90,19 @@ def test_a_folder_becomes_certified_pairs_and_recaptions(networks, photos, tmp_p
     outcome = read_outcome(Workspace.open(tmp_path / "ws"))
     assert outcome.build_id == summary.build_id
     assert len(outcome.images) == 7
-    assert len(outcome.edits) == 4  # seeds 0, 2, 4, 6 show the square
-    assert {e.attributes_removed for e in outcome.edits} == {("blade",)}
+    removals = [e for e in outcome.edits if e.kind == "remove"]
+    assert len(removals) == 4  # seeds 0, 2, 4, 6 show the square
+    assert {e.attributes_removed for e in removals} == {("blade",)}
+    controls = [e for e in outcome.edits if e.kind != "remove"]
+    assert {e.kind for e in controls} == {"sham", "roundtrip"}
+    assert {e.attributes_removed for e in controls} == {()}
     assert {r.image_id: bool(r.inserted) for r in outcome.recaptions}.keys() == {i.image_id for i in outcome.images}
     assert sum(bool(r.inserted) for r in outcome.recaptions) == 4
     refused = {r.key: r.code for rejections in outcome.rejections.values() for r in rejections}
     assert refused == {"broken.png": "not_an_image", "copy.png": "exact_duplicate"}
     for stage in summary.stages:
         assert stage.rows_in == stage.rows_out + sum(stage.rejected.values()), stage.name
+    assert {stage.name: stage.rows_out for stage in summary.stages}["edit"] == 12  # three kinds of four images
 
 
 def test_a_second_build_calls_no_network_and_changes_no_byte(networks, photos, tmp_path):
@@ -123,7 +132,7 @@ def test_regions_from_a_manifest_become_pairs(networks, photos, tmp_path):
     settings = Settings.model_validate({"editing": {"locate": locate, "edit": {"target_policies": ["L3"]}}})
     build(settings, photos, str(tmp_path / "ws"))
     outcome = read_outcome(Workspace.open(tmp_path / "ws"))
-    assert len(outcome.edits) == 2
+    assert sum(e.kind == "remove" for e in outcome.edits) == 2
     assert all(e.certificate.rechecked for e in outcome.edits)
     assert [r.code for r in outcome.rejections["locate"]] == ["not_in_manifest"]  # 6.png
 
