@@ -6,11 +6,10 @@ from dataclasses import replace
 import imagehash
 import numpy as np
 import pyarrow as pa
-from skimage.color import rgb2gray
-from skimage.metrics import structural_similarity
 
 from editing.locate import LocateRequest, Locator, attributes_of
 from editing.masks import Alpha, feather
+from editing.preservation import VISIBLE, measure_outside
 from editing.settings import CertifySettings
 from storage.errors import SampleError
 from storage.images import Mask, Rgb, decode_mask, decode_stored
@@ -20,9 +19,6 @@ from storage.workspace import Workspace
 
 CERTIFY_VERSION = 1
 SELECT_VERSION = 1
-_SSIM_SIGMA = 1.5  # Wang et al. 2004: Gaussian window of 11x11, sigma 1.5
-_SSIM_RADIUS = 5
-_VISIBLE = 8  # of 255: a smaller change of a channel is within resampling noise
 
 
 def measure(
@@ -31,29 +27,20 @@ def measure(
     """The numbers of one edit. Images uint8 (height, width, 3) of one shape, `mask` bool, `alpha` from `feather`."""
     difference = np.abs(original.astype(np.int16) - edited.astype(np.int16)).max(axis=2)
     outside = alpha == 0
+    preserved = measure_outside(original, edited, outside, difference)
     return Certificate(
         outside_max_abs_diff=int(difference[outside].max(initial=0)),
-        outside_ssim=_ssim_outside(original, edited, outside),
-        inside_changed_ratio=float((difference[mask] > _VISIBLE).mean()),
+        outside_ssim=preserved.ssim,
+        inside_changed_ratio=float((difference[mask] > VISIBLE).mean()) if mask.any() else 0.0,
         mask_area_ratio=float(mask.mean()),
         phash_distance=phash_bits,
         attributes_after=tuple(after),
         rechecked=rechecked,
+        outside_changed_ratio=preserved.changed_ratio,
+        outside_psnr_db=preserved.psnr_db,
+        shift_px=preserved.shift_px,
+        zoom=preserved.zoom,
     )
-
-
-def _ssim_outside(original: Rgb, edited: Rgb, outside: Mask) -> float:
-    """Mean structural similarity over pixels whose window lies wholly outside; 1.0 when there is none."""
-    if min(original.shape[:2]) < 2 * _SSIM_RADIUS + 1:
-        return 1.0 if np.array_equal(original[outside], edited[outside]) else 0.0
-    _, similarity = structural_similarity(
-        rgb2gray(original), rgb2gray(edited), data_range=1.0, gaussian_weights=True, sigma=_SSIM_SIGMA,
-        use_sample_covariance=False, full=True,
-    )  # fmt: skip
-    padded = np.pad(outside, _SSIM_RADIUS, constant_values=True)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * _SSIM_RADIUS + 1,) * 2)
-    clear = windows.all(axis=(2, 3))
-    return float(similarity[clear].mean()) if clear.any() else 1.0
 
 
 def judge(edit: Edit, certificate: Certificate, painted_max: int, cfg: CertifySettings) -> tuple[str, ...]:
@@ -65,13 +52,24 @@ def judge(edit: Edit, certificate: Certificate, painted_max: int, cfg: CertifySe
     targets = set(edit.target_attributes)
     checks = (
         ("black_output", painted_max < cfg.black_below),
-        ("outside_changed", certificate.outside_max_abs_diff > cfg.max_outside_diff),
+        ("shifted", certificate.shift_px > cfg.max_shift_px or abs(certificate.zoom - 1) > cfg.max_zoom),
+        ("outside_changed", _damaged(edit, certificate, cfg)),
         ("unchanged", edit.kind == "remove" and certificate.inside_changed_ratio < cfg.min_inside_changed),
         ("target_still_there", bool(targets & after)),
         ("neutral_lost", bool((before - targets) - after)),
         ("new_attribute", bool(after - before)),
     )
     return tuple(code for code, failed in checks if failed)
+
+
+def _damaged(edit: Edit, certificate: Certificate, cfg: CertifySettings) -> bool:
+    """Whether the scene outside the mask was touched more than the edit's mode allows."""
+    if edit.composited:
+        return certificate.outside_max_abs_diff > 0
+    return (
+        certificate.outside_ssim < cfg.min_outside_ssim
+        or certificate.outside_changed_ratio > cfg.max_outside_changed_ratio
+    )
 
 
 def certify_batch(

@@ -126,12 +126,13 @@ class EditOptions:
     feather_px: int
     max_mask_ratio: float
     candidates: int
+    composite: bool = True
 
 
 def edit_batch(
     batch: Sequence[EditTask], *, workspace: Workspace, editor: Editor, options: EditOptions
 ) -> BatchResult[Edit]:
-    """Every candidate of every task, composited so that pixels outside the feathered mask stay identical."""
+    """Every candidate of every task; composited, pixels outside the feathered mask stay identical."""
     ok: list[Edit] = []
     rejected: list[Rejection] = []
     drafts = [draft for task in batch for draft in _drafts(task, workspace, editor.fingerprint, options)]
@@ -191,13 +192,14 @@ def _edit(draft: _Draft, painted: Rgb, workspace: Workspace, editor: str, option
     task, request = draft.task, draft.request
     if painted.shape != request.image.shape:
         raise SampleError("editor_wrong_size", f"Asked for {request.image.shape}, got {painted.shape}.")
-    edited = composite(request.image, painted, feather(request.mask, options.feather_px))
+    if options.composite:
+        painted = composite(request.image, painted, feather(request.mask, options.feather_px))
     return Edit(
         edit_id=draft.edit_id,
         image_id=task.image_id,
         original_blob=task.blob,
         original_phash=task.phash,
-        edited_id=workspace.blobs.put(encode_png(edited)),
+        edited_id=workspace.blobs.put(encode_png(painted)),
         family_id=task.family_id,
         kind=task.kind,
         candidate=draft.candidate,
@@ -206,13 +208,14 @@ def _edit(draft: _Draft, painted: Rgb, workspace: Workspace, editor: str, option
         target_attributes=_targets(task),
         mask=draft.mask_blob,
         editor=editor,
-        width=edited.shape[1],
-        height=edited.shape[0],
-        phash=str(imagehash.phash(PilImage.fromarray(edited))),
+        width=painted.shape[1],
+        height=painted.shape[0],
+        phash=str(imagehash.phash(PilImage.fromarray(painted))),
         certificate=None,
         attributes_removed=(),
         verdict=None,
         reasons=(),
+        composited=options.composite,
     )
 
 

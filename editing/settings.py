@@ -68,6 +68,10 @@ class EditSettings(BaseModel):
     max_mask_ratio: float = Field(
         default=0.5, gt=0, le=1, description="more masked than this leaves too little of the scene for a pair"
     )
+    mode: Literal["composite", "free"] = Field(
+        default="composite",
+        description="composite: pixels outside the feathered mask stay identical; free: the whole image, judged",
+    )
     candidates: int = Field(default=1, ge=1, le=16)
     batch_size: int = Field(default=8, gt=0)
     shard_rows: int = Field(default=64, gt=0)
@@ -83,7 +87,14 @@ class CertifySettings(BaseModel):
         description="look at the edited image again, with editing.locate's model; 'none' trusts the pixels alone",
     )
 
-    max_outside_diff: int = Field(default=0, ge=0, le=255, description="0: compositing leaves other pixels untouched")
+    min_outside_ssim: float = Field(
+        default=0.9, ge=0, le=1, description="free mode; a codec's round trip stays above 0.9, a moved scene does not"
+    )
+    max_outside_changed_ratio: float = Field(
+        default=0.1, ge=0, le=1, description="free mode; share of pixels outside that may differ by more than 8/255"
+    )
+    max_shift_px: float = Field(default=1.0, ge=0, description="free mode; more than a pixel is a moved scene")
+    max_zoom: float = Field(default=0.015, ge=0, description="free mode; the measure is right to about 1 %")
     min_inside_changed: float = Field(
         default=0.05, ge=0, le=1, description="an object fills far more of its box than 5 %, so less means no edit"
     )

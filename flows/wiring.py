@@ -129,7 +129,14 @@ def make_locate_stage(root: str, cfg: LocateSettings) -> LocateStage:
 
 
 def make_edit_stage(root: str, cfg: EditSettings) -> EditStage:
-    options = EditOptions(cfg.prompt, cfg.dilate_ratio, cfg.feather_px, cfg.max_mask_ratio, cfg.candidates)
+    options = EditOptions(
+        prompt=cfg.prompt,
+        dilate_ratio=cfg.dilate_ratio,
+        feather_px=cfg.feather_px,
+        max_mask_ratio=cfg.max_mask_ratio,
+        candidates=cfg.candidates,
+        composite=cfg.mode == "composite",
+    )
     return EditStage(root, make_editor(cfg), options, cfg.batch_size)
 
 

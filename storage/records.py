@@ -91,6 +91,10 @@ class Certificate:
     phash_distance: int  # Hamming distance of the 64-bit perceptual hashes
     attributes_after: tuple[str, ...]  # what the edited image shows
     rechecked: bool = True  # whether a model looked at the edited image, or this follows from what was asked for
+    outside_changed_ratio: float = 0.0  # share of the pixels outside that changed by more than 8/255
+    outside_psnr_db: float | None = None  # None when the pixels outside are identical
+    shift_px: float = 0.0  # length of the translation that best aligns the two images
+    zoom: float = 1.0  # scale that best aligns them
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,7 @@ class Edit:
     attributes_removed: tuple[str, ...]
     verdict: Decision | None
     reasons: tuple[str, ...]
+    composited: bool = True  # pixels outside the feathered mask were taken from the original
 
     @property
     def blob(self) -> str:

@@ -65,7 +65,7 @@ def blacken(rgb):
 @pytest.mark.parametrize(
     ("change", "found", "reason"),
     [
-        (shift, (CUP,), "outside_changed"),
+        (shift, (CUP,), "shifted"),
         (recolour, (CUP,), "outside_changed"),
         (blacken, (), "black_output"),
         (None, (BLADE, CUP), "target_still_there"),
@@ -78,6 +78,17 @@ def test_a_planted_fault_is_rejected_for_its_reason(workspace, edit, change, fou
     (certified,) = certify(workspace, [faulty], found).ok
     assert certified.verdict == "rejected"
     assert certified.reasons[0] == reason
+
+
+def test_free_mode_lets_a_codec_through_but_no_moved_or_recoloured_scene(workspace, edit):
+    def noise(rgb):
+        return np.clip(rgb.astype(int) + np.random.default_rng(0).integers(-2, 3, rgb.shape), 0, 255).astype(np.uint8)
+
+    free = replace(edit, composited=False)
+    reasons = []
+    for change in (noise, shift, recolour):
+        reasons.append(certify(workspace, [changed(workspace, free, change)]).ok[0].reasons[:1])
+    assert reasons == [(), ("shifted",), ("outside_changed",)]
 
 
 def test_an_untouched_image_is_unchanged(workspace, edit):

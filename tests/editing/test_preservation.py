@@ -1,0 +1,74 @@
+"""Measures over what an edit should have left alone."""
+
+import numpy as np
+import pytest
+from PIL import Image as PilImage
+from skimage import data
+from skimage.color import rgb2gray
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from editing.preservation import alignment, measure_outside
+
+
+def compare(original, edited, outside=None):
+    difference = np.abs(original.astype(np.int16) - edited.astype(np.int16)).max(axis=2)
+    outside = np.ones(original.shape[:2], bool) if outside is None else outside
+    return measure_outside(original, edited, outside, difference)
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return data.chelsea()
+
+
+def test_identical_pixels_are_exactly_preserved(photo):
+    edited = photo.copy()
+    edited[100:150, 100:150] = 0
+    outside = np.ones(photo.shape[:2], bool)
+    outside[100:150, 100:150] = False
+    result = compare(photo, edited, outside)
+    assert (result.ssim, result.psnr_db, result.changed_ratio, result.shift_px, result.zoom) == (1.0, None, 0, 0, 1)
+
+
+def test_over_the_whole_image_the_measures_are_those_of_scikit_image(photo):
+    noisy = np.clip(photo + np.random.default_rng(0).normal(0, 12, photo.shape), 0, 255).astype(np.uint8)
+    result = compare(photo, noisy)
+    expected = structural_similarity(
+        rgb2gray(photo), rgb2gray(noisy), data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    assert result.ssim == pytest.approx(expected, abs=0.01)  # theirs leaves out the border
+    assert result.psnr_db == pytest.approx(peak_signal_noise_ratio(photo, noisy))
+
+
+def test_a_visible_change_is_counted_a_faint_one_is_not(photo):
+    edited = photo.astype(int)
+    edited[:30] += 8  # faint
+    edited[30:60] += 40
+    result = compare(photo, np.clip(edited, 0, 255).astype(np.uint8))
+    assert result.changed_ratio == pytest.approx(30 / 300, abs=0.01)
+
+
+@pytest.mark.parametrize("pixels", [1, 3, 10])
+def test_a_shift_is_found(photo, pixels):
+    grey = rgb2gray(photo)
+    shift, zoom = alignment(grey, np.roll(grey, pixels, axis=1))
+    assert shift == pytest.approx(pixels, abs=0.2)
+    assert zoom == 1.0
+
+
+@pytest.mark.parametrize("scale", [1.03, 1.1])
+def test_a_zoom_is_found_to_about_a_percent(photo, scale):
+    grey = rgb2gray(photo).astype(np.float32)
+    height, width = grey.shape
+    large = PilImage.fromarray(grey).resize((round(width * scale), round(height * scale)), PilImage.Resampling.BICUBIC)
+    left, top = (large.width - width) // 2, (large.height - height) // 2
+    zoomed = np.asarray(large.crop((left, top, left + width, top + height)), dtype=float)
+    assert alignment(grey.astype(float), zoomed)[1] == pytest.approx(scale, abs=0.012)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (8, 8)])
+def test_tiny_and_flat_images_are_measured_too(size):
+    black, grey = np.zeros((*size, 3), np.uint8), np.full((*size, 3), 90, np.uint8)
+    result = compare(black, grey)
+    assert result.ssim < 0.9
+    assert (result.shift_px, result.zoom) == (0.0, 1.0)
