@@ -1,7 +1,7 @@
 """From votes to labels, and how far annotators agree.
 
-A label needs two equal votes and no contrary one. "unsure" is never a label, and whatever is missing or in
-conflict stays without a verdict.
+A label needs two equal votes and no contrary one, or an adjudicator's word on a conflict. "unsure" is never a
+label, and whatever is missing or in conflict stays without a verdict.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
-from typing import Any
+from typing import Literal, get_args
 
 from policies.attributes import vocabulary
 from policies.engine import Derivation, Policy, derive
@@ -18,6 +18,8 @@ from storage.records import Label, LabelStatus, Vote
 
 OVERALL = "all"
 Cell = tuple[str, str]  # image_id, policy_id
+DecidedVerdict = Literal["safe", "unsafe"]
+DECIDED: tuple[DecidedVerdict, ...] = get_args(DecidedVerdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +45,62 @@ def labels(
     attributes_by_image: Mapping[str, Sequence[str]],
     *,
     min_votes: int = 2,
+    adjudications: Iterable[Vote] = (),
+    weights: Mapping[str, float] | None = None,
+    min_share: float = 0.95,
 ) -> list[Label]:
     """The complete label matrix, image by image in the order given, one Label per policy.
 
     `agreed`: at least `min_votes` equal votes, safe or unsafe, and no contrary one. `missing`: fewer than
-    `min_votes` people voted. `conflict`: they voted and that was not enough. An agreed unsafe label carries the rules
-    that `min_votes` people named; none if no rule was named by that many. Where `attributes_by_image` lacks an
-    image, every attribute is unknown, and the rules say "undetermined" unless the policy has none.
+    `min_votes` people voted. `conflict`: they voted and that was not enough. `adjudicated`: they were in conflict, and
+    the adjudicators said safe or unsafe with one voice. A label that is unsafe carries the rules that `min_votes`
+    people named (or the adjudicators); none if no rule was named by that many. Where `attributes_by_image` lacks
+    an image, every attribute is unknown, and the rules say "undetermined" unless the policy has none.
+
+    `weights` (annotator -> weight >= 0, see annotation/quality.py) lets a contrary vote be outweighed: then a
+    label needs `min_votes` equal votes that weigh more than 0, and `min_share` (0..1) of what all safe and unsafe votes
+    weigh. An annotator without a weight gets the mean of the others'. None, the default, weighs nothing.
     """
-    cells = _current(votes)
+    cells, ruled = current_votes(votes), current_votes(adjudications)
+    usual = math.fsum(weights.values()) / len(weights) if weights else 1.0
+    rule = _Rule(min_votes, None if weights is None else weights, usual, min_share)
     return [
-        _label(image_id, policy, cells.get((image_id, policy.id), []), attributes_by_image.get(image_id), min_votes)
+        _label(
+            (image_id, policy),
+            cells.get((image_id, policy.id), []),
+            ruled.get((image_id, policy.id), []),
+            _derived(policy, attributes_by_image.get(image_id)),
+            rule,
+        )
         for image_id in image_ids
         for policy in policies
     ]
 
 
-def _current(votes: Iterable[Vote]) -> dict[Cell, list[Vote]]:
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What makes votes a label."""
+
+    min_votes: int
+    weights: Mapping[str, float] | None
+    usual: float  # the weight of somebody who has none
+    min_share: float
+
+    def consensus(self, votes: Sequence[Vote]) -> DecidedVerdict | None:
+        sides = {v: [self._weight(vote) for vote in votes if vote.verdict == v] for v in DECIDED}
+        total = math.fsum(w for weights in sides.values() for w in weights)
+        needed = self.min_share if self.weights is not None else 1.0
+        for verdict in DECIDED:
+            counted = [w for w in sides[verdict] if w > 0]
+            if len(counted) >= self.min_votes and math.fsum(counted) >= needed * total:
+                return verdict
+        return None
+
+    def _weight(self, vote: Vote) -> float:
+        return 1.0 if self.weights is None else self.weights.get(vote.annotator, self.usual)
+
+
+def current_votes(votes: Iterable[Vote]) -> dict[Cell, list[Vote]]:
     """The votes of each cell, one per annotator: the one that was updated last."""
     latest: dict[tuple[str, str, str], Vote] = {}
     for vote in sorted(votes, key=lambda v: (v.updated_at, v.annotation_id)):
@@ -71,30 +112,39 @@ def _current(votes: Iterable[Vote]) -> dict[Cell, list[Vote]]:
 
 
 def _label(
-    image_id: str, policy: Policy, votes: Sequence[Vote], attributes: Sequence[str] | None, min_votes: int
+    cell: tuple[str, Policy], votes: Sequence[Vote], ruled: Sequence[Vote], derived: Derivation, rule: _Rule
 ) -> Label:
     counts = Counter(vote.verdict for vote in votes)
-    agreed = [
-        v for v in ("safe", "unsafe") if counts[v] >= min_votes and counts[v] == counts["safe"] + counts["unsafe"]
-    ]
-    status: LabelStatus = "agreed" if agreed else "missing" if len(votes) < min_votes else "conflict"
-    verdict: Any = agreed[0] if agreed else None
-    named = Counter(rule for vote in votes if vote.verdict == "unsafe" for rule in vote.rules)
-    derived = _derived(policy, attributes)
+    verdict = rule.consensus(votes)
+    status: LabelStatus = "agreed" if verdict else "missing" if len(votes) < rule.min_votes else "conflict"
+    rules = _named_rules(votes, rule.min_votes)
+    if status == "conflict" and (final := _ruling(ruled)):
+        verdict, status, rules = final, "adjudicated", _named_rules(ruled, 1)
     return Label(
-        image_id=image_id,
-        policy_id=policy.id,
+        image_id=cell[0],
+        policy_id=cell[1].id,
         verdict=verdict,
         status=status,
-        rules=tuple(sorted(r for r, n in named.items() if n >= min_votes)) if verdict == "unsafe" else (),
+        rules=rules if verdict == "unsafe" else (),
         votes_safe=counts["safe"],
         votes_unsafe=counts["unsafe"],
         votes_unsure=counts["unsure"],
         derived=derived.verdict,
         derived_rules=derived.rules,
         rule_conflict=verdict is not None and derived.verdict != "undetermined" and derived.verdict != verdict,
-        simulated=any(vote.simulated for vote in votes),
+        simulated=any(vote.simulated for vote in (*votes, *(ruled if status == "adjudicated" else ()))),
     )
+
+
+def _ruling(ruled: Sequence[Vote]) -> DecidedVerdict | None:
+    """What the adjudicators decided; nothing while one of them is unsure or contradicts another."""
+    said = {vote.verdict for vote in ruled}
+    return next((v for v in DECIDED if said == {v}), None)
+
+
+def _named_rules(votes: Sequence[Vote], min_votes: int) -> tuple[str, ...]:
+    named = Counter(rule for vote in votes if vote.verdict == "unsafe" for rule in vote.rules)
+    return tuple(sorted(rule for rule, n in named.items() if n >= min_votes))
 
 
 def _derived(policy: Policy, attributes: Sequence[str] | None) -> Derivation:
@@ -105,7 +155,7 @@ def _derived(policy: Policy, attributes: Sequence[str] | None) -> Derivation:
 
 def agreement(votes: Iterable[Vote]) -> list[Agreement]:
     """Agreement per policy, sorted by id, then over all. The values are safe, unsafe and unsure."""
-    cells = {cell: {v.annotator: v.verdict for v in some} for cell, some in _current(votes).items()}
+    cells = {cell: {v.annotator: v.verdict for v in some} for cell, some in current_votes(votes).items()}
     policy_ids = sorted({policy_id for _, policy_id in cells})
     parts = [(p, [ratings for (_, q), ratings in cells.items() if q == p]) for p in policy_ids]
     return [_measure(name, items) for name, items in [*parts, (OVERALL, list(cells.values()))]]

@@ -161,6 +161,46 @@ class TestLabels:
         votes = [vote("i", "L2", "safe", "a@x"), vote("i", "L2", "safe", "b@simulated.invalid")]
         assert self.one(policies, votes).simulated
 
+    @pytest.mark.parametrize(
+        ("ruled", "status", "verdict"),
+        [
+            (["unsafe"], "adjudicated", "unsafe"),
+            (["safe"], "adjudicated", "safe"),
+            (["unsure"], "conflict", None),
+            (["safe", "unsafe"], "conflict", None),
+            (["safe", "safe"], "adjudicated", "safe"),
+        ],
+    )
+    def test_adjudicators_decide_conflicts_with_one_voice(self, policies, vote, ruled, status, verdict):
+        votes = [vote("i", "L2", v, f"{n}@x") for n, v in enumerate(["safe", "unsafe", "unsure"])]
+        rulings = [
+            vote("i", "L2", v, f"judge{n}@x", rules=("L2.R1",) if v == "unsafe" else ()) for n, v in enumerate(ruled)
+        ]
+        label = self.one(policies, votes, adjudications=rulings)
+        assert (label.status, label.verdict) == (status, verdict)
+        assert label.rules == (("L2.R1",) if verdict == "unsafe" else ())
+        assert (label.votes_safe, label.votes_unsafe, label.votes_unsure) == (1, 1, 1)  # rulings are no votes
+
+    def test_an_adjudicator_neither_overrules_people_who_agree_nor_replaces_missing_ones(self, policies, vote):
+        ruling = [vote("i", "L2", "unsafe", "judge@x", rules=("L2.R1",))]
+        agreed = self.one(policies, [vote("i", "L2", "safe", f"{n}@x") for n in "ab"], adjudications=ruling)
+        assert (agreed.status, agreed.verdict) == ("agreed", "safe")
+        assert self.one(policies, [vote("i", "L2", "safe")], adjudications=ruling).status == "missing"
+
+    @pytest.mark.parametrize(
+        ("weights", "verdict"),
+        [
+            (None, None),
+            ({"a@x": 3.0, "b@x": 3.0, "c@x": 3.0}, None),  # 6 of 9
+            ({"a@x": 3.0, "b@x": 3.0, "c@x": 0.3}, "safe"),  # 6 of 6.3 = 0.952
+            ({"a@x": 3.0, "b@x": 0.0, "c@x": 0.0}, None),  # one person is left
+            ({"a@x": 3.0, "b@x": 3.0}, None),  # a stranger weighs as much as the others do on average
+        ],
+    )
+    def test_weights_let_a_contrary_vote_be_outweighed_only_when_given(self, policies, vote, weights, verdict):
+        votes = [vote("i", "L2", v, f"{n}@x") for v, n in (("safe", "a"), ("safe", "b"), ("unsafe", "c"))]
+        assert self.one(policies, votes, weights=weights).verdict == verdict
+
     @given(cells=st.dictionaries(st.tuples(st.sampled_from("ijk"), st.sampled_from("abc")), st.sampled_from(VERDICTS)))
     def test_the_matrix_is_complete_and_fails_closed(self, policies, vote, cells):
         votes = [vote(image, "L3", verdict, f"{who}@x") for (image, who), verdict in cells.items()]
