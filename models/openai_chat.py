@@ -1,0 +1,227 @@
+"""A chat model behind any OpenAI-compatible server: vLLM, SGLang, llama.cpp, hosted ones.
+
+Requests run side by side in one event loop without threads. A call of `generate` keeps its replies, the state of
+at most `max_in_flight` requests, and nothing else.
+
+What an error means. A server that nobody can use (a wrong key, an unknown model) is a FatalError. A server that
+answers nothing at all while a request is tried is a TransientError, so an outage empties no shard into quarantine.
+A request that fails while others succeed is the row's own fault, a SampleError. `generate` finishes all other
+requests before it raises that one, and keeps their replies: the quarantine boundary then halves the batch until
+the bad row stands alone, and each half is answered from what is kept, so nothing is paid twice. An error raised
+this way works with every caller of the seam; an error inside the reply would have to be checked by each of them.
+"""
+
+import asyncio
+import math
+import os
+import random
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import httpx
+from PIL.Image import Image
+
+from models.chat import ChatReply, ChatRequest
+from models.openai_wire import JPEG_QUALITY, Body, Sizes, error_of, read_reply, retry_after_s
+from storage.errors import FatalError, SampleError, TransientError
+from storage.records import content_id, sha256_hex
+
+_RETRIED = frozenset({408, 409, 429})  # and every 5xx
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_PROBE_S = 10.0
+_KEPT = 8192  # replies that wait to be asked for again after a failed call: a few MB of text
+# Error codes with which hosted servers refuse one prompt although the request is well formed.
+_OF_THE_ROW = {
+    "content_filter": "chat_content_filter",
+    "content_policy_violation": "chat_content_filter",
+    "context_length_exceeded": "chat_too_long",
+}
+
+_Outcome = ChatReply | SampleError | TransientError
+
+
+class OpenAIChat:
+    """Calls `POST {base_url}/chat/completions`.
+
+    `base_url` ends in "/v1" on most servers. `api_key_env` names the environment variable that holds the key, None
+    where the server wants none; the key is read when needed and stands in no message. `revision` is the user's own
+    word for the weights behind `model`, which a server does not tell. `timeout_s` limits one attempt as a whole and
+    `attempts` counts them all, the first included. Images larger than `max_pixels` are scaled down before sending;
+    with `side_multiple` their sides are rounded to what the network would round them to, so that boxes in its
+    answers are in pixels of `ChatReply.image_sizes`. `image_transport` is "data_uri" (JPEG, quality 95), or a
+    function that puts an image where the server can fetch it and returns the URL. `json_schema` says whether the
+    server takes schemas. Raises FatalError when the variable with the key is not set.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        revision: str | None = None,
+        api_key_env: str | None = None,
+        max_in_flight: int = 64,
+        timeout_s: float = 120.0,
+        attempts: int = 5,
+        max_pixels: int | None = None,
+        side_multiple: int = 1,
+        image_transport: Literal["data_uri"] | Callable[[Image], str] = "data_uri",
+        json_schema: bool = True,
+    ) -> None:
+        self._base = base_url.rstrip("/")
+        self._host = httpx.URL(base_url).host  # messages name the host alone: a URL may hold a password
+        self._model, self._api_key_env = model, api_key_env
+        self._max_in_flight, self._timeout_s, self._attempts = max_in_flight, timeout_s, attempts
+        self._body = Body(model, max_pixels, side_multiple, image_transport, json_schema)
+        # The address is left out: the same model on another port gives the same answers.
+        self._fingerprint = content_id("openai", model, revision, max_pixels, side_multiple, JPEG_QUALITY)
+        self._kept: OrderedDict[str, ChatReply | SampleError] = OrderedDict()
+        self._lock = threading.Lock()
+        self._runner = asyncio.Runner()
+        self._client: httpx.AsyncClient | None = None
+        self._not_before = 0.0  # time.monotonic() until which the server asked for silence
+        self._last_success = -math.inf
+        self._key()
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the model's name, the revision given and what is done to images; not with the address."""
+        return self._fingerprint
+
+    def generate(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        """Answers all requests; calls from several threads wait for each other, so that the bound holds.
+
+        Raises FatalError, TransientError or SampleError as the module says. After a SampleError or a
+        TransientError, the requests that succeeded are answered from memory when they are asked again.
+        """
+        with self._lock:
+            outcomes = self._runner.run(self._all(requests))
+            failed = [result for _, result in outcomes if not isinstance(result, ChatReply)]
+            if not failed:
+                for key, _ in outcomes:
+                    self._kept.pop(key, None)
+                return [result for _, result in outcomes if isinstance(result, ChatReply)]
+            for key, result in outcomes:
+                if not isinstance(result, TransientError):
+                    self._kept[key] = result
+            if len(outcomes) == 1:  # the bad row stands alone: nobody asks for it again
+                self._kept.pop(outcomes[0][0], None)
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+            raise next((f for f in failed if isinstance(f, TransientError)), failed[0])
+
+    def close(self) -> None:
+        """Closes the connections and the event loop."""
+        with self._lock:
+            if self._client is not None:
+                self._runner.run(self._client.aclose())
+                self._client = None
+            self._runner.close()
+
+    def _key(self) -> str | None:
+        """The key, read anew each time so that no object holds it."""
+        if self._api_key_env is None:
+            return None
+        key = os.environ.get(self._api_key_env)
+        if not key:
+            raise FatalError(f"The model server {self._host} wants a key. Put it into {self._api_key_env}.")
+        return key
+
+    async def _all(self, requests: Sequence[ChatRequest]) -> list[tuple[str, _Outcome]]:
+        if self._client is None:
+            limits = httpx.Limits(max_connections=self._max_in_flight, max_keepalive_connections=self._max_in_flight)
+            self._client = httpx.AsyncClient(limits=limits, timeout=None)
+        done: dict[int, tuple[str, _Outcome]] = {}
+        left = iter(enumerate(requests))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._max_in_flight, len(requests))):
+                    group.create_task(self._worker(self._client, left, done))
+        except BaseExceptionGroup as raised:
+            raise raised.exceptions[0] from None
+        return [done[index] for index in range(len(requests))]
+
+    async def _worker(
+        self,
+        client: httpx.AsyncClient,
+        left: Iterator[tuple[int, ChatRequest]],
+        done: dict[int, tuple[str, _Outcome]],
+    ) -> None:
+        """Takes request after request; all workers share one iterator, so no body waits in memory for its turn."""
+        for index, request in left:
+            body, sizes = self._body.of(request)
+            key = sha256_hex(body)
+            kept = self._kept.get(key)
+            done[index] = (key, kept if kept is not None else await self._answer(client, body, sizes))
+
+    async def _answer(self, client: httpx.AsyncClient, body: bytes, sizes: Sizes) -> _Outcome:
+        """One request through all its attempts."""
+        url, began, why = self._base + "/chat/completions", time.monotonic(), ""
+        for attempt in range(self._attempts):
+            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            sent = time.monotonic()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    response = await client.post(url, content=body, headers=self._headers())
+            except TimeoutError:
+                why, response = f"no answer within {self._timeout_s:g} s", None
+            except httpx.TransportError as error:
+                why, response = f"the connection failed ({type(error).__name__})", None
+            if response is not None and response.status_code not in _RETRIED and response.status_code < 500:
+                self._last_success = time.monotonic()
+                return self._read(response, sizes, self._last_success - sent)
+            if response is not None:
+                why = f"HTTP {response.status_code}"
+                self._wait_as_told(response)
+            if attempt + 1 < self._attempts:
+                longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
+                await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # jitter: not all come back at once
+        detail = f"{self._host} gave no answer in {self._attempts} attempts; the last time: {why}."
+        # It is the request's own fault only when the server answered others meanwhile and is up now: an outage
+        # in the middle of a batch must not send the batch's second half to quarantine.
+        if self._last_success > began and await self._is_up(client):
+            return SampleError("chat_failed", detail)
+        return TransientError(detail)
+
+    async def _is_up(self, client: httpx.AsyncClient) -> bool:
+        """Whether the server answers the list of its models, or says at least that it has none."""
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                return (await client.get(self._base + "/models", headers=self._headers())).status_code < 500
+        except (TimeoutError, httpx.TransportError):
+            return False
+
+    def _headers(self) -> dict[str, str]:
+        key = self._key()
+        return {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+
+    def _wait_as_told(self, response: httpx.Response) -> None:
+        pause_s = retry_after_s(response.headers.get("retry-after"))
+        self._not_before = max(self._not_before, time.monotonic() + pause_s)
+
+    def _read(self, response: httpx.Response, sizes: Sizes, latency_s: float) -> _Outcome:
+        """A reply, or the row's error; raises FatalError when the server takes no request of this kind."""
+        if response.status_code == 200:
+            return read_reply(response.content, sizes, latency_s)
+        code, said = error_of(response)
+        key = self._key()
+        said = said.replace(key, "***") if key else said
+        if code in _OF_THE_ROW:
+            return SampleError(_OF_THE_ROW[code], said)
+        if response.status_code in (413, 422):
+            return SampleError("chat_bad_request", f"HTTP {response.status_code}: {said}")
+        raise FatalError(
+            f"The model server {self._host} answered HTTP {response.status_code} for model {self._model}: {said} "
+            f"{_WAYS_OUT.get(response.status_code, 'Check the address and the settings.')}"
+        )
+
+
+_WAYS_OUT = {
+    400: "Check the model's name and the settings, such as max_new_tokens.",
+    401: "Check the key in the environment.",
+    403: "Check what the key is allowed to do.",
+    404: "Check the address (most end in /v1) and the model's name.",
+}

@@ -1,0 +1,227 @@
+"""The OpenAI-compatible chat model against a server that misbehaves on demand."""
+
+import base64
+import io
+import logging
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from PIL import Image
+
+from models import openai_chat
+from models.chat import ChatRequest
+from models.openai_chat import OpenAIChat
+from models.openai_wire import fit, retry_after_s
+from storage.errors import FatalError, SampleError, TransientError
+from storage.stage import BatchResult, quarantine_boundary
+from tests.models.chat_server import KEY, chat_server
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr(openai_chat, "_FIRST_PAUSE_S", 0.02)
+
+
+@pytest.fixture
+def server():
+    with chat_server() as running:
+        yield running
+
+
+def chat(server, **options):
+    return OpenAIChat(server.url, "m", **{"attempts": 3, "timeout_s": 5, **options})
+
+
+def ask(*prompts):
+    return [ChatRequest(prompt) for prompt in prompts]
+
+
+def test_never_more_in_flight_than_told_and_no_fewer():
+    with chat_server(latency_s=0.05) as server:
+        replies = chat(server, max_in_flight=6).generate(ask(*map(str, range(40))))
+        assert [reply.text for reply in replies] == [f"echo: {n}" for n in range(40)]
+        assert server.seen.most_at_once == 6
+
+
+@pytest.mark.parametrize("deed", ["once-429", "once-500", "once-cut"])
+def test_what_a_retry_may_cure_is_tried_again(server, deed):
+    (reply,) = chat(server).generate(ask(f"a {deed}"))
+    assert reply.text == f"echo: a {deed}"
+    assert server.seen.by_prompt[f"a {deed}"] == 2
+
+
+def test_retry_after_is_obeyed_by_all_requests(server):
+    chat(server, max_in_flight=1).generate(ask("a once-429", "b"))
+    first, again, other = server.seen.times
+    assert again - first >= 1  # the header says one second
+    assert other >= again
+
+
+def test_one_bad_row_costs_itself_only_and_nothing_is_paid_twice(server):
+    model = chat(server)
+    rows = [f"row {n}" for n in range(9)] + ["row 500", "row filtered", "row wrong-json"]
+
+    def step(batch):
+        return BatchResult([reply.text for reply in model.generate(batch)])
+
+    result = quarantine_boundary(ask(*rows), step, key=lambda row: row.prompt)
+    assert result.ok == [f"echo: row {n}" for n in range(9)]
+    assert {r.key: r.code for r in result.rejected} == {
+        "row 500": "chat_failed",
+        "row filtered": "chat_content_filter",
+        "row wrong-json": "chat_bad_reply",
+    }
+    # The 500 is tried three times, as told; everything else once, through all the halving.
+    assert server.seen.by_prompt == {row: 3 if row == "row 500" else 1 for row in rows}
+    assert not model._kept
+
+
+@pytest.mark.parametrize(
+    ("deed", "code"),
+    [
+        ("422", "chat_bad_request"),
+        ("wrong-json", "chat_bad_reply"),
+        ("no-choices", "chat_bad_reply"),
+        ("stopped-by-filter", "chat_content_filter"),
+        ("filtered", "chat_content_filter"),
+    ],
+)
+def test_what_no_retry_cures_is_asked_once(server, deed, code):
+    with pytest.raises(SampleError) as raised:
+        chat(server).generate(ask(f"a {deed}"))
+    assert raised.value.code == code
+    assert server.seen.by_prompt[f"a {deed}"] == 1
+
+
+@pytest.mark.parametrize("deed", ["hang", "cut", "503"])
+def test_a_request_that_never_succeeds_is_the_rows_fault_when_others_do(server, deed):
+    with pytest.raises(SampleError, match="chat_failed"):
+        chat(server, timeout_s=0.3).generate(ask(f"a {deed}", "b", "c"))
+    assert server.seen.by_prompt[f"a {deed}"] == 3
+
+
+def test_a_server_that_answers_nothing_refuses_no_row(server):
+    with pytest.raises(TransientError, match=r"127\.0\.0\.1 gave no answer in 3 attempts; the last time: HTTP 500"):
+        chat(server).generate(ask("a 500", "b 500"))
+
+
+def test_a_server_that_is_gone_refuses_no_row():
+    with chat_server() as server:
+        model = chat(server)
+    with pytest.raises(TransientError, match="the connection failed"):
+        model.generate(ask("a"))
+
+
+def test_what_succeeded_before_an_outage_is_not_asked_again(server, monkeypatch):
+    model = chat(server, timeout_s=0.3)
+
+    async def down(client):
+        return False
+
+    monkeypatch.setattr(model, "_is_up", down)  # the server goes down after its answer to "b"
+    for _ in range(2):
+        with pytest.raises(TransientError):
+            model.generate(ask("a 503", "b"))
+    assert server.seen.by_prompt == {"a 503": 6, "b": 1}
+
+
+@pytest.mark.parametrize(("deed", "way_out"), [("400", "model's name"), ("404", "end in /v1")])
+def test_a_server_that_nobody_can_use_stops_with_a_sentence(server, deed, way_out):
+    with pytest.raises(FatalError, match=way_out):
+        chat(server).generate(ask(f"a {deed}", *map(str, range(5))))
+
+
+def test_the_key_comes_from_the_environment_and_is_never_told(monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("A_KEY", KEY)
+    with chat_server(key=KEY) as server:
+        model = chat(server, api_key_env="A_KEY")
+        assert model.generate(ask("a"))[0].text == "echo: a"
+        monkeypatch.setenv("A_KEY", "sk-wrong-key")
+        with pytest.raises(FatalError, match="Check the key") as raised:
+            model.generate(ask("b"))
+    assert "sk-wrong-key" not in str(raised.value)  # although the server echoes it
+    assert KEY not in repr(vars(model))
+    assert "sk-" not in caplog.text
+
+
+def test_a_missing_key_stops_before_any_request():
+    with pytest.raises(FatalError, match="Put it into NO_SUCH_KEY"):
+        OpenAIChat("http://127.0.0.1:9/v1", "m", api_key_env="NO_SUCH_KEY")
+
+
+def test_what_is_sent(server):
+    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
+    request = ChatRequest("look", (Image.new("RGB", (90, 60), "red"),), 33, 0.7, 5, schema)
+    (reply,) = chat(server, max_pixels=1350).generate([request])
+    assert reply.image_sizes == ((45, 30),)  # 90x60 is 5,400 pixels, four times too many: half of each side
+    (body,) = server.seen.bodies
+    image, text = body["messages"][0]["content"]
+    kind, data = image["image_url"]["url"].split(",")
+    assert (kind, text) == ("data:image/jpeg;base64", {"type": "text", "text": "look"})
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (45, 30)
+    assert (body["model"], body["max_tokens"], body["temperature"], body["seed"]) == ("m", 33, 0.7, 5)
+    assert body["response_format"]["json_schema"]["schema"] == schema
+
+
+def test_a_server_without_schemas_gets_none_and_images_may_go_by_address(server):
+    model = chat(server, json_schema=False, image_transport=lambda image: f"https://x.test/{image.width}")
+    model.generate([ChatRequest("look", (Image.new("RGB", (9, 6)),), json_schema={"type": "object"})])
+    (body,) = server.seen.bodies
+    assert "response_format" not in body
+    assert body["messages"][0]["content"][0]["image_url"] == {"url": "https://x.test/9"}
+
+
+def test_threads_share_the_bound(server):
+    model = chat(server, max_in_flight=3)
+    server.latency_s = 0.03
+    threads = [threading.Thread(target=model.generate, args=(ask(*(f"{t} {n}" for n in range(6))),)) for t in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.seen.most_at_once == 3
+    assert len(server.seen.bodies) == 18
+    model.close()
+
+
+@pytest.mark.parametrize(
+    ("size", "max_pixels", "multiple", "expected"),
+    [
+        ((100, 50), None, 1, (100, 50)),
+        ((100, 50), 5000, 1, (100, 50)),  # just allowed
+        ((100, 50), 1250, 1, (50, 25)),  # a quarter of the pixels: half of each side
+        ((100, 50), None, 28, (112, 56)),  # 3.57 and 1.79 times 28, to the nearest
+        ((100, 50), 4000, 28, (84, 28)),  # 89.4 x 44.7, downwards: never above the cap
+        ((5, 5), None, 28, (28, 28)),
+    ],
+)
+def test_images_fit_the_cap(size, max_pixels, multiple, expected):
+    assert fit(Image.new("RGB", size), max_pixels, multiple).size == expected
+
+
+def test_retry_after_reads_seconds_dates_and_nonsense():
+    soon = datetime.now(UTC) + timedelta(seconds=30)
+    assert retry_after_s("2") == 2
+    assert 25 < retry_after_s(format_datetime(soon, usegmt=True)) <= 30
+    assert [retry_after_s(h) for h in (None, "-4", "soon", "nan")] == [0, 0, 0, 0]
+
+
+def test_the_fingerprint_follows_what_answers_not_where():
+    def made(url="http://127.0.0.1:1/v1", model="m", **options):
+        return OpenAIChat(url, model, **options).fingerprint
+
+    assert made() == made("http://127.0.0.1:2/v1") == made(max_in_flight=3, timeout_s=1)
+    assert len({made(), made(model="n"), made(revision="2"), made(max_pixels=9), made(side_multiple=28)}) == 5
+
+
+def test_a_hang_costs_no_more_than_its_limit(server):
+    began = time.monotonic()
+    with pytest.raises(TransientError, match=r"no answer within 0\.2 s"):
+        chat(server, timeout_s=0.2, attempts=2).generate(ask("a hang"))
+    assert time.monotonic() - began < 2  # two limits and a pause; the server would hang for five seconds
