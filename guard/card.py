@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from guard import summary
 from guard.dataset import Dataset
 from guard.parquet import Shard, Shards
+from guard.probe import Auc, Probe
 from guard.prompt import prompt_hash
 from guard.summary import ViewCounts
 
@@ -16,6 +17,15 @@ from guard.summary import ViewCounts
 def measure(value: float | None) -> str:
     """A number with two decimals, or n/a where it is not defined."""
     return "n/a" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def probe_rows(probe: Probe) -> list[tuple[str, Auc | None]]:
+    """What the probe was asked, in words, with its answer."""
+    return [
+        ("unsafe against safe", probe.unsafe),
+        ("unsafe against safe, control edits left out", probe.unsafe_without_controls),
+        ("edited against original", probe.edited),
+    ]
 
 
 def _quote(text: str) -> str:
@@ -34,6 +44,7 @@ def render_card(
     views: ViewCounts,
     left_out: Mapping[str, int],
     shards: Shards,
+    probe: Probe,
 ) -> str:
     """README.md as text. `about` holds name, version, seed and test_ratio; `views` the counts of `view_counts`."""
     environment = Environment(
@@ -55,6 +66,8 @@ def render_card(
         agreement=data.agreement,
         stages=data.stages,
         prompt_hash=prompt_hash(),
+        probe=probe,
+        probe_rows=probe_rows(probe),
     )
 
 

@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL
 import pyarrow as pa
 
@@ -24,6 +25,7 @@ from guard.dataset import Dataset, ImageRow, exportable_part
 from guard.features import Features, View
 from guard.parquet import Shard, Shards, write_shards
 from guard.png import decode, png_bytes
+from guard.probe import shortcut_probe
 from guard.prompt import IMAGE_TAG, prompt_hash
 from guard.report import render_report
 from guard.settings import NAME_PATTERN
@@ -34,7 +36,7 @@ from storage.errors import FatalError
 from storage.records import content_id, payload
 from storage.workspace import Blobs, Workspace
 
-EXPORT_VERSION = 1  # raise it when the code changes what an export holds
+EXPORT_VERSION = 2  # raise it when the code changes what an export holds
 
 DESCRIPTION = (
     "Images and their edited twins, restored captions, and verdicts under several fictional policies, for training and "
@@ -101,11 +103,16 @@ def _write(
     split = functools.partial(split_of, test_ratio=about["test_ratio"], seed=about["seed"])
     shards = _write_views(data, workspace, folder, {v: tuple(views[v]) for v in features}, split)
     licences = list(summary.licences(data))
+    probe = shortcut_probe(data, lambda image: np.asarray(decode(workspace.blobs.get(image.blob), image.blob)))
     texts = {
-        "report.html": render_report(data, workspace.blobs, about=about, views=views, left_out=left_out),
+        "report.html": render_report(data, workspace.blobs, about=about, views=views, left_out=left_out, probe=probe),
         "croissant.json": _json(croissant(about["name"], about["version"], DESCRIPTION, shards, features, licences)),
-        "dataset_info.json": _json(_dataset_info(shards, features, {**about, "views": views, "left_out": left_out})),
-        "README.md": render_card(data, about=about, views=views, left_out=left_out, shards=shards),
+        "dataset_info.json": _json(
+            _dataset_info(
+                shards, features, {**about, "views": views, "left_out": left_out, "shortcut_probe": asdict(probe)}
+            )
+        ),
+        "README.md": render_card(data, about=about, views=views, left_out=left_out, shards=shards, probe=probe),
     }
     for file, text in texts.items():
         workspace.store.write(f"{folder}/{file}", text.encode(), overwrite=True)

@@ -16,8 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from guard import summary
-from guard.card import measure
+from guard.card import measure, probe_rows
 from guard.dataset import Dataset, ImageRow
+from guard.probe import Probe
 from guard.summary import ViewCounts
 from guard.thumbnails import SMALL_SIDE_PX, outline, thumbnail
 from storage.records import Edit, Label, Recaption, Span
@@ -28,7 +29,13 @@ _HEX_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def render_report(
-    data: Dataset, blobs: Blobs, *, about: Mapping[str, Any], views: ViewCounts, left_out: Mapping[str, int]
+    data: Dataset,
+    blobs: Blobs,
+    *,
+    about: Mapping[str, Any],
+    views: ViewCounts,
+    left_out: Mapping[str, int],
+    probe: Probe,
 ) -> str:
     """The page as text. `about` holds name, version, seed, test_ratio and max_report_pairs (how many are drawn)."""
     limit = about["max_report_pairs"]
@@ -61,6 +68,8 @@ def render_report(
         conflicts=_conflicts(data),
         agreement={a.policy_id: a for a in data.agreement},
         refusals=summary.refusals(data),
+        probe=probe,
+        probe_rows=probe_rows(probe),
     )
 
 

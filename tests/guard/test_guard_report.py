@@ -12,6 +12,7 @@ from PIL import ImageDraw
 
 from guard import summary
 from guard.dataset import Dataset
+from guard.probe import Auc, Probe
 from guard.report import render_report
 from guard.thumbnails import outline, thumbnail
 from storage.records import Span
@@ -20,12 +21,16 @@ from storage.workspace import Workspace
 HOSTILE = "<script>alert('x')</script>"
 ABOUT: dict[str, Any] = {"name": "demo", "version": "v1", "seed": 0, "test_ratio": 0.3, "max_report_pairs": 40}
 
+PROBE = Probe(Auc(0.71, 0.62, 0.8, 24, 12), Auc(0.93, 0.9, 0.96, 20, 12), None)
+
 
 @pytest.fixture
 def render(workspace: Workspace) -> Callable[..., str]:
     def run(data: Dataset, **about: Any) -> str:
         views = summary.view_counts(data, lambda _: "train")
-        return render_report(data, workspace.blobs, about={**ABOUT, **about}, views=views, left_out={"nothing": 0})
+        return render_report(
+            data, workspace.blobs, about={**ABOUT, **about}, views=views, left_out={"nothing": 0}, probe=PROBE
+        )
 
     return run
 
@@ -40,6 +45,7 @@ def test_it_is_self_contained(dataset: Dataset, render: Callable[..., str]) -> N
         "#pair",
         "#matr",
         "#agre",
+        "#shor",
         "#refu",
         "#poli",
     }
@@ -155,3 +161,11 @@ def test_an_outline_runs_along_the_mask() -> None:
     assert outline(encoded(Pillow.new("1", (10, 10))), "x", 10, 10) == ""
     whole = outline(encoded(Pillow.new("1", (10, 10), 1)), "x", 10, 10)
     assert whole.count("M") == whole.count("Z") == 1
+
+
+def test_the_probe_is_shown_with_its_interval_and_warns(dataset: Dataset, render: Callable[..., str]) -> None:
+    page = render(dataset)
+    assert "0.71" in page
+    assert "0.62 to 0.80" in page
+    assert "can be told apart without looking at their content" in page
+    assert "too few images of both kinds" in page

@@ -1,0 +1,172 @@
+"""The shortcut probe: can a classifier that sees no content tell the classes apart?
+
+In a set of pairs the unsafe image is real and the safe one edited, so a guard may score by detecting edits. The probe
+sees statistics that carry no meaning (noise, spectrum, JPEG grid, colour moments) and is cross-validated by family.
+Its AUC for unsafe against safe should be near 0.5; far above, the set has a shortcut. Control edits bring it down.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from guard.dataset import Dataset, ImageRow
+from storage.records import content_id
+
+Pixels = Callable[[ImageRow], npt.NDArray[np.uint8]]
+Vector = npt.NDArray[np.float64]
+
+WARN_ABOVE = 0.6
+MAX_IMAGES = 2000  # more would not narrow the interval enough to be worth the time
+_MIN_FAMILIES = 10  # fewer give an interval that says nothing
+_FOLDS = 5
+_BOOTSTRAPS = 500
+_BANDS = 8
+
+
+@dataclass(frozen=True)
+class Auc:
+    """Area under the ROC curve out of fold, with a 95 % interval by bootstrap over families."""
+
+    value: float
+    low: float
+    high: float
+    images: int
+    families: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The probe's AUCs, None where the data are too few or of one class.
+
+    `unsafe` tells unsafe from safe (the mean over the policies under which both occur), `edited` tells edited from
+    original; `unsafe_without_controls` leaves sham and round-trip images out.
+    """
+
+    unsafe: Auc | None
+    unsafe_without_controls: Auc | None
+    edited: Auc | None
+
+    @property
+    def warns(self) -> bool:
+        return self.unsafe is not None and self.unsafe.value > WARN_ABOVE
+
+
+def shortcut_probe(data: Dataset, pixels: Pixels, seed: int = 0) -> Probe:
+    """Run the probe on the images of a Dataset; `pixels` gives an image as uint8 (height, width, 3)."""
+    images = sorted(data.sorted_images(), key=lambda i: content_id(seed, i.image_id))[:MAX_IMAGES]
+    images.sort(key=lambda i: i.order)
+    features = np.array([statistics(pixels(image)) for image in images])
+    families = np.array([image.family_id for image in images])
+    real = np.array([image.role in ("original", "edited") for image in images])
+    verdicts = [_verdicts(data, images, policy.id) for policy in data.policies]
+    edited = np.array([image.role != "original" for image in images], dtype=np.float64)
+    return Probe(
+        unsafe=_mean_auc(features, families, verdicts, np.ones(len(images), dtype=np.bool_), seed),
+        unsafe_without_controls=_mean_auc(features, families, verdicts, real, seed),
+        edited=_mean_auc(features, families, [edited], np.ones(len(images), dtype=np.bool_), seed),
+    )
+
+
+def _verdicts(data: Dataset, images: Sequence[ImageRow], policy_id: str) -> Vector:
+    """1 unsafe, 0 safe, NaN where there is no consensus."""
+    value = {"safe": 0.0, "unsafe": 1.0}
+    labels = [data.matrix.get((image.image_id, policy_id)) for image in images]
+    return np.array([value.get(label.verdict or "", np.nan) if label else np.nan for label in labels])
+
+
+def statistics(rgb: npt.NDArray[np.uint8]) -> Vector:
+    """Content-free statistics of an image, uint8 (height, width, 3) of any size, as one vector.
+
+    Noise: moments of the residual of a 3x3 median filter (after Fridrich and Kodovsky 2012, much reduced). Spectrum:
+    log power in radial bands relative to their mean. JPEG: steps across the 8-pixel grid over steps elsewhere
+    (Wang, Sheikh and Bovik 2002). Colour: mean, deviation and skew of each channel.
+    """
+    pixels = rgb.astype(np.float64)
+    grey = pixels.mean(axis=2)
+    residual = grey - ndimage.median_filter(grey, size=3)
+    noise = [residual.std(), np.abs(residual).mean(), _standard_moment(residual, 4)]
+    flat = pixels.reshape(-1, 3)
+    colour = [*flat.mean(axis=0), *flat.std(axis=0), *(_standard_moment(channel, 3) for channel in flat.T)]
+    return np.array([*noise, *_spectrum(grey), _grid(grey, 0), _grid(grey, 1), *colour])
+
+
+def _standard_moment(values: Vector, order: int) -> float:
+    """Skew (3) or kurtosis (4); 0 for values that are all but equal."""
+    deviation = values.std()
+    if deviation < 1e-6:
+        return 0.0
+    return float((((values - values.mean()) / deviation) ** order).mean())
+
+
+def _spectrum(grey: Vector) -> Vector:
+    power = np.log1p(np.abs(np.fft.fft2(grey - grey.mean())))
+    rows, columns = np.fft.fftfreq(grey.shape[0])[:, None], np.fft.fftfreq(grey.shape[1])[None, :]
+    band = np.minimum((np.hypot(rows, columns) / 0.5 * _BANDS).astype(int), _BANDS - 1)
+    sums = np.bincount(band.ravel(), power.ravel(), minlength=_BANDS)
+    means: Vector = sums / np.maximum(np.bincount(band.ravel(), minlength=_BANDS), 1)
+    centred: Vector = means - means.mean()
+    return centred
+
+
+def _grid(grey: Vector, axis: int) -> float:
+    steps = np.abs(np.diff(grey, axis=axis)).mean(axis=1 - axis)
+    on_grid = np.arange(len(steps)) % 8 == 7
+    if not on_grid.any() or on_grid.all():
+        return 1.0
+    return float((steps[on_grid].mean() + 1e-6) / (steps[~on_grid].mean() + 1e-6))
+
+
+def _mean_auc(
+    features: Vector, families: npt.NDArray[np.str_], targets: Sequence[Vector], use: npt.NDArray[np.bool_], seed: int
+) -> Auc | None:
+    """The mean AUC over those targets that have both classes in enough families."""
+    parts = []
+    for target in targets:
+        rows = use & ~np.isnan(target)
+        classes = [len(set(families[rows & (target == value)])) for value in (0.0, 1.0)]
+        if min(classes) >= _MIN_FAMILIES:
+            scores = _out_of_fold(features[rows], target[rows], families[rows])
+            parts.append((target[rows], scores, families[rows]))
+    if not parts:
+        return None
+    value = float(np.mean([roc_auc_score(truth, scores) for truth, scores, _ in parts]))
+    names = np.unique(np.concatenate([groups for _, _, groups in parts]))
+    low, high = _interval(parts, names, seed)
+    return Auc(value, low, high, max(len(truth) for truth, _, _ in parts), len(names))
+
+
+def _out_of_fold(features: Vector, target: Vector, families: npt.NDArray[np.str_]) -> Vector:
+    """Scores for each row by a model that saw no member of its family. Ranks make folds comparable."""
+    scores = np.zeros(len(target))
+    for train, test in GroupKFold(_FOLDS).split(features, target, families):
+        if len(set(target[train])) < 2:
+            continue
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced"))
+        model.fit(features[train], target[train])
+        scores[test] = model.decision_function(features[test])
+    return scores
+
+
+def _interval(
+    parts: Sequence[tuple[Vector, Vector, npt.NDArray[np.str_]]], names: npt.NDArray[np.str_], seed: int
+) -> tuple[float, float]:
+    """Percentiles 2.5 and 97.5 over resamples of whole families."""
+    draw = np.random.default_rng(seed)
+    position = {name: i for i, name in enumerate(names)}
+    indexed = [(t, s, np.array([position[g] for g in groups])) for t, s, groups in parts]
+    values = []
+    for _ in range(_BOOTSTRAPS):
+        weights = np.bincount(draw.integers(0, len(names), len(names)), minlength=len(names)).astype(float)
+        drawn = [(t, s, weights[g]) for t, s, g in indexed]
+        if all(w[t == 0].sum() > 0 and w[t == 1].sum() > 0 for t, _, w in drawn):
+            values.append(np.mean([roc_auc_score(t, s, sample_weight=w) for t, s, w in drawn]))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
