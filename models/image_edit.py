@@ -1,0 +1,248 @@
+"""How a model that edits pictures is called, and the implementation for any diffusers pipeline that edits."""
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.diffusion import biharmonic_fill
+from models.pipeline_load import load_pipeline
+from models.pipeline_traits import (
+    PipelineOptions,
+    Traits,
+    fixed_arguments,
+    ignores_prompt,
+    per_sample,
+    read_traits,
+    sized_arguments,
+)
+from models.source import fingerprint_of
+from models.time_limit import PastDeadlineError, StuckError, call_within
+from storage.errors import FatalError, SampleError
+from storage.images import Mask, Rgb
+from storage.records import content_id
+
+_BLACK_BELOW = 2  # a filter's black image; JPEG-free, so it is black to the last level
+_LEAST_PX, _MOST_ASPECT = 64, 8  # what Flux2 insists on; harmless to the others
+_DARK_BELOW = 16  # a picture that was as dark before the edit may stay so
+
+
+@dataclass(frozen=True)
+class ImageEdit:
+    """`image` uint8 (height, width, 3); `mask` bool (height, width), True where it should change."""
+
+    image: Rgb
+    mask: Mask
+    prompt: str
+    seed: int
+
+
+class ImageEditor(Protocol):
+    """Repaints pictures of any size. One answer per edit, in order: a picture of the same shape, or why not.
+
+    `size_px` is the side in pixels of the squares it works best at. Pixels outside the mask may change too,
+    and a model without a mask argument decides by the prompt alone: the caller composites.
+    """
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def size_px(self) -> int: ...
+
+    def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]: ...
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An edit padded to the pipeline's multiple; `shape` is its (height, width) before."""
+
+    image: Rgb
+    mask: Mask
+    prompt: str
+    seed: int
+    shape: tuple[int, int]
+
+
+class PipelineEditor:
+    """Any diffusers pipeline that edits: inpainting by a mask, or by instruction.
+
+    Pictures are padded to the multiple that the pipeline needs and cut back; equal sizes share a call where
+    the pipeline has real batches. Out of memory halves the batch from then on. A failure is narrowed down to
+    the sample that causes it, which alone is refused: `editor_failed`, `editor_flagged`, `editor_black`,
+    `editor_not_finite`, `editor_wrong_size`, `editor_timeout`, `editor_out_of_memory`. The same seed gives
+    the same pixels. The weights are loaded by the first call; calls from several threads wait for each other.
+    Raises FatalError when `source` is not there or cannot be loaded, when no step is left to run, when the
+    accelerator itself fails, or when two calls in a row never come back.
+    """
+
+    def __init__(
+        self, source: str, options: PipelineOptions, *, revision: str | None = None, load: Any = load_pipeline
+    ) -> None:
+        if int(options.steps * options.strength) < 1:
+            raise FatalError(
+                f"{options.steps} steps at strength {options.strength} leave none to run. Raise one of the two."
+            )
+        self._source, self._revision, self._options, self._load = source, revision, options, load
+        self._fingerprint = content_id(
+            fingerprint_of(source, revision), options.size_px, options.steps, options.strength, options.prefill,
+            options.guidance_scale, options.image_guidance_scale, options.negative_prompt, options.dtype,
+        )  # fmt: skip
+        self._batch_size = options.batch_size
+        self._lock = threading.Lock()
+        self._pipeline: Any = None
+        self._traits = Traits({}, 1, False)
+        self._fixed: dict[str, Any] = {}
+        self._stuck_calls = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the weights and every setting but batching and the time limit."""
+        return self._fingerprint
+
+    @property
+    def size_px(self) -> int:
+        """The side of the squares it works best at."""
+        return self._options.size_px
+
+    def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
+        """Repaints each picture. See `ImageEditor`."""
+        answers: dict[int, Rgb | SampleError] = {}
+        with self._lock:
+            self._ready()
+            jobs = [self._prepare(edit) for edit in edits]
+            buckets: dict[tuple[int, ...], list[int]] = {}
+            for index, job in enumerate(jobs):
+                buckets.setdefault(job.image.shape, []).append(index)
+            for indices in buckets.values():
+                answers.update(zip(indices, self._bucket([jobs[i] for i in indices]), strict=True))
+        return [answers[index] for index in range(len(edits))]
+
+    def _ready(self) -> None:
+        if self._pipeline is None:
+            self._pipeline = self._load(self._source, self._revision, self._options.dtype)
+            self._traits = read_traits(self._pipeline, self._options.batched)
+            self._fixed = fixed_arguments(self._traits, self._options, ignores_prompt=ignores_prompt(self._pipeline))
+
+    def _prepare(self, edit: ImageEdit) -> _Job:
+        height, width = edit.mask.shape
+        image = edit.image
+        if self._options.prefill == "biharmonic" and self._traits.takes_mask:
+            image = biharmonic_fill(image, edit.mask)
+        padded_height, padded_width = _padded((height, width), self._traits.multiple)
+        grow = (0, padded_height - height), (0, padded_width - width)
+        padded = np.pad(image, (*grow, (0, 0)), mode="edge")
+        return _Job(padded, np.pad(edit.mask, grow), edit.prompt, edit.seed, (height, width))
+
+    def _bucket(self, jobs: Sequence[_Job]) -> list[Rgb | SampleError]:
+        """All jobs of one size, in batches of what memory was found to hold."""
+        answers: list[Rgb | SampleError] = []
+        while len(answers) < len(jobs):
+            size = self._batch_size if self._traits.batches else 1
+            answers += self._attempt(jobs[len(answers) : len(answers) + size])
+        return answers
+
+    def _attempt(self, jobs: Sequence[_Job]) -> list[Rgb | SampleError]:
+        """One batch; when it fails, its halves, down to the sample at fault."""
+        import torch
+
+        try:
+            answers = self._call(jobs)
+        except FatalError:
+            raise
+        except StuckError:
+            return [self._lost()] * len(jobs)
+        except Exception as error:  # noqa: BLE001  (whatever a model raises costs one sample, not its batch)
+            failure = _failure(error, self._options.time_limit_s)
+        else:
+            self._stuck_calls = 0
+            return answers
+        if len(jobs) == 1:
+            return [failure]
+        # Outside the except block: the traceback kept the failed batch's tensors alive.
+        middle = (len(jobs) + 1) // 2
+        if failure.code == "editor_out_of_memory":
+            self._batch_size = min(self._batch_size, middle)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return [*self._attempt(jobs[:middle]), *self._attempt(jobs[middle:])]
+
+    def _lost(self) -> SampleError:
+        """Gives up the pipeline that a stuck call holds; the next call loads another."""
+        self._pipeline, self._stuck_calls = None, self._stuck_calls + 1
+        if self._stuck_calls > 1:
+            raise FatalError(
+                f"The pipeline {self._source} hung twice in a row, and each time a copy of it stayed in memory. "
+                "Restart the process; if it happens again, try other drivers or a longer editing time limit."
+            )
+        return SampleError("editor_timeout", f"No step ended within {2 * (self._options.time_limit_s or 0):g} s.")
+
+    def _call(self, jobs: Sequence[_Job]) -> list[Rgb | SampleError]:
+        import torch
+
+        self._ready()  # a stuck call may have taken the pipeline away
+        pipeline, traits = self._pipeline, self._traits
+        height, width = jobs[0].mask.shape
+        arguments = self._fixed | sized_arguments(traits, (height, width))
+        arguments["prompt"] = per_sample(traits, [job.prompt for job in jobs])
+        arguments["image"] = per_sample(traits, [Image.fromarray(job.image) for job in jobs])
+        generators = [torch.Generator("cpu").manual_seed(job.seed) for job in jobs]
+        arguments["generator"] = per_sample(traits, generators)
+        if "negative_prompt" in arguments:
+            arguments["negative_prompt"] = per_sample(traits, [arguments["negative_prompt"]] * len(jobs))
+        if traits.takes_mask:
+            masks = [Image.fromarray(job.mask.astype(np.uint8) * 255) for job in jobs]
+            arguments["mask_image"] = per_sample(traits, masks)
+
+        def run() -> Any:
+            with torch.inference_mode():
+                return pipeline(**arguments)
+
+        output = call_within(self._options.time_limit_s, getattr(pipeline, "components", {}), run)
+        flags = getattr(output, "nsfw_content_detected", None) or [False] * len(jobs)
+        return [
+            _accept(job, picture, bool(flag)) for job, picture, flag in zip(jobs, output.images, flags, strict=True)
+        ]
+
+
+def _padded(shape: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """The least (height, width) in multiples that holds `shape` and is not too small or too thin for Flux2."""
+    least = max(_LEAST_PX, math.ceil(max(shape) / _MOST_ASPECT))
+    height, width = (math.ceil(max(least, side) / multiple) * multiple for side in shape)
+    return height, width
+
+
+def _failure(error: Exception, limit_s: float | None) -> SampleError:
+    """The sample's refusal for what the pipeline raised; FatalError when the accelerator is gone."""
+    import torch
+
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        return SampleError("editor_out_of_memory", "The pipeline ran out of memory.")
+    if isinstance(error, torch.AcceleratorError):
+        raise FatalError(f"The accelerator failed and needs a new process: {text}") from error
+    if isinstance(error, PastDeadlineError):
+        return SampleError("editor_timeout", f"One call took longer than {limit_s:g} s.")
+    return SampleError("editor_failed", f"{type(error).__name__}: {text}")
+
+
+def _accept(job: _Job, picture: Any, flagged: bool) -> Rgb | SampleError:
+    """The picture at its original size, or why it is none. `picture` is PIL, or float (h, w, 3) in [0, 1]."""
+    if flagged:
+        return SampleError("editor_flagged", "The pipeline's safety checker refused its own output.")
+    values: NDArray[Any] = np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture)
+    if values.shape != job.image.shape:
+        return SampleError("editor_wrong_size", f"Asked for {job.image.shape}, got {values.shape}.")
+    if values.dtype != np.uint8:
+        if not np.isfinite(values).all():
+            return SampleError("editor_not_finite", "The output holds NaN or infinite values.")
+        values = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    if values.max() < _BLACK_BELOW and job.image.max() >= _DARK_BELOW:
+        return SampleError("editor_black", "The output is black and the input was not.")
+    height, width = job.shape
+    return values[:height, :width]

@@ -1,0 +1,216 @@
+"""Editing through an OpenAI-compatible endpoint: `POST {base}/images/edits`, multipart."""
+
+import base64
+import binascii
+import json
+import logging
+import os
+import random
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+
+from models.image_edit import ImageEdit
+from storage.errors import FatalError, SampleError, TransientError
+from storage.images import Rgb, decode, encode_png
+from storage.records import content_id
+
+_RETRIED = frozenset({408, 409, 429})
+_WRONG_SETUP = frozenset({401, 403, 404, 405})
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_DETAIL_CHARS = 300
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EndpointOptions:
+    """How the endpoint is asked.
+
+    `base_url` ends before `/images/edits`, as in `https://host/v1`. The key is read from the environment
+    variable `api_key_env` at each call; without one none is sent. `in_flight` requests run at once, each for
+    at most `time_limit_s` seconds; a wait between two attempts is at most `max_wait_s`. `extra` adds form
+    fields, such as `quality`. `send_seed` adds the seed, which some servers know and OpenAI's does not:
+    without it the same request may give other pixels.
+    """
+
+    base_url: str
+    model: str
+    size_px: int = 1024
+    api_key_env: str = "OPENAI_API_KEY"
+    in_flight: int = 4
+    attempts: int = 5
+    first_wait_s: float = 1.0
+    max_wait_s: float = 60.0
+    time_limit_s: float = 180.0
+    max_reply_bytes: int = 64 << 20
+    response_format: str | None = "b64_json"
+    send_seed: bool = False
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Reply:
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+
+class _Retry(Exception):
+    """This attempt failed in a way that another may cure. `wait_s`: what the server asked for."""
+
+    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+class OpenAiImageEditor:
+    """An `ImageEditor` over HTTP. Pictures go as PNG, the mask as a PNG that is transparent where to repaint.
+
+    408, 409, 429, 5xx and dropped connections are tried again after a growing, jittered pause, or after
+    `Retry-After`. What is refused: `editor_refused` (any other 4xx, with the server's words),
+    `editor_timeout`, `editor_wrong_size`, `editor_bad_reply`, and `editor_unavailable` when the retries were
+    spent on this picture alone. Raises TransientError when they were spent on every picture of the call,
+    and FatalError when the address, the key or the model is wrong.
+    """
+
+    def __init__(self, options: EndpointOptions) -> None:
+        if urlsplit(options.base_url).scheme not in ("http", "https"):
+            raise FatalError(f"The image endpoint {options.base_url!r} is no http or https address. Correct it.")
+        self._options = options
+        # A proxy from the environment must not come between us and our own machine.
+        loopback = urlsplit(options.base_url).hostname in _LOOPBACK
+        self._client = httpx.Client(trust_env=not loopback, follow_redirects=False)
+        self._jitter = random.Random()
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the address, the model and the form fields; not with how the endpoint is asked."""
+        o = self._options
+        return content_id(o.base_url, o.model, o.size_px, o.response_format, o.send_seed, sorted(o.extra.items()))
+
+    @property
+    def size_px(self) -> int:
+        """The side of the squares that the model is asked for."""
+        return self._options.size_px
+
+    def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
+        """Repaints each picture. See `ImageEditor`."""
+        if not edits:
+            return []
+        with ThreadPoolExecutor(self._options.in_flight) as pool:
+            answers = list(pool.map(self._edit, edits))
+        spent = [a for a in answers if isinstance(a, SampleError) and a.code == "editor_unavailable"]
+        if len(spent) == len(answers):
+            raise TransientError(f"The image endpoint {self._options.base_url} is not available: {spent[0].detail}")
+        return answers
+
+    def _edit(self, edit: ImageEdit) -> Rgb | SampleError:
+        """One picture, with retries. Raises FatalError only."""
+        files, fields = self._form(edit)
+        reason = ""
+        for attempt in range(self._options.attempts):
+            try:
+                reply = self._post(files, fields)
+                return self._picture(reply, edit.mask.shape)
+            except SampleError as refusal:
+                return refusal
+            except _Retry as again:
+                reason = str(again)
+                log.info("Image endpoint, attempt %d of %d: %s", attempt + 1, self._options.attempts, reason)
+                if attempt + 1 < self._options.attempts:
+                    time.sleep(self._wait_s(attempt, again.wait_s))
+        return SampleError("editor_unavailable", f"{self._options.attempts} attempts failed, the last with {reason}.")
+
+    def _form(self, edit: ImageEdit) -> tuple[dict[str, Any], dict[str, str]]:
+        height, width = edit.mask.shape
+        alpha = np.where(edit.mask, 0, 255).astype(np.uint8)
+        files = {
+            "image": ("image.png", encode_png(edit.image), "image/png"),
+            "mask": ("mask.png", encode_png(np.dstack([edit.image, alpha])), "image/png"),
+        }
+        fields = {"model": self._options.model, "prompt": edit.prompt, "n": "1", "size": f"{width}x{height}"}
+        if self._options.response_format:
+            fields["response_format"] = self._options.response_format
+        if self._options.send_seed:
+            fields["seed"] = str(edit.seed)
+        return files, fields | self._options.extra
+
+    def _wait_s(self, attempt: int, asked_s: float | None) -> float:
+        grown = self._options.first_wait_s * 2.0**attempt * self._jitter.uniform(0.5, 1.0)
+        return min(self._options.max_wait_s, max(grown, asked_s or 0.0))
+
+    def _post(self, files: dict[str, Any], fields: dict[str, str]) -> _Reply:
+        """One attempt, within the time limit from first byte to last."""
+        end = time.monotonic() + self._options.time_limit_s
+        key = os.environ.get(self._options.api_key_env, "")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        url = f"{self._options.base_url.rstrip('/')}/images/edits"
+        body = bytearray()
+        try:
+            with self._client.stream(
+                "POST", url, data=fields, files=files, headers=headers, timeout=self._options.time_limit_s
+            ) as response:
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if time.monotonic() > end:  # a reply that drips would restart httpx's own clock for ever
+                        raise self._too_late()
+                    if len(body) > self._options.max_reply_bytes:
+                        raise SampleError("editor_bad_reply", f"More than {self._options.max_reply_bytes} bytes.")
+                return _Reply(response.status_code, response.headers, bytes(body))
+        except httpx.ConnectTimeout as error:
+            raise _Retry(type(error).__name__) from error
+        except httpx.TimeoutException as error:
+            raise self._too_late() from error
+        except httpx.TransportError as error:
+            raise _Retry(type(error).__name__) from error
+
+    def _too_late(self) -> SampleError:
+        return SampleError("editor_timeout", f"No whole answer within {self._options.time_limit_s:g} s.")
+
+    def _message(self, body: bytes) -> str:
+        """The server's own words, short, without the key that some servers repeat."""
+        try:
+            text = str(json.loads(body)["error"]["message"])
+        except (ValueError, KeyError, TypeError):
+            text = body.decode("utf-8", "replace")
+        key = os.environ.get(self._options.api_key_env)
+        return (text.replace(key, "***") if key else text)[:_DETAIL_CHARS]
+
+    def _picture(self, reply: _Reply, shape: tuple[int, ...]) -> Rgb:
+        """The picture in a reply; raises what its status or its content means."""
+        if reply.status in _RETRIED or reply.status >= 500:
+            raise _Retry(f"status {reply.status}", _retry_after_s(reply.headers))
+        if reply.status in _WRONG_SETUP:
+            raise FatalError(
+                f"The image endpoint {self._options.base_url} answers {reply.status}: {self._message(reply.body)} "
+                f"Check the address, the model {self._options.model!r} and the key in {self._options.api_key_env}."
+            )
+        if reply.status >= 400:
+            raise SampleError("editor_refused", f"Status {reply.status}: {self._message(reply.body)}")
+        try:
+            encoded = json.loads(reply.body)["data"][0]["b64_json"]
+            data = base64.b64decode(encoded, validate=True)
+        except (ValueError, KeyError, IndexError, TypeError, binascii.Error) as error:
+            raise SampleError("editor_bad_reply", "The answer holds no data[0].b64_json.") from error
+        try:
+            rgb = decode(data, max_pixels=4 * shape[0] * shape[1]).rgb
+        except SampleError as error:
+            raise SampleError("editor_bad_reply", f"The answer is no usable picture: {error}") from error
+        if rgb.shape[:2] != shape:
+            raise SampleError("editor_wrong_size", f"Asked for {shape}, got {rgb.shape[:2]}.")
+        return rgb
+
+
+def _retry_after_s(headers: httpx.Headers) -> float | None:
+    """Seconds; the date form of the header is rare here and ignored."""
+    try:
+        return max(0.0, float(headers.get("retry-after", "")))
+    except ValueError:
+        return None

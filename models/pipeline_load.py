@@ -1,0 +1,57 @@
+"""Loading a diffusers pipeline that edits, from a folder or a hub id."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from models.pipeline_traits import Dtype, read_traits
+from storage.errors import FatalError
+
+_PICTURE_TEXT_PROCESSORS = ("Qwen2VLProcessor", "Qwen2_5_VLProcessor")
+
+
+def load_pipeline(source: str, revision: str | None = None, dtype: Dtype = "auto") -> Any:
+    """A pipeline that edits, on the GPU if there is one ("auto": in bfloat16), else on the CPU (float32).
+
+    A text-to-image pipeline is turned into its inpainting sibling, which shares the weights.
+    Raises FatalError when `source` cannot be loaded or cannot edit.
+    """
+    import diffusers
+    import torch
+
+    cuda = torch.cuda.is_available()
+    chosen = ("bfloat16" if cuda else "float32") if dtype == "auto" else dtype
+    level = diffusers.logging.get_verbosity()
+    diffusers.logging.set_verbosity_error()
+    diffusers.logging.disable_progress_bar()
+    try:
+        extra = _picture_text_processor(source)
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(
+            source, revision=revision, dtype=getattr(torch, chosen), **extra
+        )
+        if not read_traits(pipeline).takes_image:
+            pipeline = diffusers.AutoPipelineForInpainting.from_pipe(pipeline)
+    except (OSError, ValueError, ImportError, AttributeError) as error:
+        raise FatalError(f"The editing pipeline {source} cannot be loaded: {error}") from error
+    finally:
+        diffusers.logging.set_verbosity(level)
+        diffusers.logging.enable_progress_bar()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to("cuda" if cuda else "cpu")
+
+
+def _picture_text_processor(source: str) -> dict[str, Any]:
+    """Without torchvision, a Qwen-VL processor less its video part, which alone needs it.
+
+    Only for a local folder: on a machine without torchvision a hub id has to be downloaded first.
+    """
+    index = Path(source) / "model_index.json"
+    if importlib.util.find_spec("torchvision") or not index.is_file():
+        return {}
+    named = json.loads(index.read_text(encoding="utf-8")).get("processor")
+    if not named or named[1] not in _PICTURE_TEXT_PROCESSORS:
+        return {}
+    from models.chat import _processor  # the same processor that a Qwen-VL chat model gets
+
+    return {"processor": _processor(str(Path(source) / "processor"), None, "qwen2_5_vl", True)}

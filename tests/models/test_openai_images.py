@@ -1,0 +1,265 @@
+"""The image-edit endpoint, against a server on the loopback that misbehaves on request."""
+
+import base64
+import json
+import logging
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from email.parser import BytesParser
+from email.policy import HTTP
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.image_edit import ImageEdit
+from models.openai_images import EndpointOptions, OpenAiImageEditor
+from storage.errors import FatalError, TransientError
+from storage.images import decode, encode_png
+from tests.drawing import draw
+
+Answer = tuple[int, dict[str, str], bytes]
+KEY = "sk-a-secret-that-no-log-may-show"
+
+
+def picture(rgb: Any) -> Answer:
+    return 200, {}, json.dumps({"data": [{"b64_json": base64.b64encode(encode_png(rgb)).decode()}]}).encode()
+
+
+def inverted(parts: dict[str, bytes]) -> Answer:
+    return picture(255 - decode(parts["image"], max_pixels=10**6).rgb)
+
+
+def failure(status: int, message: str = "no", **headers: str) -> Answer:
+    return status, headers, json.dumps({"error": {"message": message}}).encode()
+
+
+class Server:
+    """Answers with what `respond` says about a request's parts and how often its prompt was sent before."""
+
+    def __init__(self) -> None:
+        self.respond: Callable[[dict[str, bytes], int], Answer | None] = lambda parts, _: inverted(parts)
+        self.tries: Counter[str] = Counter()
+        self.seen: list[dict[str, bytes]] = []
+        self.keys: list[str | None] = []
+        self.at_once = self.most_at_once = 0
+        self.lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                outer.handle(self)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http.server_port}/v1"
+
+    def handle(self, request: BaseHTTPRequestHandler) -> None:
+        assert request.path == "/v1/images/edits"
+        body = request.rfile.read(int(request.headers["content-length"]))
+        head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
+        message = BytesParser(policy=HTTP).parsebytes(head + body)
+        parts = {str(p.get_param("name", header="content-disposition")): p.get_payload(decode=True)
+                 for p in message.iter_parts()}  # type: ignore[attr-defined]  # fmt: skip
+        prompt = parts["prompt"].decode()
+        with self.lock:
+            self.seen.append(parts)
+            self.keys.append(request.headers.get("authorization"))
+            before, self.tries[prompt] = self.tries[prompt], self.tries[prompt] + 1
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            answer = self.respond(parts, before)
+        finally:
+            with self.lock:
+                self.at_once -= 1
+        if answer is None:  # a dropped connection
+            request.connection.shutdown(socket.SHUT_RDWR)
+            return
+        status, headers, content = answer
+        request.send_response(status)
+        for name, value in headers.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.send_header("content-length", str(len(content)))
+        request.end_headers()
+        try:
+            if "drip" in headers:
+                for index in range(len(content)):
+                    request.wfile.write(content[index : index + 1])
+                    request.wfile.flush()
+                    time.sleep(0.02)
+            else:
+                request.wfile.write(content)
+        except OSError:
+            pass  # the client had enough
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    running = Server()
+    yield running
+    running.http.shutdown()
+    running.http.server_close()
+
+
+def editor(server: Server, **more: Any) -> OpenAiImageEditor:
+    settings = {"first_wait_s": 0.01, "attempts": 3, "time_limit_s": 5.0, "size_px": 64} | more
+    return OpenAiImageEditor(EndpointOptions(server.url, "some-model", **settings))
+
+
+def edits(*prompts: str) -> list[ImageEdit]:
+    mask = np.zeros((64, 64), dtype=np.bool_)
+    mask[20:40, 10:30] = True
+    return [ImageEdit(draw(i, (64, 64)), mask, prompt, i) for i, prompt in enumerate(prompts)]
+
+
+def codes(answers: Any) -> list[str]:
+    return [getattr(answer, "code", "ok") for answer in answers]
+
+
+def test_pictures_come_back_in_order_and_the_form_is_whole(server: Server) -> None:
+    sent = edits(*"abcdef")
+    answers = editor(server, send_seed=True, extra={"quality": "low"}).edit(sent)
+    for one, answer in zip(sent, answers, strict=True):
+        np.testing.assert_array_equal(answer, 255 - one.image)
+    parts = next(p for p in server.seen if p["prompt"] == b"b")
+    texts = {name: value.decode() for name, value in parts.items() if name not in ("image", "mask")}
+    assert texts == {
+        "model": "some-model", "prompt": "b", "n": "1", "size": "64x64", "response_format": "b64_json", "seed": "1",
+        "quality": "low",
+    }  # fmt: skip
+    # The mask is transparent where the picture may change; decoding lays transparency on white.
+    shown = decode(parts["mask"], max_pixels=10**6).rgb
+    assert (shown[sent[1].mask] == 255).all()
+    np.testing.assert_array_equal(shown[~sent[1].mask], sent[1].image[~sent[1].mask])
+
+
+def test_requests_in_flight_are_bounded(server: Server) -> None:
+    def slow(parts: dict[str, bytes], _: int) -> Answer:
+        time.sleep(0.05)
+        return inverted(parts)
+
+    server.respond = slow
+    assert codes(editor(server, in_flight=2).edit(edits(*"abcdef"))) == ["ok"] * 6
+    assert server.most_at_once == 2
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 503, None])
+def test_what_may_pass_is_tried_again(server: Server, status: int | None) -> None:
+    def once(parts: dict[str, bytes], before: int) -> Answer | None:
+        if before:
+            return inverted(parts)
+        return failure(status) if status else None
+
+    server.respond = once
+    assert codes(editor(server).edit(edits("a", "b"))) == ["ok", "ok"]
+    assert server.tries == {"a": 2, "b": 2}
+
+
+def test_retry_after_is_obeyed_up_to_a_cap(server: Server) -> None:
+    server.respond = lambda parts, before: inverted(parts) if before else failure(429, Retry_After="0.4")
+    began = time.monotonic()
+    assert codes(editor(server).edit(edits("a"))) == ["ok"]
+    assert time.monotonic() - began >= 0.4
+    server.respond = lambda parts, before: inverted(parts) if before else failure(429, Retry_After="3600")
+    assert codes(editor(server, max_wait_s=0.05).edit(edits("b"))) == ["ok"]
+
+
+def test_a_refusal_costs_its_picture_and_is_not_repeated(server: Server) -> None:
+    server.respond = lambda parts, _: failure(400, "not this") if parts["prompt"] == b"bad" else inverted(parts)
+    answers = editor(server).edit(edits("a", "bad", "c"))
+    assert codes(answers) == ["ok", "editor_refused", "ok"]
+    assert "not this" in str(answers[1])
+    assert server.tries["bad"] == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (picture(draw(1, (32, 32))), "editor_wrong_size"),
+        (picture(draw(1, (640, 640))), "editor_bad_reply"),  # larger than is decoded at all
+        ((200, {}, b"not json"), "editor_bad_reply"),
+        ((200, {}, b'{"data": []}'), "editor_bad_reply"),
+        ((200, {}, b'{"data": [{"url": "http://127.0.0.1/x.png"}]}'), "editor_bad_reply"),
+        ((200, {}, b'{"data": [{"b64_json": "bm90IGEgcGljdHVyZQ=="}]}'), "editor_bad_reply"),
+        ((200, {}, b'{"data": [{"b64_json": "*"}]}'), "editor_bad_reply"),
+        ((302, {"location": "http://127.0.0.1/"}, b""), "editor_bad_reply"),
+    ],
+)
+def test_an_unusable_answer_costs_its_picture(server: Server, answer: Answer, code: str) -> None:
+    server.respond = lambda parts, _: answer if parts["prompt"] == b"bad" else inverted(parts)
+    assert codes(editor(server).edit(edits("a", "bad"))) == ["ok", code]
+
+
+def test_an_endless_reply_is_cut(server: Server) -> None:
+    assert codes(editor(server, max_reply_bytes=100).edit(edits("a"))) == ["editor_bad_reply"]
+
+
+def test_a_server_that_hangs_or_drips_is_left(server: Server) -> None:
+    def hang(parts: dict[str, bytes], _: int) -> Answer:
+        if parts["prompt"] == b"hang":
+            time.sleep(1.0)
+        return failure(200, "x" * 200, drip="1") if parts["prompt"] == b"drip" else inverted(parts)
+
+    server.respond = hang
+    began = time.monotonic()
+    answers = editor(server, time_limit_s=0.3).edit(edits("a", "hang", "drip"))
+    assert codes(answers) == ["ok", "editor_timeout", "editor_timeout"]
+    assert time.monotonic() - began < 0.9
+    assert server.tries["hang"] == 1
+
+
+def test_one_picture_that_always_fails_is_refused_and_a_dead_server_is_not_its_fault(server: Server) -> None:
+    server.respond = lambda parts, _: failure(500) if parts["prompt"] == b"bad" else inverted(parts)
+    assert codes(editor(server).edit(edits("a", "bad"))) == ["ok", "editor_unavailable"]
+    with pytest.raises(TransientError, match="status 500"):
+        editor(server).edit(edits("bad", "bad"))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+    with pytest.raises(TransientError, match="ConnectError"):
+        OpenAiImageEditor(EndpointOptions(dead, "m", attempts=2, first_wait_s=0.01)).edit(edits("a"))
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_wrong_key_or_address_stops_with_a_sentence(server: Server, status: int) -> None:
+    server.respond = lambda *_: failure(status, "who are you")
+    with pytest.raises(FatalError, match="who are you"):
+        editor(server).edit(edits("a"))
+    with pytest.raises(FatalError, match="Correct it"):
+        OpenAiImageEditor(EndpointOptions("file:///etc", "m"))
+
+
+def test_the_key_is_sent_and_never_shown(
+    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.respond = lambda *_: failure(401, f"bad key {KEY}")
+    one = editor(server)
+    with pytest.raises(FatalError) as caught:
+        one.edit(edits("a"))
+    server.respond = lambda parts, before: failure(429) if not before else failure(400, KEY)
+    (answer,) = one.edit(edits("b"))
+    assert server.keys == [f"Bearer {KEY}"] * 3
+    assert all(KEY not in text for text in (caplog.text, str(caught.value), str(answer), repr(one), one.fingerprint))
+    monkeypatch.delenv("OPENAI_API_KEY")
+    one.edit(edits("c"))
+    assert server.keys[-1] is None
+
+
+def test_fingerprint_follows_what_is_asked_for(server: Server) -> None:
+    assert editor(server).fingerprint == editor(server, in_flight=1, attempts=9).fingerprint
+    changed = [{"size_px": 128}, {"extra": {"quality": "low"}}, {"send_seed": True}]
+    assert len({editor(server).fingerprint, *(editor(server, **c).fingerprint for c in changed)}) == 4
