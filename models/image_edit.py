@@ -170,6 +170,7 @@ class PipelineEditor:
             self._batch_size = min(self._batch_size, middle)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+            return self._bucket(jobs)
         return [*self._attempt(jobs[:middle]), *self._attempt(jobs[middle:])]
 
     def _lost(self) -> SampleError:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -104,15 +105,20 @@ class OpenAiImageEditor:
         """Repaints each picture. See `ImageEditor`."""
         if not edits:
             return []
-        with ThreadPoolExecutor(self._options.in_flight) as pool:
-            answers = list(pool.map(self._edit, edits))
+        stop = threading.Event()
+        pool = ThreadPoolExecutor(self._options.in_flight)
+        try:
+            answers = list(pool.map(lambda edit: self._edit(edit, stop), edits))
+        finally:
+            stop.set()  # after a FatalError nobody waits for the retries of the others
+            pool.shutdown(cancel_futures=True)
         spent = [a for a in answers if isinstance(a, SampleError) and a.code == "editor_unavailable"]
         if len(spent) == len(answers):
             raise TransientError(f"The image endpoint {self._options.base_url} is not available: {spent[0].detail}")
         return answers
 
-    def _edit(self, edit: ImageEdit) -> Rgb | SampleError:
-        """One picture, with retries. Raises FatalError only."""
+    def _edit(self, edit: ImageEdit, stop: threading.Event) -> Rgb | SampleError:
+        """One picture, with retries until `stop` is set. Raises FatalError only."""
         files, fields = self._form(edit)
         reason = ""
         for attempt in range(self._options.attempts):
@@ -124,8 +130,8 @@ class OpenAiImageEditor:
             except _Retry as again:
                 reason = str(again)
                 log.info("Image endpoint, attempt %d of %d: %s", attempt + 1, self._options.attempts, reason)
-                if attempt + 1 < self._options.attempts:
-                    time.sleep(self._wait_s(attempt, again.wait_s))
+                if attempt + 1 < self._options.attempts and stop.wait(self._wait_s(attempt, again.wait_s)):
+                    break
         return SampleError("editor_unavailable", f"{self._options.attempts} attempts failed, the last with {reason}.")
 
     def _form(self, edit: ImageEdit) -> tuple[dict[str, Any], dict[str, str]]:
@@ -149,7 +155,7 @@ class OpenAiImageEditor:
     def _post(self, files: dict[str, Any], fields: dict[str, str]) -> _Reply:
         """One attempt, within the time limit from first byte to last."""
         end = time.monotonic() + self._options.time_limit_s
-        key = os.environ.get(self._options.api_key_env, "")
+        key = self._key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         url = f"{self._options.base_url.rstrip('/')}/images/edits"
         body = bytearray()
@@ -171,6 +177,12 @@ class OpenAiImageEditor:
         except httpx.TransportError as error:
             raise _Retry(type(error).__name__) from error
 
+    def _key(self) -> str:
+        key = os.environ.get(self._options.api_key_env, "").strip()
+        if not (key.isascii() and key.isprintable()):  # httpx would quote it in its own error
+            raise FatalError(f"The key in {self._options.api_key_env} holds characters that no header can carry.")
+        return key
+
     def _too_late(self) -> SampleError:
         return SampleError("editor_timeout", f"No whole answer within {self._options.time_limit_s:g} s.")
 
@@ -180,7 +192,7 @@ class OpenAiImageEditor:
             text = str(json.loads(body)["error"]["message"])
         except (ValueError, KeyError, TypeError):
             text = body.decode("utf-8", "replace")
-        key = os.environ.get(self._options.api_key_env)
+        key = self._key()
         return (text.replace(key, "***") if key else text)[:_DETAIL_CHARS]
 
     def _picture(self, reply: _Reply, shape: tuple[int, ...]) -> Rgb:

@@ -32,13 +32,14 @@ def load_pipeline(source: str, revision: str | None = None, dtype: Dtype = "auto
         )
         if not read_traits(pipeline).takes_image:
             pipeline = diffusers.AutoPipelineForInpainting.from_pipe(pipeline)
-    except (OSError, ValueError, ImportError, AttributeError) as error:
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline.to("cuda" if cuda else "cpu")
+    except Exception as error:
+        # Of any kind, memory included: no row is at fault, and each would load again only to fail again.
         raise FatalError(f"The editing pipeline {source} cannot be loaded: {error}") from error
     finally:
         diffusers.logging.set_verbosity(level)
         diffusers.logging.enable_progress_bar()
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to("cuda" if cuda else "cpu")
 
 
 def _picture_text_processor(source: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from PIL import Image
 from models.image_edit import ImageEdit, PipelineEditor
 from models.pipeline_load import load_pipeline
 from models.pipeline_traits import PipelineOptions, Traits, fixed_arguments, read_traits, sized_arguments
+from models.time_limit import PastDeadlineError
 from storage.errors import FatalError, SampleError
 from tests.drawing import draw
 from tests.models.tiny_pipelines import BUILDERS, build
@@ -119,6 +120,22 @@ def test_an_exception_on_one_sample_costs_one_sample(named: Named) -> None:
     assert "too white" in str(answers[1])
 
 
+def test_a_call_that_was_stopped_leaves_the_pipeline_fit_for_the_next(named: Named) -> None:
+    _, editor = named
+    expected = editor.edit([edit(1)])
+    pipeline, passes = editor._pipeline, []
+
+    def stop(_module: Any, _inputs: Any) -> None:
+        passes.append(1)
+        if len(passes) == 2:
+            raise PastDeadlineError
+
+    network = getattr(pipeline, "transformer", None) or pipeline.unet
+    with network.register_forward_pre_hook(stop):
+        assert codes(editor.edit([edit(1)])) == ["editor_timeout"]
+    assert difference(editor.edit([edit(1)])[0], expected[0]) == 0
+
+
 class FakePipeline:
     """Answers what `paint` makes of the pictures; knows masks and batches."""
 
@@ -213,8 +230,8 @@ def test_out_of_memory_halves_for_good_and_spares_no_sample() -> None:
 
     editor, pipeline = fake_editor(paint, batch_size=8)
     assert codes(editor.edit(worded(*"abcdefghij"))) == ["ok"] * 10
-    # 8 fails, its half 4 fails, then 2 and 2; the other 4 was cut before the lesson; the last two fit.
-    assert [len(call["prompt"]) for call in pipeline.calls] == [8, 4, 2, 2, 4, 2, 2, 2]
+    # 8 fails, then 4 fails; from there on it is two at a time, ten pictures in all.
+    assert [len(call["prompt"]) for call in pipeline.calls] == [8, 4, 2, 2, 2, 2, 2]
     editor, _ = fake_editor(lambda *_: (_ for _ in ()).throw(MemoryError()))
     assert codes(editor.edit(worded("a"))) == ["editor_out_of_memory"]
 

@@ -254,9 +254,20 @@ def test_the_key_is_sent_and_never_shown(
     (answer,) = one.edit(edits("b"))
     assert server.keys == [f"Bearer {KEY}"] * 3
     assert all(KEY not in text for text in (caplog.text, str(caught.value), str(answer), repr(one), one.fingerprint))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-with-a\nline")
+    with pytest.raises(FatalError, match="no header can carry"):
+        one.edit(edits("c"))
     monkeypatch.delenv("OPENAI_API_KEY")
     one.edit(edits("c"))
     assert server.keys[-1] is None
+
+
+def test_a_wrong_key_does_not_wait_for_the_retries_of_others(server: Server) -> None:
+    server.respond = lambda parts, _: failure(401) if parts["prompt"] == b"a" else failure(503)
+    began = time.monotonic()
+    with pytest.raises(FatalError):
+        editor(server, first_wait_s=30.0).edit(edits("a", "b"))
+    assert time.monotonic() - began < 5
 
 
 def test_fingerprint_follows_what_is_asked_for(server: Server) -> None:
