@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import json
 import logging
 import os
 import random
@@ -18,6 +17,7 @@ import httpx
 import numpy as np
 
 from models.image_edit import ImageEdit
+from models.openai_wire import error_of, retry_after_s
 from storage.errors import FatalError, SampleError, TransientError
 from storage.images import Rgb, decode, encode_png
 from storage.records import content_id
@@ -25,7 +25,6 @@ from storage.records import content_id
 _RETRIED = frozenset({408, 409, 429})
 _WRONG_SETUP = frozenset({401, 403, 404, 405})
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_DETAIL_CHARS = 300
 
 log = logging.getLogger(__name__)
 
@@ -34,33 +33,28 @@ log = logging.getLogger(__name__)
 class EndpointOptions:
     """How the endpoint is asked.
 
-    `base_url` ends before `/images/edits`, as in `https://host/v1`. The key is read from the environment
-    variable `api_key_env` at each call; without one none is sent. `in_flight` requests run at once, each for
-    at most `time_limit_s` seconds; a wait between two attempts is at most `max_wait_s`. `extra` adds form
-    fields, such as `quality`. `send_seed` adds the seed, which some servers know and OpenAI's does not:
-    without it the same request may give other pixels.
+    `base_url` ends before `/images/edits`, as in `https://host/v1`. `api_key_env` names the environment variable
+    that holds the key, None where the server wants none. `revision` is the user's own word for the weights behind
+    `model`, which a server does not tell. `max_in_flight` requests run at once; `timeout_s` limits one attempt as
+    a whole, `attempts` counts them all, and a wait between two is at most `max_wait_s`. `extra` adds form fields,
+    such as `quality`. `send_seed` adds the seed, which some servers know and OpenAI's does not: without it the
+    same request may give other pixels.
     """
 
     base_url: str
     model: str
+    revision: str | None = None
     size_px: int = 1024
-    api_key_env: str = "OPENAI_API_KEY"
-    in_flight: int = 4
+    api_key_env: str | None = None
+    max_in_flight: int = 4
     attempts: int = 5
     first_wait_s: float = 1.0
     max_wait_s: float = 60.0
-    time_limit_s: float = 180.0
+    timeout_s: float = 180.0
     max_reply_bytes: int = 64 << 20
     response_format: str | None = "b64_json"
     send_seed: bool = False
     extra: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Reply:
-    status: int
-    headers: httpx.Headers
-    body: bytes
 
 
 class _Retry(Exception):
@@ -71,30 +65,32 @@ class _Retry(Exception):
         self.wait_s = wait_s
 
 
-class OpenAiImageEditor:
+class OpenAIImages:
     """An `ImageEditor` over HTTP. Pictures go as PNG, the mask as a PNG that is transparent where to repaint.
 
     408, 409, 429, 5xx and dropped connections are tried again after a growing, jittered pause, or after
     `Retry-After`. What is refused: `editor_refused` (any other 4xx, with the server's words),
     `editor_timeout`, `editor_wrong_size`, `editor_bad_reply`, and `editor_unavailable` when the retries were
     spent on this picture alone. Raises TransientError when they were spent on every picture of the call,
-    and FatalError when the address, the key or the model is wrong.
+    and FatalError when the address, the key or the model is wrong; messages name the host alone, because an
+    address may hold a password.
     """
 
     def __init__(self, options: EndpointOptions) -> None:
-        if urlsplit(options.base_url).scheme not in ("http", "https"):
+        address = urlsplit(options.base_url)
+        if address.scheme not in ("http", "https") or not address.hostname:
             raise FatalError(f"The image endpoint {options.base_url!r} is no http or https address. Correct it.")
-        self._options = options
+        self._options, self._host = options, address.hostname
         # A proxy from the environment must not come between us and our own machine.
-        loopback = urlsplit(options.base_url).hostname in _LOOPBACK
-        self._client = httpx.Client(trust_env=not loopback, follow_redirects=False)
+        self._client = httpx.Client(trust_env=self._host not in _LOOPBACK, follow_redirects=False)
         self._jitter = random.Random()
+        self._key()
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the address, the model and the form fields; not with how the endpoint is asked."""
+        """Changes with the model's name, the revision given and the form fields; not with the address."""
         o = self._options
-        return content_id(o.base_url, o.model, o.size_px, o.response_format, o.send_seed, sorted(o.extra.items()))
+        return content_id("openai-images", o.model, o.revision, o.size_px, o.send_seed, sorted(o.extra.items()))
 
     @property
     def size_px(self) -> int:
@@ -106,7 +102,7 @@ class OpenAiImageEditor:
         if not edits:
             return []
         stop = threading.Event()
-        pool = ThreadPoolExecutor(self._options.in_flight)
+        pool = ThreadPoolExecutor(self._options.max_in_flight)
         try:
             answers = list(pool.map(lambda edit: self._edit(edit, stop), edits))
         finally:
@@ -114,7 +110,7 @@ class OpenAiImageEditor:
             pool.shutdown(cancel_futures=True)
         spent = [a for a in answers if isinstance(a, SampleError) and a.code == "editor_unavailable"]
         if len(spent) == len(answers):
-            raise TransientError(f"The image endpoint {self._options.base_url} is not available: {spent[0].detail}")
+            raise TransientError(f"The image endpoint at {self._host} is not available: {spent[0].detail}")
         return answers
 
     def _edit(self, edit: ImageEdit, stop: threading.Event) -> Rgb | SampleError:
@@ -152,16 +148,16 @@ class OpenAiImageEditor:
         grown = self._options.first_wait_s * 2.0**attempt * self._jitter.uniform(0.5, 1.0)
         return min(self._options.max_wait_s, max(grown, asked_s or 0.0))
 
-    def _post(self, files: dict[str, Any], fields: dict[str, str]) -> _Reply:
+    def _post(self, files: dict[str, Any], fields: dict[str, str]) -> httpx.Response:
         """One attempt, within the time limit from first byte to last."""
-        end = time.monotonic() + self._options.time_limit_s
+        end = time.monotonic() + self._options.timeout_s
         key = self._key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         url = f"{self._options.base_url.rstrip('/')}/images/edits"
         body = bytearray()
         try:
             with self._client.stream(
-                "POST", url, data=fields, files=files, headers=headers, timeout=self._options.time_limit_s
+                "POST", url, data=fields, files=files, headers=headers, timeout=self._options.timeout_s
             ) as response:
                 for chunk in response.iter_bytes():
                     body += chunk
@@ -169,7 +165,8 @@ class OpenAiImageEditor:
                         raise self._too_late()
                     if len(body) > self._options.max_reply_bytes:
                         raise SampleError("editor_bad_reply", f"More than {self._options.max_reply_bytes} bytes.")
-                return _Reply(response.status_code, response.headers, bytes(body))
+                pause = {"retry-after": response.headers.get("retry-after", "")}
+                return httpx.Response(response.status_code, headers=pause, content=bytes(body))
         except httpx.ConnectTimeout as error:
             raise _Retry(type(error).__name__) from error
         except httpx.TimeoutException as error:
@@ -178,36 +175,36 @@ class OpenAiImageEditor:
             raise _Retry(type(error).__name__) from error
 
     def _key(self) -> str:
+        if self._options.api_key_env is None:
+            return ""
         key = os.environ.get(self._options.api_key_env, "").strip()
+        if not key:
+            raise FatalError(f"The environment variable {self._options.api_key_env} holds no key. Set it.")
         if not (key.isascii() and key.isprintable()):  # httpx would quote it in its own error
             raise FatalError(f"The key in {self._options.api_key_env} holds characters that no header can carry.")
         return key
 
     def _too_late(self) -> SampleError:
-        return SampleError("editor_timeout", f"No whole answer within {self._options.time_limit_s:g} s.")
+        return SampleError("editor_timeout", f"No whole answer within {self._options.timeout_s:g} s.")
 
-    def _message(self, body: bytes) -> str:
+    def _said(self, reply: httpx.Response) -> str:
         """The server's own words, short, without the key that some servers repeat."""
-        try:
-            text = str(json.loads(body)["error"]["message"])
-        except (ValueError, KeyError, TypeError):
-            text = body.decode("utf-8", "replace")
-        key = self._key()
-        return (text.replace(key, "***") if key else text)[:_DETAIL_CHARS]
+        text, key = error_of(reply)[1], self._key()
+        return text.replace(key, "***") if key else text
 
-    def _picture(self, reply: _Reply, shape: tuple[int, ...]) -> Rgb:
+    def _picture(self, reply: httpx.Response, shape: tuple[int, ...]) -> Rgb:
         """The picture in a reply; raises what its status or its content means."""
-        if reply.status in _RETRIED or reply.status >= 500:
-            raise _Retry(f"status {reply.status}", _retry_after_s(reply.headers))
-        if reply.status in _WRONG_SETUP:
+        if reply.status_code in _RETRIED or reply.status_code >= 500:
+            raise _Retry(f"status {reply.status_code}", retry_after_s(reply.headers.get("retry-after")))
+        if reply.status_code in _WRONG_SETUP:
             raise FatalError(
-                f"The image endpoint {self._options.base_url} answers {reply.status}: {self._message(reply.body)} "
-                f"Check the address, the model {self._options.model!r} and the key in {self._options.api_key_env}."
+                f"The image endpoint at {self._host} answers {reply.status_code}: {self._said(reply)} "
+                f"Check the address, the model {self._options.model!r} and the key."
             )
-        if reply.status >= 400:
-            raise SampleError("editor_refused", f"Status {reply.status}: {self._message(reply.body)}")
+        if reply.status_code >= 400:
+            raise SampleError("editor_refused", f"Status {reply.status_code}: {self._said(reply)}")
         try:
-            encoded = json.loads(reply.body)["data"][0]["b64_json"]
+            encoded = reply.json()["data"][0]["b64_json"]
             data = base64.b64decode(encoded, validate=True)
         except (ValueError, KeyError, IndexError, TypeError, binascii.Error) as error:
             raise SampleError("editor_bad_reply", "The answer holds no data[0].b64_json.") from error
@@ -218,11 +215,3 @@ class OpenAiImageEditor:
         if rgb.shape[:2] != shape:
             raise SampleError("editor_wrong_size", f"Asked for {shape}, got {rgb.shape[:2]}.")
         return rgb
-
-
-def _retry_after_s(headers: httpx.Headers) -> float | None:
-    """Seconds; the date form of the header is rare here and ignored."""
-    try:
-        return max(0.0, float(headers.get("retry-after", "")))
-    except ValueError:
-        return None

@@ -1,23 +1,18 @@
 """One contract for every pipeline class, and what happens when a pipeline misbehaves."""
 
 import importlib
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from models.image_edit import ImageEdit, PipelineEditor
-from models.pipeline_load import load_pipeline
-from models.pipeline_traits import PipelineOptions, Traits, fixed_arguments, read_traits, sized_arguments
+from models.pipeline_traits import PipelineOptions
 from models.time_limit import PastDeadlineError
-from storage.errors import FatalError, SampleError
+from storage.errors import SampleError
 from tests.drawing import draw
 from tests.models.tiny_pipelines import BUILDERS, build
 
@@ -44,6 +39,10 @@ def edit(seed: int, size: tuple[int, int] = (97, 65), image: Any = None) -> Imag
 
 def difference(one: Any, two: Any) -> int:
     return int(np.abs(np.asarray(one, dtype=int) - np.asarray(two, dtype=int)).max())
+
+
+def codes(answers: Any) -> list[str]:
+    return [getattr(a, "code", "ok") for a in answers]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -136,177 +135,16 @@ def test_a_call_that_was_stopped_leaves_the_pipeline_fit_for_the_next(named: Nam
     assert difference(editor.edit([edit(1)])[0], expected[0]) == 0
 
 
-class FakePipeline:
-    """Answers what `paint` makes of the pictures; knows masks and batches."""
-
-    image_processor = SimpleNamespace(config=SimpleNamespace(vae_scale_factor=8))
-    nsfw: Callable[[int], list[bool]] | None = None
-
-    def __init__(self, paint: Callable[..., Any]) -> None:
-        self._paint = paint
-        self.components: dict[str, Any] = {}
-        self.calls: list[dict[str, Any]] = []
-
-    def __call__(
-        self,
-        prompt: Any = None,
-        image: Any = None,
-        mask_image: Any = None,
-        height: Any = None,
-        width: Any = None,
-        strength: float = 1.0,
-        num_inference_steps: int = 50,
-        generator: Any = None,
-        output_type: str = "pil",
-    ) -> Any:
-        self.calls.append({"prompt": prompt, "size": (height, width)})
-        images = self._paint([np.asarray(i, dtype=np.float32) / 255 for i in image], prompt)
-        return SimpleNamespace(images=images, nsfw_content_detected=self.nsfw and self.nsfw(len(image)))
-
-
-def fake_editor(paint: Callable[..., Any], **more: Any) -> tuple[PipelineEditor, FakePipeline]:
-    pipeline = FakePipeline(paint)
-    return PipelineEditor("hub/fake", options(**more), load=lambda *_: pipeline), pipeline
-
-
-def worded(*prompts: str) -> list[ImageEdit]:
-    return [ImageEdit(draw(i), np.ones((64, 96), dtype=np.bool_), p, i) for i, p in enumerate(prompts)]
-
-
-def codes(answers: Any) -> list[str]:
-    return [getattr(a, "code", "ok") for a in answers]
-
-
-def one_goes(wrong: Callable[[Any], Any]) -> Callable[..., Any]:
-    return lambda images, prompts: [wrong(i) if p == "bad" else 1 - i for i, p in zip(images, prompts, strict=True)]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "code"),
-    [
-        (lambda image: image * np.nan, "editor_not_finite"),
-        (lambda image: image * 0, "editor_black"),
-        (lambda image: image[:-1], "editor_wrong_size"),
-        (lambda image: Image.new("RGB", (8, 8)), "editor_wrong_size"),
-    ],
-)
-def test_unusable_output_refuses_its_sample(wrong: Callable[[Any], Any], code: str) -> None:
-    editor, _ = fake_editor(one_goes(wrong))
-    assert codes(editor.edit(worded("good", "bad", "good"))) == ["ok", code, "ok"]
-
-
-def test_a_dark_picture_may_stay_dark() -> None:
-    editor, _ = fake_editor(lambda images, _: [image * 0 for image in images])
-    dark = ImageEdit(np.full((16, 16, 3), 5, np.uint8), np.ones((16, 16), np.bool_), "", 0)
-    assert codes(editor.edit([dark])) == ["ok"]
-
-
-def test_the_safety_checker_is_heard() -> None:
-    editor, pipeline = fake_editor(lambda images, _: images)
-    pipeline.nsfw = lambda count: [index == 1 for index in range(count)]
-    assert codes(editor.edit(worded("a", "b", "c"))) == ["ok", "editor_flagged", "ok"]
-
-
-def test_too_few_answers_are_noticed() -> None:
-    editor, _ = fake_editor(lambda images, _: images[:1])
-    assert codes(editor.edit(worded("a", "b", "c"))) == ["ok", "ok", "ok"]  # narrowed down to one by one
-    editor, _ = fake_editor(lambda images, _: [])
-    assert codes(editor.edit(worded("a"))) == ["editor_failed"]
-
-
-def test_pictures_are_padded_and_cut_back() -> None:
-    editor, pipeline = fake_editor(lambda images, _: images)
-    odd = edit(1, (97, 65))
-    (answer,) = editor.edit([odd])
-    assert pipeline.calls[0]["size"] == (72, 104)  # the next multiples of 8
-    np.testing.assert_array_equal(answer, odd.image)
-
-
-def test_out_of_memory_halves_for_good_and_spares_no_sample() -> None:
-    def paint(images: Any, prompts: Any) -> Any:
-        if len(images) > 2:
-            raise torch.OutOfMemoryError
-        return images
-
-    editor, pipeline = fake_editor(paint, batch_size=8)
-    assert codes(editor.edit(worded(*"abcdefghij"))) == ["ok"] * 10
-    # 8 fails, then 4 fails; from there on it is two at a time, ten pictures in all.
-    assert [len(call["prompt"]) for call in pipeline.calls] == [8, 4, 2, 2, 2, 2, 2]
-    editor, _ = fake_editor(lambda *_: (_ for _ in ()).throw(MemoryError()))
-    assert codes(editor.edit(worded("a"))) == ["editor_out_of_memory"]
-
-
-def test_a_broken_accelerator_stops_the_build() -> None:
-    def paint(*_: Any) -> Any:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-
-    with pytest.raises(FatalError, match="new process"):
-        fake_editor(paint)[0].edit(worded("a", "b"))
-
-
-def test_a_slow_call_ends_at_the_next_step_and_costs_one_sample() -> None:
-    step = torch.nn.Identity()
-
-    def paint(images: Any, prompts: Any) -> Any:
-        for _ in range(100 if "bad" in prompts else 1):
-            step(torch.zeros(1))
-            time.sleep(0.01)
-        return images
-
-    editor, pipeline = fake_editor(paint, time_limit_s=0.15)
-    pipeline.components["unet"] = step
-    assert codes(editor.edit(worded("good", "bad", "good"))) == ["ok", "editor_timeout", "ok"]
-    assert not step._forward_pre_hooks
-
-
-def test_a_call_that_never_returns_is_left_behind() -> None:
-    made: list[FakePipeline] = []
-
-    def load(*_: Any) -> FakePipeline:
-        made.append(FakePipeline(lambda images, prompts: (time.sleep(0.6 * ("bad" in prompts)), images)[1]))
-        return made[-1]
-
-    editor = PipelineEditor("hub/fake", options(time_limit_s=0.1, batch_size=1), load=load)
-    assert codes(editor.edit(worded("good", "bad", "good"))) == ["ok", "editor_timeout", "ok"]
-    assert len(made) == 2  # the stuck pipeline is never called again
-    with pytest.raises(FatalError, match="twice in a row"):
-        editor.edit(worded("bad", "bad"))
-
-
-def test_guidance_of_a_qwen_edit_comes_with_a_negative_prompt() -> None:
-    traits = Traits({"true_cfg_scale": 4.0, "negative_prompt": None, "guidance_scale": None, "image": None}, 16, False)
-    plain = fixed_arguments(traits, PipelineOptions(), ignores_prompt=False)
-    assert plain == {"true_cfg_scale": 4.0, "negative_prompt": " "}
-    off = fixed_arguments(traits, PipelineOptions(guidance_scale=1.0, negative_prompt="no"), ignores_prompt=False)
-    assert off == {"true_cfg_scale": 1.0}
-
-
-def test_a_kontext_keeps_the_size_it_is_given() -> None:
-    names = ("image", "height", "width", "max_area", "_auto_resize", "guidance_scale", "true_cfg_scale")
-    traits = Traits(dict.fromkeys(names, 1.0), 16, True)
-    assert fixed_arguments(traits, PipelineOptions(), ignores_prompt=False) == {"_auto_resize": False}
-    assert sized_arguments(traits, (64, 96)) == {"height": 64, "width": 96, "max_area": 64 * 96}
-
-
-def test_batches_can_be_forced_or_forbidden() -> None:
-    pipeline = FakePipeline(lambda images, _: images)
-    assert read_traits(pipeline).batches
-    assert not read_traits(pipeline, batched=False).batches
-
-
-def test_fingerprint_follows_what_changes_pixels() -> None:
-    def fingerprint(**more: Any) -> str:
-        return PipelineEditor("hub/some", options(**more)).fingerprint
-
-    assert fingerprint() == fingerprint(batch_size=1) == fingerprint(time_limit_s=5.0)
-    changed = [{"steps": 3}, {"size_px": 128}, {"guidance_scale": 2.0}, {"negative_prompt": "x"}, {"dtype": "float16"}]
-    assert len({fingerprint(), *(fingerprint(**change) for change in changed)}) == 1 + len(changed)
-
-
-def test_no_step_left_no_folder_and_no_pipeline_stop_with_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(FatalError, match="Raise one"):
-        PipelineEditor(str(tmp_path), options(strength=0.1))
-    with pytest.raises(FatalError, match="does not exist"):
-        PipelineEditor(str(tmp_path / "nowhere"), options())
-    with pytest.raises(FatalError, match="cannot be loaded"):
-        PipelineEditor(str(tmp_path), options(), load=partial(load_pipeline)).edit([edit(1)])
+def test_qwen_edit_batches_when_told_and_references_are_never_mixed(tmp_path: Path) -> None:
+    edits = [edit(1), edit(2), edit(3)]
+    for name, sizes in (("qwen-edit", {3}), ("qwen-edit-plus", {1})):
+        folder = str(build(name, tmp_path / name))
+        expected = PipelineEditor(folder, options()).edit(edits)
+        editor = PipelineEditor(folder, options(batched=True))
+        editor.edit(edits[:1])
+        seen: list[int] = []
+        hook = editor._pipeline.vae.decoder.register_forward_pre_hook(lambda _, i, seen=seen: seen.append(len(i[0])))
+        answers = editor.edit(edits)
+        hook.remove()
+        assert set(seen) == sizes
+        assert max(difference(a, b) for a, b in zip(answers, expected, strict=True)) <= 2

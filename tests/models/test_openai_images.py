@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from models.image_edit import ImageEdit
-from models.openai_images import EndpointOptions, OpenAiImageEditor
+from models.openai_images import EndpointOptions, OpenAIImages
 from storage.errors import FatalError, TransientError
 from storage.images import decode, encode_png
 from tests.drawing import draw
@@ -114,9 +114,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     running.http.server_close()
 
 
-def editor(server: Server, **more: Any) -> OpenAiImageEditor:
-    settings = {"first_wait_s": 0.01, "attempts": 3, "time_limit_s": 5.0, "size_px": 64} | more
-    return OpenAiImageEditor(EndpointOptions(server.url, "some-model", **settings))
+def editor(server: Server, **more: Any) -> OpenAIImages:
+    settings = {
+        "first_wait_s": 0.01,
+        "attempts": 3,
+        "api_key_env": "OPENAI_API_KEY",
+        "timeout_s": 5.0,
+        "size_px": 64,
+    } | more
+    return OpenAIImages(EndpointOptions(server.url, "some-model", **settings))
 
 
 def edits(*prompts: str) -> list[ImageEdit]:
@@ -152,7 +158,7 @@ def test_requests_in_flight_are_bounded(server: Server) -> None:
         return inverted(parts)
 
     server.respond = slow
-    assert codes(editor(server, in_flight=2).edit(edits(*"abcdef"))) == ["ok"] * 6
+    assert codes(editor(server, max_in_flight=2).edit(edits(*"abcdef"))) == ["ok"] * 6
     assert server.most_at_once == 2
 
 
@@ -215,7 +221,7 @@ def test_a_server_that_hangs_or_drips_is_left(server: Server) -> None:
 
     server.respond = hang
     began = time.monotonic()
-    answers = editor(server, time_limit_s=0.3).edit(edits("a", "hang", "drip"))
+    answers = editor(server, timeout_s=0.3).edit(edits("a", "hang", "drip"))
     assert codes(answers) == ["ok", "editor_timeout", "editor_timeout"]
     assert time.monotonic() - began < 0.9
     assert server.tries["hang"] == 1
@@ -230,7 +236,7 @@ def test_one_picture_that_always_fails_is_refused_and_a_dead_server_is_not_its_f
         closed.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
     with pytest.raises(TransientError, match="ConnectError"):
-        OpenAiImageEditor(EndpointOptions(dead, "m", attempts=2, first_wait_s=0.01)).edit(edits("a"))
+        OpenAIImages(EndpointOptions(dead, "m", attempts=2, first_wait_s=0.01)).edit(edits("a"))
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -239,7 +245,7 @@ def test_a_wrong_key_or_address_stops_with_a_sentence(server: Server, status: in
     with pytest.raises(FatalError, match="who are you"):
         editor(server).edit(edits("a"))
     with pytest.raises(FatalError, match="Correct it"):
-        OpenAiImageEditor(EndpointOptions("file:///etc", "m"))
+        OpenAIImages(EndpointOptions("file:///etc", "m"))
 
 
 def test_the_key_is_sent_and_never_shown(
@@ -258,7 +264,9 @@ def test_the_key_is_sent_and_never_shown(
     with pytest.raises(FatalError, match="no header can carry"):
         one.edit(edits("c"))
     monkeypatch.delenv("OPENAI_API_KEY")
-    one.edit(edits("c"))
+    with pytest.raises(FatalError, match="holds no key"):
+        editor(server)
+    editor(server, api_key_env=None).edit(edits("c"))
     assert server.keys[-1] is None
 
 
@@ -271,6 +279,6 @@ def test_a_wrong_key_does_not_wait_for_the_retries_of_others(server: Server) -> 
 
 
 def test_fingerprint_follows_what_is_asked_for(server: Server) -> None:
-    assert editor(server).fingerprint == editor(server, in_flight=1, attempts=9).fingerprint
-    changed = [{"size_px": 128}, {"extra": {"quality": "low"}}, {"send_seed": True}]
-    assert len({editor(server).fingerprint, *(editor(server, **c).fingerprint for c in changed)}) == 4
+    assert editor(server).fingerprint == editor(server, max_in_flight=1, attempts=9).fingerprint
+    changed = [{"size_px": 128}, {"revision": "b"}, {"extra": {"quality": "low"}}, {"send_seed": True}]
+    assert len({editor(server).fingerprint, *(editor(server, **c).fingerprint for c in changed)}) == 5
