@@ -1,73 +1,98 @@
 """Certify: a recaption is kept only when it restores what was missing and changes nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
-from policies.attributes import mentioned
-from policies.phrases import POSITIONS
+from policies.attributes import mentioned, vocabulary
 from recaption.answers import is_refusal
+from recaption.grounding import Fault, faults_of, wanted
+from recaption.lexicon import STRONG_VERDICTS, VAGUE, VERDICTS, is_content
 from recaption.settings import CertifySettings
 from recaption.spans import words
 from storage.errors import SampleError
 from storage.records import Recaption, Rejection, Span, from_table
 from storage.stage import BatchResult, in_batches, reject
 
-CERTIFY_VERSION = 1
+CERTIFY_VERSION = 2
 
-# Stage 1 teaches what an image shows, never what to think of it.
-_VERDICTS = frozenset(
-    "safe unsafe harmful dangerous illegal inappropriate offensive violation violates violating forbidden prohibited "
-    "banned policy policies".split()
-)
-# Words that carry no fact of their own: an inserted run may hold them beside what grounds it.
-_CONNECTIVES = frozenset("a an the and with also of in on at to near beside by is are there its it , . ; :".split()) | {
-    word for position in POSITIONS for word in position.split()
-}
-_COLOURS = frozenset("red orange yellow green blue purple pink brown black white grey gray golden silver beige".split())
-_COUNTS = frozenset("one two three four five six seven eight nine ten several many no none".split())
+# With this many foreign words below the kept ratio, a text is a new caption, and naming single facts says little.
+_PARAPHRASE_WORDS = 3
 
 
 def judge(recaption: Recaption, cfg: CertifySettings) -> tuple[str, ...]:
-    """The reason codes against a recaption, the gravest first; empty means accepted.
+    """The reason codes against a recaption, the gravest first; empty means accepted."""
+    return tuple(fault.code for fault in faults(recaption, cfg))
 
-    An inserted run of words is grounded when it names a missing finding, or holds only connectives and places.
+
+def faults(recaption: Recaption, cfg: CertifySettings) -> list[Fault]:
+    """Everything that speaks against a recaption, the gravest first and each code once.
+
+    Codes: `recaption_refused`, `verdict_word`, `neutral_fact_changed` (a word with a fact is gone or has moved:
+    numbers, colours, counts, names, kinds, places), `ungrounded_insertion` (words that no finding accounts for),
+    `extra_fact` (a finding said with more than was found), `wrong_place`, `finding_not_covered`, `kept_too_little`,
+    `too_long`.
     """
-    put_in = [span.text.lower().split() for span in recaption.inserted]
-    taken_out = {word for span in recaption.deleted for word in span.text.lower().split()}
-    room = max(
-        cfg.max_length_ratio * len(words(recaption.caption)),
-        len(words(recaption.caption)) + cfg.words_per_finding * len(recaption.attributes),
-    )
-    named = {attribute for span in recaption.inserted for attribute in span.grounding}
-    missing = set(recaption.attributes)
-    checks = (
-        ("recaption_refused", is_refusal(recaption.text)),
-        ("verdict_word", any(_VERDICTS & set(span) for span in put_in)),
-        ("ungrounded_insertion", bool(named - missing) or not all(map(_grounded, recaption.inserted))),
-        ("finding_not_covered", bool(missing - mentioned(recaption.text))),
-        ("neutral_fact_changed", any(_is_fact(word) for word in taken_out) or bool(_lost(recaption))),
-        ("kept_too_little", recaption.kept_ratio < cfg.min_kept_ratio),
-        ("too_long", len(words(recaption.text)) > room),
-    )
-    return tuple(code for code, failed in checks if failed)
+    need = wanted(recaption.attributes, recaption.findings)
+    put_in = [fault for span in recaption.inserted for fault in faults_of(span, need)]
+    uncovered = sorted(set(recaption.attributes) - mentioned(recaption.text))
+    verdicts = _verdicts(recaption)
+    found = [
+        *([Fault("recaption_refused", ())] if is_refusal(recaption.text) else []),
+        *([Fault("verdict_word", verdicts)] if verdicts else []),
+        *([Fault("neutral_fact_changed", lost)] if (lost := _lost(recaption)) else []),
+        *_merged(put_in),
+        *([Fault("finding_not_covered", tuple(vocabulary()[a].noun for a in uncovered))] if uncovered else []),
+    ]
+    if recaption.kept_ratio < cfg.min_kept_ratio:
+        foreign = sum(len(fault.words) for fault in put_in if fault.code != "wrong_place")
+        at = sum(f.code in ("recaption_refused", "verdict_word") for f in found)
+        found.insert(at if foreign >= _PARAPHRASE_WORDS else len(found), Fault("kept_too_little", ()))
+    if len(words(recaption.text)) > _room(recaption, cfg):
+        found.append(Fault("too_long", ()))
+    return found
 
 
-def _grounded(span: Span) -> bool:
-    return bool(span.grounding) or set(span.text.lower().split()) <= _CONNECTIVES
+def _room(recaption: Recaption, cfg: CertifySettings) -> float:
+    length = len(words(recaption.caption))
+    return max(cfg.max_length_ratio * length, length + cfg.words_per_finding * len(recaption.attributes))
 
 
-def _is_fact(word: str) -> bool:
-    return word in _COLOURS or word in _COUNTS or word.isdigit()
+def _merged(put_in: Iterable[Fault]) -> list[Fault]:
+    """One fault per code, in the order of gravity, with all the words."""
+    order = ("ungrounded_insertion", "extra_fact", "wrong_place")
+    together = [Fault(code, tuple(w for f in put_in if f.code == code for w in f.words)) for code in order]
+    present = {fault.code for fault in put_in}
+    return [fault for fault in together if fault.code in present]
 
 
-def _lost(recaption: Recaption) -> frozenset[str]:
-    return mentioned(recaption.caption) - mentioned(recaption.text)
+def _verdicts(recaption: Recaption) -> tuple[str, ...]:
+    """Judging words: strong ones anywhere, since a kept verdict teaches as much as a new one; others when put in."""
+    anywhere = [word for word in _lower(recaption.text) if word in STRONG_VERDICTS]
+    new = [word for span in recaption.inserted for word in _lower(span.text) if word in VERDICTS - STRONG_VERDICTS]
+    return tuple(anywhere + new)
+
+
+def _lost(recaption: Recaption) -> tuple[str, ...]:
+    """Caption words with a fact that did not survive in order.
+
+    Verdicts may go. A vague word ("an object") may give way to the finding that it stood for.
+    """
+    free = STRONG_VERDICTS | (VAGUE if recaption.attributes else frozenset())
+    return tuple(w for span in recaption.deleted for w in _content(span) if w not in free)
+
+
+def _content(span: Span) -> list[str]:
+    return [word for word in _lower(span.text) if is_content(word)]
+
+
+def _lower(text: str) -> list[str]:
+    return [word.lower() for word in words(text)]
 
 
 def certify_batch(batch: Sequence[Recaption], *, cfg: CertifySettings) -> BatchResult[Recaption]:
-    """Accepted recaptions go on; the others are refused under their gravest reason, both texts kept."""
+    """Accepted recaptions go on; the others are refused under their gravest reason, all attempts kept."""
     ok: list[Recaption] = []
     rejected: list[Rejection] = []
     for row in batch:

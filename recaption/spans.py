@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from itertools import pairwise
 
 from policies.attributes import mentioned
 from storage.records import Span
 
 _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]")
+_Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Difference:
     """What was put in (words of the new text), what was taken out (words of the old), and how much stayed.
 
     `kept_ratio` is the share of the old text's words that survive in order; `length_ratio` is new words over
-    old words. Punctuation counts as words.
+    old words. Punctuation counts as words; case does not matter.
     """
 
     inserted: tuple[Span, ...]
@@ -30,19 +31,73 @@ def words(text: str) -> list[str]:
 
 
 def diff(old: str, new: str) -> Difference:
-    """The edit from `old` to `new`; an empty `old` keeps nothing and has length ratio 0."""
+    """The edit from `old` to `new`; an empty `old` keeps nothing and has length ratio 0.
+
+    A longest common subsequence, and among those one that breaks into the fewest runs. difflib's matcher takes the
+    longest block first, so it may miss words that survive, and the kept ratio would be too low.
+    """
     before, after = words(old), words(new)
-    matcher = SequenceMatcher(None, before, after, autojunk=False)
-    inserted, deleted = [], []
-    for tag, i0, i1, j0, j1 in matcher.get_opcodes():
-        if tag in ("insert", "replace"):
-            inserted.append(_span(after, j0, j1))
-        if tag in ("delete", "replace"):
-            deleted.append(_span(before, i0, i1))
-    kept = sum(block.size for block in matcher.get_matching_blocks())
+    kept = _common([w.casefold() for w in before], [w.casefold() for w in after])
+    inserted = [_span(after, *gap) for gap in _gaps([j for _, j in kept], len(after))]
+    deleted = [_span(before, *gap) for gap in _gaps([i for i, _ in kept], len(before))]
     if not before:
         return Difference(tuple(inserted), (), 0.0, 0.0)
-    return Difference(tuple(inserted), tuple(deleted), kept / len(before), len(after) / len(before))
+    return Difference(tuple(inserted), tuple(deleted), len(kept) / len(before), len(after) / len(before))
+
+
+def _gaps(taken: list[int], length: int) -> list[_Pair]:
+    """The runs of 0..length-1 that `taken` (ascending) leaves out, as (start, end)."""
+    edges = [-1, *taken, length]
+    return [(a + 1, b) for a, b in pairwise(edges) if b > a + 1]
+
+
+def _common(old: list[str], new: list[str]) -> list[_Pair]:
+    """Index pairs of the common words. Equal ends are matched first: that keeps the table small and loses nothing."""
+    head = 0
+    while head < min(len(old), len(new)) and old[head] == new[head]:
+        head += 1
+    tail = 0
+    while tail < min(len(old), len(new)) - head and old[-1 - tail] == new[-1 - tail]:
+        tail += 1
+    middle = _table(old[head : len(old) - tail], new[head : len(new) - tail])
+    ends = [(len(old) - n, len(new) - n) for n in range(tail, 0, -1)]
+    return [(i, i) for i in range(head)] + [(i + head, j + head) for i, j in middle] + ends
+
+
+def _table(old: list[str], new: list[str]) -> list[_Pair]:
+    """Dynamic programme over (matches, -runs); `paired` holds the best that ends with this very pair."""
+    nothing = (0, 0)
+    best = [[nothing] * (len(new) + 1) for _ in range(len(old) + 1)]
+    paired: list[list[_Pair | None]] = [[None] * (len(new) + 1) for _ in range(len(old) + 1)]
+    for i, word in enumerate(old, 1):
+        for j, other in enumerate(new, 1):
+            best[i][j] = max(best[i - 1][j], best[i][j - 1])
+            if word == other:
+                matches, runs = best[i - 1][j - 1]
+                options = [(matches + 1, runs - 1)]
+                earlier = paired[i - 1][j - 1]
+                if earlier is not None:
+                    options.append((earlier[0] + 1, earlier[1]))
+                paired[i][j] = max(options)
+                best[i][j] = max(best[i][j], max(options))
+    return _walk(best, paired)
+
+
+def _walk(best: list[list[_Pair]], paired: list[list[_Pair | None]]) -> list[_Pair]:
+    pairs: list[_Pair] = []
+    i, j, inside = len(best) - 1, len(best[0]) - 1, False
+    while i and j:
+        here = paired[i][j]
+        if here is not None and (inside or here == best[i][j]):
+            pairs.append((i - 1, j - 1))
+            earlier = paired[i - 1][j - 1]
+            inside = earlier is not None and (earlier[0] + 1, earlier[1]) == here
+            i, j = i - 1, j - 1
+        elif best[i - 1][j] == best[i][j]:
+            i -= 1
+        else:
+            j -= 1
+    return pairs[::-1]
 
 
 def _span(tokens: list[str], start: int, end: int) -> Span:

@@ -147,6 +147,20 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
+class Generation:
+    """How a text was generated, and what it cost: all its requests together."""
+
+    model_id: str  # a folder, a hub id or a server's name for it
+    revision: str  # "" when none was asked for
+    prompt_file: str
+    temperature: float  # 0 is greedy
+    seed: int
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Caption:
     """A model's own words about one image. Only status `ok` leaves quarantine."""
 
@@ -154,9 +168,10 @@ class Caption:
 
     image_id: str
     text: str
-    status: Literal["ok", "refused", "empty", "truncated"]
+    status: Literal["ok", "refused", "empty", "truncated", "looped"]
     model: str  # fingerprint
     prompt_hash: str
+    generation: Generation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +184,7 @@ class RewriteTask:
     caption: str
     attributes: tuple[str, ...]
     findings: str
+    blob: str = ""  # the image, for a rewriter that sees; "" when nobody looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +194,15 @@ class Span:
     start: int
     end: int
     text: str
-    grounding: tuple[str, ...]  # attributes that account for an inserted span
+    grounding: tuple[str, ...]  # attributes that account for an inserted span; "image" when a model saw it there
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One answer of a rewriter, and the reason codes against it."""
+
+    text: str
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +222,26 @@ class Recaption:
     model: str
     prompt_hash: str
     verdict: Decision | None
+    reasons: tuple[str, ...]
+    findings: str = ""  # what the rewriter was given, with places: "knife at the lower left"
+    attempts: tuple[Attempt, ...] = ()  # every answer of the rewriter, the last one is `text`
+    generation: Generation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionDelta:
+    """What an edit removed according to the captions of the original and of the edited image."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    edit_id: str
+    removed: tuple[str, ...]  # attributes that the original's text names and the edited image's does not
+    added: tuple[str, ...]  # the other way round: the edit should add none
+    expected: tuple[str, ...]  # what the edit was to remove
+    deleted: tuple[Span, ...]  # words of the original's text
+    inserted: tuple[Span, ...]  # words of the edited image's caption
+    kept_ratio: float  # words of the original's text that survive in order
+    verdict: Literal["agrees", "disagrees", "undecided"]
     reasons: tuple[str, ...]
 
 
@@ -219,6 +263,7 @@ class Vote:
     task_id: int
     annotation_id: int
     updated_at: str  # ISO 8601, as the server says
+    boxes: tuple[tuple[int, ...], ...] = ()  # what the annotator drew around, if anything; one set per annotation
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,12 +48,18 @@ def test_a_minimal_edit_is_accepted_with_its_spans():
     ("new", "reason"),
     [
         (CAPTION, "finding_not_covered"),
-        (GOOD.replace("red ball", "blue ball"), "ungrounded_insertion"),
+        (GOOD.replace("red ball", "blue ball"), "neutral_fact_changed"),
         (GOOD.replace(" and a red ball at the left", ""), "neutral_fact_changed"),
         (GOOD.replace("a knife", "a knife and a handgun"), "ungrounded_insertion"),
         (GOOD[:-1] + ", which is unsafe.", "verdict_word"),
-        ("There is a knife at the top, a red ball at the left, and little else to be seen.", "ungrounded_insertion"),
-        (GOOD.replace("A bright photograph in warm tones, showing a", "The"), "kept_too_little"),
+        (GOOD.replace("a knife", "a bloody knife"), "extra_fact"),
+        (GOOD.replace("a knife", "two knife"), "extra_fact"),  # one was found
+        (GOOD.replace("a knife", "no knife"), "extra_fact"),
+        (GOOD.replace("knife at the top", "knife at the lower right"), "wrong_place"),
+        (GOOD.replace("left", "right"), "neutral_fact_changed"),
+        (CAPTION[:-1] + ", shot with a knife-like frenzy of a blade " + "at the top " * 4 + ".", "rewrite_looped"),
+        ("There is a knife at the top, a red ball at the left, and little else to be seen.", "kept_too_little"),
+        (GOOD.replace("A bright photograph in warm tones, showing a", "The"), "neutral_fact_changed"),
     ],
 )
 def test_a_bad_rewrite_is_refused_with_its_reason(new, reason):

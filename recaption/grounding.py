@@ -1,0 +1,108 @@
+"""What accounts for the words that a rewrite put in: the findings, and nothing beyond them."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from policies.attributes import mentioned, vocabulary
+from recaption.lexicon import COUNTS, FUNCTION, PLACING, is_content, place_of
+from recaption.spans import words
+from storage.records import Span
+
+IN_IMAGE = "image"  # in `Span.grounding`: a model looked and saw the span's words in the image
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What had to be put in: how often each attribute was found, and where; no places means nobody said."""
+
+    count: Mapping[str, int]
+    places: Mapping[str, frozenset[str]]
+
+
+@cache
+def wanted(attributes: tuple[str, ...], findings: str) -> Wanted:
+    """Reads the findings as `policies.phrases.findings_text` writes them, e.g. "knife at the top; bomb at the left"."""
+    count = Counter(dict.fromkeys(attributes, 0))
+    places: dict[str, set[str]] = {}
+    for finding in findings.split(";"):
+        here = {place for word in words(finding.lower()) if (place := place_of(word))}
+        for attribute in mentioned(finding) & set(attributes):
+            count[attribute] += 1
+            places.setdefault(attribute, set()).update(here)
+    return Wanted(count, {name: frozenset(here) for name, here in places.items()})
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A reason code, and the words that brought it about."""
+
+    code: str
+    words: tuple[str, ...]
+
+
+def faults_of(span: Span, need: Wanted) -> list[Fault]:
+    """What is wrong with an inserted span: `ungrounded_insertion`, `extra_fact`, `wrong_place`, or nothing.
+
+    A span that a model saw in the image is grounded as it is. Any other may name what was missing, say where it is
+    as the finding does, and hold words without a fact. A span that names no finding may hold such words only.
+    """
+    if IN_IMAGE in span.grounding:
+        return []
+    foreign = [vocabulary()[name].noun for name in span.grounding if name in vocabulary() and name not in need.count]
+    if foreign:
+        return [Fault("ungrounded_insertion", tuple(foreign))]
+    tokens = list(_tokens(span.text.lower(), tuple(span.grounding)))
+    named = {name for kind, name in tokens if kind == "attribute"}
+    plain = [word for kind, word in tokens if kind == "word"]
+    counts = {COUNTS[n] for name in named if (n := need.count[name]) < len(COUNTS)}
+    counts |= {str(need.count[name]) for name in named}
+    beyond = [w for w in plain if is_content(w) and w not in PLACING and w not in counts and not place_of(w)]
+    placed = [w for w in plain if place_of(w)]
+    if not named:
+        loose = [w for w in plain if (is_content(w) and w not in FUNCTION)]
+        return [Fault("ungrounded_insertion", tuple(loose))] if loose else []
+    faults = [Fault("extra_fact", tuple(beyond))] if beyond else []
+    if placed and not _in_place(tokens, need):
+        faults.append(Fault("wrong_place", tuple(placed)))
+    return faults
+
+
+def _tokens(text: str, attributes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The text in order, as ("attribute", id) for each phrase that names one and ("word", word) for the rest."""
+    phrases = {phrase.lower(): name for name in attributes if name in vocabulary() for phrase in _phrases(name)}
+    if not phrases:
+        yield from (("word", word) for word in words(text))
+        return
+    longest_first = "|".join(re.escape(phrase) for phrase in sorted(phrases, key=len, reverse=True))
+    at = 0
+    for found in re.finditer(rf"\b({longest_first})s?\b", text):
+        yield from (("word", word) for word in words(text[at : found.start()]))
+        yield "attribute", phrases[found[1]]
+        at = found.end()
+    yield from (("word", word) for word in words(text[at:]))
+
+
+def _phrases(attribute: str) -> tuple[str, ...]:
+    return vocabulary()[attribute].words
+
+
+def _in_place(tokens: list[tuple[str, str]], need: Wanted) -> bool:
+    """Whether every place is one where the finding beside it was seen.
+
+    A place belongs to the finding named before it ("a knife at the top") or, read the other way round, after it
+    ("at the top, a knife"); one of the two readings must hold throughout. "top" is right for "upper left" too.
+    """
+    return any(_reading(order, need) for order in (tokens, tokens[::-1]))
+
+
+def _reading(tokens: list[tuple[str, str]], need: Wanted) -> bool:
+    owner = next(name for kind, name in tokens if kind == "attribute")
+    for kind, value in tokens:
+        if kind == "attribute":
+            owner = value
+        elif (place := place_of(value)) and owner in need.places and place not in need.places[owner]:
+            return False
+    return True
