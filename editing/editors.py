@@ -82,7 +82,7 @@ class WindowEditor:
             [
                 ImageEdit(
                     resize_rgb(cut(image, square), side),
-                    resize_mask(cut(requests[i].mask, square), side),
+                    resize_mask(cut(requests[i].mask, square), side) & requests[i].repaint,
                     requests[i].prompt,
                     requests[i].seed + turn,
                 )
@@ -103,7 +103,8 @@ class WindowEditor:
             size = _fit(image.shape[1], image.shape[0], self._model.size_px)
             mask = PilImage.fromarray(requests[i].mask.astype(np.uint8) * 255).resize(size, PilImage.Resampling.BOX)
             small = _resized(image, size)
-            edits.append(ImageEdit(small, np.asarray(mask) > 0, requests[i].prompt, requests[i].seed))
+            repainted = (np.asarray(mask) > 0) & requests[i].repaint
+            edits.append(ImageEdit(small, repainted, requests[i].prompt, requests[i].seed))
         for (i, image), answer in zip(work, self._model.edit(edits), strict=True):
             size = image.shape[1], image.shape[0]
             images[i] = answer if isinstance(answer, SampleError) else _resized(answer, size)

@@ -4,12 +4,14 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.codec import through_codec
 from models.diffusion import biharmonic_fill
 from models.pipeline_load import load_pipeline
 from models.pipeline_traits import (
@@ -34,7 +36,10 @@ _DARK_BELOW = 16  # a picture that was as dark before the edit may stay so
 
 @dataclass(frozen=True)
 class ImageEdit:
-    """`image` uint8 (height, width, 3); `mask` bool (height, width), True where it should change."""
+    """`image` uint8 (height, width, 3); `mask` bool (height, width), True where it should change.
+
+    Without a masked pixel the picture only passes through the model's codec.
+    """
 
     image: Rgb
     mask: Mask
@@ -116,9 +121,9 @@ class PipelineEditor:
         with self._lock:
             self._ready()
             jobs = [self._prepare(edit) for edit in edits]
-            buckets: dict[tuple[int, ...], list[int]] = {}
+            buckets: dict[tuple[tuple[int, ...], bool], list[int]] = {}
             for index, job in enumerate(jobs):
-                buckets.setdefault(job.image.shape, []).append(index)
+                buckets.setdefault((job.image.shape, bool(job.mask.any())), []).append(index)
             for indices in buckets.values():
                 answers.update(zip(indices, self._bucket([jobs[i] for i in indices]), strict=True))
         return [answers[index] for index in range(len(edits))]
@@ -184,10 +189,27 @@ class PipelineEditor:
         return SampleError("editor_timeout", f"No step ended within {2 * (self._options.time_limit_s or 0):g} s.")
 
     def _call(self, jobs: Sequence[_Job]) -> list[Rgb | SampleError]:
+        """One call of the pipeline. `jobs` have one size, and all of them a mask or none."""
+        self._ready()  # a stuck call may have taken the pipeline away
+        pipeline, limit_s = self._pipeline, self._options.time_limit_s
+        networks = getattr(pipeline, "components", {})
+        if not self._traits.takes_mask and not jobs[0].mask.any():
+            # It would follow the prompt, so only its autoencoder is asked.
+            run = [partial(through_codec, pipeline, job.image) for job in jobs]
+            return [
+                _accept(job, call_within(limit_s, networks, one), False) for job, one in zip(jobs, run, strict=True)
+            ]
+        arguments = self._arguments(jobs)
+        output = call_within(limit_s, networks, lambda: _inferred(pipeline, arguments))
+        flags = getattr(output, "nsfw_content_detected", None) or [False] * len(jobs)
+        return [
+            _accept(job, picture, bool(flag)) for job, picture, flag in zip(jobs, output.images, flags, strict=True)
+        ]
+
+    def _arguments(self, jobs: Sequence[_Job]) -> dict[str, Any]:
         import torch
 
-        self._ready()  # a stuck call may have taken the pipeline away
-        pipeline, traits = self._pipeline, self._traits
+        traits = self._traits
         height, width = jobs[0].mask.shape
         arguments = self._fixed | sized_arguments(traits, (height, width))
         arguments["prompt"] = per_sample(traits, [job.prompt for job in jobs])
@@ -199,16 +221,14 @@ class PipelineEditor:
         if traits.takes_mask:
             masks = [Image.fromarray(job.mask.astype(np.uint8) * 255) for job in jobs]
             arguments["mask_image"] = per_sample(traits, masks)
+        return arguments
 
-        def run() -> Any:
-            with torch.inference_mode():
-                return pipeline(**arguments)
 
-        output = call_within(self._options.time_limit_s, getattr(pipeline, "components", {}), run)
-        flags = getattr(output, "nsfw_content_detected", None) or [False] * len(jobs)
-        return [
-            _accept(job, picture, bool(flag)) for job, picture, flag in zip(jobs, output.images, flags, strict=True)
-        ]
+def _inferred(pipeline: Any, arguments: dict[str, Any]) -> Any:
+    import torch
+
+    with torch.inference_mode():
+        return pipeline(**arguments)
 
 
 def _padded(shape: tuple[int, int], multiple: int) -> tuple[int, int]:

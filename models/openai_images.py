@@ -115,6 +115,8 @@ class OpenAIImages:
 
     def _edit(self, edit: ImageEdit, stop: threading.Event) -> Rgb | SampleError:
         """One picture, with retries until `stop` is set. Raises FatalError only."""
+        if not edit.mask.any():
+            return SampleError("editor_no_codec", "An endpoint cannot pass a picture through its codec alone.")
         files, fields = self._form(edit)
         reason = ""
         for attempt in range(self._options.attempts):

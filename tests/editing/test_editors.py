@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,16 @@ def test_an_empty_mask_and_a_failing_model_cost_their_own_picture_only() -> None
         )
         assert [getattr(a, "code", "ok") for a in answers] == ["ok", "mask_empty", "editor_failed", "ok"]
     assert all(edit.mask.any() for edit in model.seen)
+
+
+@pytest.mark.parametrize("scope", ["region", "image"])
+def test_a_request_without_repainting_reaches_the_model_with_an_empty_mask(scope: str) -> None:
+    model = FakeModel()
+    editor = WindowEditor(model, context_ratio=1.8, scope=scope)  # type: ignore[arg-type]
+    (answer,) = editor.edit([replace(request(holed((65, 97), (40, 20, 60, 40))), repaint=False)])
+    assert isinstance(answer, np.ndarray)
+    assert len(model.seen) == 1
+    assert not model.seen[0].mask.any()
 
 
 def test_a_later_window_sees_what_an_earlier_one_painted_and_has_its_own_seed() -> None:

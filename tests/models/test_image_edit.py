@@ -86,6 +86,17 @@ def test_contract(named: Named) -> None:
     assert difference(alone, other) > 2
 
 
+def test_without_a_mask_a_picture_passes_the_codec_only(named: Named) -> None:
+    _, editor = named
+    whole, odd = edit(1), edit(2, (33, 50))
+    empty = [ImageEdit(e.image, np.zeros_like(e.mask), "a cup", 1) for e in (whole, odd)]
+    answers = editor.edit([empty[0], whole, empty[1]])
+    assert [getattr(a, "shape", a) for a in answers] == [e.image.shape for e in (whole, whole, odd)]
+    if not editor._traits.takes_mask:  # it would follow a prompt
+        (other,) = editor.edit([ImageEdit(whole.image, empty[0].mask, "something else entirely", 2)])
+        assert difference(other, answers[0]) == 0
+
+
 def test_out_of_memory_at_two_is_survived(named: Named) -> None:
     _, editor = named
     edits = [edit(1), edit(2), edit(3)]

@@ -209,6 +209,13 @@ def test_an_unusable_answer_costs_its_picture(server: Server, answer: Answer, co
     assert codes(editor(server).edit(edits("a", "bad"))) == ["ok", code]
 
 
+def test_a_codec_alone_is_not_to_be_had(server: Server) -> None:
+    (one, other) = edits("a", "b")
+    empty = ImageEdit(one.image, np.zeros_like(one.mask), "a", 1)
+    assert codes(editor(server).edit([empty, other])) == ["editor_no_codec", "ok"]
+    assert "a" not in server.tries
+
+
 def test_an_endless_reply_is_cut(server: Server) -> None:
     assert codes(editor(server, max_reply_bytes=100).edit(edits("a"))) == ["editor_bad_reply"]
 

@@ -1,0 +1,28 @@
+"""A picture through a pipeline's autoencoder and nothing else."""
+
+from typing import Any
+
+import numpy as np
+
+from storage.images import Rgb
+
+
+def through_codec(pipeline: Any, picture: Rgb) -> Rgb:
+    """`picture`, uint8 (height, width, 3) with sides that the autoencoder divides, encoded and decoded.
+
+    What a pipeline does to latents in between (scale, shift, patches) it undoes before decoding, so it is left
+    out. Image and video autoencoders both work: for the latter a picture is a clip of one frame.
+    """
+    import torch
+
+    vae = pipeline.vae
+    weight = next(p for p in vae.parameters() if p.ndim >= 4)  # a convolution: 4-d over pictures, 5-d over clips
+    with torch.inference_mode():
+        pixels = torch.from_numpy(picture.copy()).to(weight.device).permute(2, 0, 1)[None].to(weight.dtype) / 127.5 - 1
+        encoded = vae.encode(pixels.unsqueeze(2) if weight.ndim == 5 else pixels)
+        latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        decoded = vae.decode(latents).sample
+        if weight.ndim == 5:
+            decoded = decoded[:, :, 0]
+        levels = ((decoded[0].permute(1, 2, 0).float() + 1) * 127.5).round().clamp(0, 255)
+    return np.asarray(levels.to(torch.uint8).cpu().numpy())
