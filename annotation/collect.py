@@ -1,48 +1,68 @@
 """Collects what annotators did: each annotation becomes one Vote per policy, or a rejection with its reason.
 
-Every run reads all annotations of the project, so a changed or deleted annotation is seen too. What is written
-depends on the annotations alone: a run that finds nothing new changes no byte.
+A full run reads every annotation of the project. An incremental one reads the tasks that changed since the last
+run and replaces what was known of those; it reads everything after all when the server then holds fewer
+annotations than are known, which only a deletion explains. What is stored as votes depends on the annotations
+alone: a run that finds nothing new changes no byte of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from annotation.client import patiently, plain_errors
 from annotation.config import label_config
 from annotation.publish import Project, published
-from annotation.verdicts import from_result
+from annotation.reading import (
+    Progress,
+    Task,
+    annotation_count,
+    changed_since,
+    check_project,
+    read_pages,
+    server_time,
+    user_emails,
+)
+from annotation.verdicts import boxes_of, from_result
+from annotation.vote_store import (
+    State,
+    read_state,
+    rejections,
+    sorted_votes,
+    store_votes,
+    untouched,
+    vote_keys,
+    votes_table,
+    write_state,
+)
 from policies.engine import Policy
-from storage.errors import FatalError, SampleError
+from storage.errors import SampleError
 from storage.records import Rejection, Vote, canonical_json, from_table, to_table
-from storage.workspace import Ledger, Workspace, parquet_bytes, read_parquet
+from storage.workspace import Workspace
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
     from label_studio_sdk.label_interface import LabelInterface
 
-Progress = Callable[[int, int], None]
-
+COLLECT_VERSION = 1  # raise it whenever an annotation is judged differently: then everything is read anew
 SIMULATED_DOMAIN = "@simulated.invalid"
-_PAGE_ROWS = 200
+# A row's time is set before its transaction is committed, so a little of the past is read again.
+_LOOK_BACK = timedelta(seconds=60)
 # What of an annotation is evidence. The server also sends its age in words, which changes by itself.
 _KEPT = ("id", "task", "completed_by", "updated_by", "updated_at", "lead_time", "result")
-_HAS_ANNOTATIONS = canonical_json(
-    {
-        "filters": {
-            "conjunction": "or",
-            "items": [
-                {"filter": f"filter:tasks:{count}", "operator": "greater", "type": "Number", "value": 0}
-                for count in ("total_annotations", "cancelled_annotations")
-            ],
-        }
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
 class CollectResult:
-    """All votes and rejections as they stand now. `gone` counts votes of the last run that exist no longer."""
+    """All votes and rejections as they stand now. `gone` counts votes of the last run that exist no longer.
+
+    `deleted` are the ids of all annotations that some run saw and a later one did not; `full` says whether this run
+    read everything.
+    """
 
     project_id: int
     votes: list[Vote]
@@ -51,38 +71,110 @@ class CollectResult:
     skipped: int
     new: int
     gone: int
+    deleted: tuple[int, ...] = ()
+    full: bool = True
 
 
 def collect(
-    client: "LabelStudio", workspace: Workspace, policies: Sequence[Policy], *, progress: Progress | None = None
+    client: "LabelStudio",
+    workspace: Workspace,
+    policies: Sequence[Policy],
+    *,
+    progress: Progress | None = None,
+    reconcile_every: int = 1,
+    min_duration_s: float = 0.0,
+    prefilled: bool = False,
 ) -> CollectResult:
     """Read the project of these policies, write `votes.parquet` and the quarantine, and return both.
 
+    Every `reconcile_every`-th run reads everything (1, the default: each run; 0: only when it must), the others read
+    what changed. Annotations made in less than `min_duration_s` are rejected as `too_fast`; 0 asks for no time.
     `progress` gets tasks read and tasks published. Raises FatalError when nothing was published, or when the
     project is no longer on the server (the votes collected before stay untouched), TransientError when the
     server does not answer.
     """
-    project = published(workspace, policies)
+    project = published(workspace, policies, prefilled=prefilled)
+    state = read_state(workspace, project.project_key)
+    basis = canonical_json([COLLECT_VERSION, min_duration_s, project.project_id])
+    due = 0 < reconcile_every <= state.runs_since_full + 1
+    changes_only = state.cursor and state.basis == basis and not due
     for attempt in patiently():
         with attempt, plain_errors("reading annotations"):
-            _check_project(client, project)
-            annotations = _annotations(client, project, progress)
-            emails = {user.id: user.email for user in client.users.list()}
-    votes, rejected, skipped = _read_all(annotations, project, policies, emails)
-    before = collected_votes(workspace, policies)
-    _store(workspace, project.project_key, votes, rejected)
-    old, new = ({(v.annotation_id, v.policy_id) for v in some} for some in (before, votes))
-    return CollectResult(
-        project.project_id, votes, rejected, len(annotations), skipped, new=len(new - old), gone=len(old - new)
-    )
+            check_project(client, project.project_id, project.title)
+            changed = _changed(client, project, state) if changes_only else None
+            read = changed or _everything(client, project, progress)
+            emails = user_emails(client)
+    judged = _judge(read.tasks, project, policies, emails, min_duration_s)
+    return _merge(workspace, project, state, basis, read, judged)
 
 
-def collected_votes(workspace: Workspace, policies: Sequence[Policy]) -> list[Vote]:
-    """The votes that the last `collect` stored, sorted; none when there was no run yet."""
-    key = _votes_file(published(workspace, policies).project_key)
-    if not workspace.store.exists(key):
-        return []
-    return from_table(read_parquet(workspace.store.read(key)), Vote)
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Tasks as the server has them, the moment from which the next run must look, and whether these are all."""
+
+    tasks: list[Task]
+    taken_at: datetime
+    full: bool
+
+    def annotations(self) -> dict[int, int]:
+        return {int(a["id"]): int(task["id"]) for task in self.tasks for a in task["annotations"]}
+
+
+def _everything(client: "LabelStudio", project: Project, progress: Progress | None) -> _Read:
+    taken_at = server_time(client, project.project_id)  # before the reading: what changes meanwhile is read again
+    return _Read(read_pages(client, project.project_id, progress, len(project.tasks)), taken_at, full=True)
+
+
+def _changed(client: "LabelStudio", project: Project, state: State) -> _Read | None:
+    """What changed since the last run, or None when annotations that we know must have been deleted."""
+    snapshot = changed_since(client, project.project_id, datetime.fromisoformat(state.cursor) - _LOOK_BACK)
+    read = _Read(snapshot.tasks, snapshot.taken_at, full=False)
+    known = len(_known_after(state, read))
+    return read if annotation_count(client, project.project_id) >= known else None
+
+
+def _known_after(state: State, read: _Read) -> dict[int, int]:
+    """Annotation ids and their tasks: those read, and those known of tasks that were not read."""
+    touched = {int(task["id"]) for task in read.tasks}
+    kept = {} if read.full else {a: task for a, task in state.annotations.items() if task not in touched}
+    return kept | read.annotations()
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    votes: list[Vote]
+    rejected: list[Rejection]
+    skipped: frozenset[int]
+
+
+def _judge(
+    tasks: Iterable[Task],
+    project: Project,
+    policies: Sequence[Policy],
+    emails: Mapping[int, str],
+    min_duration_s: float,
+) -> _Judged:
+    from label_studio_sdk.label_interface import LabelInterface
+
+    interface = LabelInterface(label_config(policies))
+    votes: list[Vote] = []
+    rejected: list[Rejection] = []
+    skipped = set()
+    for task in tasks:
+        image_id = str(task["data"].get("image_id", ""))
+        for annotation in task["annotations"]:
+            if annotation.get("was_cancelled"):
+                skipped.add(int(annotation["id"]))
+                continue
+            try:
+                if image_id not in project.tasks:
+                    raise SampleError("unknown_image", "its task was not published from this workspace")
+                votes += read_annotation(
+                    annotation, image_id, policies, interface, emails, min_duration_s=min_duration_s
+                )
+            except SampleError as error:
+                rejected.append(Rejection(image_id, error.code, error.detail, evidence(annotation)))
+    return _Judged(votes, rejected, frozenset(skipped))
 
 
 def read_annotation(
@@ -91,18 +183,25 @@ def read_annotation(
     policies: Sequence[Policy],
     interface: "LabelInterface",
     emails: Mapping[int, str],
+    *,
+    min_duration_s: float = 0.0,
 ) -> list[Vote]:
     """The votes of one annotation as the server sends it, one per policy.
 
     Raises SampleError: the codes of annotation/verdicts.py, `unknown_annotator` when no user has that id,
-    `changed_by_another` when someone else than its author wrote the annotation last.
+    `changed_by_another` when someone else than its author wrote the annotation last, `too_fast` when it took less
+    than `min_duration_s` or carries no time, as one that did not come from the page.
     """
     author, editor = annotation.get("completed_by"), annotation.get("updated_by")
     if not isinstance(author, int) or author not in emails:
         raise SampleError("unknown_annotator", f"user {author}")
     if editor not in (None, author):
         raise SampleError("changed_by_another", f"{emails[author]}'s answer was changed by user {editor}")
+    duration_s = float(annotation.get("lead_time") or 0.0)
+    if duration_s < min_duration_s:
+        raise SampleError("too_fast", f"{duration_s:.1f} s, less than {min_duration_s:g} s")
     answers, comment = from_result(annotation.get("result"), policies, interface)
+    boxes = boxes_of(annotation["result"])
     return [
         Vote(
             image_id=image_id,
@@ -111,85 +210,60 @@ def read_annotation(
             rules=answer.rules,
             annotator=emails[author],
             simulated=emails[author].endswith(SIMULATED_DOMAIN),
-            duration_s=float(annotation.get("lead_time") or 0.0),
+            duration_s=duration_s,
             comment=comment,
             project_id=int(annotation["project"]),
             task_id=int(annotation["task"]),
             annotation_id=int(annotation["id"]),
             updated_at=str(annotation["updated_at"]),
+            boxes=boxes,
         )
         for answer in answers
     ]
 
 
-def _check_project(client: "LabelStudio", project: Project) -> None:
-    titles = {p.id: p.title for p in client.projects.list(title=project.title)}
-    if titles.get(project.project_id) != project.title:
-        raise FatalError(
-            f"The project {project.title!r} is not on this server. "
-            "Use the server it was published to, or publish again."
-        )
+def evidence(annotation: Mapping[str, Any]) -> str:
+    """What quarantine keeps of an annotation."""
+    return canonical_json({name: annotation.get(name) for name in _KEPT})
 
 
-def _annotations(
-    client: "LabelStudio", project: Project, progress: Progress | None
-) -> list[tuple[str, dict[str, Any]]]:
-    """Every annotation with the image_id of its task, by annotation id.
+def collected_votes(workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False) -> list[Vote]:
+    """The votes that the last `collect` stored, sorted; none when there was no run yet."""
+    return from_table(votes_table(workspace, published(workspace, policies, prefilled=prefilled).project_key), Vote)
 
-    While annotators write, a task may shift to a later page and come twice; the id makes it one.
-    """
-    found: dict[int, tuple[str, dict[str, Any]]] = {}
-    rows = client.tasks.list(
-        project=project.project_id, page_size=_PAGE_ROWS, fields="all", query=_HAS_ANNOTATIONS, resolve_uri=False
+
+def deleted_annotations(workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False) -> list[int]:
+    """The ids of all annotations that some run collected and a later one did not find, sorted."""
+    return sorted(read_state(workspace, published(workspace, policies, prefilled=prefilled).project_key).deleted)
+
+
+def _merge(
+    workspace: Workspace, project: Project, state: State, basis: str, read: _Read, judged: _Judged
+) -> CollectResult:
+    """Put what was read in the place of what was known of those tasks, store it, and count what that changed."""
+    key = project.project_key
+    touched = None if read.full else {int(task["id"]) for task in read.tasks}
+    known = _known_after(state, read)
+    before = votes_table(workspace, key)
+    votes = sorted_votes(pa.concat_tables([untouched(before, touched), to_table(judged.votes, Vote)]))
+    rejected = judged.rejected + [r for r in rejections(workspace, key) if touched and _task_of(r) not in touched]
+    rejected = sorted(rejected, key=lambda r: (r.key, r.payload_json))
+    after = State(
+        cursor=read.taken_at.isoformat(),
+        basis=basis,
+        runs_since_full=0 if read.full else state.runs_since_full + 1,
+        annotations=known,
+        skipped=judged.skipped | (state.skipped & known.keys() - read.annotations().keys()),
+        deleted=(state.deleted | state.annotations.keys()) - known.keys(),
     )
-    for number, task in enumerate(rows, start=1):
-        for annotation in task.annotations or []:
-            found[annotation["id"]] = (str(task.data.get("image_id", "")), annotation)
-        if progress:
-            progress(number, max(number, len(project.tasks)))
-    return [found[annotation_id] for annotation_id in sorted(found)]
+    old, new = (vote_keys(table) for table in (before, votes))
+    store_votes(workspace, key, votes, rejected)
+    write_state(workspace, key, after)
+    return CollectResult(
+        project.project_id, from_table(votes, Vote), rejected, len(known), len(after.skipped), new=len(new - old),
+        gone=len(old - new), deleted=tuple(sorted(after.deleted)), full=read.full,
+    )  # fmt: skip
 
 
-def _read_all(
-    annotations: Sequence[tuple[str, dict[str, Any]]],
-    project: Project,
-    policies: Sequence[Policy],
-    emails: Mapping[int, str],
-) -> tuple[list[Vote], list[Rejection], int]:
-    from label_studio_sdk.label_interface import LabelInterface
-
-    interface = LabelInterface(label_config(policies))
-    votes: list[Vote] = []
-    rejected: list[Rejection] = []
-    skipped = 0
-    for image_id, annotation in annotations:
-        if annotation.get("was_cancelled"):
-            skipped += 1
-            continue
-        try:
-            if image_id not in project.tasks:
-                raise SampleError("unknown_image", "its task was not published from this workspace")
-            votes += read_annotation(annotation, image_id, policies, interface, emails)
-        except SampleError as error:
-            evidence = canonical_json({name: annotation.get(name) for name in _KEPT})
-            rejected.append(Rejection(image_id, error.code, error.detail, evidence))
-    votes.sort(key=lambda v: (v.image_id, v.policy_id, v.annotation_id))
-    rejected.sort(key=lambda r: (r.key, r.payload_json))
-    return votes, rejected, skipped
-
-
-def _votes_file(project_key: str) -> str:
-    return f"annotation/{project_key}/votes.parquet"
-
-
-def _store(workspace: Workspace, project_key: str, votes: Sequence[Vote], rejected: Sequence[Rejection]) -> None:
-    """Write what changed. An old quarantine file is emptied, not left, when its annotations were corrected."""
-    quarantine = Ledger.quarantine_key("collect", project_key)
-    _replace(workspace, _votes_file(project_key), parquet_bytes(to_table(votes, Vote)))
-    if rejected or workspace.store.exists(quarantine):
-        _replace(workspace, quarantine, parquet_bytes(to_table(rejected, Rejection)))
-
-
-def _replace(workspace: Workspace, key: str, data: bytes) -> None:
-    if not (workspace.store.exists(key) and workspace.store.read(key) == data):
-        workspace.store.write(key, data, overwrite=True)
+def _task_of(rejection: Rejection) -> int:
+    return int(json.loads(rejection.payload_json)["task"])

@@ -8,14 +8,16 @@ config and policies and is never changed: the server would let a used choice van
 import html
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import get_args
 
-from policies.engine import Policy
+from policies.attributes import vocabulary
+from policies.engine import Policy, regulated
 from storage.records import Verdict, content_id
 
-CONFIG_VERSION = 1  # raise it whenever the page changes: a new page is a new project
-IMAGE, COMMENT = "image", "comment"
+CONFIG_VERSION = 2  # raise it whenever the page changes: a new page is a new project
+IMAGE, COMMENT, BOXES = "image", "comment", "boxes"
 _TITLE_CHARS = 50  # Label Studio's limit
 
 # One keyboard column per policy: safe above unsafe above unsure. Rules take the keys that are left, because
@@ -56,9 +58,15 @@ def rules_control(policy_id: str) -> str:
     return f"{policy_id}_rules"
 
 
-def project_key(policies: Sequence[Policy], config_version: int = CONFIG_VERSION) -> str:
-    """The hash that names a verdict project: the page's version and every policy's content."""
-    return content_id("verdict-project", config_version, [(p.id, p.content_hash) for p in policies])
+def project_key(
+    policies: Sequence[Policy], config_version: int = CONFIG_VERSION, *, prefilled: bool = False, kind: str = "verdict"
+) -> str:
+    """The hash that names a project: its kind, the page's version and every policy's content.
+
+    Answers that were begun by a machine (`prefilled`) belong to a project of their own, never among blind ones.
+    """
+    parts = [f"{kind}-project", config_version, [(p.id, p.content_hash) for p in policies]]
+    return content_id(*parts, *(["prefilled"] if prefilled else []))
 
 
 def project_title(name: str, key: str) -> str:
@@ -69,29 +77,61 @@ def project_title(name: str, key: str) -> str:
 
 def label_config(policies: Sequence[Policy]) -> str:
     """The labelling config as XML. Choice values: `safe`, `unsafe`, `unsure`, and rule ids such as `L2.R1`."""
+    root, right = image_page()
+    for row in policy_rows(right, policies):
+        verdict_choices(row, required=True)
+        rule_choices(row)
+        policy_text(row)
+    return page_xml(root)
+
+
+def image_page(comment: str = "Comment (optional)") -> tuple[ET.Element, ET.Element]:
+    """A page with the blurred image, boxes to draw on it and a comment at the left; and its empty right side."""
     root = ET.Element("View")
     ET.SubElement(root, "Style").text = _STYLE
     page = ET.SubElement(root, "View", className="gs-page")
     left = ET.SubElement(page, "View", className="gs-left")
     image = ET.SubElement(left, "View", className="gs-image")
     ET.SubElement(image, "Image", name=IMAGE, value="$image", maxHeight="44vh", defaultZoom="fit")
+    ET.SubElement(image, "Rectangle", name=BOXES, toName=IMAGE, strokeWidth="2")
     ET.SubElement(
-        left, "TextArea", name=COMMENT, toName=IMAGE, placeholder="Comment (optional)", rows="2", maxSubmissions="1",
+        left, "TextArea", name=COMMENT, toName=IMAGE, placeholder=comment, rows="2", maxSubmissions="1",
         required="false",
     )  # fmt: skip
-    right = ET.SubElement(page, "View", className="gs-right")
+    return root, ET.SubElement(page, "View", className="gs-right")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """One policy's place on the page: the whole row, its first line, and keys for its verdict and its rules."""
+
+    policy: Policy
+    row: ET.Element
+    head: ET.Element
+    verdict_keys: Iterator[str]
+    rule_keys: Iterator[str]
+
+
+def policy_rows(right: ET.Element, policies: Sequence[Policy]) -> Iterator[PolicyRow]:
+    """A row per policy that holds its name only."""
     spare = _spare_keys(len(policies))
     for number, policy in enumerate(policies):
         row = ET.SubElement(right, "View", className="gs-policy")
         head = ET.SubElement(row, "View", className="gs-head")
         name = ET.SubElement(head, "View", className="gs-name")
         ET.SubElement(name, "Header", value=f"{policy.id} · {policy.name}", size="5")
-        _verdict(head, policy, iter(_COLUMNS[number]) if number < len(_COLUMNS) else spare)
-        if policy.rules:
-            _rules(head, policy, spare)
-        text = ET.SubElement(row, "View", className="gs-text")
-        for line in (policy.preamble, *(f"{rule.id}. {rule.text}" for rule in policy.rules)):
-            ET.SubElement(text, "Header", value=line, size="6")
+        yield PolicyRow(policy, row, head, iter(_COLUMNS[number]) if number < len(_COLUMNS) else spare, spare)
+
+
+def policy_text(row: PolicyRow) -> None:
+    """The policy's own words, below the choices."""
+    text = ET.SubElement(row.row, "View", className="gs-text")
+    for line in (row.policy.preamble, *(f"{rule.id}. {rule.text}" for rule in row.policy.rules)):
+        ET.SubElement(text, "Header", value=line, size="6")
+
+
+def page_xml(root: ET.Element) -> str:
+    """The page as the text that the server takes."""
     ET.indent(root)
     return ET.tostring(root, encoding="unicode")
 
@@ -102,41 +142,71 @@ def _spare_keys(policies: int) -> Iterator[str]:
     return chain((k for k in _KEYS if k not in taken), (f"shift+{k}" for k in "".join(_COLUMNS)))
 
 
-def _verdict(parent: ET.Element, policy: Policy, keys: Iterator[str]) -> None:
+def verdict_choices(row: PolicyRow, *, required: bool) -> None:
+    """Safe, unsafe or unsure."""
+    name = row.policy.id
     verdict = ET.SubElement(
-        parent, "Choices", name=verdict_control(policy.id), toName=IMAGE, choice="single-radio", required="true",
-        showInline="true", requiredMessage=f"{policy.id}: choose safe, unsafe or unsure.",
+        row.head, "Choices", name=verdict_control(name), toName=IMAGE, choice="single-radio",
+        required=str(required).lower(), showInline="true", requiredMessage=f"{name}: choose safe, unsafe or unsure.",
     )  # fmt: skip
     for value in get_args(Verdict):
-        _choice(verdict, keys, value=value)
+        add_choice(verdict, row.verdict_keys, value=value)
 
 
-def _rules(parent: ET.Element, policy: Policy, keys: Iterator[str]) -> None:
-    """The rules to name, on the verdict's line, seen and required only when it is "unsafe"."""
-    shown = {"visibleWhen": "choice-selected", "whenTagName": verdict_control(policy.id), "whenChoiceValue": "unsafe"}
+def rule_choices(row: PolicyRow) -> None:
+    """The rules to name, if there are any: on the verdict's line, seen and required only when it is "unsafe"."""
+    name = row.policy.id
+    if not row.policy.rules:
+        return
+    shown = {"visibleWhen": "choice-selected", "whenTagName": verdict_control(name), "whenChoiceValue": "unsafe"}
     rules = ET.SubElement(
-        parent, "Choices", name=rules_control(policy.id), toName=IMAGE, choice="multiple", required="true",
-        showInline="true", requiredMessage=f"{policy.id}: choose the rules that the image breaks.", attrib=shown,
+        row.head, "Choices", name=rules_control(name), toName=IMAGE, choice="multiple", required="true",
+        showInline="true", requiredMessage=f"{name}: choose the rules that the image breaks.", attrib=shown,
     )  # fmt: skip
-    for rule in policy.rules:
-        _choice(rules, keys, value=rule.id, alias=f"{policy.id}.{rule.id}", hint=rule.text)
+    for rule in row.policy.rules:
+        add_choice(rules, row.rule_keys, value=rule.id, alias=f"{name}.{rule.id}", hint=rule.text)
 
 
-def _choice(parent: ET.Element, keys: Iterator[str], **attributes: str) -> None:
+def add_choice(parent: ET.Element, keys: Iterator[str], **attributes: str) -> None:
+    """One choice, with the next key while there is one."""
     key = next(keys, None)
     ET.SubElement(parent, "Choice", attributes | ({"hotkey": key} if key else {}))
 
 
 def instruction_html(policies: Sequence[Policy]) -> str:
-    """What annotators read before they begin: how to label, how to rest, and each policy in full."""
-    parts = [
-        "<h3>One image, several policies</h3>",
-        "<p>Judge the image under each policy on its own, by the policy's text alone and not by your own view. "
-        "Choose <b>unsafe</b> when a rule is broken, and name the rules. Choose <b>unsure</b> when you cannot "
-        "tell.</p>",
-        "<p>The image is blurred until the pointer is on it. Take a break when you want one. You may skip any "
-        "image without giving a reason.</p>",
-    ]
+    """What annotators read before they begin: how to label, how to look after themselves, each policy in full."""
+    return "\n".join(
+        [
+            "<h3>One image, several policies</h3>",
+            "<p>Judge the image under each policy on its own, by the policy's text alone and not by your own view. "
+            "Choose <b>unsafe</b> when a rule is broken, and name the rules. Choose <b>unsure</b> when you cannot "
+            "tell. You may draw a box around what breaks a rule.</p>",
+            wellbeing_html(policies),
+            policies_html(policies),
+        ]
+    )
+
+
+def wellbeing_html(policies: Sequence[Policy]) -> str:
+    """The note on breaks and on opting out, with the kinds of content that these policies are about.
+
+    The free edition assigns no tasks, so an opt-out is a skip: it needs no reason and is never held against anybody.
+    """
+    kinds = [a.noun for a in vocabulary().values() if a.id in regulated(policies)]
+    listed = html.escape(", ".join(kinds)) or "anything"
+    return (
+        "<h4>Look after yourself</h4>"
+        "<p>The image is blurred until the pointer is on it. Stop for five minutes after half an hour and for a "
+        "longer while after two hours; stop at once when something stays with you, and tell the person who runs "
+        f"this project.</p><p>What you may meet here: {listed}. If there are kinds of these that you do not want to "
+        "see, say so before you begin, and press <b>Skip</b> on every such image, without giving a reason. Skips "
+        "are counted but never held against you; the image goes to somebody else.</p>"
+    )
+
+
+def policies_html(policies: Sequence[Policy]) -> str:
+    """Each policy in full."""
+    parts = []
     for policy in policies:
         rules = "".join(f"<li><b>{r.id}</b> {html.escape(r.text)}</li>" for r in policy.rules)
         parts.append(f"<h4>{policy.id} · {html.escape(policy.name)}</h4>")

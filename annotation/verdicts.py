@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from annotation.config import COMMENT, IMAGE, rules_control, verdict_control
+from annotation.config import BOXES, COMMENT, IMAGE, rules_control, verdict_control
 from policies.engine import Policy
 from storage.errors import SampleError
 from storage.records import Verdict
@@ -35,6 +35,9 @@ class PolicyVerdict:
     policy_id: str
     verdict: Verdict
     rules: tuple[str, ...] = ()
+
+
+Box = tuple[int, ...]
 
 
 def to_result(verdicts: Iterable[PolicyVerdict], comment: str = "") -> list[dict[str, Any]]:
@@ -67,6 +70,30 @@ def from_result(
         if problems:
             raise SampleError("not_in_config", "; ".join(problems))
     return answers, " ".join(given.get(COMMENT, ()))
+
+
+def boxes_of(result: Sequence[Mapping[str, Any]]) -> tuple[Box, ...]:
+    """The boxes drawn, `(x0, y0, x1, y1)` in pixels of the image, sorted; the server gives percentages of its size.
+
+    Raises SampleError `malformed_result` when a box lacks a number, is turned, or lies outside the image.
+    """
+    return tuple(sorted(_box(region) for region in result if region.get("from_name") == BOXES))
+
+
+def _box(region: Mapping[str, Any]) -> Box:
+    value = region.get("value", {})
+    try:
+        width, height = int(region["original_width"]), int(region["original_height"])
+        left, top = float(value["x"]), float(value["y"])
+        right, bottom = left + float(value["width"]), top + float(value["height"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise SampleError("malformed_result", f"not a box: {region!r}"[:300]) from error
+    slack = 0.5  # the page rounds
+    if value.get("rotation") or not (-slack <= left < right <= 100 + slack and -slack <= top < bottom <= 100 + slack):
+        raise SampleError("malformed_result", f"a box that is turned or outside the image: {value!r}"[:300])
+    x0, y0 = max(0, round(left * width / 100)), max(0, round(top * height / 100))
+    x1, y1 = min(width, round(right * width / 100)), min(height, round(bottom * height / 100))
+    return (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
 
 
 def _by_control(result: Any) -> dict[str, list[str]]:

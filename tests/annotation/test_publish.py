@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotation.publish import PublishItem, image_url, presentation_order, publish, published
+from annotation.publish import PublishItem, presentation_order, publish, published
+from annotation.tasks import image_url
 from storage.errors import FatalError, TransientError
 from storage.store import S3Store
 from storage.workspace import Workspace

@@ -1,0 +1,223 @@
+"""The adjudication project: what people still disagree on goes to one judge, who sees their votes and the rules.
+
+A task is an image and the policies in dispute. Each such cell is put to the judge once; a cell that comes into
+dispute later becomes a task of its own. The judge may leave a row empty or say "unsure": the cell then stays in
+conflict. Voters are numbered, not named, so that a vote weighs by its reasons only.
+"""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from annotation.agreement import Cell, current_votes
+from annotation.client import patiently, plain_errors
+from annotation.collect import CollectResult, evidence, read_annotation
+from annotation.config import (
+    image_page,
+    page_xml,
+    policies_html,
+    policy_rows,
+    policy_text,
+    project_key,
+    project_title,
+    rule_choices,
+    verdict_choices,
+    verdict_control,
+    wellbeing_html,
+)
+from annotation.publish import published
+from annotation.reading import check_project, read_pages, user_emails
+from annotation.tasks import ProjectSpec, import_once, open_project, tasks_on_server
+from annotation.vote_store import store_votes, votes_file
+from policies.engine import Policy
+from storage.errors import FatalError, SampleError
+from storage.records import Label, Rejection, Vote, content_id, from_table, to_table
+from storage.workspace import Workspace, read_parquet
+
+if TYPE_CHECKING:
+    from label_studio_sdk import LabelStudio
+
+ADJUDICATION_VERSION = 1  # raise it whenever the page changes
+NOT_DISPUTED = "not in dispute"
+_KEY = "key"
+
+
+@dataclass(frozen=True, slots=True)
+class AdjudicationResult:
+    """Tasks sent now and cells in dispute that were sent before. `project_id` is None when there was never any."""
+
+    project_id: int | None
+    published: int
+    cells: int
+    already_there: int
+
+
+def adjudication_key(policies: Sequence[Policy], *, prefilled: bool = False) -> str:
+    """The hash that names the adjudication project of a verdict project."""
+    return project_key(policies, ADJUDICATION_VERSION, prefilled=prefilled, kind="adjudication")
+
+
+def adjudication_config(policies: Sequence[Policy]) -> str:
+    """The verdict page with everybody's votes on each row, and no verdict required."""
+    root, right = image_page("Why (optional)")
+    for row in policy_rows(right, policies):
+        votes = ET.SubElement(row.row, "View", className="gs-votes")
+        ET.SubElement(votes, "Text", name=f"{row.policy.id}_votes", value=f"$votes_{row.policy.id}")
+        verdict_choices(row, required=False)
+        rule_choices(row)
+        policy_text(row)
+    return page_xml(root)
+
+
+def disputed(labels: Iterable[Label], *, min_votes: int = 3) -> list[Cell]:
+    """The cells for a judge, sorted: in conflict after at least `min_votes` people voted."""
+    return sorted(
+        (x.image_id, x.policy_id)
+        for x in labels
+        if x.status == "conflict" and x.votes_safe + x.votes_unsafe + x.votes_unsure >= min_votes
+    )
+
+
+def publish_adjudications(
+    client: "LabelStudio",
+    workspace: Workspace,
+    policies: Sequence[Policy],
+    labels: Iterable[Label],
+    votes: Iterable[Vote],
+    *,
+    name: str,
+    min_votes: int = 3,
+    prefilled: bool = False,
+) -> AdjudicationResult:
+    """Put every disputed cell that was not put before to the judge; safe to repeat after any failure.
+
+    `name` is that of the verdict project. No project is made while there is no dispute. Raises as `publish` does.
+    """
+    cells = disputed(labels, min_votes=min_votes)
+    source = published(workspace, policies, prefilled=prefilled)
+    known = workspace.read_json(_file(policies, prefilled))
+    if not cells:
+        return AdjudicationResult(known["project_id"] if known else None, 0, 0, 0)
+    key = adjudication_key(policies, prefilled=prefilled)
+    title = project_title(f"{name} adjudicate", key)
+    spec = ProjectSpec(title, adjudication_config(policies), _instruction(policies), overlap=1)
+    project_id = open_project(client, workspace, spec)
+    there = {
+        cell for some in tasks_on_server(client, project_id, _KEY).values() for t in some for cell in _cells(t.data)
+    }
+    images = tasks_on_server(client, source.project_id, "image_id")
+    fresh = [cell for cell in cells if cell not in there and cell[0] in images]
+    urls = {image_id: str(tasks[0].data["image"]) for image_id, tasks in images.items()}
+    tasks = _tasks(fresh, urls, policies, current_votes(votes))
+    import_once(client, project_id, tasks, _KEY)
+    workspace.write_json(_file(policies, prefilled), {"project_id": project_id, "project_key": key, "title": title})
+    return AdjudicationResult(project_id, len(tasks), len(fresh), len(set(cells) & there))
+
+
+def _tasks(
+    cells: Sequence[Cell], urls: Mapping[str, str], policies: Sequence[Policy], votes: Mapping[Cell, Sequence[Vote]]
+) -> list[dict[str, Any]]:
+    by_image: dict[str, list[str]] = {}
+    for image_id, policy_id in cells:
+        by_image.setdefault(image_id, []).append(policy_id)
+    tasks = []
+    for image_id, disputes in by_image.items():
+        data = {"image": urls[image_id], "image_id": image_id, "disputed": disputes}
+        data[_KEY] = content_id("adjudication", image_id, disputes)
+        for policy in policies:
+            given = votes.get((image_id, policy.id), ())
+            data[f"votes_{policy.id}"] = votes_text(given) if policy.id in disputes else NOT_DISPUTED
+        tasks.append({"data": data})
+    return sorted(tasks, key=lambda task: str(task["data"][_KEY]))
+
+
+def votes_text(votes: Sequence[Vote]) -> str:
+    """The votes on one cell as a judge reads them, in an order that tells nothing about who gave them."""
+    lines = []
+    ordered = sorted(votes, key=lambda v: content_id(v.image_id, v.policy_id, v.annotator))
+    for number, vote in enumerate(ordered, start=1):
+        rules = f" ({', '.join(rule.split('.')[-1] for rule in vote.rules)})" if vote.rules else ""
+        lines.append(f"{number}: {vote.verdict}{rules}" + (f", “{vote.comment}”" if vote.comment else ""))
+    return " · ".join(lines)
+
+
+def _instruction(policies: Sequence[Policy]) -> str:
+    return "\n".join(
+        [
+            "<h3>Decide what others disagree on</h3>",
+            "<p>A row in dispute shows the votes that were given; decide it by the policy's text alone. Leave the "
+            f"other rows ({NOT_DISPUTED}) empty. Choose <b>unsure</b>, or leave the row empty, when the text does not "
+            "decide it: then the image gets no label under that policy.</p>",
+            wellbeing_html(policies),
+            policies_html(policies),
+        ]
+    )
+
+
+def collect_adjudications(
+    client: "LabelStudio", workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False
+) -> CollectResult:
+    """What the judge has decided so far, one Vote per decided cell, written beside the votes. Reads everything.
+
+    Raises FatalError when nothing was put to adjudication; else as `collect`.
+    """
+    found = workspace.read_json(_file(policies, prefilled))
+    if found is None:
+        raise FatalError("Nothing was put to adjudication under these policies in this workspace.")
+    project_id, key = int(found["project_id"]), str(found["project_key"])
+    for attempt in patiently():
+        with attempt, plain_errors("reading adjudications"):
+            check_project(client, project_id, found["title"])
+            tasks = read_pages(client, project_id)
+            emails = user_emails(client)
+    votes, rejected, skipped = _read(tasks, policies, emails)
+    before = adjudications(workspace, policies, prefilled=prefilled)
+    store_votes(workspace, key, to_table(votes, Vote), rejected)
+    old, new = ({(v.annotation_id, v.policy_id) for v in some} for some in (before, votes))
+    count = sum(len(task["annotations"]) for task in tasks)
+    return CollectResult(project_id, votes, rejected, count, skipped, len(new - old), len(old - new))
+
+
+def adjudications(workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False) -> list[Vote]:
+    """The decisions that the last `collect_adjudications` stored; none when there was no run."""
+    key = votes_file(adjudication_key(policies, prefilled=prefilled))
+    return from_table(read_parquet(workspace.store.read(key)), Vote) if workspace.store.exists(key) else []
+
+
+def _read(
+    tasks: Iterable[Mapping[str, Any]], policies: Sequence[Policy], emails: Mapping[int, str]
+) -> tuple[list[Vote], list[Rejection], int]:
+    from label_studio_sdk.label_interface import LabelInterface
+
+    interface = LabelInterface(adjudication_config(policies))
+    votes: list[Vote] = []
+    rejected: list[Rejection] = []
+    skipped = 0
+    for task in tasks:
+        image_id = str(task["data"].get("image_id", ""))
+        for annotation in task["annotations"]:
+            if annotation.get("was_cancelled"):
+                skipped += 1
+                continue
+            decided = [p for p in policies if (image_id, p.id) in _cells(task["data"]) and _answered(annotation, p)]
+            try:
+                votes += read_annotation(annotation, image_id, decided, interface, emails)
+            except SampleError as error:
+                rejected.append(Rejection(image_id, error.code, error.detail, evidence(annotation)))
+    votes.sort(key=lambda v: (v.image_id, v.policy_id, v.annotation_id))
+    rejected.sort(key=lambda r: (r.key, r.payload_json))
+    return votes, rejected, skipped
+
+
+def _cells(data: Mapping[str, Any]) -> list[Cell]:
+    return [(str(data.get("image_id", "")), policy_id) for policy_id in data.get("disputed", ())]
+
+
+def _answered(annotation: Mapping[str, Any], policy: Policy) -> bool:
+    regions = annotation.get("result") or []
+    return any(isinstance(r, Mapping) and r.get("from_name") == verdict_control(policy.id) for r in regions)
+
+
+def _file(policies: Sequence[Policy], prefilled: bool) -> str:
+    return f"annotation/{adjudication_key(policies, prefilled=prefilled)}/project.json"

@@ -1,0 +1,63 @@
+"""Asks a third person where two do not suffice: an image with a conflict or an "unsure" gets a larger overlap."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from annotation.client import patiently, plain_errors
+from annotation.publish import published
+from policies.engine import Policy
+from storage.records import Label
+from storage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from label_studio_sdk import LabelStudio
+
+_PAGE_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapResult:
+    """Images whose overlap was raised now, and images that had it before. `unknown` were never published."""
+
+    raised: int
+    already: int
+    unknown: int
+
+
+def doubtful(labels: Iterable[Label]) -> list[str]:
+    """The image_ids with a conflict or an "unsure" under some policy that is not agreed upon, sorted."""
+    return sorted({x.image_id for x in labels if x.status == "conflict" or (x.status == "missing" and x.votes_unsure)})
+
+
+def raise_overlap(
+    client: "LabelStudio",
+    workspace: Workspace,
+    policies: Sequence[Policy],
+    labels: Iterable[Label],
+    *,
+    to: int = 3,
+    prefilled: bool = False,
+) -> OverlapResult:
+    """Ask for `to` people on every doubtful image; safe to repeat, and an overlap is never lowered.
+
+    Raises FatalError when nothing was published or the server refuses, TransientError when it stays silent.
+    """
+    project = published(workspace, policies, prefilled=prefilled)
+    wanted = doubtful(labels)
+    task_ids = {project.tasks[image_id] for image_id in wanted if image_id in project.tasks}
+    raised = 0
+    for attempt in patiently():
+        with attempt, plain_errors("raising the overlap"):
+            for task_id in sorted(task_ids & _below(client, project.project_id, to)):
+                # is_labeled would otherwise stay true, and the queue pass the task over
+                client.tasks.update(id=str(task_id), overlap=to, is_labeled=False)
+                raised += 1
+    return OverlapResult(raised, len(task_ids) - raised, len(wanted) - len(task_ids))
+
+
+def _below(client: "LabelStudio", project_id: int, overlap: int) -> set[int]:
+    rows = client.tasks.list(
+        project=project_id, page_size=_PAGE_ROWS, fields="task_only", include="id,overlap", resolve_uri=False
+    )
+    return {row.id for row in rows if (row.overlap or 1) < overlap}

@@ -1,0 +1,119 @@
+"""Reads annotated tasks from the server: all of them page by page, or those changed since a moment as a snapshot.
+
+The moment is the server's own clock, never ours. A snapshot is a file that the server makes and gives the MD5 of,
+so a torn download is noticed.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from storage.errors import FatalError, TransientError
+from storage.records import canonical_json
+
+if TYPE_CHECKING:
+    from label_studio_sdk import LabelStudio
+
+Progress = Callable[[int, int], None]
+Task = dict[str, Any]  # `id`, `data`, and `annotations` as the server's export has them
+
+_PAGE_ROWS = 200
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+ANNOTATED = canonical_json(
+    {
+        "filters": {
+            "conjunction": "or",
+            "items": [
+                {"filter": f"filter:tasks:{count}", "operator": "greater", "type": "Number", "value": 0}
+                for count in ("total_annotations", "cancelled_annotations")
+            ],
+        }
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Tasks changed after a moment, and the server's time when the snapshot was begun."""
+
+    tasks: list[Task]
+    taken_at: datetime
+
+
+def check_project(client: "LabelStudio", project_id: int, title: str) -> None:
+    """Raise FatalError unless the project is on this server under its title."""
+    titles = {p.id: p.title for p in client.projects.list(title=title)}
+    if titles.get(project_id) != title:
+        raise FatalError(
+            f"The project {title!r} is not on this server. Use the server it was published to, or publish again."
+        )
+
+
+def user_emails(client: "LabelStudio") -> dict[int, str]:
+    """The address of every user by id."""
+    return {user.id: user.email for user in client.users.list()}
+
+
+def annotation_count(client: "LabelStudio", project_id: int) -> int:
+    """How many annotations the project has now, skipped ones included."""
+    project = client.projects.get(id=project_id)
+    return (project.total_annotations_number or 0) + (project.skipped_annotations_number or 0)
+
+
+def read_pages(client: "LabelStudio", project_id: int, progress: Progress | None = None, total: int = 0) -> list[Task]:
+    """Every task that has an annotation, by id. `progress` gets tasks read, and `total` or more.
+
+    While annotators write, a task may shift to a later page and come twice; the later reading counts.
+    """
+    found: dict[int, Task] = {}
+    rows = client.tasks.list(project=project_id, page_size=_PAGE_ROWS, fields="all", query=ANNOTATED, resolve_uri=False)
+    for number, row in enumerate(rows, start=1):
+        found[row.id] = {"id": row.id, "data": row.data, "annotations": row.annotations or []}
+        if progress:
+            progress(number, max(number, total))
+    return [found[task_id] for task_id in sorted(found)]
+
+
+def server_time(client: "LabelStudio", project_id: int) -> datetime:
+    """The server's clock, read off an empty snapshot."""
+    return changed_since(client, project_id, _NEVER).taken_at
+
+
+def changed_since(client: "LabelStudio", project_id: int, moment: datetime) -> Snapshot:
+    """The tasks whose row changed after `moment`: an annotation was written, changed or deleted, or the task itself.
+
+    Makes a view and an export on the server and removes both. Raises TransientError when the export failed or its
+    bytes do not have the MD5 that the server tells.
+    """
+    with _view(client, project_id, moment) as view_id:
+        made = client.projects.exports.create(id=project_id, task_filter_options={"view": view_id})
+        try:
+            export = client.projects.exports.get(id=project_id, export_pk=made.id)
+            if export.status != "completed":
+                raise TransientError(f"Label Studio's export is {export.status}, not completed.")
+            data = b"".join(client.projects.exports.download(id=project_id, export_pk=made.id))
+        finally:
+            with contextlib.suppress(Exception):
+                client.projects.exports.delete(id=project_id, export_pk=made.id)
+    if hashlib.md5(data, usedforsecurity=False).hexdigest() != export.md5:
+        raise TransientError("Label Studio's export arrived damaged: its MD5 is not the one that the server tells.")
+    tasks = sorted(json.loads(data), key=lambda task: int(task["id"]))
+    return Snapshot(tasks, made.created_at)
+
+
+@contextlib.contextmanager
+def _view(client: "LabelStudio", project_id: int, moment: datetime) -> Iterator[int]:
+    """A view of the tasks changed after `moment`, of our own, so that two collectors do not disturb each other."""
+    after = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    changed = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime", "value": after}
+    data = {"title": "guardset collect", "filters": {"conjunction": "and", "items": [changed]}}
+    view = client.views.create(project=project_id, data=data)
+    try:
+        yield view.id
+    finally:
+        with contextlib.suppress(Exception):
+            client.views.delete(id=str(view.id))

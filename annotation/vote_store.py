@@ -1,0 +1,108 @@
+"""What collecting keeps in the workspace: the votes, the quarantine, and where the next run goes on.
+
+`annotation/<project_key>/votes.parquet` are the votes, `annotation/<project_key>/collect.json` the state. The state
+is written last, so a run that is killed in between is simply repeated.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.records import Rejection, Vote, canonical_json, from_table, to_table
+from storage.workspace import Ledger, Workspace, parquet_bytes, read_parquet
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the last run left. `annotations` maps annotation id to task id; `skipped` and `deleted` are ids."""
+
+    cursor: str = ""
+    basis: str = ""
+    runs_since_full: int = 0
+    annotations: Mapping[int, int] = field(default_factory=dict)
+    skipped: frozenset[int] = frozenset()
+    deleted: frozenset[int] = frozenset()
+
+
+def untouched(table: pa.Table, touched: set[int] | None) -> pa.Table:
+    """The rows of tasks that were not read again; none when everything was."""
+    if touched is None:
+        return table.slice(0, 0)
+    return table.filter(pc.invert(pc.is_in(table["task_id"], pa.array(sorted(touched), pa.int64()))))
+
+
+def sorted_votes(table: pa.Table) -> pa.Table:
+    """By image, policy and annotation: one order, so that equal votes are equal bytes."""
+    return table.sort_by([(column, "ascending") for column in ("image_id", "policy_id", "annotation_id")])
+
+
+def vote_keys(table: pa.Table) -> set[tuple[int, str]]:
+    """Which answers there are, as (annotation id, policy id)."""
+    return set(zip(table["annotation_id"].to_pylist(), table["policy_id"].to_pylist(), strict=True))
+
+
+def votes_table(workspace: Workspace, project_key: str) -> pa.Table:
+    """The stored votes in the record's present columns: a file from before a column existed lacks it."""
+    key = votes_file(project_key)
+    if not workspace.store.exists(key):
+        return to_table([], Vote)
+    table = read_parquet(workspace.store.read(key))
+    present = to_table([], Vote).schema
+    return table if table.schema == present else to_table(from_table(table, Vote), Vote)
+
+
+def rejections(workspace: Workspace, project_key: str) -> list[Rejection]:
+    """The annotations that the last run refused."""
+    return workspace.ledger.rejected("collect", project_key)
+
+
+def votes_file(project_key: str) -> str:
+    """Where the votes of a project are stored."""
+    return f"annotation/{project_key}/votes.parquet"
+
+
+def store_votes(workspace: Workspace, project_key: str, votes: pa.Table, rejected: Sequence[Rejection]) -> None:
+    """Write what changed. An old quarantine file is emptied, not left, when its annotations were corrected."""
+    quarantine = Ledger.quarantine_key("collect", project_key)
+    _replace(workspace, votes_file(project_key), parquet_bytes(votes))
+    if rejected or workspace.store.exists(quarantine):
+        _replace(workspace, quarantine, parquet_bytes(to_table(rejected, Rejection)))
+
+
+def _replace(workspace: Workspace, key: str, data: bytes) -> None:
+    if not (workspace.store.exists(key) and workspace.store.read(key) == data):
+        workspace.store.write(key, data, overwrite=True)
+
+
+def _state_file(project_key: str) -> str:
+    return f"annotation/{project_key}/collect.json"
+
+
+def read_state(workspace: Workspace, project_key: str) -> State:
+    """What the last run left; an empty state when there was none."""
+    found = workspace.read_json(_state_file(project_key))
+    if found is None:
+        return State()
+    return State(
+        cursor=found["cursor"],
+        basis=found["basis"],
+        runs_since_full=found["runs_since_full"],
+        annotations={int(annotation_id): task_id for annotation_id, task_id in found["annotations"].items()},
+        skipped=frozenset(found["skipped"]),
+        deleted=frozenset(found["deleted"]),
+    )
+
+
+def write_state(workspace: Workspace, project_key: str, state: State) -> None:
+    """Store the state. The votes that it speaks of must be stored already."""
+    value = {
+        "cursor": state.cursor,
+        "basis": state.basis,
+        "runs_since_full": state.runs_since_full,
+        "annotations": {str(annotation_id): task_id for annotation_id, task_id in sorted(state.annotations.items())},
+        "skipped": sorted(state.skipped),
+        "deleted": sorted(state.deleted),
+    }
+    _replace(workspace, _state_file(project_key), canonical_json(value).encode())
