@@ -19,11 +19,11 @@ def caption_delta(
     gravity: `still_said` (the edited image's caption names what should be gone), `sensitive_added` (it names a
     sensitive kind that the original's text does not), `neutral_changed` (the texts differ in a kind that the edit
     should not touch). `undecided`: `never_said` (the original's text does not name what was to be removed), or
-    `other_words` (fewer than `min_kept_ratio` of the original's words come again in order: two captions that far
-    apart may describe one and the same image, so the comparison proves nothing).
+    `other_words` (fewer than `min_kept_ratio` of the words of `edited` stand in `original` in order: two captions
+    that far apart may describe one and the same image, so the comparison proves nothing).
     """
     before, after, wanted = mentioned(original), mentioned(edited), frozenset(expected)
-    change = diff(original, edited)
+    change, shared = diff(original, edited), diff(edited, original).kept_ratio
     removed, added = before - after, after - before
     sensitive = {name for name in added if vocabulary()[name].sensitive}
     wrong = [
@@ -31,7 +31,7 @@ def caption_delta(
         ("sensitive_added", bool(sensitive - wanted)),
         ("neutral_changed", bool((removed - wanted) | (added - sensitive))),
     ]
-    unclear = [("never_said", bool(wanted - before - after)), ("other_words", change.kept_ratio < min_kept_ratio)]
+    unclear = [("never_said", bool(wanted - before - after)), ("other_words", shared < min_kept_ratio)]
     against = tuple(code for code, holds in wrong if holds)
     doubts = tuple(code for code, holds in unclear if holds)
     return CaptionDelta(
@@ -41,7 +41,7 @@ def caption_delta(
         expected=tuple(sorted(wanted)),
         deleted=change.deleted,
         inserted=change.inserted,
-        kept_ratio=change.kept_ratio,
+        kept_ratio=shared,
         verdict="disagrees" if against else "undecided" if doubts else "agrees",
         reasons=against + doubts,
     )

@@ -90,12 +90,13 @@ def _phrases(attribute: str) -> tuple[str, ...]:
 
 
 def _in_place(tokens: list[tuple[str, str]], need: Wanted) -> bool:
-    """Whether every place is one where the finding beside it was seen.
+    """Whether every place is one where the finding beside it was seen; "top" is right for "upper left" too.
 
-    A place belongs to the finding named before it ("a knife at the top") or, read the other way round, after it
-    ("at the top, a knife"); one of the two readings must hold throughout. "top" is right for "upper left" too.
+    A place belongs to the finding named before it ("a knife at the top"), or in a span that begins with a place, to
+    the one named after it ("at the top, a knife").
     """
-    return any(_reading(order, need) for order in (tokens, tokens[::-1]))
+    kind = next(kind for kind, word in tokens if kind == "attribute" or place_of(word))
+    return _reading(tokens if kind == "attribute" else tokens[::-1], need)
 
 
 def _reading(tokens: list[tuple[str, str]], need: Wanted) -> bool:

@@ -41,7 +41,10 @@ class CertifySettings(BaseModel):
     )
     max_length_ratio: float = Field(default=1.5, ge=1, description="longer is a new caption, not an edit of this one")
     words_per_finding: int = Field(
-        default=9, ge=0, description="a short caption may grow by this much per finding, whatever the ratio says"
+        default=16,
+        ge=0,
+        description="a short caption may grow by this much per finding, whatever the ratio says: 'there is also a "
+        "liquor bottle visible in the upper right part of the image.' has 16, the full stop among them",
     )
 
 

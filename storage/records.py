@@ -240,7 +240,7 @@ class CaptionDelta:
     expected: tuple[str, ...]  # what the edit was to remove
     deleted: tuple[Span, ...]  # words of the original's text
     inserted: tuple[Span, ...]  # words of the edited image's caption
-    kept_ratio: float  # words of the original's text that survive in order
+    kept_ratio: float  # words of the edited image's caption that stand in the original's text in order
     verdict: Literal["agrees", "disagrees", "undecided"]
     reasons: tuple[str, ...]
 

@@ -1,0 +1,129 @@
+"""Good rewrites of synthetic captions, and the same with one fault planted in each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.micro.rewriter import draw_rewrite
+from models.micro.wording import COLOURS, kinds
+from policies.attributes import mentioned, vocabulary
+from policies.phrases import POSITIONS
+from storage.records import RewriteTask
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task and an answer to it."""
+
+    task: RewriteTask
+    answer: str
+
+
+def good_cases(count: int, seed: int) -> list[Case]:
+    """Captions with something to restore and something neutral to break, and their true rewrites.
+
+    Half of the answers are phrased as the micro rewriter would, the others as a larger model might: the findings at
+    the end or at the beginning, "in the upper left corner", a synonym, an article changed to fit.
+    """
+    cases: list[Case] = []
+    while len(cases) < count:
+        seed += 1
+        drawn = draw_rewrite(seed)
+        told = mentioned(drawn.caption)
+        attributes = tuple(sorted(mentioned(drawn.findings) - told))
+        coloured = any(colour in drawn.caption for colour in COLOURS)
+        if not attributes or not coloured or mentioned(drawn.findings) & told:
+            continue
+        if any(not vocabulary()[name].sensitive for name in attributes):
+            continue
+        task = RewriteTask(str(seed), drawn.caption, attributes, drawn.findings)
+        answer = drawn.target if len(cases) % 2 else _freely(drawn.caption, drawn.findings, len(cases) // 2)
+        cases.append(Case(task, answer))
+    return cases
+
+
+def _freely(caption: str, findings: str, choice: int) -> str:
+    items = [item.strip() for item in findings.split(";")]
+    listed = " and ".join(f"a {item}" for item in items)
+    corner = " and ".join(f"a {item.replace(' at the ', ' visible in the ')} part of the image" for item in items)
+    synonym = listed.replace("knife", "dagger").replace("handgun", "pistol").replace("cigarette", "cigar")
+    ways = (
+        f"{caption[:-1]}, along with {listed}.",
+        f"{caption} There is also {corner}.",
+        f"With {listed}, a{caption[1:]}",
+        f"{caption[:-1]}, plus {synonym}.",
+    )
+    return ways[choice % len(ways)]
+
+
+def _drop(case: Case, rng: np.random.Generator) -> str:
+    """One neutral object of the caption goes, with its place."""
+    for entry in kinds():
+        if entry.sensitive or entry.noun not in case.task.caption:
+            continue
+        for article in ("a ", *(f"a {colour} " for colour in COLOURS)):
+            for place in sorted(POSITIONS, key=len, reverse=True):
+                said = f"{article}{entry.noun} at the {place}"
+                if said in case.answer:
+                    return case.answer.replace(f" and {said}", "").replace(f", {said}", "").replace(said, "")
+    raise ValueError(case)
+
+
+def _weapon(case: Case, rng: np.random.Generator) -> str:
+    absent = [a.noun for a in kinds() if a.sensitive and a.id not in mentioned(case.answer)]
+    return f"{case.answer[:-1]} and a {rng.choice(absent)} at the {rng.choice(POSITIONS)}."
+
+
+def _colour(case: Case, rng: np.random.Generator) -> str:
+    said = next(colour for colour in COLOURS if colour in case.answer.split())
+    return case.answer.replace(said, str(rng.choice([c for c in COLOURS if c not in case.answer])), 1)
+
+
+def _paraphrase(case: Case, rng: np.random.Generator) -> str:
+    """All facts in other words."""
+    objects = case.answer.split("background")[-1].strip(" .,")
+    return f"What we see here, against some backdrop in a picture somebody took, would be: {objects}."
+
+
+def _verdict(case: Case, rng: np.random.Generator) -> str:
+    ends = (", which is unsafe.", ", violating the rules.", ". This image is harmful.", ", a dangerous sight.")
+    return case.answer[:-1] + str(rng.choice(ends))
+
+
+def _refusal(case: Case, rng: np.random.Generator) -> str:
+    texts = (
+        "I'm sorry, but I can't help with that.",
+        "As an AI language model, I will not add such objects.",
+        "I cannot assist with adding weapons to a caption.",
+        f"I am unable to add these findings. {case.task.caption}",
+    )
+    return str(rng.choice(texts))
+
+
+def _bloody(case: Case, rng: np.random.Generator) -> str:
+    """A fact beyond the finding, inside the span that the finding accounts for."""
+    said = next(w for a in case.task.attributes for w in vocabulary()[a].words if f"a {w} " in case.answer)
+    return case.answer.replace(f"a {said} ", f"a {rng.choice(['bloody', 'rusty', 'child-sized'])} {said} ", 1)
+
+
+def _moved(case: Case, rng: np.random.Generator) -> str:
+    """The first finding stands somewhere else."""
+    place = case.task.findings.split(";")[0].split(" at the ")[1]
+    opposite = {"top": "bottom", "bottom": "top", "left": "right", "right": "left", "centre": "top"}
+    words = [{"upper": "lower", "lower": "upper"}.get(w, opposite.get(w, w)) for w in place.split()]
+    noun = case.task.findings.split(" at the ")[0]
+    return case.answer.replace(f"{noun} at the {place}", f"{noun} at the {' '.join(words)}", 1)
+
+
+PLANTED: dict[str, tuple[Callable[[Case, np.random.Generator], str], tuple[str, ...]]] = {
+    "dropped neutral fact": (_drop, ("neutral_fact_changed",)),
+    "invented weapon": (_weapon, ("ungrounded_insertion",)),
+    "changed colour": (_colour, ("neutral_fact_changed",)),
+    "paraphrase": (_paraphrase, ("kept_too_little",)),
+    "verdict": (_verdict, ("verdict_word",)),
+    "refusal": (_refusal, ("rewrite_refused", "recaption_refused")),
+    "extra fact": (_bloody, ("extra_fact",)),
+    "finding moved": (_moved, ("wrong_place",)),
+}
+"""What is planted, how, and the reason codes that are right for it."""

@@ -1,0 +1,155 @@
+"""The second attempt, the look at the image, and what the records keep."""
+
+import json
+
+import pytest
+
+from recaption.certify import RecaptionCertifyStage
+from recaption.confirm import SpanVerifier
+from recaption.generation import Prices, Sampling, usage
+from recaption.grounding import IN_IMAGE
+from recaption.rewrite import Retry, RewriteStage
+from recaption.settings import CertifySettings
+from storage.errors import FatalError, SampleError
+from storage.images import encode_png
+from storage.records import Recaption, RewriteTask, from_table, to_table
+from tests.drawing import draw
+from tests.fakes import FakeChat
+
+CAPTION = "A bright photograph, showing a plain background and a red ball at the left."
+GOOD = "A bright photograph, showing a plain background with a knife at the top and a red ball at the left."
+BLOODY = GOOD.replace("a knife", "a bloody knife")
+PROMPT = "Caption: {caption}\nFindings: {findings}"
+RETRY = Retry(CertifySettings(), "{caption}|{findings}|{answer}|{problems}")
+
+
+def task(image_id="i", blob=""):
+    return RewriteTask(image_id, CAPTION, ("blade",), "knife at the top", blob)
+
+
+def run(answer, tasks=None, **options):
+    chat = FakeChat(answer)
+    options = {"retry": RETRY, **options}
+    stage = RewriteStage(chat, PROMPT, 64, 4, **options)
+    return chat, stage.run_shard(to_table(tasks or [task()], RewriteTask))
+
+
+def is_retry(request):
+    return request.prompt.startswith(CAPTION)
+
+
+def test_a_refused_draft_goes_back_once_with_what_was_wrong():
+    asked = []
+
+    def answer(request):
+        asked.append(request.prompt)
+        return GOOD if is_retry(request) else BLOODY
+
+    chat, result = run(answer)
+    (row,) = result.ok
+    assert (row.text, chat.calls) == (GOOD, 2)
+    assert [(a.text, a.reasons) for a in row.attempts] == [(BLOODY, ("extra_fact",)), (GOOD, ())]
+    assert asked[1].split("|")[2:] == [
+        BLOODY,
+        "- These words say more about a finding than the list does: bloody",
+    ]
+    assert (row.generation.requests, row.generation.completion_tokens) == (2, 2)  # the fake says one token each
+
+
+def test_two_refused_drafts_end_in_quarantine_with_both_texts():
+    chat, result = run(lambda request: CAPTION if is_retry(request) else BLOODY)
+    assert chat.calls == 2
+    judged = RecaptionCertifyStage(CertifySettings()).run_shard(to_table(result.ok, Recaption))
+    (rejection,) = judged.rejected
+    assert rejection.code == "finding_not_covered"
+    assert [a["text"] for a in json.loads(rejection.payload_json)["attempts"]] == [BLOODY, CAPTION]
+
+
+def test_a_refusal_gets_a_second_attempt_too():
+    _, result = run(lambda request: GOOD if is_retry(request) else "I'm sorry, but I can't help.")
+    assert [a.reasons for a in result.ok[0].attempts] == [("rewrite_refused",), ()]
+
+
+def test_an_unreadable_second_answer_is_refused_with_both():
+    _, result = run(lambda request: "" if is_retry(request) else BLOODY)
+    (rejection,) = result.rejected
+    assert rejection.code == "rewrite_empty"
+    assert [a["reasons"] for a in json.loads(rejection.payload_json)["attempts"]] == [["extra_fact"], ["rewrite_empty"]]
+
+
+def test_good_drafts_are_asked_once_and_rows_keep_their_order():
+    tasks = [task("a"), task("b"), RewriteTask("c", CAPTION, (), "nothing"), task("d")]
+    answers = iter([GOOD, BLOODY, GOOD, GOOD])  # a, b, d, then b again
+    chat, result = run(lambda request: next(answers), tasks)
+    assert [row.image_id for row in result.ok] == ["a", "b", "c", "d"]
+    assert [len(row.attempts) for row in result.ok] == [1, 2, 1, 1]
+    assert chat.calls == 4
+    assert result.ok[2].generation is None  # nothing was asked
+
+
+def test_a_retry_that_fails_for_good_costs_its_row_and_re_pays_nothing():
+    tasks = [task("a"), task("b")]
+    firsts = iter([BLOODY, GOOD])
+
+    def answer(request):
+        if is_retry(request):
+            raise SampleError("chat_failed")
+        return next(firsts)  # a third first attempt would find nothing here
+
+    _, result = run(answer, tasks)
+    assert [row.image_id for row in result.ok] == ["b"]
+    assert [(r.key, r.code) for r in result.rejected] == [("a", "chat_failed")]
+
+
+@pytest.mark.parametrize(("said", "accepted"), [("Yes.", True), ("no", False), ("Perhaps.", False)])
+def test_a_model_that_looks_accounts_for_words_beyond_the_findings(workspace, said, accepted):
+    blob = workspace.blobs.put(encode_png(draw(1)))
+    looker = FakeChat(lambda request: said)
+    verifier = SpanVerifier(looker, "Is {span} there?")
+    _, result = run(lambda request: BLOODY, [task(blob=blob)], retry=None, verifier=verifier, look=workspace.store.root)
+    (row,) = result.ok
+    assert (IN_IMAGE in row.inserted[0].grounding, looker.calls) == (accepted, 1)
+    judged = RecaptionCertifyStage(CertifySettings()).run_shard(to_table([row], Recaption))
+    assert len(judged.ok) == accepted
+    assert row.generation.requests == 2  # the rewrite and the look
+
+
+def test_a_model_that_looks_cannot_excuse_a_changed_fact(workspace):
+    blob = workspace.blobs.put(encode_png(draw(1)))
+    verifier = SpanVerifier(FakeChat(lambda request: "yes"))
+    blue = GOOD.replace("red", "blue")
+    _, result = run(lambda request: blue, [task(blob=blob)], retry=None, verifier=verifier, look=workspace.store.root)
+    judged = RecaptionCertifyStage(CertifySettings()).run_shard(to_table(result.ok, Recaption))
+    assert [r.code for r in judged.rejected] == ["neutral_fact_changed"]
+
+
+def test_a_rewriter_that_sees_gets_the_image(workspace):
+    blob = workspace.blobs.put(encode_png(draw(1)))
+    seen = []
+
+    def answer(request):
+        seen.append(len(request.images))
+        return GOOD
+
+    run(answer, [task(blob=blob)], look=workspace.store.root)
+    run(answer, [task(blob=blob)])
+    assert seen == [1, 0]
+
+
+def test_records_keep_how_they_were_made_and_survive_a_table():
+    how = Sampling(0.7, 11, "gemma", "r1", "mine.txt")
+    _, result = run(lambda request: GOOD, sampling=how)
+    (row,) = from_table(to_table(result.ok, Recaption), Recaption)
+    assert row == result.ok[0]
+    made = row.generation
+    assert (made.temperature, made.seed, made.model_id, made.revision, made.prompt_file) == (
+        0.7, 11, "gemma", "r1", "mine.txt"
+    )  # fmt: skip
+    total = usage([made, made, None])
+    assert (total.requests, total.prompt_tokens) == (2, 2)
+    assert total.cost(Prices(1_000_000, 500_000)) == 3.0  # 2 tokens at 1, 2 at a half
+
+
+def test_a_retry_prompt_without_its_placeholders_is_a_plain_sentence():
+    with pytest.raises(FatalError, match=r"retry prompt lacks \{problems\}"):
+        run(lambda request: BLOODY, retry=Retry(CertifySettings(), "{caption} {findings} {answer}"))
