@@ -39,7 +39,8 @@ def measure_outside(original: Rgb, edited: Rgb, outside: Mask, difference: npt.N
         return Preservation(1.0, None, 0.0, 0.0, 1.0)
     squared = np.square(original[outside].astype(np.float64) - edited[outside].astype(np.float64)).mean()
     grey, grey_edited = rgb2gray(original), rgb2gray(edited)
-    shift_px, zoom = alignment(grey, grey_edited)
+    # Inside, the original on both sides: an object that was removed would pull the alignment its way.
+    shift_px, zoom = alignment(grey, np.where(outside, grey_edited, grey))
     return Preservation(
         ssim=_ssim(grey, grey_edited, outside),
         psnr_db=float(10 * np.log10(255.0**2 / squared)),

@@ -48,6 +48,16 @@ def test_a_visible_change_is_counted_a_faint_one_is_not(photo):
     assert result.changed_ratio == pytest.approx(30 / 300, abs=0.01)
 
 
+def test_a_removed_object_is_no_shift():
+    plain = np.full((120, 160, 3), 120, np.uint8) + np.linspace(0, 40, 160).astype(np.uint8)[None, :, None]
+    original = plain.copy()
+    original[40:80, 60:100] = (250, 20, 20)
+    outside = np.ones((120, 160), bool)
+    outside[38:82, 58:102] = False
+    recoloured = np.clip(plain * 0.9, 0, 255).astype(np.uint8)
+    assert compare(original, recoloured, outside).shift_px < 0.5
+
+
 @pytest.mark.parametrize("pixels", [1, 3, 10])
 def test_a_shift_is_found(photo, pixels):
     grey = rgb2gray(photo)
