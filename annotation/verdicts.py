@@ -65,11 +65,25 @@ def from_result(
     """
     given = _by_control(result)
     answers = [_answer(policy, given, policies) for policy in policies]
+    _check_regions(result, interface)
+    return answers, " ".join(given.get(COMMENT, ()))
+
+
+def choices_by_control(result: Any, interface: "LabelInterface") -> dict[str, list[str]]:
+    """Every choice and text given, by the name of its control.
+
+    Raises SampleError `malformed_result`, or `not_in_config` when the page has no such control or choice.
+    """
+    given = _by_control(result)
+    _check_regions(result, interface)
+    return given
+
+
+def _check_regions(result: Sequence[Any], interface: "LabelInterface") -> None:
     for number, region in enumerate(result):
         problems = interface.validate_region(region, return_errors=True, region_index=number)
         if problems:
             raise SampleError("not_in_config", "; ".join(problems))
-    return answers, " ".join(given.get(COMMENT, ()))
 
 
 def boxes_of(result: Sequence[Mapping[str, Any]]) -> tuple[Box, ...]:

@@ -59,6 +59,12 @@ def policies() -> tuple[Policy, ...]:
     return load_policies()
 
 
+@pytest.fixture
+def own_policies(policies, request):
+    """The shipped policies under a text that no other test uses: another project on the shared server."""
+    return (policies[0].model_copy(update={"setting": request.node.name}), *policies[1:])
+
+
 def vote(
     image_id: str, policy_id: str, verdict: str, annotator: str = "a@x", *, rules: tuple[str, ...] = (), at: str = "1"
 ) -> Vote:

@@ -1,10 +1,24 @@
+from dataclasses import replace
+
+import pyarrow as pa
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
 from annotation.collect import read_annotation
 from annotation.config import label_config
-from annotation.verdicts import PolicyVerdict, to_result
+from annotation.verdicts import PolicyVerdict, boxes_of, to_result
+from annotation.vote_store import (
+    State,
+    read_state,
+    sorted_votes,
+    untouched,
+    votes_file,
+    votes_table,
+    write_state,
+)
 from storage.errors import SampleError
+from storage.records import Vote, from_table, to_table
+from storage.workspace import parquet_bytes
 
 EMAILS = {3: "person@example.org", 4: "simulated-1@simulated.invalid"}
 
@@ -53,3 +67,54 @@ def test_refused_with_its_reason(policies, interface, changed, code):
     with pytest.raises(SampleError) as refused:
         read_annotation(annotation(policies, **changed), "image", policies, interface, EMAILS)
     assert refused.value.code == code
+
+
+class TestStored:
+    """The votes and the state, without a server."""
+
+    def test_equal_votes_are_equal_bytes_however_they_came_together(self, vote):
+        votes = [vote(f"i{n}", "L2", "safe", "a@x") for n in range(9)]
+        parts = pa.concat_tables([to_table(votes[5:], Vote), to_table([], Vote), to_table(votes[:5], Vote)])
+        assert parquet_bytes(sorted_votes(parts)) == parquet_bytes(sorted_votes(to_table(votes, Vote)))
+
+    def test_votes_of_tasks_that_were_read_again_give_way(self, vote):
+        table = to_table([replace(vote("i", "L2", "safe"), task_id=n) for n in range(3)], Vote)
+        assert untouched(table, {1})["task_id"].to_pylist() == [0, 2]
+        assert untouched(table, set()).num_rows == 3
+        assert untouched(table, None).num_rows == 0  # everything was read
+
+    def test_votes_from_before_there_were_boxes_can_be_read(self, workspace, vote):
+        old = to_table([vote("i", "L2", "safe")], Vote).drop_columns(["boxes"])
+        workspace.store.write(votes_file("key"), parquet_bytes(old))
+        (found,) = from_table(votes_table(workspace, "key"), Vote)
+        assert found == vote("i", "L2", "safe")
+
+    def test_the_state_is_read_back(self, workspace):
+        state = State("2030-01-02T03:04:05+00:00", "basis", 3, {7: 70, 8: 80}, frozenset({8}), frozenset({5}))
+        write_state(workspace, "key", state)
+        assert read_state(workspace, "key") == state
+        assert read_state(workspace, "other") == State()
+
+
+@pytest.mark.parametrize(
+    ("value", "box"),
+    [
+        # of 200 x 100 pixels: x 10 % = 20, 10 + 20 % = 60; y 50 % = 50, 50 + 50 % = 100
+        ({"x": 10, "y": 50, "width": 20, "height": 50, "rotation": 0}, (20, 50, 60, 100)),
+        ({"x": -0.2, "y": 0, "width": 100.3, "height": 0.1}, (0, 0, 200, 1)),  # never empty, never outside
+    ],
+)
+def test_a_box_in_pixels(value, box):
+    region = {"from_name": "boxes", "value": value, "original_width": 200, "original_height": 100}
+    assert boxes_of([region, {"from_name": "L2_verdict", "value": {"choices": ["safe"]}}]) == (box,)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"x": 90}, {"width": -1}, {"rotation": 30}, {"x": "left"}, {"x": float("nan")}],
+)
+def test_a_box_that_cannot_be_one_is_refused(changed):
+    value = {"x": 10, "y": 10, "width": 20, "height": 20} | changed
+    region = {"from_name": "boxes", "value": value, "original_width": 200, "original_height": 100}
+    with pytest.raises(SampleError, match="malformed_result"):
+        boxes_of([region])

@@ -1,7 +1,5 @@
 """The annotation room against a real Label Studio. Each test has a project of its own."""
 
-import hashlib
-import io
 import os
 import socket
 import time
@@ -9,41 +7,21 @@ from pathlib import Path
 
 import httpx
 import pytest
-from PIL import Image
 
 from annotation import server
 from annotation.agreement import agreement, labels
 from annotation.client import connect
 from annotation.collect import collect, collected_votes
 from annotation.config import project_key
-from annotation.publish import PublishItem, publish, published
+from annotation.publish import publish, published
 from annotation.simulate import simulate
 from annotation.verdicts import PolicyVerdict, to_result
 from storage.errors import FatalError
 from storage.records import Rejection, from_table
 from storage.workspace import read_parquet
+from tests.annotation.people import some_images
 
 pytestmark = pytest.mark.server
-
-TRUTHS = (("blade",), ("blade", "museum_label"), ("heart",), ("plant",), ("dice", "syringe"))
-
-
-@pytest.fixture
-def own_policies(policies, request):
-    """The shipped policies under a text that no other test uses: another project on the shared server."""
-    return (policies[0].model_copy(update={"setting": request.node.name}), *policies[1:])
-
-
-def some_images(workspace, count):
-    """Published items with real blobs, and what they show."""
-    items, truth = [], {}
-    for number in range(count):
-        data = io.BytesIO()
-        Image.new("RGB", (64, 48), (number * 5, 120, 200)).save(data, "PNG")
-        blob = workspace.blobs.put(data.getvalue())
-        items.append(PublishItem(hashlib.sha256(blob.encode()).hexdigest(), blob, str(number // 2)))
-        truth[items[-1].image_id] = TRUTHS[number % len(TRUTHS)]
-    return items, truth
 
 
 def image_ids_on_server(studio, project_id):

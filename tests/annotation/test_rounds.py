@@ -1,0 +1,197 @@
+"""Votes, third opinions, adjudication and incremental collecting against a real Label Studio."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from annotation.adjudicate import adjudications, collect_adjudications, publish_adjudications
+from annotation.agreement import labels
+from annotation.collect import collect, collected_votes, deleted_annotations
+from annotation.overlap import raise_overlap
+from annotation.pair import PairItem, collect_pairs, edit_ratings, edited_side, publish_pairs
+from annotation.publish import publish, published
+from policies.engine import load_policies
+from storage.errors import FatalError
+from tests.annotation.people import label, pair_answers, person, some_images, verdicts
+
+pytestmark = pytest.mark.server
+
+
+def published_tasks(studio, policies, count, **more):
+    items, truth = some_images(studio.workspace, count)
+    publish(studio.client, studio.workspace, items, policies, name="test", **more)
+    tasks = published(studio.workspace, policies, prefilled="prefill" in more).tasks
+    return [item.image_id for item in items], [tasks[item.image_id] for item in items], truth
+
+
+def test_a_conflict_asks_a_third_person_and_then_a_judge(studio, own_policies):
+    ids, tasks, truth = published_tasks(studio, own_policies, 3)
+    ann, ben, cid = (person(studio, name) for name in ("ann", "ben", "cid"))
+    for who, said in ((ann, "safe"), (ben, "unsafe")):
+        label(who, tasks[0], verdicts(own_policies, L2=said, comment="sharp"))  # in conflict
+        label(who, tasks[1], verdicts(own_policies, L3="unsure" if who is ben else "safe"))  # one is unsure
+        label(who, tasks[2], verdicts(own_policies))  # agreed
+
+    def matrix():
+        votes = collect(studio.client, studio.workspace, own_policies, reconcile_every=0).votes
+        decided = adjudications(studio.workspace, own_policies)
+        return votes, labels(ids, own_policies, votes, truth, adjudications=decided)
+
+    votes, cells = matrix()
+    first = raise_overlap(studio.client, studio.workspace, own_policies, cells)
+    again = raise_overlap(studio.client, studio.workspace, own_policies, cells)
+    assert (first.raised, first.already, again.raised, again.already) == (2, 0, 0, 2)
+    arguments = (studio.client, studio.workspace, own_policies)
+    assert publish_adjudications(*arguments, cells, votes, name="test").project_id is None  # two votes: too early
+    with pytest.raises(FatalError, match="Nothing was put to adjudication"):
+        collect_adjudications(*arguments)
+
+    offered = set()  # what the server's own queue gives a third person
+    queue = f"api/projects/{published(studio.workspace, own_policies).project_id}/next"
+    for _ in range(2):
+        task = cid._client_wrapper.httpx_client.request(queue, method="GET").json()
+        offered.add(task["id"])
+        label(cid, task["id"], verdicts(own_policies, L2="unsure" if task["id"] == tasks[0] else "safe"))
+    assert offered == {tasks[0], tasks[1]}
+
+    votes, cells = matrix()
+    sent = publish_adjudications(*arguments, cells, votes, name="test")
+    assert (sent.published, sent.cells, sent.already_there) == (1, 1, 0)
+    repeated = publish_adjudications(*arguments, cells, votes, name="test")
+    assert (repeated.published, repeated.already_there, repeated.project_id) == (0, 1, sent.project_id)
+    (task,) = studio.client.tasks.list(project=sent.project_id, fields="all")
+    assert task.data["disputed"] == ["L2"]
+    assert sorted(part.split(": ", 1)[1] for part in task.data["votes_L2"].split(" · ")) == [
+        "safe, “sharp”", "unsafe (R1), “sharp”", "unsure",
+    ]  # fmt: skip
+    assert task.data["votes_L3"] == "not in dispute"
+    assert not any(name in str(task.data) for name in ("ann@", "ben@", "cid@"))
+
+    # the judge answers a row that is not in dispute too: that counts for nothing
+    label(person(studio, "dee"), task.id, verdicts(own_policies[1:3], L2="unsafe", L3="unsafe"))
+    decided = collect_adjudications(*arguments)
+    assert [(v.policy_id, v.verdict, v.rules) for v in decided.votes] == [("L2", "unsafe", ("L2.R1",))]
+    _, cells = matrix()
+    (cell,) = [c for c in cells if c.status == "adjudicated"]
+    assert (cell.image_id, cell.policy_id, cell.verdict, cell.rules) == (ids[0], "L2", "unsafe", ("L2.R1",))
+    assert all(c.verdict for c in cells)
+
+
+def test_an_incremental_run_sees_what_a_full_one_sees(studio, own_policies):
+    _ids, tasks, _ = published_tasks(studio, own_policies, 6)
+    ann, ben = person(studio, "ann"), person(studio, "ben")
+    made = [label(ann, task, verdicts(own_policies)) for task in tasks[:4]]
+
+    def both():
+        quick = collect(studio.client, studio.workspace, own_policies, reconcile_every=0)
+        full = collect(studio.client, studio.workspace, own_policies)
+        assert (quick.votes, quick.rejected, quick.skipped) == (full.votes, full.rejected, full.skipped)
+        assert (full.new, full.gone, full.full) == (0, 0, True)
+        return quick
+
+    first = both()
+    assert (first.full, first.new, first.annotations) == (True, 20, 4)  # there was no cursor
+    nothing = both()
+    assert (nothing.full, nothing.new) == (False, 0)
+
+    label(ben, tasks[0], verdicts(own_policies, "unsafe", L1="unsafe"))
+    label(ben, tasks[5], [])  # nothing answered: refused
+    ann.annotations.update(id=made[1], result=verdicts(own_policies, "unsure"))
+    ann.annotations.create(id=tasks[4], result=[], was_cancelled=True)
+    changed = both()
+    assert (changed.full, changed.new, changed.skipped, [r.code for r in changed.rejected]) == (
+        False, 5, 1, ["missing_verdict"],
+    )  # fmt: skip
+    assert {v.verdict for v in changed.votes if v.annotation_id == made[1]} == {"unsure"}
+
+    studio.client.annotations.delete(id=made[2])
+    gone = both()
+    assert (gone.gone, gone.deleted) == (5, (made[2],))
+    assert deleted_annotations(studio.workspace, own_policies) == [made[2]]
+    assert collected_votes(studio.workspace, own_policies) == gone.votes
+    views = studio.client.views.list(project=first.project_id)
+    assert [v for v in views if (v.data or {}).get("title") == "guardset collect"] == []
+
+
+def test_an_answer_too_fast_to_be_true_is_refused_by_setting(studio, own_policies):
+    _, tasks, _ = published_tasks(studio, own_policies, 3)
+    ann = person(studio, "ann")
+    for task, seconds in zip(tasks, (1.5, 30.0, None), strict=True):
+        label(ann, task, verdicts(own_policies), seconds)
+    lenient = collect(studio.client, studio.workspace, own_policies, reconcile_every=0)
+    assert (len(lenient.votes), lenient.rejected) == (15, [])
+    strict = collect(studio.client, studio.workspace, own_policies, reconcile_every=0, min_duration_s=3)
+    assert strict.full  # another setting judges every annotation anew
+    assert (len(strict.votes), [r.code for r in strict.rejected]) == (5, ["too_fast", "too_fast"])
+
+
+def test_a_prefilled_project_shows_what_the_rules_say_and_stands_apart(studio, own_policies):
+    _items, truth = some_images(studio.workspace, 3)
+    _blind, blind_tasks, _ = published_tasks(studio, own_policies, 3)
+    _, tasks, _ = published_tasks(studio, own_policies, 3, prefill=truth)
+    assert not set(tasks) & set(blind_tasks)
+    (prediction,) = studio.client.tasks.get(id=str(tasks[0])).predictions
+    given = {(r["from_name"], *r["value"]["choices"]) for r in prediction.dict()["result"]}
+    assert ("L2_verdict", "unsafe") in given  # a blade
+    assert studio.client.tasks.get(id=str(blind_tasks[0])).predictions == []
+    label(person(studio, "ann"), tasks[0], verdicts(own_policies))
+    assert len(collect(studio.client, studio.workspace, own_policies, prefilled=True).votes) == 5
+    assert collect(studio.client, studio.workspace, own_policies).votes == []
+
+
+def test_a_box_arrives_in_pixels(studio, own_policies):
+    _, tasks, _ = published_tasks(studio, own_policies, 1)
+    box = {
+        "from_name": "boxes", "to_name": "image", "type": "rectangle", "original_width": 64, "original_height": 48,
+        "value": {"x": 25.0, "y": 50.0, "width": 50.0, "height": 25.0, "rotation": 0},
+    }  # fmt: skip
+    label(person(studio, "ann"), tasks[0], [*verdicts(own_policies), box])
+    result = collect(studio.client, studio.workspace, own_policies)
+    # x 25 % of 64 = 16 to 75 % = 48; y 50 % of 48 = 24 to 75 % = 36
+    assert {v.boxes for v in result.votes} == {((16, 24, 48, 36),)}
+    assert result.rejected == []
+
+
+def test_pairs_are_rated_without_a_word_of_which_is_the_edit(studio):
+    items, _ = some_images(studio.workspace, 6)
+    pairs = [PairItem(f"edit{n}", items[2 * n].blob, items[2 * n + 1].blob, "knife") for n in range(3)]
+    arguments = (studio.client, studio.workspace)
+    with pytest.raises(FatalError, match="No pairs"):
+        collect_pairs(*arguments)
+    first = publish_pairs(*arguments, pairs, load_policies(), name="test")
+    again = publish_pairs(*arguments, pairs, load_policies(), name="test")
+    assert ((first.published, first.already_there), (again.published, again.already_there)) == ((3, 0), (0, 3))
+    tasks = {t.data["key"]: t for t in studio.client.tasks.list(project=first.project_id, fields="all")}
+    assert all(set(t.data) == {"left", "right", "what", "key"} for t in tasks.values())
+    ann = person(studio, "ann")
+    for task in tasks.values():
+        label(ann, task.id, pair_answers("left", "neither", "left"))
+    result = collect_pairs(*arguments)
+    assert (len(result.ratings), result.rejected) == (3, [])
+    for rating in result.ratings:
+        at_left = edited_side(rating.edit_id) == "left"
+        assert (rating.gone, rating.original_shows, rating.damaged) == (not at_left, not at_left, False)
+        assert rating.realistic == at_left
+    assert edit_ratings(studio.workspace) == result.ratings
+
+
+@pytest.mark.slow
+def test_collecting_while_four_people_write_loses_and_doubles_nothing(studio, own_policies):
+    _, tasks, _ = published_tasks(studio, own_policies, 125)
+    clients = [person(studio, name) for name in ("ann", "ben", "cid", "dee")]
+    result = verdicts(own_policies)
+    with ThreadPoolExecutor(4) as threads:
+        writing = [threads.submit(lambda c: [label(c, task, result) for task in tasks], client) for client in clients]
+        runs = 0
+        while not all(future.done() for future in writing):
+            part = collect(studio.client, studio.workspace, own_policies, reconcile_every=0)
+            assert len({(v.annotation_id, v.policy_id) for v in part.votes}) == len(part.votes)
+            assert part.gone == 0
+            runs += 1
+        written = [annotation_id for future in writing for annotation_id in future.result()]
+    last = collect(studio.client, studio.workspace, own_policies, reconcile_every=0)
+    assert not last.full
+    assert sorted(v.annotation_id for v in last.votes if v.policy_id == "L2") == sorted(written)
+    assert len(last.votes) == 500 * 5
+    assert runs > 3
+    assert collect(studio.client, studio.workspace, own_policies).votes == last.votes
