@@ -155,6 +155,11 @@ def _instruction(policies: Sequence[Policy]) -> str:
     )
 
 
+def is_adjudicating(workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False) -> bool:
+    """Whether anything was ever put to a judge."""
+    return workspace.store.exists(_file(policies, prefilled))
+
+
 def collect_adjudications(
     client: "LabelStudio", workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False
 ) -> CollectResult:

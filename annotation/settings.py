@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class AnnotationSettings(BaseModel):
-    """Where Label Studio is, and how many people look at each image."""
+    """Where Label Studio is, which images people label, how many people, and when their word counts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,4 +22,30 @@ class AnnotationSettings(BaseModel):
     project: str = Field(default="guardset", min_length=1, description="how the project is called on the server")
     overlap: int = Field(default=2, ge=1, description="people who label each image")
     min_votes: int = Field(default=2, ge=1, description="equal votes that make a label")
+    max_overlap: int = Field(default=3, ge=1, description="people asked where there is a conflict or an unsure")
+    budget: int | None = Field(default=None, ge=0, description="images to publish; default: all of them")
+    control_share: float = Field(default=0.1, ge=0, le=1, description="share of the budget for control items")
+    doubtful_share: float = Field(default=0.3, ge=0, le=1, description="share of the budget for uncertain images")
+    sample_seed: int = Field(default=0, description="which images are drawn within the budget")
+    controls: Path | None = Field(
+        default=None, description="CSV of known answers: image_id, policy_id, verdict (safe or unsafe)"
+    )
+    prefill: bool = Field(
+        default=False,
+        description="show the rules' verdicts as a first draft, in a project apart: for training labels only",
+    )
+    min_duration_s: float = Field(default=0, ge=0, description="annotations made faster than this are refused")
+    reconcile_every: int = Field(
+        default=20, ge=0, description="every so many collects read everything; 0: only when something was deleted"
+    )
+    weigh_votes: bool = Field(default=False, description="let a contrary vote be outweighed by annotators' quality")
+    resamples: int = Field(default=1000, ge=0, description="bootstrap draws behind the agreement intervals")
     batch_size: int = Field(default=500, gt=0, le=500, description="tasks per import call")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "AnnotationSettings":
+        if self.max_overlap < self.overlap:
+            raise ValueError("max_overlap must not be smaller than overlap")
+        if self.control_share + self.doubtful_share > 1:
+            raise ValueError("control_share and doubtful_share must not exceed 1 together")
+        return self

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.records import Rejection, Vote, canonical_json, from_table, to_table
+from storage.records import Rejection, Vote, canonical_json, from_table, schema_of, to_table
 from storage.workspace import Ledger, Workspace, parquet_bytes, read_parquet
 
 
@@ -49,9 +49,10 @@ def votes_table(workspace: Workspace, project_key: str) -> pa.Table:
     key = votes_file(project_key)
     if not workspace.store.exists(key):
         return to_table([], Vote)
-    table = read_parquet(workspace.store.read(key))
-    present = to_table([], Vote).schema
-    return table if table.schema == present else to_table(from_table(table, Vote), Vote)
+    table, present = read_parquet(workspace.store.read(key)), schema_of(Vote)
+    if table.column_names != present.names:
+        return to_table(from_table(table, Vote), Vote)
+    return table.cast(present)  # Parquet names the items of lists otherwise, which would show in the bytes
 
 
 def rejections(workspace: Workspace, project_key: str) -> list[Rejection]:

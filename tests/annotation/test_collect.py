@@ -75,7 +75,15 @@ class TestStored:
     def test_equal_votes_are_equal_bytes_however_they_came_together(self, vote):
         votes = [vote(f"i{n}", "L2", "safe", "a@x") for n in range(9)]
         parts = pa.concat_tables([to_table(votes[5:], Vote), to_table([], Vote), to_table(votes[:5], Vote)])
-        assert parquet_bytes(sorted_votes(parts)) == parquet_bytes(sorted_votes(to_table(votes, Vote)))
+        whole = parquet_bytes(sorted_votes(to_table(votes, Vote)))
+        assert parquet_bytes(sorted_votes(parts)) == whole
+
+    def test_what_was_stored_and_read_back_is_stored_as_the_same_bytes(self, workspace, vote):
+        votes = [replace(vote("i", "L2", "unsafe", rules=("L2.R1",)), boxes=((1, 2, 3, 4),), task_id=n) for n in (1, 2)]
+        workspace.store.write(votes_file("key"), parquet_bytes(sorted_votes(to_table(votes, Vote))))
+        kept = untouched(votes_table(workspace, "key"), {2})
+        again = sorted_votes(pa.concat_tables([kept, to_table(votes[1:], Vote)]))
+        assert parquet_bytes(again) == workspace.store.read(votes_file("key"))
 
     def test_votes_of_tasks_that_were_read_again_give_way(self, vote):
         table = to_table([replace(vote("i", "L2", "safe"), task_id=n) for n in range(3)], Vote)

@@ -20,7 +20,7 @@ class FakeStudio:
 
     def __init__(self):
         self.project_rows, self.task_rows, self.storages = [], [], []
-        self.imports = 0
+        self.imports, self.sent = 0, []
         self.fail = lambda number, landed: None
         self.projects = Row(list=self._projects, create=self._create, import_tasks=self._import)
         self.tasks = Row(list=self._tasks, delete=self._delete)
@@ -44,6 +44,7 @@ class FakeStudio:
 
     def _import(self, *, id, request):
         self.imports += 1
+        self.sent += request
         self.fail(self.imports, False)
         start = max((t.id for t in self.task_rows), default=0) + 1
         self.task_rows += [Row(id=start + n, data=t["data"], total_annotations=0) for n, t in enumerate(request)]
@@ -175,3 +176,23 @@ def test_the_order_is_a_fixed_permutation_with_families_apart(pairs, key):
 def test_an_image_and_its_edit_are_not_neighbours():
     families = [item.family_id for item in presentation_order(ITEMS, "key")]
     assert all(a != b for a, b in pairwise(families))
+
+
+def test_prefilled_answers_follow_the_rules_and_leave_open_what_they_leave_open(client, workspace, policies):
+    run(
+        client,
+        workspace,
+        policies,
+        ITEMS[:2],
+        prefill={ITEMS[0].image_id: ["blade"], ITEMS[1].image_id: ["unheard of"]},
+    )
+    sent = {t["data"]["image_id"]: t["predictions"][0]["result"] for t in client.sent}
+    blade = {r["from_name"]: r["value"]["choices"] for r in sent[ITEMS[0].image_id]}
+    assert (blade["L2_verdict"], blade["L2_rules"]) == (["unsafe"], ["L2.R1"])
+    assert blade["L1_verdict"] == ["safe"]
+    # an attribute that no rule knows decides nothing
+    assert sent[ITEMS[1].image_id] == []
+    run(client, workspace, policies, ITEMS[:2])
+    assert len(client.project_rows) == 2  # blind answers stand apart
+    assert not any("predictions" in t for t in client.sent[2:])
+    assert [p.show_collab_predictions for p in client.project_rows] == [True, False]
