@@ -89,10 +89,6 @@ class PipelineEditor:
     def __init__(
         self, source: str, options: PipelineOptions, *, revision: str | None = None, load: Any = load_pipeline
     ) -> None:
-        if int(options.steps * options.strength) < 1:
-            raise FatalError(
-                f"{options.steps} steps at strength {options.strength} leave none to run. Raise one of the two."
-            )
         self._source, self._revision, self._options, self._load = source, revision, options, load
         self._fingerprint = content_id(
             fingerprint_of(source, revision), options.size_px, options.steps, options.strength, options.prefill,
@@ -129,10 +125,17 @@ class PipelineEditor:
         return [answers[index] for index in range(len(edits))]
 
     def _ready(self) -> None:
-        if self._pipeline is None:
-            self._pipeline = self._load(self._source, self._revision, self._options.dtype)
-            self._traits = read_traits(self._pipeline, self._options.batched)
-            self._fixed = fixed_arguments(self._traits, self._options, ignores_prompt=ignores_prompt(self._pipeline))
+        if self._pipeline is not None:
+            return
+        options = self._options
+        pipeline = self._load(self._source, self._revision, options.dtype)
+        self._traits = read_traits(pipeline, options.batched)
+        if self._traits.takes_mask and int(options.steps * options.strength) < 1:
+            raise FatalError(
+                f"{options.steps} steps at strength {options.strength} leave none to run. Raise one of the two."
+            )
+        self._fixed = fixed_arguments(self._traits, options, ignores_prompt=ignores_prompt(pipeline))
+        self._pipeline = pipeline
 
     def _prepare(self, edit: ImageEdit) -> _Job:
         height, width = edit.mask.shape

@@ -185,7 +185,7 @@ def test_fingerprint_follows_what_changes_pixels() -> None:
 
 def test_no_step_left_no_folder_and_no_pipeline_stop_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="Raise one"):
-        PipelineEditor(str(tmp_path), options(strength=0.1))
+        fake_editor(lambda images, _: images, strength=0.1)[0].edit([edit(1)])
     with pytest.raises(FatalError, match="does not exist"):
         PipelineEditor(str(tmp_path / "nowhere"), options())
     with pytest.raises(FatalError, match="cannot be loaded"):
