@@ -32,6 +32,7 @@ def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
         agreement=agreement(votes),
         stages=stages,
         rejections=outcome.rejections,
+        candidates=outcome.candidates,
     )
 
 

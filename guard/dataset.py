@@ -84,6 +84,7 @@ class Dataset:
     stages: tuple[StageCount, ...]
     rejections: Mapping[str, tuple[Rejection, ...]]  # by stage
     dropped: Mapping[str, int]  # records that could not be used, by reason
+    candidates: tuple[Edit, ...] = ()  # every edit that was tried, whatever its verdict
 
     @cached_property
     def matrix(self) -> Mapping[tuple[str, str], Label]:
@@ -119,6 +120,7 @@ def assemble(
     agreement: Iterable[Agreement] = (),
     stages: Iterable[StageCount] = (),
     rejections: Mapping[str, Sequence[Rejection]] | None = None,
+    candidates: Iterable[Edit] = (),
 ) -> Dataset:
     """A Dataset from storage records.
 
@@ -148,6 +150,7 @@ def assemble(
         stages=tuple(stages),
         rejections={k: tuple(sorted(v, key=lambda r: (r.code, r.key))) for k, v in (rejections or {}).items()},
         dropped={code: n for code, n in sorted(dropped.items()) if n},
+        candidates=tuple(sorted(candidates, key=lambda e: e.edit_id)),
     )
 
 

@@ -148,7 +148,10 @@ def _fingerprint(data: Dataset, not_exportable: int, options: Mapping[str, Any])
         [pa.__version__, PIL.__version__, prompt_hash(), templates],
         options,
         not_exportable,
-        [content_id(*map(payload, rows)) for rows in (data.sorted_images(), data.pairs, data.recaptions, data.labels)],
+        [
+            content_id(*map(payload, rows))
+            for rows in (data.sorted_images(), data.pairs, data.recaptions, data.labels, data.candidates)
+        ],
         [p.content_hash for p in data.policies],
         [[a.policy_id, a.n_items, a.raw, a.kappa, a.alpha] for a in data.agreement],
         [asdict(s) for s in data.stages],

@@ -68,6 +68,7 @@ def render_report(
         conflicts=_conflicts(data),
         agreement={a.policy_id: a for a in data.agreement},
         refusals=summary.refusals(data),
+        yields=summary.edit_yields(data),
         probe=probe,
         probe_rows=probe_rows(probe),
     )

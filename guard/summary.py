@@ -1,7 +1,8 @@
 """Counts that the card, the report and the caller show; made from records alone."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from guard.dataset import Dataset
@@ -9,6 +10,7 @@ from guard.features import View
 from guard.prompt import IMAGE_TAG
 from guard.splits import Split
 from guard.views import SPLITS_OF, SplitOf, captioned, labelled_cells
+from storage.records import Edit
 
 Counts = dict[str, Any]
 ViewCounts = Mapping[View, Mapping[Split, Counts]]
@@ -92,6 +94,43 @@ def refusals(data: Dataset) -> list[tuple[str, str, int, tuple[str, ...]]]:
             keys = () if code.startswith("blocked") else tuple(sorted({r.key for r in rows if r.code == code})[:3])
             found.append((stage, code, n, keys))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """How many tried edits of one group were accepted, and what the others were refused for, commonest first."""
+
+    group: str
+    name: str
+    tried: int
+    accepted: int
+    reasons: tuple[tuple[str, int], ...]
+
+
+_SIZES = ((0.02, "under 2 % of the image"), (0.08, "2 to 8 %"), (0.2, "8 to 20 %"), (1.01, "over 20 %"))
+
+
+def edit_yields(data: Dataset) -> list[Yield]:
+    """Yield of the edit stage by kind, editor, attribute to remove, and region size; every candidate counts."""
+    groups: dict[tuple[str, str], list[Edit]] = {}
+    for edit in data.candidates:
+        keys = [("kind", edit.kind), ("editor", edit.editor[:12]), ("region", _size_of(edit))]
+        keys += [("attribute", attribute) for attribute in edit.target_attributes]
+        for key in keys:
+            groups.setdefault(key, []).append(edit)
+    order = ["kind", "editor", "attribute", "region"]
+    return [_yield(*key, groups[key]) for key in sorted(groups, key=lambda k: (order.index(k[0]), k[1]))]
+
+
+def _size_of(edit: Edit) -> str:
+    share = edit.certificate.mask_area_ratio if edit.certificate else 1.0
+    return next(name for limit, name in _SIZES if share < limit)
+
+
+def _yield(group: str, name: str, edits: Sequence[Edit]) -> Yield:
+    reasons = Counter(edit.reasons[0] for edit in edits if edit.reasons)
+    ranked = tuple(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+    return Yield(group, name, len(edits), sum(edit.verdict == "accepted" for edit in edits), ranked)
 
 
 def flips(data: Dataset) -> Mapping[str, Counts]:
