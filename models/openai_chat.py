@@ -1,7 +1,8 @@
 """A chat model behind any OpenAI-compatible server: vLLM, SGLang, llama.cpp, hosted ones.
 
-Requests run side by side in one event loop without threads. A call of `generate` keeps its replies, the state of
-at most `max_in_flight` requests, and nothing else.
+Requests run side by side in one event loop, which all threads that call `generate` share: while one thread decodes
+its next images, another's requests fill the server's slots. A call keeps its replies, the bodies of the requests in
+flight, and nothing else.
 
 What an error means. A server that nobody can use (a wrong key, an unknown model) is a FatalError. A server that
 answers nothing at all while a request is tried is a TransientError, so an outage empties no shard into quarantine.
@@ -12,14 +13,16 @@ this way works with every caller of the seam; an error inside the reply would ha
 """
 
 import asyncio
+import heapq
+import itertools
 import math
 import os
 import random
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, Literal, TypeVar
 
 import httpx
 from PIL.Image import Image
@@ -41,6 +44,7 @@ _OF_THE_ROW = {
 }
 
 _Outcome = ChatReply | SampleError | TransientError
+_Result = TypeVar("_Result")
 
 
 class OpenAIChat:
@@ -80,8 +84,11 @@ class OpenAIChat:
         self._fingerprint = content_id("openai", model, revision, max_pixels, side_multiple, JPEG_QUALITY)
         self._kept: OrderedDict[str, ChatReply | SampleError] = OrderedDict()
         self._lock = threading.Lock()
-        self._runner = asyncio.Runner()
-        self._client: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._clients: list[httpx.AsyncClient] = []
+        self._slots = _Slots()
+        self._tls = httpx.create_ssl_context()
+        self._calls = 0
         self._not_before = 0.0  # time.monotonic() until which the server asked for silence
         self._last_success = -math.inf
         self._key()
@@ -92,34 +99,56 @@ class OpenAIChat:
         return self._fingerprint
 
     def generate(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        """Answers all requests; calls from several threads wait for each other, so that the bound holds.
+        """Answers all requests; calls from several threads share `max_in_flight`.
 
         Raises FatalError, TransientError or SampleError as the module says. After a SampleError or a
         TransientError, the requests that succeeded are answered from memory when they are asked again.
         """
+        outcomes = self._run(self._all(requests))
+        replies = [result for _, result in outcomes if isinstance(result, ChatReply)]
         with self._lock:
-            outcomes = self._runner.run(self._all(requests))
-            failed = [result for _, result in outcomes if not isinstance(result, ChatReply)]
-            if not failed:
+            if len(replies) == len(outcomes):
                 for key, _ in outcomes:
                     self._kept.pop(key, None)
-                return [result for _, result in outcomes if isinstance(result, ChatReply)]
-            for key, result in outcomes:
-                if not isinstance(result, TransientError):
-                    self._kept[key] = result
-            if len(outcomes) == 1:  # the bad row stands alone: nobody asks for it again
-                self._kept.pop(outcomes[0][0], None)
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-            raise next((f for f in failed if isinstance(f, TransientError)), failed[0])
+                return replies
+            self._remember(outcomes)
+        failed = [result for _, result in outcomes if not isinstance(result, ChatReply)]
+        raise next((error for error in failed if isinstance(error, TransientError)), failed[0])
+
+    def _remember(self, outcomes: Sequence[tuple[str, _Outcome]]) -> None:
+        """Keeps what a failed call paid for; a bad row that stands alone is not asked again."""
+        for key, result in outcomes:
+            if not isinstance(result, TransientError):
+                self._kept[key] = result
+        if len(outcomes) == 1:
+            self._kept.pop(outcomes[0][0], None)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
 
     def close(self) -> None:
-        """Closes the connections and the event loop."""
+        """Closes the connections and the event loop; a later call of `generate` opens them anew."""
         with self._lock:
-            if self._client is not None:
-                self._runner.run(self._client.aclose())
-                self._client = None
-            self._runner.close()
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            asyncio.run_coroutine_threadsafe(self._hang_up(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+
+    async def _hang_up(self) -> None:
+        for client in self._clients:
+            await client.aclose()
+        self._clients, self._slots = [], _Slots()
+
+    def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="openai-chat", daemon=True).start()
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # nothing is paid for after an interrupt
+            raise
 
     def _key(self) -> str | None:
         """The key, read anew each time so that no object holds it."""
@@ -131,31 +160,39 @@ class OpenAIChat:
         return key
 
     async def _all(self, requests: Sequence[ChatRequest]) -> list[tuple[str, _Outcome]]:
-        if self._client is None:
-            limits = httpx.Limits(max_connections=self._max_in_flight, max_keepalive_connections=self._max_in_flight)
-            self._client = httpx.AsyncClient(limits=limits, timeout=None)
+        count = min(self._max_in_flight, len(requests))
+        while len(self._clients) < count:
+            # A client with one connection for each slot: a shared pool looks at all of its connections for each
+            # request, which at 64 costs ten times as much as everything else.
+            alone = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+            client = httpx.AsyncClient(limits=alone, timeout=None, verify=self._tls)
+            self._clients.append(client)
+            self._slots.give(client)
         done: dict[int, tuple[str, _Outcome]] = {}
+        self._calls += 1
+        call = self._calls
         left = iter(enumerate(requests))
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._max_in_flight, len(requests))):
-                    group.create_task(self._worker(self._client, left, done))
+                for _ in range(count):
+                    group.create_task(self._worker(call, left, done))
         except BaseExceptionGroup as raised:
             raise raised.exceptions[0] from None
         return [done[index] for index in range(len(requests))]
 
     async def _worker(
-        self,
-        client: httpx.AsyncClient,
-        left: Iterator[tuple[int, ChatRequest]],
-        done: dict[int, tuple[str, _Outcome]],
+        self, call: int, left: Iterator[tuple[int, ChatRequest]], done: dict[int, tuple[str, _Outcome]]
     ) -> None:
-        """Takes request after request; all workers share one iterator, so no body waits in memory for its turn."""
+        """Takes request after request; a body is made only when a client is free to send it."""
         for index, request in left:
-            body, sizes = self._body.of(request)
-            key = sha256_hex(body)
-            kept = self._kept.get(key)
-            done[index] = (key, kept if kept is not None else await self._answer(client, body, sizes))
+            client = await self._slots.take(call)
+            try:
+                body, sizes = self._body.of(request)
+                key = sha256_hex(body)
+                kept = self._kept.get(key)
+                done[index] = (key, kept if kept is not None else await self._answer(client, body, sizes))
+            finally:
+                self._slots.give(client)
 
     async def _answer(self, client: httpx.AsyncClient, body: bytes, sizes: Sizes) -> _Outcome:
         """One request through all its attempts."""
@@ -225,3 +262,36 @@ _WAYS_OUT = {
     403: "Check what the key is allowed to do.",
     404: "Check the address (most end in /v1) and the model's name.",
 }
+
+
+class _Slots:
+    """Clients without a request in flight. Who asks for one in an earlier call of `generate` gets it first.
+
+    With equal shares, two calls would end at the same moment, and the server would idle while both callers
+    prepare their next.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[httpx.AsyncClient] = []
+        self._waiting: list[tuple[int, int, asyncio.Future[httpx.AsyncClient]]] = []
+        self._tickets = itertools.count()
+
+    async def take(self, call: int) -> httpx.AsyncClient:
+        if self._free:
+            return self._free.pop()
+        promise: asyncio.Future[httpx.AsyncClient] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (call, next(self._tickets), promise))
+        try:
+            return await promise
+        except asyncio.CancelledError:
+            if promise.done() and not promise.cancelled():  # given and cancelled in the same turn of the loop
+                self.give(promise.result())
+            raise
+
+    def give(self, client: httpx.AsyncClient) -> None:
+        while self._waiting:
+            *_, promise = heapq.heappop(self._waiting)
+            if not promise.done():
+                promise.set_result(client)
+                return
+        self._free.append(client)
