@@ -5,6 +5,20 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 
+class ServerSettings(BaseModel):
+    """An OpenAI-compatible server, such as vLLM's, that answers instead of a model in this process."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: str = Field(description="ends in /v1 on most servers")
+    api_key_env: str | None = Field(default=None, description="name of the environment variable with the key")
+    max_in_flight: int = Field(default=64, gt=0, description="as many as the server batches; vLLM's default is 256")
+    timeout_s: float = Field(default=120, gt=0, description="one attempt as a whole; long for a cold server's first")
+    attempts: int = Field(default=5, gt=0, description="about ten seconds of pauses: a restart of a proxy, no outage")
+    max_pixels: int | None = Field(default=None, gt=0, description="larger images are scaled down before sending")
+    json_schema: bool = Field(default=True, description="whether the server takes JSON schemas")
+
+
 class CaptionSettings(BaseModel):
     """The model that describes an image in its own words."""
 
@@ -12,7 +26,13 @@ class CaptionSettings(BaseModel):
 
     model: str = Field(default="micro", description="'micro', a local folder, or a hub id of a Qwen2.5-VL model")
     revision: str | None = None
+    server: ServerSettings | None = Field(default=None, description="where the model is served; default: in process")
     prompt: Path | None = Field(default=None, description="prompt file; default: the one shipped for the model")
+    temperature: float = Field(default=0, ge=0, description="0: the likeliest words, so a rerun says the same")
+    seed: int = Field(default=0, description="for a temperature above 0")
+    judge_refusals: bool = Field(
+        default=False, description="ask the model itself about captions that only hint at a refusal"
+    )
     max_new_tokens: int = Field(default=256, gt=0)
     batch_size: int = Field(default=16, gt=0)
     shard_rows: int = Field(default=64, gt=0)
@@ -25,7 +45,20 @@ class RewriteSettings(BaseModel):
 
     model: str = Field(default="micro", description="'micro', a local folder, or a hub id of a Gemma 3 model")
     revision: str | None = None
+    server: ServerSettings | None = Field(default=None, description="where the model is served; default: in process")
     prompt: Path | None = Field(default=None, description="prompt file with {caption} and {findings}")
+    temperature: float = Field(default=0, ge=0, description="0: the likeliest words, which here are the caption's own")
+    seed: int = Field(default=0, description="for a temperature above 0")
+    look: bool = Field(default=False, description="send the image too; for a rewriter that sees")
+    retry: bool = Field(
+        default=True, description="send a refused draft back once with what was wrong; not to the micro model"
+    )
+    retry_prompt: Path | None = Field(
+        default=None, description="prompt file with {caption}, {findings}, {answer} and {problems}"
+    )
+    confirm_spans: bool = Field(
+        default=False, description="let recaption.caption's model look for inserted words that no finding explains"
+    )
     max_new_tokens: int = Field(default=384, gt=0)
     batch_size: int = Field(default=16, gt=0)
     shard_rows: int = Field(default=256, gt=0)
