@@ -42,6 +42,8 @@ _STYLE = """
 .gs-name * { font-size: 14px !important; margin: 0 !important; line-height: 1.4 !important; }
 .gs-text * { font-size: 13px !important; font-weight: 400 !important; margin: 0 !important; }
 .gs-text * { line-height: 1.35 !important; }
+.gs-votes * { font-size: 13px !important; font-weight: 600 !important; line-height: 1.35 !important; }
+.gs-votes * { margin: 0 !important; padding: 0 !important; }
 .gs-head .lsf-choices { margin: 0 !important; }
 .gs-head .lsf-choice__checkbox { height: 22px; line-height: 22px; white-space: nowrap; }
 [data-testid=textarea-submit-section] { display: none !important; }

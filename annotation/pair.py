@@ -170,7 +170,7 @@ def _task(workspace: Workspace, item: PairItem) -> dict[str, Any]:
     left = edited_side(item.edit_id) == "left"
     blobs = (item.edited_blob, item.original_blob) if left else (item.original_blob, item.edited_blob)
     data = {side: image_url(workspace, blob) for side, blob in zip(("left", "right"), blobs, strict=True)}
-    return {"data": data | {"what": item.what, _KEY: _pair_id(item.edit_id)}}
+    return {"data": data | {"what": f"Look for: {item.what}", _KEY: _pair_id(item.edit_id)}}
 
 
 def _pair_id(edit_id: str) -> str:
