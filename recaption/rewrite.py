@@ -114,9 +114,9 @@ def retry_prompt(draft: Draft, retry: Retry) -> str:
 class RewriteStage:
     """Rewrite tasks to recaptions that nobody has judged yet.
 
-    With `look`, the workspace's root, the rewriter gets the image as well. With `retry`, a draft that the
+    With `look` the rewriter gets the image as well, read from the workspace at `root`. With `retry`, a draft that the
     certificate would refuse goes back once with what was wrong; every answer stays in `attempts`. With `verifier`
-    (and `look`), a model is asked about inserted words that no finding accounts for. Each of these is a pass over
+    (and `root`), a model is asked about inserted words that no finding accounts for. Each of these is a pass over
     the shard of its own: a request that fails for good then re-pays none of the passes before it.
     """
 
@@ -130,7 +130,8 @@ class RewriteStage:
         sampling: Sampling | None = None,
         retry: Retry | None = None,
         verifier: SpanVerifier | None = None,
-        look: str | None = None,
+        root: str | None = None,
+        look: bool = False,
     ) -> None:
         self._model = model
         self._prompt = check_prompt(prompt)
@@ -139,7 +140,8 @@ class RewriteStage:
         self._how = sampling or Sampling()
         self._retry = retry
         self._verifier = verifier
-        self._workspace = None if look is None else Workspace.open(look)
+        self._workspace = None if root is None else Workspace.open(root)
+        self._look = look
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Recaption]:
         tasks = from_table(shard, RewriteTask)
@@ -197,9 +199,10 @@ class RewriteStage:
 
     def _ask(self, tasks: Sequence[RewriteTask], prompts: Sequence[str]) -> list[ChatReply]:
         how = self._how
+        images = [self._images(task) if self._look else () for task in tasks]
         return self._model.generate([
-            ChatRequest(prompt, self._images(task), self._max_new_tokens, how.temperature, how.seed)
-            for task, prompt in zip(tasks, prompts, strict=True)
+            ChatRequest(prompt, seen, self._max_new_tokens, how.temperature, how.seed)
+            for prompt, seen in zip(prompts, images, strict=True)
         ])  # fmt: skip
 
     def _images(self, task: RewriteTask) -> tuple[PilImage.Image, ...]:

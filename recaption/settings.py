@@ -13,7 +13,7 @@ class ServerSettings(BaseModel):
     base_url: str = Field(description="ends in /v1 on most servers")
     api_key_env: str | None = Field(default=None, description="name of the environment variable with the key")
     max_in_flight: int = Field(default=64, gt=0, description="as many as the server batches; vLLM's default is 256")
-    timeout_s: float = Field(default=120, gt=0, description="one attempt as a whole; long for a cold server's first")
+    timeout_s: float = Field(default=120.0, gt=0, description="one attempt as a whole; long for a cold server's first")
     attempts: int = Field(default=5, gt=0, description="about ten seconds of pauses: a restart of a proxy, no outage")
     max_pixels: int | None = Field(default=None, gt=0, description="larger images are scaled down before sending")
     json_schema: bool = Field(default=True, description="whether the server takes JSON schemas")
@@ -28,7 +28,7 @@ class CaptionSettings(BaseModel):
     revision: str | None = None
     server: ServerSettings | None = Field(default=None, description="where the model is served; default: in process")
     prompt: Path | None = Field(default=None, description="prompt file; default: the one shipped for the model")
-    temperature: float = Field(default=0, ge=0, description="0: the likeliest words, so a rerun says the same")
+    temperature: float = Field(default=0.0, ge=0, description="0: the likeliest words, so a rerun says the same")
     seed: int = Field(default=0, description="for a temperature above 0")
     judge_refusals: bool = Field(
         default=False, description="ask the model itself about captions that only hint at a refusal"
@@ -47,7 +47,9 @@ class RewriteSettings(BaseModel):
     revision: str | None = None
     server: ServerSettings | None = Field(default=None, description="where the model is served; default: in process")
     prompt: Path | None = Field(default=None, description="prompt file with {caption} and {findings}")
-    temperature: float = Field(default=0, ge=0, description="0: the likeliest words, which here are the caption's own")
+    temperature: float = Field(
+        default=0.0, ge=0, description="0: the likeliest words, which here are the caption's own"
+    )
     seed: int = Field(default=0, description="for a temperature above 0")
     look: bool = Field(default=False, description="send the image too; for a rewriter that sees")
     retry: bool = Field(

@@ -106,7 +106,7 @@ def test_a_model_that_looks_accounts_for_words_beyond_the_findings(workspace, sa
     blob = workspace.blobs.put(encode_png(draw(1)))
     looker = FakeChat(lambda request: said)
     verifier = SpanVerifier(looker, "Is {span} there?")
-    _, result = run(lambda request: BLOODY, [task(blob=blob)], retry=None, verifier=verifier, look=workspace.store.root)
+    _, result = run(lambda request: BLOODY, [task(blob=blob)], retry=None, verifier=verifier, root=workspace.store.root)
     (row,) = result.ok
     assert (IN_IMAGE in row.inserted[0].grounding, looker.calls) == (accepted, 1)
     judged = RecaptionCertifyStage(CertifySettings()).run_shard(to_table([row], Recaption))
@@ -118,7 +118,7 @@ def test_a_model_that_looks_cannot_excuse_a_changed_fact(workspace):
     blob = workspace.blobs.put(encode_png(draw(1)))
     verifier = SpanVerifier(FakeChat(lambda request: "yes"))
     blue = GOOD.replace("red", "blue")
-    _, result = run(lambda request: blue, [task(blob=blob)], retry=None, verifier=verifier, look=workspace.store.root)
+    _, result = run(lambda request: blue, [task(blob=blob)], retry=None, verifier=verifier, root=workspace.store.root)
     judged = RecaptionCertifyStage(CertifySettings()).run_shard(to_table(result.ok, Recaption))
     assert [r.code for r in judged.rejected] == ["neutral_fact_changed"]
 
@@ -131,8 +131,8 @@ def test_a_rewriter_that_sees_gets_the_image(workspace):
         seen.append(len(request.images))
         return GOOD
 
-    run(answer, [task(blob=blob)], look=workspace.store.root)
-    run(answer, [task(blob=blob)])
+    run(answer, [task(blob=blob)], root=workspace.store.root, look=True)
+    run(answer, [task(blob=blob)], root=workspace.store.root)
     assert seen == [1, 0]
 
 
