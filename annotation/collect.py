@@ -36,12 +36,13 @@ from annotation.vote_store import (
     store_votes,
     untouched,
     vote_keys,
+    votes_of,
     votes_table,
     write_state,
 )
 from policies.engine import Policy
 from storage.errors import SampleError
-from storage.records import Rejection, Vote, canonical_json, from_table, to_table
+from storage.records import Rejection, Vote, canonical_json, to_table
 from storage.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ def evidence(annotation: Mapping[str, Any]) -> str:
 
 def collected_votes(workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False) -> list[Vote]:
     """The votes that the last `collect` stored, sorted; none when there was no run yet."""
-    return from_table(votes_table(workspace, published(workspace, policies, prefilled=prefilled).project_key), Vote)
+    return votes_of(votes_table(workspace, published(workspace, policies, prefilled=prefilled).project_key))
 
 
 def deleted_annotations(workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False) -> list[int]:
@@ -260,7 +261,7 @@ def _merge(
     store_votes(workspace, key, votes, rejected)
     write_state(workspace, key, after)
     return CollectResult(
-        project.project_id, from_table(votes, Vote), rejected, len(known), len(after.skipped), new=len(new - old),
+        project.project_id, votes_of(votes), rejected, len(known), len(after.skipped), new=len(new - old),
         gone=len(old - new), deleted=tuple(sorted(after.deleted)), full=read.full,
     )  # fmt: skip
 

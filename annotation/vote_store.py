@@ -55,6 +55,15 @@ def votes_table(workspace: Workspace, project_key: str) -> pa.Table:
     return table.cast(present)  # Parquet names the items of lists otherwise, which would show in the bytes
 
 
+def votes_of(table: pa.Table) -> list[Vote]:
+    """The votes of a table in the record's present columns. Column by column, several times as fast as `from_table`:
+    a collect that finds little new spends its time here."""
+    columns = table.to_pydict()
+    columns["rules"] = [tuple(rules) for rules in columns["rules"]]
+    columns["boxes"] = [tuple(map(tuple, boxes)) for boxes in columns["boxes"]]
+    return [Vote(*row) for row in zip(*(columns[name] for name in schema_of(Vote).names), strict=True)]
+
+
 def rejections(workspace: Workspace, project_key: str) -> list[Rejection]:
     """The annotations that the last run refused."""
     return workspace.ledger.rejected("collect", project_key)

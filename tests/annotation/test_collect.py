@@ -13,6 +13,7 @@ from annotation.vote_store import (
     sorted_votes,
     untouched,
     votes_file,
+    votes_of,
     votes_table,
     write_state,
 )
@@ -90,6 +91,11 @@ class TestStored:
         assert untouched(table, {1})["task_id"].to_pylist() == [0, 2]
         assert untouched(table, set()).num_rows == 3
         assert untouched(table, None).num_rows == 0  # everything was read
+
+    def test_votes_come_back_as_they_were(self, vote):
+        votes = [replace(vote("i", "L2", "unsafe", rules=("L2.R1",)), boxes=((1, 2, 3, 4),)), vote("j", "L1", "safe")]
+        assert votes_of(to_table(votes, Vote)) == from_table(to_table(votes, Vote), Vote) == votes
+        assert votes_of(to_table([], Vote)) == []
 
     def test_votes_from_before_there_were_boxes_can_be_read(self, workspace, vote):
         old = to_table([vote("i", "L2", "safe")], Vote).drop_columns(["boxes"])
