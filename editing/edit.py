@@ -28,7 +28,7 @@ from storage.records import Edit, EditTask, Image, Located, Rejection, content_i
 from storage.stage import BatchResult, in_batches, reject
 from storage.workspace import Workspace
 
-EDIT_VERSION = 1
+EDIT_VERSION = 2
 
 
 @dataclass(frozen=True)

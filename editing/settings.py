@@ -43,15 +43,34 @@ class LocateSettings(BaseModel):
         return self
 
 
+class EndpointSettings(BaseModel):
+    """An OpenAI-compatible image-edit endpoint that edits in place of a pipeline."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: str = Field(description="the address before /images/edits, as in https://host/v1")
+    api_key_env: str | None = Field(
+        default=None, description="environment variable that holds the key, if one is needed"
+    )
+    max_in_flight: int = Field(default=4, gt=0)
+    attempts: int = Field(default=5, gt=0)
+    timeout_s: float = Field(default=180, gt=0, description="of one attempt as a whole")
+    response_format: str | None = Field(default="b64_json", description="null where the server knows no such field")
+    send_seed: bool = Field(default=False, description="where the server knows `seed`; without it edits do not repeat")
+    extra: dict[str, str] = Field(default={}, description="more form fields, such as quality")
+
+
 class EditSettings(BaseModel):
     """How regions are removed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(
-        default="micro", description="'micro', a local folder, or a hub id of a diffusers inpainting pipeline"
+        default="micro",
+        description="'micro', a local folder or hub id of a diffusers pipeline that edits, or an endpoint's model",
     )
     revision: str | None = None
+    endpoint: EndpointSettings | None = Field(default=None, description="edit there instead of in this process")
     target_policies: tuple[str, ...] = Field(
         default=("L3", "L4"), description="what violates one of these is removed; near common norms by default"
     )
@@ -61,7 +80,24 @@ class EditSettings(BaseModel):
     prefill: Literal["biharmonic", "none"] = Field(
         default="biharmonic", description="smooth fill that the pipeline starts from; needed at low strength"
     )
-    prompt: str = Field(default="the background continues, nothing else", description="what the hole should show")
+    guidance_scale: float | None = Field(default=None, ge=0, description="default: the pipeline's own")
+    image_guidance_scale: float | None = Field(default=None, ge=0, description="for InstructPix2Pix")
+    negative_prompt: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="bfloat16 on a GPU, else float32"
+    )
+    batched: bool | None = Field(default=None, description="default: as the call signature shows; QwenImageEdit: true")
+    time_limit_s: float | None = Field(default=600, gt=0, description="of one call of the pipeline")
+    scope: Literal["region", "image"] = Field(
+        default="region", description="what the model is shown: windows around the regions, or the whole image"
+    )
+    min_window_px: int = Field(
+        default=16, ge=16, description="least side of a window; size_px keeps small regions at native resolution"
+    )
+    prompt: str = Field(
+        default="the background continues, nothing else",
+        description="what the hole should show; for a pipeline without a mask, the instruction",
+    )
     dilate_ratio: float = Field(default=0.08, ge=0, le=1, description="the box grows by this share of its longer side")
     feather_px: int = Field(default=3, ge=0, le=64, description="width of the blend outside the mask")
     context_ratio: float = Field(default=1.8, ge=1, description="side of the repainted square over the region's side")

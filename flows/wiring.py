@@ -4,19 +4,23 @@
 """
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from editing.certify import CERTIFY_VERSION, SELECT_VERSION, CertifyStage, SelectStage
 from editing.detect import DetectorLocator
-from editing.edit import EDIT_VERSION, EditOptions, EditStage, InpaintEditor
+from editing.edit import EDIT_VERSION, EditOptions, EditStage
+from editing.editors import WindowEditor
 from editing.locate import LOCATE_VERSION, ChatLocator, LocateStage, Locator
 from editing.manifest import ManifestLocator
 from editing.settings import EditingSettings, EditSettings, LocateSettings
 from models.chat import TransformersChat
 from models.detector import ZeroShotDetector
-from models.diffusion import DiffusersInpainter
+from models.image_edit import ImageEditor, PipelineEditor
+from models.openai_images import EndpointOptions, OpenAIImages
+from models.pipeline_traits import PipelineOptions
 from models.source import fingerprint_of
 from policies.attributes import vocabulary
 from recaption.caption import CAPTION_VERSION, CaptionStage
@@ -110,18 +114,22 @@ def make_rechecker(cfg: EditingSettings) -> Locator | None:
     return _LOCATORS["detector" if cfg.locate.source == "detector" else "chat"](cfg.locate)
 
 
-def make_editor(cfg: EditSettings) -> InpaintEditor:
+def _image_editor(cfg: EditSettings) -> ImageEditor:
+    """The model that edits: behind an endpoint, or a pipeline in this process."""
+    if cfg.endpoint is not None:
+        options = EndpointOptions(
+            model=cfg.model, revision=cfg.revision, size_px=cfg.size_px, **cfg.endpoint.model_dump()
+        )
+        return OpenAIImages(options)
+    values = cfg.model_dump(include={f.name for f in fields(PipelineOptions)})
+    return PipelineEditor(model_source("edit", cfg.model), PipelineOptions(**values), revision=cfg.revision)
+
+
+def make_editor(cfg: EditSettings) -> WindowEditor:
     """The editor that the config names."""
-    inpainter = DiffusersInpainter(
-        model_source("edit", cfg.model),
-        revision=cfg.revision,
-        steps=cfg.steps,
-        strength=cfg.strength,
-        size_px=cfg.size_px,
-        prefill=cfg.prefill,
-        batch_size=cfg.batch_size,
+    return WindowEditor(
+        _image_editor(cfg), context_ratio=cfg.context_ratio, min_window_px=cfg.min_window_px, scope=cfg.scope
     )
-    return InpaintEditor(inpainter, context_ratio=cfg.context_ratio)
 
 
 def make_locate_stage(root: str, cfg: LocateSettings) -> LocateStage:
@@ -183,7 +191,7 @@ def locate_spec(root: str, cfg: LocateSettings) -> StageSpec:
 
 
 def edit_spec(root: str, cfg: EditSettings) -> StageSpec:
-    settings = _settings_of(cfg, "edit")
+    settings = _settings_of(cfg, "edit", prompt_text=cfg.prompt)
     return StageSpec("edit", EDIT_VERSION, make_edit_stage, {"root": root, "cfg": cfg}, settings, Edit)
 
 
