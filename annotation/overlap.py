@@ -49,15 +49,18 @@ def raise_overlap(
     raised = 0
     for attempt in patiently():
         with attempt, plain_errors("raising the overlap"):
-            for task_id in sorted(task_ids & _below(client, project.project_id, to)):
-                # is_labeled would otherwise stay true, and the queue pass the task over
-                client.tasks.update(id=str(task_id), overlap=to, is_labeled=False)
+            below = _below(client, project.project_id, to)
+            for task_id in sorted(task_ids & below.keys()):
+                # the server leaves is_labeled as it was, and then its queue passes the task over
+                client.tasks.update(id=str(task_id), overlap=to, is_labeled=below[task_id] >= to)
                 raised += 1
     return OverlapResult(raised, len(task_ids) - raised, len(wanted) - len(task_ids))
 
 
-def _below(client: "LabelStudio", project_id: int, overlap: int) -> set[int]:
+def _below(client: "LabelStudio", project_id: int, overlap: int) -> dict[int, int]:
+    """The tasks with a smaller overlap, and how many annotations each has."""
     rows = client.tasks.list(
-        project=project_id, page_size=_PAGE_ROWS, fields="task_only", include="id,overlap", resolve_uri=False
-    )
-    return {row.id for row in rows if (row.overlap or 1) < overlap}
+        project=project_id, page_size=_PAGE_ROWS, fields="task_only", include="id,overlap,total_annotations",
+        resolve_uri=False,
+    )  # fmt: skip
+    return {row.id: row.total_annotations or 0 for row in rows if (row.overlap or 1) < overlap}

@@ -136,12 +136,14 @@ def _annotate(
     return True
 
 
-def _token(server: Server, email: str) -> str:
-    """The user's own API token. The user is signed up through an invitation the first time.
+def password_of(server: Server, email: str) -> str:
+    """A scripted annotator's password. It follows from the server's, so that nothing more has to be kept secret."""
+    return hmac.new(server.password.encode(), email.encode(), hashlib.sha256).hexdigest()[:24]
 
-    The password follows from the server's, so that nothing more has to be kept secret.
-    """
-    password = hmac.new(server.password.encode(), email.encode(), hashlib.sha256).hexdigest()[:24]
+
+def _token(server: Server, email: str) -> str:
+    """The user's own API token. The user is signed up through an invitation the first time."""
+    password = password_of(server, email)
     admin = {"Authorization": f"Token {server.token}"}
     with plain_errors("signing in a simulated annotator"), http_client(server.url, 60.0) as http:
         users = http.get("/api/users/", headers=admin).raise_for_status().json()

@@ -1,0 +1,95 @@
+"""Two people label through the real page in Chromium; what they chose must arrive in the matrix unchanged."""
+
+import os
+import shutil
+
+import pytest
+
+from annotation.agreement import labels
+from annotation.collect import collect
+from annotation.publish import publish, published
+from annotation.simulate import password_of
+from tests.annotation.people import person, some_images
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
+CHROMIUM = os.environ.get("GUARDSET_CHROMIUM", shutil.which("chromium") or "")
+
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed; GUARDSET_CHROMIUM names another place"),
+]
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+SIZES = {"ann": (1366, 768), "ben": (1920, 1080)}
+COLUMNS = ("1qa", "2ws", "3ed", "4rf", "5tg")  # the keys of safe, unsafe, unsure per policy
+VERDICTS = ("safe", "unsafe", "unsure")
+# Whatever lies below the fold: the page must not need more than one scroll, and here it needs none.
+HIDDEN = """() => [...document.querySelectorAll('.gs-policy, .gs-image')]
+    .filter(e => e.getBoundingClientRect().bottom > window.innerHeight).length"""
+
+
+def plan(name, number):
+    """What a person says about the n-th image, policy by policy: one of `VERDICTS` each, all of them in turn."""
+    return [VERDICTS[(number + policy + (name == "ben" and number == 4)) % 3] for policy in range(5)]
+
+
+def sign_in(page, studio, name):
+    email = f"{name}@simulated.invalid"
+    page.goto(f"{studio.server.url}/user/login/")
+    page.fill("input[name=email]", email)
+    page.fill("input[name=password]", password_of(studio.server, email))
+    page.press("input[name=password]", "Enter")
+    page.wait_for_load_state("networkidle")
+
+
+def answer(page, verdicts, by_keys):
+    """Choose the verdicts by hotkeys or by clicks, and the first rule wherever rules are asked for."""
+    rows = page.locator(".gs-policy")
+    for number, verdict in enumerate(verdicts):
+        if by_keys:
+            page.keyboard.press(COLUMNS[number][VERDICTS.index(verdict)])
+        else:
+            rows.nth(number).locator(f"input[name={verdict}]").click()
+        playwright.expect(rows.nth(number).locator(f"input[name={verdict}]")).to_be_checked()
+        if verdict == "unsafe" and number > 0:  # the first policy has no rules
+            rows.nth(number).locator("input[name=R1]").click()
+
+
+def test_what_two_people_choose_on_the_page_arrives_unchanged(studio, own_policies):
+    items, _ = some_images(studio.workspace, 5)
+    project_id = publish(studio.client, studio.workspace, items, own_policies, name="browser").project_id
+    tasks = published(studio.workspace, own_policies).tasks
+    shown = sorted(tasks, key=lambda image_id: tasks[image_id])  # the queue goes by task id
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for name, (width, height) in SIZES.items():
+            person(studio, name)  # signed up
+            page = browser.new_context(viewport={"width": width, "height": height}).new_page()
+            sign_in(page, studio, name)
+            page.goto(f"{studio.server.url}/projects/{project_id}/data?labeling=1")
+            page.locator(".gs-policy").last.wait_for()
+            page.keyboard.press("Escape")  # closes the instructions
+            for number in range(5):
+                page.locator(".gs-policy").last.wait_for()
+                assert page.evaluate(HIDDEN) == 0
+                answer(page, plan(name, number), by_keys=number % 2 == 0)
+                with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as saved:
+                    page.get_by_test_id("bottombar-submit-button").click()
+                assert saved.value.status == 201
+                page.wait_for_load_state("networkidle")
+        browser.close()
+
+    votes = collect(studio.client, studio.workspace, own_policies).votes
+    for name in SIZES:
+        for number, image_id in enumerate(shown):
+            mine = [v for v in votes if v.annotator.startswith(name) and v.image_id == image_id]
+            assert [v.verdict for v in sorted(mine, key=lambda v: v.policy_id)] == plan(name, number)
+            assert all(bool(v.rules) == (v.verdict == "unsafe" and v.policy_id != "L1") for v in mine)
+    matrix = labels(shown[:1], own_policies, votes, {})
+    assert [(x.votes_safe, x.votes_unsafe, x.votes_unsure) for x in matrix] == [
+        tuple(2 * (plan("ann", 0)[policy] == verdict) for verdict in VERDICTS) for policy in range(5)
+    ]
