@@ -176,7 +176,7 @@ def _to_tensor(images: Sequence[Pixels]) -> Tensor:
 
 
 def _loss(unet: UNet2DConditionModel, batch: dict[str, Tensor], kept: Tensor, text: Tensor) -> Tensor:
-    """Noise error, weighted so that at low noise it is the error of the image in units of 0.05.
+    """Mean log of each window's squared error in the hole, so that every window's PSNR counts alike.
 
     At low noise the start is the smooth fill, so the "noise" to predict holds what the fill lacks.
     """
@@ -185,11 +185,10 @@ def _loss(unet: UNet2DConditionModel, batch: dict[str, Tensor], kept: Tensor, te
     sigma = (1 - kept[step]).sqrt().view(-1, 1, 1, 1)
     start = torch.where((step < _LOW_NOISE_STEPS).view(-1, 1, 1, 1), batch["filled"], batch["truth"])
     noisy = signal * start + sigma * batch["noise"]
-    target = (noisy - signal * batch["truth"]) / sigma
     seen = torch.cat([noisy, hole, batch["truth"] * (1 - hole)], dim=1)
     out = unet(seen, step, encoder_hidden_states=text.expand(len(step), -1, -1)).sample
-    weight = (sigma / 0.05).square().clamp(max=1.0) * (0.05 + hole)
-    return (weight * (out - target).square()).sum() / (hole.sum() * 4)
+    error = ((noisy - sigma * out) / signal - batch["truth"]).square() * (hole + 0.02)
+    return (error.mean(dim=(1, 2, 3)) / hole.mean(dim=(1, 2, 3)) + 1e-5).log().mean()
 
 
 def train(work: Path, run: InpaintRun) -> UNet2DConditionModel:

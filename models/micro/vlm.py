@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 class VlmRun:
     """What decides the result: the seed and the numbers of the recipe."""
 
-    steps: int = 1480
+    steps: int = 2100
     batch: int = 32
     seed: int = 1
     lr: float = 2e-3
