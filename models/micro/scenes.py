@@ -17,6 +17,7 @@ import sklearn
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.micro.backgrounds import clouds, pebbles, shuffled
 from models.micro.icons import draw_icon
 from models.micro.wording import COLOURS, Tone, compose, kinds, mention
 from policies.attributes import vocabulary
@@ -98,9 +99,25 @@ def _gradient(rng: np.random.Generator, width: int, height: int) -> NDArray[np.f
     return np.asarray(pixels + noise, dtype=np.float32)
 
 
+def _training_texture(rng: np.random.Generator, width: int, height: int) -> NDArray[np.float32]:
+    """More variety than the few photographs have: drawn textures, odd colours, two pictures in one."""
+    draw = rng.random()
+    if draw < 0.3:
+        return clouds(rng, width, height)
+    if draw < 0.6:
+        return pebbles(rng, width, height)
+    photo = shuffled(rng, _crop(rng, str(rng.choice(PHOTOS["train"])), width, height))
+    if draw < 0.8:
+        return photo
+    share = rng.uniform(0.3, 0.7)
+    return np.asarray(share * photo + (1 - share) * clouds(rng, width, height), dtype=np.float32)
+
+
 def draw_background(rng: np.random.Generator, split: Split, width: int, height: int) -> Pixels:
     """A background after colour jitter, uint8 HxWx3."""
-    if rng.random() < 0.62:
+    if split == "train" and rng.random() < 0.5:
+        pixels = _training_texture(rng, width, height)
+    elif rng.random() < 0.62:
         pixels = _crop(rng, str(rng.choice(PHOTOS[split])), width, height)
     else:
         pixels = _gradient(rng, width, height)

@@ -20,7 +20,7 @@ from models.micro.evaluate import (
 )
 
 WEIGHTS = Path(models.micro.__path__[0]) / "weights"
-LOCATE_FLOOR, CAPTION_FLOOR = 0.85, 0.85
+LOCATE_FLOOR, CAPTION_FLOOR = 0.7, 0.8
 
 
 @pytest.fixture(scope="module")
