@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from editing.controls import ControlSettings
+from models.server import ServerSettings
 
 
 class LocateSettings(BaseModel):
@@ -20,6 +21,7 @@ class LocateSettings(BaseModel):
         default="micro", description="'micro', a local folder, or a hub id: a Qwen-VL model, or a detector's"
     )
     revision: str | None = Field(default=None, description="hub revision; pin it for repeatable builds")
+    server: ServerSettings | None = Field(default=None, description="where the model is served; default: in process")
     manifest: Path | None = Field(
         default=None, description="COCO or Label Studio .json, or .jsonl or .parquet rows of file, label, box or mask"
     )

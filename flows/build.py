@@ -73,7 +73,7 @@ def build_flow(settings: Settings, source: Path, root: str) -> BuildSummary:
     to_caption = to_table([image for image in images if image.image_id in known], Image)
     described = job.run(wiring.caption_spec(root, recaption.caption), to_caption, recaption.caption.shard_rows)
     rewrites = to_table(plan_rewrites(from_table(described, Caption), images, located), RewriteTask)
-    rewritten = job.run(wiring.rewrite_spec(recaption.rewrite), rewrites, recaption.rewrite.shard_rows)
+    rewritten = job.run(wiring.rewrite_spec(root, recaption), rewrites, recaption.rewrite.shard_rows)
     job.run(wiring.recertify_spec(recaption), rewritten, recaption.rewrite.shard_rows)
 
     build_id = job.finish({policy.id: policy.content_hash for policy in policies})

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.networks import model_source
 from flows.settings import Settings
-from flows.wiring import model_source
 from policies.engine import load_policies
 from storage.errors import GuardsetError
 from storage.workspace import Workspace
@@ -65,13 +65,24 @@ def _packages() -> Check:
 
 
 def _models(settings: Settings) -> list[Check]:
-    steps = {
-        "locate": settings.editing.locate.model,
-        "edit": settings.editing.edit.model,
-        "caption": settings.recaption.caption.model,
-        "rewrite": settings.recaption.rewrite.model,
-    }
-    return [_model(step, model_source(step, model)) for step, model in steps.items()]
+    locate, edit = settings.editing.locate, settings.editing.edit
+    caption, rewrite = settings.recaption.caption, settings.recaption.rewrite
+    checks = []
+    for step, cfg in (("locate", locate), ("caption", caption), ("rewrite", rewrite)):
+        if cfg.server is not None:
+            checks.append(_served(step, cfg.model, cfg.server.base_url, cfg.server.api_key_env))
+        elif step != "locate" or locate.source != "manifest" or settings.editing.certify.recheck == "locate":
+            checks.append(_model(step, model_source(step, cfg.model)))
+    if edit.endpoint is not None:
+        checks.append(_served("edit", edit.model, edit.endpoint.base_url, edit.endpoint.api_key_env))
+    else:
+        checks.append(_model("edit", model_source("edit", edit.model)))
+    return checks
+
+
+def _served(step: str, model: str, url: str, key_env: str | None) -> Check:
+    missing = key_env is not None and not os.environ.get(key_env)
+    return Check(f"{step} model", f"{model} at {url}", f"Set {key_env} to the server's key." if missing else "")
 
 
 def _model(step: str, source: str) -> Check:

@@ -1,139 +1,39 @@
-"""From config values to implementations: the only place that knows both.
+"""From settings to stages: what each is called, how it is made, and which settings decide its output."""
 
-`'micro'` names the networks shipped in `models/micro/weights`; anything else is a folder or a hub id.
-"""
-
-from collections.abc import Callable
-from dataclasses import fields
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from editing.certify import CERTIFY_VERSION, SELECT_VERSION, CertifyStage, SelectStage
-from editing.detect import DetectorLocator
 from editing.edit import EDIT_VERSION, EditOptions, EditStage
-from editing.editors import WindowEditor
-from editing.locate import LOCATE_VERSION, ChatLocator, LocateStage, Locator
-from editing.manifest import ManifestLocator
+from editing.locate import LOCATE_VERSION, LocateStage
 from editing.settings import EditingSettings, EditSettings, LocateSettings
-from models.chat import TransformersChat
-from models.detector import ZeroShotDetector
-from models.image_edit import ImageEditor, PipelineEditor
-from models.openai_images import EndpointOptions, OpenAIImages
-from models.pipeline_traits import PipelineOptions
+from flows import networks
+from flows.networks import model_source, prompt_text
 from models.source import fingerprint_of
-from policies.attributes import vocabulary
+from recaption.answers import RefusalJudge
 from recaption.caption import CAPTION_VERSION, CaptionStage
 from recaption.certify import CERTIFY_VERSION as RECERTIFY_VERSION
 from recaption.certify import RecaptionCertifyStage
-from recaption.rewrite import REWRITE_VERSION, RewriteStage, check_prompt
+from recaption.confirm import SpanVerifier
+from recaption.generation import Sampling
+from recaption.rewrite import REWRITE_VERSION, Retry, RewriteStage, check_prompt
 from recaption.settings import CaptionSettings, RecaptionSettings, RewriteSettings
 from storage.dedup import DEDUP_VERSION, DedupSettings, DedupStage
-from storage.errors import FatalError
 from storage.gate import BlockList
 from storage.ingest import INGEST_VERSION, IngestSettings, IngestStage
 from storage.records import Caption, Edit, Image, Located, Recaption
 from storage.stage import StageSpec
 
-_ROOT = Path(__file__).resolve().parent.parent
-_MICRO = _ROOT / "models" / "micro"
-MICRO = {
-    "locate": _MICRO / "weights" / "vlm",
-    "caption": _MICRO / "weights" / "vlm",
-    "rewrite": _MICRO / "weights" / "rewriter",
-    "edit": _MICRO / "weights" / "inpaint",
-}
-_PROMPTS = {
-    "locate": _ROOT / "editing" / "prompts" / "locate.txt",
-    "caption": _ROOT / "recaption" / "prompts" / "caption.txt",
-    "rewrite": _ROOT / "recaption" / "prompts" / "rewrite.txt",
-}
-
-
-def model_source(step: str, model: str) -> str:
-    """The folder or hub id behind a config value."""
-    return str(MICRO[step]) if model == "micro" else model
-
-
-def prompt_text(step: str, model: str, path: Path | None) -> str:
-    """The prompt of a step: the user's file, or the one shipped for the kind of model."""
-    default = _MICRO / "prompts" / f"{step}.txt" if model == "micro" else _PROMPTS[step]
-    try:
-        text = (path or default).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise FatalError(f"Cannot read the {step} prompt {path}: {error.strerror}.") from error
-    return text.replace("{attributes}", ", ".join(vocabulary()))
-
-
-@cache
-def chat_model(source: str, revision: str | None, batch_size: int) -> TransformersChat:
-    """A loaded chat model; steps that name the same one share it."""
-    return TransformersChat(source, revision=revision, batch_size=batch_size)
-
 
 def _settings_of(cfg: Any, step: str, **more: Any) -> dict[str, Any]:
     """What a stage's fingerprint holds: its settings, and the content of its model."""
-    values: dict[str, Any] = cfg.model_dump(mode="json", exclude={"shard_rows", "prompt"})
+    values: dict[str, Any] = cfg.model_dump(mode="json", exclude={"shard_rows", "prompt", "server", "retry_prompt"})
+    if getattr(cfg, "server", None) is not None:  # its address does not matter, what it does to images does
+        values["max_pixels"] = cfg.server.max_pixels
     return values | {"model": fingerprint_of(model_source(step, cfg.model), cfg.revision)} | more
 
 
-def _chat_locator(cfg: LocateSettings) -> Locator:
-    model = chat_model(model_source("locate", cfg.model), cfg.revision, cfg.batch_size)
-    prompt = prompt_text("locate", cfg.model, cfg.prompt)
-    return ChatLocator(model, prompt, units=cfg.box_units, max_new_tokens=cfg.max_new_tokens)
-
-
-def _manifest_locator(cfg: LocateSettings) -> Locator:
-    assert cfg.manifest is not None  # the settings check it
-    return ManifestLocator(cfg.manifest, cfg.label_map)
-
-
-def _detector_locator(cfg: LocateSettings) -> Locator:
-    detector = ZeroShotDetector(
-        cfg.model, revision=cfg.revision, threshold=cfg.detector_threshold, batch_size=cfg.batch_size
-    )
-    return DetectorLocator(detector, max_iou=cfg.detector_max_iou)
-
-
-_LOCATORS: dict[str, Callable[[LocateSettings], Locator]] = {
-    "chat": _chat_locator,
-    "manifest": _manifest_locator,
-    "detector": _detector_locator,
-}
-
-
-def make_locator(cfg: LocateSettings) -> Locator:
-    """The locator that the config names."""
-    return _LOCATORS[cfg.source](cfg)
-
-
-def make_rechecker(cfg: EditingSettings) -> Locator | None:
-    """Who looks at edited images. A manifest knows originals only, so there the chat model does."""
-    if cfg.certify.recheck == "none":
-        return None
-    return _LOCATORS["detector" if cfg.locate.source == "detector" else "chat"](cfg.locate)
-
-
-def _image_editor(cfg: EditSettings) -> ImageEditor:
-    """The model that edits: behind an endpoint, or a pipeline in this process."""
-    if cfg.endpoint is not None:
-        options = EndpointOptions(
-            model=cfg.model, revision=cfg.revision, size_px=cfg.size_px, **cfg.endpoint.model_dump()
-        )
-        return OpenAIImages(options)
-    values = cfg.model_dump(include={f.name for f in fields(PipelineOptions)})
-    return PipelineEditor(model_source("edit", cfg.model), PipelineOptions(**values), revision=cfg.revision)
-
-
-def make_editor(cfg: EditSettings) -> WindowEditor:
-    """The editor that the config names."""
-    return WindowEditor(
-        _image_editor(cfg), context_ratio=cfg.context_ratio, min_window_px=cfg.min_window_px, scope=cfg.scope
-    )
-
-
 def make_locate_stage(root: str, cfg: LocateSettings) -> LocateStage:
-    return LocateStage(root, make_locator(cfg), cfg.batch_size)
+    return LocateStage(root, networks.make_locator(cfg), cfg.batch_size)
 
 
 def make_edit_stage(root: str, cfg: EditSettings) -> EditStage:
@@ -145,23 +45,46 @@ def make_edit_stage(root: str, cfg: EditSettings) -> EditStage:
         candidates=cfg.candidates,
         composite=cfg.mode == "composite",
     )
-    return EditStage(root, make_editor(cfg), options, cfg.batch_size)
+    return EditStage(root, networks.make_editor(cfg), options, cfg.batch_size)
 
 
 def make_certify_stage(root: str, cfg: EditingSettings) -> CertifyStage:
-    return CertifyStage(root, make_rechecker(cfg), cfg.edit.feather_px, cfg.certify, cfg.locate.batch_size)
+    return CertifyStage(root, networks.make_rechecker(cfg), cfg.edit.feather_px, cfg.certify, cfg.locate.batch_size)
+
+
+def _sampling(step: str, cfg: CaptionSettings | RewriteSettings) -> Sampling:
+    name = cfg.prompt.name if cfg.prompt else f"{step}.txt"
+    return Sampling(cfg.temperature, cfg.seed, cfg.model, cfg.revision or "", name)
 
 
 def make_caption_stage(root: str, cfg: CaptionSettings) -> CaptionStage:
-    model = chat_model(model_source("caption", cfg.model), cfg.revision, cfg.batch_size)
-    prompt = prompt_text("caption", cfg.model, cfg.prompt)
-    return CaptionStage(root, model, prompt, cfg.max_new_tokens, cfg.batch_size)
+    model, prompt = networks.chat_model("caption", cfg), prompt_text("caption", cfg.model, cfg.prompt)
+    judge = RefusalJudge(model) if cfg.judge_refusals else None
+    sampling = _sampling("caption", cfg)
+    return CaptionStage(root, model, prompt, cfg.max_new_tokens, cfg.batch_size, sampling=sampling, judge=judge)
 
 
-def make_rewrite_stage(cfg: RewriteSettings) -> RewriteStage:
-    model = chat_model(model_source("rewrite", cfg.model), cfg.revision, cfg.batch_size)
-    prompt = prompt_text("rewrite", cfg.model, cfg.prompt)
-    return RewriteStage(model, prompt, cfg.max_new_tokens, cfg.batch_size)
+def _retry(cfg: RecaptionSettings) -> Retry | None:
+    """The second attempt; the micro rewriter knows its one prompt only."""
+    path = cfg.rewrite.retry_prompt
+    if not cfg.rewrite.retry or (cfg.rewrite.model == "micro" and path is None):
+        return None
+    return Retry(cfg.certify, "" if path is None else prompt_text("rewrite", cfg.rewrite.model, path))
+
+
+def make_rewrite_stage(root: str, cfg: RecaptionSettings) -> RewriteStage:
+    rewrite = cfg.rewrite
+    return RewriteStage(
+        networks.chat_model("rewrite", rewrite),
+        prompt_text("rewrite", rewrite.model, rewrite.prompt),
+        rewrite.max_new_tokens,
+        rewrite.batch_size,
+        sampling=_sampling("rewrite", rewrite),
+        retry=_retry(cfg),
+        verifier=SpanVerifier(networks.chat_model("caption", cfg.caption)) if rewrite.confirm_spans else None,
+        root=root,
+        look=rewrite.look,
+    )
 
 
 def ingest_spec(root: str, cfg: IngestSettings) -> StageSpec:
@@ -180,7 +103,7 @@ def dedup_spec(cfg: DedupSettings) -> StageSpec:
 def _locate_settings(cfg: LocateSettings) -> dict[str, Any]:
     """What decides an answer: the manifest's content, or the model and what it is asked."""
     if cfg.source == "manifest":
-        return {"manifest": _manifest_locator(cfg).fingerprint}
+        return {"manifest": networks.manifest_locator(cfg).fingerprint}
     return _settings_of(cfg, "locate", prompt_text=prompt_text("locate", cfg.model, cfg.prompt))
 
 
@@ -210,13 +133,26 @@ def select_spec() -> StageSpec:
 
 def caption_spec(root: str, cfg: CaptionSettings) -> StageSpec:
     settings = _settings_of(cfg, "caption", prompt_text=prompt_text("caption", cfg.model, cfg.prompt))
-    return StageSpec("caption", CAPTION_VERSION, make_caption_stage, {"root": root, "cfg": cfg}, settings, Caption)
+    kwargs, served = {"root": root, "cfg": cfg}, cfg.server is not None
+    return StageSpec("caption", CAPTION_VERSION, make_caption_stage, kwargs, settings, Caption, parallel=served)
 
 
-def rewrite_spec(cfg: RewriteSettings) -> StageSpec:
-    prompt = check_prompt(prompt_text("rewrite", cfg.model, cfg.prompt))
-    settings = _settings_of(cfg, "rewrite", prompt_text=prompt)
-    return StageSpec("rewrite", REWRITE_VERSION, make_rewrite_stage, {"cfg": cfg}, settings, Recaption)
+def rewrite_spec(root: str, cfg: RecaptionSettings) -> StageSpec:
+    """A second attempt depends on the certificate, so its thresholds and prompt decide the output too."""
+    prompt, retry = check_prompt(prompt_text("rewrite", cfg.rewrite.model, cfg.rewrite.prompt)), _retry(cfg)
+    looker = _settings_of(cfg.caption, "caption") if cfg.rewrite.confirm_spans else None
+    again = None if retry is None else [retry.text, cfg.certify.model_dump(mode="json")]
+    settings = _settings_of(cfg.rewrite, "rewrite", prompt_text=prompt, again=again, looker=looker)
+    kwargs = {"root": root, "cfg": cfg}
+    return StageSpec(
+        "rewrite",
+        REWRITE_VERSION,
+        make_rewrite_stage,
+        kwargs,
+        settings,
+        Recaption,
+        parallel=cfg.rewrite.server is not None,
+    )
 
 
 def recertify_spec(cfg: RecaptionSettings) -> StageSpec:

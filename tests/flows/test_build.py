@@ -7,7 +7,7 @@ import pytest
 
 from editing.boxes import Region
 from editing.edit import InpaintEditor
-from flows import wiring
+from flows import networks, wiring
 from flows.build import build
 from flows.job import Job
 from flows.outcome import read_outcome
@@ -37,20 +37,14 @@ def restore(request):
     return request.prompt.split("Caption: ")[1].split("\n")[0][:-1] + ", with a knife at the centre."
 
 
-def _task_of(source):
-    return "rewrite" if "rewriter" in source else "caption"
-
-
 @pytest.fixture
-def networks(monkeypatch):
+def chats(monkeypatch):
     """Counts of calls by network; the real wiring makes everything else."""
     chats = {"caption": FakeChat(lambda request: CAPTION), "rewrite": FakeChat(restore)}
     monkeypatch.setattr(wiring, "fingerprint_of", lambda source, revision: "fake")
-    monkeypatch.setitem(wiring._LOCATORS, "chat", lambda cfg: FakeLocator(find_magenta))
-    monkeypatch.setattr(wiring, "make_editor", lambda cfg: InpaintEditor(FakeInpainter(), context_ratio=1.8))
-    monkeypatch.setattr(
-        wiring, "chat_model", lambda source, *_: chats["rewrite" if "rewriter" in source else "caption"]
-    )
+    monkeypatch.setitem(networks._LOCATORS, "chat", lambda cfg: FakeLocator(find_magenta))
+    monkeypatch.setattr(networks, "make_editor", lambda cfg: InpaintEditor(FakeInpainter(), context_ratio=1.8))
+    monkeypatch.setattr(networks, "chat_model", lambda step, cfg: chats[step])
     return chats
 
 
@@ -85,7 +79,7 @@ def files(root):
     return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in root.rglob("*") if p.is_file()}
 
 
-def test_a_folder_becomes_certified_pairs_and_recaptions(networks, photos, tmp_path):
+def test_a_folder_becomes_certified_pairs_and_recaptions(chats, photos, tmp_path):
     summary = build(SETTINGS, photos, str(tmp_path / "ws"))
     outcome = read_outcome(Workspace.open(tmp_path / "ws"))
     assert outcome.build_id == summary.build_id
@@ -105,17 +99,17 @@ def test_a_folder_becomes_certified_pairs_and_recaptions(networks, photos, tmp_p
     assert {stage.name: stage.rows_out for stage in summary.stages}["edit"] == 12  # three kinds of four images
 
 
-def test_a_second_build_calls_no_network_and_changes_no_byte(networks, photos, tmp_path):
+def test_a_second_build_calls_no_network_and_changes_no_byte(chats, photos, tmp_path):
     build(SETTINGS, photos, str(tmp_path / "ws"))
-    calls = {name: chat.calls for name, chat in networks.items()}
+    calls = {name: chat.calls for name, chat in chats.items()}
     before = files(tmp_path / "ws")
     summary = build(SETTINGS, photos, str(tmp_path / "ws"))
-    assert {name: chat.calls for name, chat in networks.items()} == calls
+    assert {name: chat.calls for name, chat in chats.items()} == calls
     assert files(tmp_path / "ws") == before
     assert all(stage.looked_up == stage.shards for stage in summary.stages)
 
 
-def test_a_changed_setting_redoes_its_stage_and_what_follows_only(networks, photos, tmp_path):
+def test_a_changed_setting_redoes_its_stage_and_what_follows_only(chats, photos, tmp_path):
     build(SETTINGS, photos, str(tmp_path / "ws"))
     raw = SETTINGS.model_dump()
     raw["editing"]["edit"]["feather_px"] = 1
@@ -124,7 +118,7 @@ def test_a_changed_setting_redoes_its_stage_and_what_follows_only(networks, phot
     assert redone == {"edit", "certify", "select"}
 
 
-def test_regions_from_a_manifest_become_pairs(networks, photos, tmp_path):
+def test_regions_from_a_manifest_become_pairs(chats, photos, tmp_path):
     rows = [{"file": f"{seed}.png", "label": "knife", "box": [38, 18, 62, 38]} for seed in (0, 2)]
     rows += [{"file": f"{seed}.png", "label": None} for seed in (1, 3, 4, 5)]
     (tmp_path / "regions.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
@@ -137,16 +131,16 @@ def test_regions_from_a_manifest_become_pairs(networks, photos, tmp_path):
     assert [r.code for r in outcome.rejections["locate"]] == ["not_in_manifest"]  # 6.png
 
 
-def test_one_unreadable_answer_costs_one_image(networks, photos, tmp_path, monkeypatch):
+def test_one_unreadable_answer_costs_one_image(chats, photos, tmp_path, monkeypatch):
     answers = iter(["I'm sorry, I can't describe this."])
-    monkeypatch.setitem(networks, "caption", FakeChat(lambda request: next(answers, CAPTION)))
+    monkeypatch.setitem(chats, "caption", FakeChat(lambda request: next(answers, CAPTION)))
     build(SETTINGS, photos, str(tmp_path / "ws"))
     outcome = read_outcome(Workspace.open(tmp_path / "ws"))
     assert [r.code for r in outcome.rejections["caption"]] == ["caption_refused"]
     assert len(outcome.recaptions) == 6
 
 
-def test_a_target_policy_that_does_not_exist_stops_before_any_work(networks, photos, tmp_path):
+def test_a_target_policy_that_does_not_exist_stops_before_any_work(chats, photos, tmp_path):
     settings = Settings.model_validate({"editing": {"edit": {"target_policies": ["L9"]}}})
     with pytest.raises(FatalError, match="L9"):
         build(settings, photos, str(tmp_path / "ws"))

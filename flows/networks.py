@@ -1,0 +1,138 @@
+"""From config values to networks and locators.
+
+`'micro'` names the networks shipped in `models/micro/weights`; anything else is a folder, a hub id, or the name that a
+server knows the model by.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+
+from editing.detect import DetectorLocator
+from editing.editors import WindowEditor
+from editing.locate import ChatLocator, Locator
+from editing.manifest import ManifestLocator
+from editing.settings import EditingSettings, EditSettings, LocateSettings
+from models.chat import ChatModel, TransformersChat
+from models.detector import ZeroShotDetector
+from models.image_edit import ImageEditor, PipelineEditor
+from models.openai_chat import OpenAIChat
+from models.openai_images import EndpointOptions, OpenAIImages
+from models.pipeline_traits import PipelineOptions
+from models.server import ServerSettings
+from policies.attributes import vocabulary
+from recaption.settings import CaptionSettings, RewriteSettings
+from storage.errors import FatalError
+
+_ROOT = Path(__file__).resolve().parent.parent
+_MICRO = _ROOT / "models" / "micro"
+MICRO = {
+    "locate": _MICRO / "weights" / "vlm",
+    "caption": _MICRO / "weights" / "vlm",
+    "rewrite": _MICRO / "weights" / "rewriter",
+    "edit": _MICRO / "weights" / "inpaint",
+}
+_PROMPTS = {
+    "locate": _ROOT / "editing" / "prompts" / "locate.txt",
+    "caption": _ROOT / "recaption" / "prompts" / "caption.txt",
+    "rewrite": _ROOT / "recaption" / "prompts" / "rewrite.txt",
+}
+
+
+def model_source(step: str, model: str) -> str:
+    """The folder or hub id behind a config value."""
+    return str(MICRO[step]) if model == "micro" else model
+
+
+def prompt_text(step: str, model: str, path: Path | None) -> str:
+    """The prompt of a step: the user's file, or the one shipped for the kind of model."""
+    default = _MICRO / "prompts" / f"{step}.txt" if model == "micro" else _PROMPTS[step]
+    try:
+        text = (path or default).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise FatalError(f"Cannot read the {step} prompt {path}: {error.strerror}.") from error
+    return text.replace("{attributes}", ", ".join(vocabulary()))
+
+
+@cache
+def local_chat(source: str, revision: str | None, batch_size: int) -> TransformersChat:
+    """A chat model in this process; steps that name the same one share it."""
+    return TransformersChat(source, revision=revision, batch_size=batch_size)
+
+
+@cache
+def served_chat(model: str, revision: str | None, cfg: ServerSettings) -> OpenAIChat:
+    """A client of a server; steps that name the same one share its slots."""
+    return OpenAIChat(
+        cfg.base_url,
+        model,
+        revision=revision,
+        api_key_env=cfg.api_key_env,
+        max_in_flight=cfg.max_in_flight,
+        timeout_s=cfg.timeout_s,
+        attempts=cfg.attempts,
+        max_pixels=cfg.max_pixels,
+        json_schema=cfg.json_schema,
+    )
+
+
+def chat_model(step: str, cfg: LocateSettings | CaptionSettings | RewriteSettings) -> ChatModel:
+    """The chat model that a step names: behind its server, or in this process."""
+    if cfg.server is not None:
+        return served_chat(cfg.model, cfg.revision, cfg.server)
+    return local_chat(model_source(step, cfg.model), cfg.revision, cfg.batch_size)
+
+
+def _chat_locator(cfg: LocateSettings) -> Locator:
+    prompt = prompt_text("locate", cfg.model, cfg.prompt)
+    return ChatLocator(chat_model("locate", cfg), prompt, units=cfg.box_units, max_new_tokens=cfg.max_new_tokens)
+
+
+def manifest_locator(cfg: LocateSettings) -> Locator:
+    assert cfg.manifest is not None  # the settings check it
+    return ManifestLocator(cfg.manifest, cfg.label_map)
+
+
+def _detector_locator(cfg: LocateSettings) -> Locator:
+    detector = ZeroShotDetector(
+        cfg.model, revision=cfg.revision, threshold=cfg.detector_threshold, batch_size=cfg.batch_size
+    )
+    return DetectorLocator(detector, max_iou=cfg.detector_max_iou)
+
+
+_LOCATORS: dict[str, Callable[[LocateSettings], Locator]] = {
+    "chat": _chat_locator,
+    "manifest": manifest_locator,
+    "detector": _detector_locator,
+}
+
+
+def make_locator(cfg: LocateSettings) -> Locator:
+    """The locator that the config names."""
+    return _LOCATORS[cfg.source](cfg)
+
+
+def make_rechecker(cfg: EditingSettings) -> Locator | None:
+    """Who looks at edited images. A manifest knows originals only, so there the chat model does."""
+    if cfg.certify.recheck == "none":
+        return None
+    return _LOCATORS["detector" if cfg.locate.source == "detector" else "chat"](cfg.locate)
+
+
+def _image_editor(cfg: EditSettings) -> ImageEditor:
+    """The model that edits: behind an endpoint, or a pipeline in this process."""
+    if cfg.endpoint is not None:
+        options = EndpointOptions(
+            model=cfg.model, revision=cfg.revision, size_px=cfg.size_px, **cfg.endpoint.model_dump()
+        )
+        return OpenAIImages(options)
+    values = cfg.model_dump(include={f.name for f in fields(PipelineOptions)})
+    return PipelineEditor(model_source("edit", cfg.model), PipelineOptions(**values), revision=cfg.revision)
+
+
+def make_editor(cfg: EditSettings) -> WindowEditor:
+    """The editor that the config names."""
+    return WindowEditor(
+        _image_editor(cfg), context_ratio=cfg.context_ratio, min_window_px=cfg.min_window_px, scope=cfg.scope
+    )
