@@ -100,7 +100,9 @@ class EditSettings(BaseModel):
         default="the background continues, nothing else",
         description="what the hole should show; for a pipeline without a mask, the instruction",
     )
-    dilate_ratio: float = Field(default=0.08, ge=0, le=1, description="the box grows by this share of its longer side")
+    dilate_ratio: float = Field(
+        default=0.12, ge=0, le=1, description="the box grows by this share of its longer side; located boxes are loose"
+    )
     feather_px: int = Field(default=3, ge=0, le=64, description="width of the blend outside the mask")
     context_ratio: float = Field(default=1.8, ge=1, description="side of the repainted square over the region's side")
     max_mask_ratio: float = Field(
