@@ -9,18 +9,11 @@ import pyarrow as pa
 from PIL import Image as PilImage
 
 from editing.masks import (
-    Square,
     boxes_mask,
     composite,
-    cut,
     dilate,
     feather,
-    paste,
-    resize_mask,
-    resize_rgb,
-    squares_around,
 )
-from models.diffusion import Inpainter
 from policies.engine import Policy, regulated
 from storage.errors import SampleError
 from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_mask, encode_png
@@ -52,56 +45,6 @@ class Editor(Protocol):
     def fingerprint(self) -> str: ...
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Rgb | SampleError]: ...
-
-
-class InpaintEditor:
-    """Edits at any image size with an inpainter of one size.
-
-    Each connected part of the mask gets a square window, scaled to the inpainter's size, repainted, scaled
-    back. Windows are taken in rounds (the first part of every image, then the second), so that a later
-    window sees what an earlier one repainted.
-    """
-
-    def __init__(self, inpainter: Inpainter, *, context_ratio: float) -> None:
-        self._inpainter = inpainter
-        self._context_ratio = context_ratio
-
-    @property
-    def fingerprint(self) -> str:
-        return content_id(self._inpainter.fingerprint, self._context_ratio)
-
-    def edit(self, requests: Sequence[EditRequest]) -> list[Rgb | SampleError]:
-        squares = [squares_around(r.mask, self._context_ratio, min_side=16) for r in requests]
-        images: list[Rgb | SampleError] = [r.image for r in requests]
-        for turn in range(max((len(s) for s in squares), default=0)):
-            self._round(requests, squares, images, turn)
-        return images
-
-    def _round(
-        self,
-        requests: Sequence[EditRequest],
-        squares: Sequence[Sequence[Square]],
-        images: list[Rgb | SampleError],
-        turn: int,
-    ) -> None:
-        """Repaint window number `turn` of every image that has one, in place in `images`."""
-        size = self._inpainter.size_px
-        work = [
-            (i, s[turn], image)
-            for i, (s, image) in enumerate(zip(squares, images, strict=True))
-            if turn < len(s) and not isinstance(image, SampleError)
-        ]
-        results = self._inpainter.inpaint(
-            [resize_rgb(cut(image, square), size) for _, square, image in work],
-            [resize_mask(cut(requests[i].mask, square), size) & requests[i].repaint for i, square, _ in work],
-            [requests[i].prompt for i, _, _ in work],
-            [requests[i].seed + turn for i, _, _ in work],
-        )
-        for (i, square, image), result in zip(work, results, strict=True):
-            if result.flagged:
-                images[i] = SampleError("editor_flagged", "The pipeline's safety checker refused its own output.")
-            else:
-                images[i] = paste(image, resize_rgb(result.image, square.side), square)
 
 
 def plan_edits(images: Sequence[Image], located: Sequence[Located], targets: Sequence[Policy]) -> list[EditTask]:

@@ -7,7 +7,7 @@ import numpy as np
 from editing.boxes import Region
 from editing.locate import LocateRequest
 from models.chat import ChatReply, ChatRequest
-from models.diffusion import Inpainted
+from models.image_edit import ImageEdit
 from storage.errors import SampleError
 from storage.images import Rgb
 
@@ -49,24 +49,20 @@ class FakeLocator:
         return [self._find(request.rgb) for request in requests]
 
 
-class FakeInpainter:
+class FakeImageEditor:
     """Paints the hole, and a little of what surrounds it, as real pipelines do."""
 
-    fingerprint = "fake-inpainter"
+    fingerprint = "fake-image-editor"
     size_px = 32
 
-    def __init__(self, colour: tuple[int, int, int] = (10, 200, 10), flagged: bool = False) -> None:
+    def __init__(self, colour: tuple[int, int, int] = (10, 200, 10), error: SampleError | None = None) -> None:
         self._colour = colour
-        self._flagged = flagged
-        self.seeds: list[int] = []
+        self._error = error
 
-    def inpaint(
-        self, images: Sequence[Rgb], masks: Sequence[np.ndarray], prompts: Sequence[str], seeds: Sequence[int]
-    ) -> list[Inpainted]:
-        self.seeds += seeds
-        results = []
-        for image, mask in zip(images, masks, strict=True):
-            painted = np.clip(image.astype(int) + 3, 0, 255).astype(np.uint8)
-            painted[mask] = self._colour
-            results.append(Inpainted(painted, self._flagged))
+    def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
+        results: list[Rgb | SampleError] = []
+        for request in edits:
+            painted = np.clip(request.image.astype(int) + 3, 0, 255).astype(np.uint8)
+            painted[request.mask] = self._colour
+            results.append(self._error or painted)
         return results

@@ -7,13 +7,14 @@ import pytest
 
 from editing.boxes import Region
 from editing.certify import CertifyStage, SelectStage
-from editing.edit import EditOptions, EditStage, InpaintEditor
+from editing.edit import EditOptions, EditStage
+from editing.editors import WindowEditor
 from editing.settings import CertifySettings
 from storage.errors import SampleError
 from storage.images import decode_stored, encode_png
 from storage.records import Edit, EditTask, Finding, to_table
 from tests.drawing import draw
-from tests.fakes import FakeInpainter, FakeLocator
+from tests.fakes import FakeImageEditor, FakeLocator
 
 CUP = Region(("cup",), (50, 40, 60, 50), "")
 BLADE = Region(("blade",), (20, 10, 40, 30), "")
@@ -26,7 +27,7 @@ def edit(workspace) -> Edit:
     target = Finding("f", ("blade",), (), (20, 10, 40, 30), "", "Remove it.", 1.0)
     task = EditTask(blob, blob, blob, "0" * 16, ("blade", "cup"), (target,))
     options = EditOptions("p", 0.1, 2, 0.5, 1)
-    stage = EditStage(workspace.store.root, InpaintEditor(FakeInpainter(), context_ratio=1.8), options, 4)
+    stage = EditStage(workspace.store.root, WindowEditor(FakeImageEditor(), context_ratio=1.8), options, 4)
     return stage.run_shard(to_table([task], EditTask)).ok[0]
 
 

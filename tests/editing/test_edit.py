@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from editing.edit import EditOptions, EditStage, InpaintEditor, plan_edits
+from editing.edit import EditOptions, EditStage, plan_edits
+from editing.editors import WindowEditor
 from editing.masks import feather
 from policies.engine import load_policies
+from storage.errors import SampleError
 from storage.images import decode_mask, decode_stored, encode_png
 from storage.records import EditTask, Finding, Image, Located, to_table
 from tests.drawing import draw
-from tests.fakes import FakeInpainter
+from tests.fakes import FakeImageEditor
 
 OPTIONS = EditOptions(prompt="p", dilate_ratio=0.1, feather_px=2, max_mask_ratio=0.5, candidates=1)
 
@@ -23,8 +25,8 @@ def task(workspace, seed=1, boxes=((20, 10, 40, 30),), size=(96, 64)):
     return EditTask(blob, blob, blob, "0" * 16, ("blade", "cup"), tuple(finding(b) for b in boxes))
 
 
-def run(workspace, tasks, options=OPTIONS, inpainter=None):
-    editor = InpaintEditor(inpainter or FakeInpainter(), context_ratio=1.8)
+def run(workspace, tasks, options=OPTIONS, model=None):
+    editor = WindowEditor(model or FakeImageEditor(), context_ratio=1.8)
     return EditStage(workspace.store.root, editor, options, batch_size=4).run_shard(to_table(tasks, EditTask))
 
 
@@ -58,15 +60,14 @@ def test_a_mask_that_leaves_too_little_is_refused_and_the_others_go_on(workspace
 
 
 def test_output_that_the_safety_checker_refused_is_no_edit(workspace):
-    result = run(workspace, [task(workspace)], inpainter=FakeInpainter(flagged=True))
+    result = run(workspace, [task(workspace)], model=FakeImageEditor(error=SampleError("editor_flagged")))
     assert [r.code for r in result.rejected] == ["editor_flagged"]
 
 
 def test_seeds_come_from_the_edit_and_candidates_differ(workspace):
     options = EditOptions("p", 0.1, 2, 0.5, candidates=3)
-    first, second = FakeInpainter(), FakeInpainter()
-    one = run(workspace, [task(workspace, 1), task(workspace, 2)], options, first).ok
-    two = run(workspace, [task(workspace, 2), task(workspace, 1)], options, second).ok
+    one = run(workspace, [task(workspace, 1), task(workspace, 2)], options).ok
+    two = run(workspace, [task(workspace, 2), task(workspace, 1)], options).ok
     assert len({e.seed for e in one}) == 6
     assert {e.edit_id: e.seed for e in one} == {e.edit_id: e.seed for e in two}
 

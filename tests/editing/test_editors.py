@@ -3,17 +3,14 @@
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from editing.edit import EditOptions, EditRequest, EditStage, InpaintEditor
+from editing.edit import EditOptions, EditRequest, EditStage
 from editing.editors import WindowEditor
 from editing.masks import feather
-from models.diffusion import DiffusersInpainter
 from models.image_edit import ImageEdit, PipelineEditor
-from models.micro import inpaint
 from models.pipeline_traits import PipelineOptions
 from storage.errors import SampleError
 from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_png
@@ -169,21 +166,6 @@ def test_fingerprint_follows_the_windows() -> None:
         WindowEditor(model, context_ratio=1.8, scope="image"),
     ]
     assert len({editor.fingerprint for editor in editors}) == 4
-
-
-def test_the_micro_pipeline_gives_the_same_pixels_as_through_its_own_inpainter(tmp_path: Path) -> None:
-    inpaint.export(inpaint.build_unet(), tmp_path / "micro")
-    source = str(tmp_path / "micro")
-    old = DiffusersInpainter(source, steps=20, strength=0.15, size_px=64, prefill="biharmonic")
-    options = PipelineOptions(steps=20, strength=0.15, size_px=64, prefill="biharmonic", batch_size=8)
-    requests = [
-        request(holed((65, 97), (40, 20, 60, 40))),
-        request(holed((128, 80), (0, 0, 20, 30), (50, 90, 70, 120)), seed=3),
-    ]
-    expected = InpaintEditor(old, context_ratio=1.8).edit(requests)
-    answers = WindowEditor(PipelineEditor(source, options), context_ratio=1.8).edit(requests)
-    for answer, twin in zip(answers, expected, strict=True):
-        np.testing.assert_array_equal(answer, twin)
 
 
 @pytest.mark.parametrize("kind", KINDS)

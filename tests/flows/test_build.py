@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from editing.boxes import Region
-from editing.edit import InpaintEditor
+from editing.editors import WindowEditor
 from flows import networks, wiring
 from flows.build import build
 from flows.job import Job
@@ -19,7 +19,7 @@ from storage.records import Rejection, to_table
 from storage.stage import BatchResult, StageSpec
 from storage.workspace import Workspace
 from tests.drawing import draw
-from tests.fakes import FakeChat, FakeInpainter, FakeLocator
+from tests.fakes import FakeChat, FakeImageEditor, FakeLocator
 
 MAGENTA = (255, 0, 255)
 CAPTION = "A picture of some shapes on a smooth background in many colours."
@@ -43,7 +43,7 @@ def chats(monkeypatch):
     chats = {"caption": FakeChat(lambda request: CAPTION), "rewrite": FakeChat(restore)}
     monkeypatch.setattr(wiring, "fingerprint_of", lambda source, revision: "fake")
     monkeypatch.setitem(networks._LOCATORS, "chat", lambda cfg: FakeLocator(find_magenta))
-    monkeypatch.setattr(networks, "make_editor", lambda cfg: InpaintEditor(FakeInpainter(), context_ratio=1.8))
+    monkeypatch.setattr(networks, "make_editor", lambda cfg: WindowEditor(FakeImageEditor(), context_ratio=1.8))
     monkeypatch.setattr(networks, "chat_model", lambda step, cfg: chats[step])
     return chats
 
