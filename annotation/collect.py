@@ -96,15 +96,14 @@ def collect(
     """
     project = published(workspace, policies, prefilled=prefilled)
     state = read_state(workspace, project.project_key)
-    basis = canonical_json([COLLECT_VERSION, min_duration_s, project.project_id])
+    basis = canonical_json([COLLECT_VERSION, min_duration_s])
     due = 0 < reconcile_every <= state.runs_since_full + 1
-    changes_only = state.cursor and state.basis == basis and not due
+    changes_only = state.project_id == project.project_id and state.basis == basis and not due
     for attempt in patiently():
         with attempt, plain_errors("reading annotations"):
-            check_project(client, project.project_id, project.title)
             changed = _changed(client, project, state) if changes_only else None
-            read = changed or _everything(client, project, progress)
-            emails = user_emails(client)
+            read = changed or _everything(client, project, state, progress)
+            emails = user_emails(client) if read.annotations() else {}
     judged = _judge(read.tasks, project, policies, emails, min_duration_s)
     return _merge(workspace, project, state, basis, read, judged)
 
@@ -115,23 +114,36 @@ class _Read:
 
     tasks: list[Task]
     taken_at: datetime
+    view_id: int
     full: bool
 
     def annotations(self) -> dict[int, int]:
         return {int(a["id"]): int(task["id"]) for task in self.tasks for a in task["annotations"]}
 
 
-def _everything(client: "LabelStudio", project: Project, progress: Progress | None) -> _Read:
-    taken_at = server_time(client, project.project_id)  # before the reading: what changes meanwhile is read again
-    return _Read(read_pages(client, project.project_id, progress, len(project.tasks)), taken_at, full=True)
+def _everything(client: "LabelStudio", project: Project, state: State, progress: Progress | None) -> _Read:
+    check_project(client, project.project_id, project.title)
+    view_id = state.view_id if state.project_id == project.project_id else 0
+    # The clock before the reading: what changes meanwhile is read again next time.
+    begun = server_time(client, project.project_id, view_id)
+    tasks = read_pages(client, project.project_id, progress, len(project.tasks))
+    return _Read(tasks, begun.taken_at, begun.view_id, full=True)
 
 
 def _changed(client: "LabelStudio", project: Project, state: State) -> _Read | None:
-    """What changed since the last run, or None when annotations that we know must have been deleted."""
-    snapshot = changed_since(client, project.project_id, datetime.fromisoformat(state.cursor) - _LOOK_BACK)
-    read = _Read(snapshot.tasks, snapshot.taken_at, full=False)
-    known = len(_known_after(state, read))
-    return read if annotation_count(client, project.project_id) >= known else None
+    """What changed since the last run; None when annotations that we know must have been deleted, or the project."""
+    from label_studio_sdk.core.api_error import ApiError
+
+    moment = datetime.fromisoformat(state.cursor) - _LOOK_BACK
+    try:
+        snapshot = changed_since(client, project.project_id, moment, state.view_id)
+        count = annotation_count(client, project.project_id)
+    except ApiError as error:
+        if error.status_code != 404:
+            raise
+        return None
+    read = _Read(snapshot.tasks, snapshot.taken_at, snapshot.view_id, full=False)
+    return read if count >= len(_known_after(state, read)) else None
 
 
 def _known_after(state: State, read: _Read) -> dict[int, int]:
@@ -251,6 +263,8 @@ def _merge(
     rejected = sorted(rejected, key=lambda r: (r.key, r.payload_json))
     after = State(
         cursor=read.taken_at.isoformat(),
+        project_id=project.project_id,
+        view_id=read.view_id,
         basis=basis,
         runs_since_full=0 if read.full else state.runs_since_full + 1,
         annotations=known,

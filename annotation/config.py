@@ -21,9 +21,10 @@ IMAGE, COMMENT, BOXES = "image", "comment", "boxes"
 _TITLE_CHARS = 50  # Label Studio's limit
 
 # One keyboard column per policy: safe above unsafe above unsure. Rules take the keys that are left, because
-# Label Studio gives every choice without a key one of its own choosing. Never `h`, which pans the image.
-_COLUMNS = ("1qa", "2ws", "3ed", "4rf", "5tg", "6yn", "7uj", "8ik", "9ol", "0pm")
-_KEYS = "67890yuiopjklzxcvbnm"
+# Label Studio gives every choice without a key one of its own choosing. Never the image's own keys: `h` pans, `r`
+# draws, `v` selects.
+_COLUMNS = ("1qa", "2ws", "3ed", "4tf", "5yg", "6uj", "7ik", "8ol", "9pn", "0mb")
+_KEYS = "67890uiopjklzxcbnm"
 
 # The page's own stylesheet. The first rules blur; Label Studio sets `filter` on the image itself, hence the
 # `!important`. The next give the width of its region panels, which this page has no use for, to the policies.

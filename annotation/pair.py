@@ -29,7 +29,7 @@ PAIR_VERSION = 1  # raise it whenever the page changes: a new page is a new proj
 Side = Literal["left", "right"]
 _KEY = "key"
 _ANSWERS = ("left", "right", "both", "neither")
-_KEYS = ("1234", "qwer", "asdf")
+_KEYS = ("1234", "qwet", "asdf")
 QUESTIONS = {
     "shows": "Which image shows this?",
     "damaged": "Which image is damaged or odd anywhere else?",

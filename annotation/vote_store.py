@@ -19,6 +19,8 @@ class State:
     """What the last run left. `annotations` maps annotation id to task id; `skipped` and `deleted` are ids."""
 
     cursor: str = ""
+    project_id: int = 0
+    view_id: int = 0
     basis: str = ""
     runs_since_full: int = 0
     annotations: Mapping[int, int] = field(default_factory=dict)
@@ -98,6 +100,8 @@ def read_state(workspace: Workspace, project_key: str) -> State:
         return State()
     return State(
         cursor=found["cursor"],
+        project_id=found.get("project_id", 0),
+        view_id=found.get("view_id", 0),
         basis=found["basis"],
         runs_since_full=found["runs_since_full"],
         annotations={int(annotation_id): task_id for annotation_id, task_id in found["annotations"].items()},
@@ -110,6 +114,8 @@ def write_state(workspace: Workspace, project_key: str, state: State) -> None:
     """Store the state. The votes that it speaks of must be stored already."""
     value = {
         "cursor": state.cursor,
+        "project_id": state.project_id,
+        "view_id": state.view_id,
         "basis": state.basis,
         "runs_since_full": state.runs_since_full,
         "annotations": {str(annotation_id): task_id for annotation_id, task_id in sorted(state.annotations.items())},

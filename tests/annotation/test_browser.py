@@ -25,7 +25,7 @@ FLAGS = (
     "--disable-component-update --disable-sync"
 ).split()
 SIZES = {"ann": (1366, 768), "ben": (1920, 1080)}
-COLUMNS = ("1qa", "2ws", "3ed", "4rf", "5tg")  # the keys of safe, unsafe, unsure per policy
+COLUMNS = ("1qa", "2ws", "3ed", "4tf", "5yg")  # the keys of safe, unsafe, unsure per policy
 VERDICTS = ("safe", "unsafe", "unsure")
 # Whatever lies below the fold: the page must not need more than one scroll, and here it needs none.
 HIDDEN = """() => [...document.querySelectorAll('.gs-policy, .gs-image')]

@@ -104,7 +104,7 @@ class TestStored:
         assert found == vote("i", "L2", "safe")
 
     def test_the_state_is_read_back(self, workspace):
-        state = State("2030-01-02T03:04:05+00:00", "basis", 3, {7: 70, 8: 80}, frozenset({8}), frozenset({5}))
+        state = State("2030-01-02T03:04:05+00:00", 2, 6, "basis", 3, {7: 70, 8: 80}, frozenset({8}), frozenset({5}))
         write_state(workspace, "key", state)
         assert read_state(workspace, "key") == state
         assert read_state(workspace, "other") == State()

@@ -10,8 +10,8 @@ CERTIFICATE = Certificate(0, 1.0, 0.9, 0.1, 3, attributes_after=("museum_label",
 EDIT = Edit(
     edit_id="edit", image_id="before", original_blob="b", original_phash="0" * 16, edited_id="after", family_id="f",
     kind="remove", candidate=0, seed=1, attributes_before=("blade",), target_attributes=("blade",), mask="m",
-    editor="e", width=8, height=8, phash="0" * 16, certificate=CERTIFICATE, attributes_removed=("blade",), verdict="accepted",
-    reasons=(),
+    editor="e", width=8, height=8, phash="0" * 16, certificate=CERTIFICATE, attributes_removed=("blade",),
+    verdict="accepted", reasons=(),
 )  # fmt: skip
 
 
