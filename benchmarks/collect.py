@@ -1,6 +1,6 @@
 """How long collecting takes: what is new, everything, and the server's own full export, in one run.
 
-    python benchmarks/collect.py --workspace /tmp/bench --executable .venv-label-studio/bin/label-studio
+    python benchmarks/collect.py --workspace bench-workspace --executable .venv-label-studio/bin/label-studio
 
 Starts a local Label Studio in the workspace (and stops it at the end), fills a project with annotated tasks, adds a few
 annotations and prints the seconds as JSON. Not part of the test suite: it takes some minutes.
