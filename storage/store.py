@@ -6,11 +6,12 @@ A key appears only whole, and a key written without `overwrite` is written once:
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from storage.errors import FatalError
+from storage.errors import FatalError, TransientError
 
 
 class Store(Protocol):
@@ -79,6 +80,86 @@ class LocalStore:
         return iter(sorted(k for k in found if k.startswith(prefix) and not Path(k).name.startswith(".tmp-")))
 
 
+class S3Store:
+    """A prefix in an S3 bucket, with credentials, region and endpoint from the usual AWS chain."""
+
+    def __init__(self, url: str) -> None:
+        import boto3
+        from botocore.config import Config
+
+        parts = urlsplit(url)
+        self._bucket, self._prefix = parts.netloc, parts.path.strip("/")
+        # A session of its own: boto3's default one would keep the first credentials that it saw.
+        self._client: Any = boto3.session.Session().client(
+            "s3", config=Config(retries={"mode": "standard", "max_attempts": 5})
+        )
+
+    @property
+    def root(self) -> str:
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def _key(self, key: str) -> str:
+        return f"{self._prefix}/{key}".lstrip("/")
+
+    def exists(self, key: str) -> bool:
+        try:
+            with self._plain_errors():
+                self._client.head_object(Bucket=self._bucket, Key=self._key(key))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read(self, key: str) -> bytes:
+        with self._plain_errors():
+            data: bytes = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"].read()
+        return data
+
+    def write(self, key: str, data: bytes, *, overwrite: bool = False) -> bool:
+        condition = {} if overwrite else {"IfNoneMatch": "*"}
+        try:
+            with self._plain_errors():
+                self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data, **condition)
+        except FileExistsError:  # somebody else wrote it, or is writing it
+            return False
+        return True
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        skip = len(self._key(""))
+        with self._plain_errors():
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._key(prefix)
+            )
+            for page in pages:
+                yield from (item["Key"][skip:] for item in page.get("Contents", []))
+
+    @contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        """S3's answers in our terms: missing and taken keys as Python's own errors, the rest as a sentence.
+
+        boto3 has retried what may pass by itself before an error comes here.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+
+        try:
+            yield
+        except ClientError as error:
+            status = int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+            code = error.response["Error"]["Code"]
+            if status == 404 and code != "NoSuchBucket":
+                raise FileNotFoundError(self.root) from error
+            if status in (409, 412):
+                raise FileExistsError(self.root) from error
+            if status == 429 or status >= 500:
+                raise TransientError(f"S3 is busy or broken at {self.root} ({code}).") from error
+            raise FatalError(
+                f"S3 refuses {self.root} ({code}). Check the bucket's name and your credentials."
+            ) from error
+        except (ConnectionError, HTTPClientError) as error:
+            raise TransientError(f"S3 does not answer for {self.root} ({error}).") from error
+        except BotoCoreError as error:
+            raise FatalError(f"S3 cannot be used for {self.root}: {error}. Check region and credentials.") from error
+
+
 def _link(temporary: str, path: Path) -> bool:
     """Give the finished file its name unless the name is taken, which a rename would not notice."""
     try:
@@ -90,62 +171,6 @@ def _link(temporary: str, path: Path) -> bool:
             return False
         os.replace(temporary, path)
     return True
-
-
-class S3Store:
-    """A prefix in an S3 bucket, with credentials, region and endpoint from the usual AWS chain."""
-
-    def __init__(self, url: str) -> None:
-        import boto3
-        from botocore.config import Config
-
-        parts = urlsplit(url)
-        self._bucket, self._prefix = parts.netloc, parts.path.strip("/")
-        self._client: Any = boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}))
-
-    @property
-    def root(self) -> str:
-        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
-
-    def _key(self, key: str) -> str:
-        return f"{self._prefix}/{key}".lstrip("/")
-
-    def exists(self, key: str) -> bool:
-        try:
-            self._client.head_object(Bucket=self._bucket, Key=self._key(key))
-        except self._client.exceptions.ClientError as error:
-            if _status(error) == 404:
-                return False
-            raise
-        return True
-
-    def read(self, key: str) -> bytes:
-        try:
-            body = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"]
-        except self._client.exceptions.NoSuchKey as error:
-            raise FileNotFoundError(f"{self.root}/{key}") from error
-        data: bytes = body.read()
-        return data
-
-    def write(self, key: str, data: bytes, *, overwrite: bool = False) -> bool:
-        condition = {} if overwrite else {"IfNoneMatch": "*"}
-        try:
-            self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data, **condition)
-        except self._client.exceptions.ClientError as error:
-            if _status(error) in (409, 412):  # somebody else wrote it, or is writing it
-                return False
-            raise
-        return True
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._key(prefix))
-        skip = len(self._key(""))
-        for page in pages:
-            yield from (item["Key"][skip:] for item in page.get("Contents", []))
-
-
-def _status(error: Any) -> int:
-    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
 def open_store(root: str | Path) -> Store:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import FatalError
+from storage.errors import FatalError, TransientError
 from storage.store import LocalStore, S3Store, open_store
 
 
@@ -142,3 +142,24 @@ def test_a_file_system_without_hard_links_works(tmp_path, monkeypatch):
     assert store.write("k", b"one")
     assert not store.write("k", b"two")
     assert [p.name for p in tmp_path.iterdir()] == ["k"]
+
+
+@pytest.mark.server
+def test_a_bucket_that_is_not_there_is_a_plain_sentence(s3_bucket):
+    with pytest.raises(FatalError, match="Check the bucket"):
+        S3Store("s3://x/prefix").write("k", b"x")  # too short a name for any bucket
+
+
+@pytest.mark.server
+def test_a_server_that_is_not_there_is_transient(s3_bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(TransientError, match="does not answer"):
+        S3Store(f"s3://{s3_bucket}/p").read("k")
+
+
+@pytest.mark.server
+def test_wrong_credentials_are_a_plain_sentence(s3_bucket, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(FatalError, match="your credentials"):
+        S3Store(f"s3://{s3_bucket}/p").write("k", b"x")
