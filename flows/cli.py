@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,20 +87,42 @@ def build(
 
 
 @app.command
-def collect(*, workspace: WorkspaceArg, config: ConfigArg = None) -> None:
-    """Fetch the votes that annotators have given so far.
+def collect(
+    *,
+    workspace: WorkspaceArg,
+    config: ConfigArg = None,
+    full: Annotated[bool, Parameter(help="Read every annotation, not only what changed.")] = False,
+    watch: Annotated[float | None, Parameter(help="Repeat after so many seconds, until stopped.")] = None,
+) -> None:
+    """Fetch the votes that annotators have given so far, and ask a third person or a judge where they disagree.
 
-    Example: `guardset collect --workspace work`
+    Example: `guardset collect --workspace work --watch 300`
     """
+    while True:
+        _collect_once(workspace, config, full)
+        if watch is None:
+            return
+        time.sleep(watch)
+
+
+def _collect_once(workspace: str, config: Path | None, full: bool) -> None:
     from flows.annotate import collect_flow
 
     with _progress():
-        result = collect_flow(_settings(config), workspace)
+        collection = collect_flow(_settings(config), workspace, full=full)
+    result, step = collection.result, collection.round
     console.print(
         f"{len(result.votes)} votes from {result.annotations} annotations ({result.new} new, {result.gone} gone, "
         f"{result.skipped} skipped); {len(result.rejected)} malformed ones are in quarantine.",
         highlight=False,
     )
+    if result.deleted:
+        console.print(f"{len(result.deleted)} annotations were deleted on the server.", highlight=False)
+    if step.overlap.raised or step.adjudication.cells:
+        console.print(
+            f"{step.overlap.raised} images go to another person, {step.adjudication.cells} disputes to a judge.",
+            highlight=False,
+        )
 
 
 @app.command

@@ -1,16 +1,24 @@
 """The export flow: what a build made and people agreed on, as Parquet that trains."""
 
+from collections.abc import Sequence
+
 from prefect import flow
 
+from annotation.adjudicate import adjudications
 from annotation.agreement import agreement, labels
 from annotation.collect import collected_votes
 from annotation.config import project_key
+from annotation.controls import read_controls
+from annotation.dawid_skene import dawid_skene
+from annotation.quality import annotator_weights
+from annotation.settings import AnnotationSettings
 from flows.annotate import items_of
 from flows.outcome import read_outcome
 from flows.settings import Settings
 from guard.dataset import Dataset, StageCount, assemble
 from guard.export import ExportResult, export
 from policies.engine import load_policies
+from storage.records import Vote
 from storage.workspace import Workspace
 
 
@@ -18,10 +26,21 @@ def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
     """Everything the newest build and its votes say, ready to be written."""
     outcome = read_outcome(workspace)
     policies = load_policies(settings.policies)
-    is_published = workspace.store.exists(f"annotation/{project_key(policies)}/project.json")
-    votes = collected_votes(workspace, policies) if is_published else []  # without votes the captions still train
+    options = settings.annotation
+    key = project_key(policies, prefilled=options.prefill)
+    is_published = workspace.store.exists(f"annotation/{key}/project.json")
+    # without votes the captions still train
+    votes = collected_votes(workspace, policies, prefilled=options.prefill) if is_published else []
     ids = [item.image_id for item in items_of(outcome)]
-    matrix = labels(ids, policies, votes, outcome.attributes, min_votes=settings.annotation.min_votes)
+    matrix = labels(
+        ids,
+        policies,
+        votes,
+        outcome.attributes,
+        min_votes=options.min_votes,
+        adjudications=adjudications(workspace, policies, prefilled=options.prefill),
+        weights=_weights(options, votes) if options.weigh_votes else None,
+    )
     stages = [StageCount(s["name"], s["rows_in"], s["rows_out"], s["rejected"]) for s in outcome.record["stages"]]
     return assemble(
         outcome.images,
@@ -34,6 +53,12 @@ def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
         rejections=outcome.rejections,
         candidates=outcome.candidates,
     )
+
+
+def _weights(options: AnnotationSettings, votes: Sequence[Vote]) -> dict[str, float]:
+    """What each annotator's vote is worth: from control items where there are enough, else from the votes alone."""
+    known = read_controls(options.controls) if options.controls else {}
+    return annotator_weights(votes, known, dawid_skene(votes))
 
 
 @flow(name="guardset-export")
