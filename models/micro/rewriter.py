@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class RewriterRun:
     """What decides the result: the seed and the numbers of the recipe."""
 
-    steps: int = 800
+    steps: int = 1300
     batch: int = 32
     seed: int = 1
     lr: float = 2e-3
