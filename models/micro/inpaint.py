@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 class InpaintRun:
     """What decides the result: the seed and the numbers of the recipe."""
 
-    steps: int = 700
+    steps: int = 400
     batch: int = 8
     seed: int = 1
     lr: float = 1e-3

@@ -20,7 +20,7 @@ from models.micro.evaluate import (
 )
 
 WEIGHTS = Path(models.micro.__path__[0]) / "weights"
-LOCATE_FLOOR, CAPTION_FLOOR = 0.7, 0.8
+LOCATE_FLOOR, CAPTION_FLOOR = 0.9, 0.9
 
 
 @pytest.fixture(scope="module")
