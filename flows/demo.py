@@ -68,7 +68,7 @@ def draw_input(folder: Path) -> None:
 def _add_bad_files(folder: Path, target: Path) -> None:
     """What real folders hold: a copy, a cut-off download, a wrong suffix, a note, and an image that is blocked."""
     first = (target / f"scene-{FIRST_SEED}.png").read_bytes()
-    (target / "copy-of-a-scene.png").write_bytes(first)
+    (target / "scene-copy.png").write_bytes(first)
     (target / "cut-off.png").write_bytes(first[: len(first) // 2])
     (target / "png-named.jpg").write_bytes(first)
     (target / "notes.txt").write_text("not an image", encoding="utf-8")
