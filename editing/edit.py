@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import imagehash
 import pyarrow as pa
-from PIL import Image as PilImage
 
 from editing.masks import (
     boxes_mask,
@@ -16,7 +14,7 @@ from editing.masks import (
 )
 from policies.engine import Policy, regulated
 from storage.errors import SampleError
-from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_mask, encode_png
+from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_mask, encode_png, perceptual_hash
 from storage.records import Edit, EditTask, Image, Located, Rejection, content_id, from_table
 from storage.stage import BatchResult, in_batches, reject
 from storage.workspace import Workspace
@@ -153,7 +151,7 @@ def _edit(draft: _Draft, painted: Rgb, workspace: Workspace, editor: str, option
         editor=editor,
         width=painted.shape[1],
         height=painted.shape[0],
-        phash=str(imagehash.phash(PilImage.fromarray(painted))),
+        phash=perceptual_hash(painted),
         certificate=None,
         attributes_removed=(),
         verdict=None,

@@ -21,10 +21,10 @@ from guard.dataset import Dataset, ImageRow
 from guard.probe import Probe
 from guard.summary import ViewCounts
 from guard.thumbnails import SMALL_SIDE_PX, outline, thumbnail
+from policies.phrases import WORD
 from storage.records import Edit, Label, Recaption, Span
 from storage.workspace import Blobs
 
-_WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]")  # what a Span counts: words and punctuation marks
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -150,7 +150,7 @@ def _caption(recaption: Recaption) -> dict[str, Any]:
 
 def _marked(text: str, spans: Sequence[Span], tag: str) -> Markup:
     """Escaped text with an element around each span; a span that lies outside the text marks nothing."""
-    words = [m.span() for m in _WORD.finditer(text)]
+    words = [m.span() for m in WORD.finditer(text)]
     parts, at = Markup(""), 0
     for span in sorted(spans, key=lambda s: s.start):
         if not 0 <= span.start < span.end <= len(words):

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from skimage.restoration import inpaint_biharmonic
 
 from models.source import fingerprint_of
 from storage.errors import FatalError
+from storage.images import Mask, Rgb
 from storage.records import content_id
 
-Rgb = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 Prefill = Literal["biharmonic", "none"]
 _PREFILL_MAX_PX = 128  # the fill is smooth: solving it larger costs minutes and shows nothing more
 

@@ -1,8 +1,12 @@
 """How a sentence says what is where: shared by prompts, the micro models' training text and certificates."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from policies.attributes import vocabulary
+
+WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]")
+"""What counts as a word of a caption, and so what a `Span` counts: words and punctuation marks."""
 
 POSITIONS: tuple[str, ...] = (
     "upper left", "top", "upper right",

@@ -1,13 +1,12 @@
 """Word-level difference of two captions."""
 
-import re
 from dataclasses import dataclass
 from itertools import pairwise
 
 from policies.attributes import mentioned
+from policies.phrases import WORD
 from storage.records import Span
 
-_WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]")
 _Pair = tuple[int, int]
 
 
@@ -27,7 +26,7 @@ class Difference:
 
 def words(text: str) -> list[str]:
     """Words and punctuation marks, case kept."""
-    return _WORD.findall(text)
+    return WORD.findall(text)
 
 
 def diff(old: str, new: str) -> Difference:

@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import imagehash
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PilImage
@@ -109,6 +110,11 @@ def _to_rgb(image: PilImage.Image) -> PilImage.Image:
         white = PilImage.new("RGBA", rgba.size, (255, 255, 255, 255))
         return PilImage.alpha_composite(white, rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def perceptual_hash(rgb: Rgb) -> str:
+    """ImageHash's 64-bit DCT hash of a uint8 (height, width, 3) image, as 16 hex digits."""
+    return str(imagehash.phash(PilImage.fromarray(rgb)))
 
 
 def encode_png(rgb: Rgb) -> bytes:

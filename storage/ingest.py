@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import imagehash
 import pyarrow as pa
-from PIL import Image as PilImage
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.errors import FatalError, SampleError
 from storage.gate import BlockList
-from storage.images import SUFFIXES, decode, encode_png
+from storage.images import SUFFIXES, decode, encode_png, perceptual_hash
 from storage.records import Image, SourceFile, canonical_json, from_table, sha256_hex
 from storage.stage import BatchResult, quarantine_boundary
 from storage.workspace import Workspace
@@ -76,7 +74,7 @@ def _ingest(file: SourceFile, workspace: Workspace, cfg: IngestSettings, blocked
         raise SampleError("mislabelled", f"Named {suffix}, but the bytes are {decoded.format}.")
     height, width, _ = decoded.rgb.shape
     image_id = sha256_hex(data)
-    phash = str(imagehash.phash(PilImage.fromarray(decoded.rgb)))
+    phash = perceptual_hash(decoded.rgb)
     blocked.check(image_id, phash)
     return Image(
         image_id=image_id,

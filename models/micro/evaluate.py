@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.chat import ChatReply, ChatRequest, TransformersChat
-from models.diffusion import DiffusersInpainter, Rgb, biharmonic_fill
+from models.diffusion import DiffusersInpainter, biharmonic_fill
 from models.micro.inpaint import SIZE_PX, draw_repair
 from models.micro.rewriter import draw_rewrite
 from models.micro.scenes import Scene, SceneObject, draw_scene, scene_size
 from models.micro.wording import COLOURED_KINDS, prompt
 from policies.attributes import mentioned, vocabulary
+from storage.images import Rgb
 
 FIRST_SEED = 900_000  # far from every training seed; the split keeps the photographs apart as well
 log = logging.getLogger(__name__)
