@@ -1,13 +1,13 @@
 """How close captioning over HTTP comes to the server's ceiling, and what it costs in memory.
 
-PYTHONPATH=. python benchmarks/captioning.py [--rows 2000] [--slots 64] [--latency-s 0.2] [--in-flight 80]
+PYTHONPATH=. python benchmarks/captioning.py [--rows 2000] [--slots 64] [--latency-s 0.2] [--in-flight 96]
 
 A server process on the loopback answers after a fixed time and serves a fixed number of requests at once, as a
 batching server does. Its ceiling for N rows is N x latency / slots. Measured in one run: the caption stage with
 `OpenAIChat`, then, on fewer rows, a pool of eight threads with blocking requests. The images are small, so that the
-client's own work counts, not the codec's. The client has a few more requests in flight than the server has slots, so
-that a slot finds its next request waiting. What no client can get back: 2,000 rows are 31.25 rounds of 64 slots, which
-take 32 (97.7 %).
+client's own work counts, not the codec's. The client has half as many requests again in flight as the server has slots,
+so that a slot finds its next request waiting while the client is kept from the processor. What no client can get back:
+2,000 rows are 31.25 rounds of 64 slots, which take 32 (97.7 %).
 """
 
 import argparse
@@ -155,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--slots", type=int, default=64)
-    parser.add_argument("--in-flight", type=int, default=80, help="requests that the client has under way at most")
+    parser.add_argument("--in-flight", type=int, default=96, help="requests that the client has under way at most")
     parser.add_argument("--latency-s", type=float, default=0.2)
     parser.add_argument("--shard-rows", type=int, default=256, help="rows of one stage call")
     args = parser.parse_args()

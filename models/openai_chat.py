@@ -13,8 +13,6 @@ this way works with every caller of the seam; an error inside the reply would ha
 """
 
 import asyncio
-import heapq
-import itertools
 import math
 import os
 import random
@@ -29,6 +27,7 @@ import httpx
 from PIL.Image import Image
 
 from models.chat import ChatReply, ChatRequest
+from models.openai_connections import Connection, Slots, headers_of
 from models.openai_wire import JPEG_QUALITY, Body, Sizes, error_of, read_reply, retry_after_s
 from storage.errors import FatalError, SampleError, TransientError
 from storage.records import content_id, sha256_hex
@@ -78,8 +77,10 @@ class OpenAIChat:
         image_transport: Literal["data_uri"] | Callable[[Image], str] = "data_uri",
         json_schema: bool = True,
     ) -> None:
-        self._base = base_url.rstrip("/")
-        self._host = httpx.URL(base_url).host  # messages name the host alone: a URL may hold a password
+        self._url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
+        self._models = httpx.URL(base_url.rstrip("/") + "/models")
+        self._constant_headers = {"content-type": "application/json", **headers_of(self._url)}
+        self._host = self._url.host  # messages name the host alone: a URL may hold a password
         self._model, self._api_key_env = model, api_key_env
         self._max_in_flight, self._timeout_s, self._attempts = max_in_flight, timeout_s, attempts
         self._body = Body(model, max_pixels, side_multiple, image_transport, json_schema)
@@ -88,8 +89,8 @@ class OpenAIChat:
         self._kept: OrderedDict[str, ChatReply | SampleError] = OrderedDict()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._clients: list[httpx.AsyncClient] = []
-        self._slots = _Slots()
+        self._connections: list[Connection] = []
+        self._slots = Slots()
         self._encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="openai-chat-encode")
         self._tls = httpx.create_ssl_context()
         self._calls = 0
@@ -138,9 +139,9 @@ class OpenAIChat:
             loop.call_soon_threadsafe(loop.stop)
 
     async def _hang_up(self) -> None:
-        for client in self._clients:
-            await client.aclose()
-        self._clients, self._slots = [], _Slots()
+        for connection in self._connections:
+            await connection.close()
+        self._connections, self._slots = [], Slots()
 
     def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         with self._lock:
@@ -165,13 +166,10 @@ class OpenAIChat:
 
     async def _all(self, requests: Sequence[ChatRequest]) -> list[tuple[str, _Outcome]]:
         count = min(self._max_in_flight, len(requests))
-        while len(self._clients) < count:
-            # A client with one connection for each slot: a shared pool looks at all of its connections for each
-            # request, which at 64 costs ten times as much as everything else.
-            alone = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-            client = httpx.AsyncClient(limits=alone, timeout=None, verify=self._tls)
-            self._clients.append(client)
-            self._slots.give(client)
+        while len(self._connections) < count:
+            connection = Connection(self._url, self._tls)
+            self._connections.append(connection)
+            self._slots.give(connection)
         done: dict[int, tuple[str, _Outcome]] = {}
         self._calls += 1
         call = self._calls
@@ -180,6 +178,7 @@ class OpenAIChat:
             async with asyncio.TaskGroup() as group:
                 for _ in range(count + _AHEAD):
                     group.create_task(self._worker(call, left, done))
+                    await asyncio.sleep(0)  # the first requests are sent before the last ones are encoded
         except BaseExceptionGroup as raised:
             raise raised.exceptions[0] from None
         return [done[index] for index in range(len(requests))]
@@ -198,26 +197,26 @@ class OpenAIChat:
             if kept is not None:
                 done[index] = (key, kept)
                 continue
-            client = await self._slots.take(call)
+            connection = await self._slots.take(call)
             try:
-                done[index] = (key, await self._answer(client, body, sizes))
+                done[index] = (key, await self._answer(connection, body, sizes))
             finally:
-                self._slots.give(client)
+                self._slots.give(connection)
 
     def _prepare(self, request: ChatRequest) -> tuple[str, bytes, Sizes]:
         """A request's hash, its bytes, and the sizes of its images as sent."""
         body, sizes = self._body.of(request)
         return sha256_hex(body), body, sizes
 
-    async def _answer(self, client: httpx.AsyncClient, body: bytes, sizes: Sizes) -> _Outcome:
+    async def _answer(self, connection: Connection, body: bytes, sizes: Sizes) -> _Outcome:
         """One request through all its attempts."""
-        url, began, why = self._base + "/chat/completions", time.monotonic(), ""
+        began, why = time.monotonic(), ""
         for attempt in range(self._attempts):
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
             sent = time.monotonic()
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    response = await client.post(url, content=body, headers=self._headers())
+                    response = await connection.send("POST", self._url, self._headers(), body)
             except TimeoutError:
                 why, response = f"no answer within {self._timeout_s:g} s", None
             except httpx.TransportError as error:
@@ -235,21 +234,21 @@ class OpenAIChat:
         detail = f"{self._host} gave no answer in {self._attempts} attempts; the last time: {why}."
         # It is the request's own fault only when the server answered others meanwhile and is up now: an outage
         # in the middle of a batch must not send the batch's second half to quarantine.
-        if self._last_success > began and await self._is_up(client):
+        if self._last_success > began and await self._is_up(connection):
             return SampleError("chat_failed", detail)
         return TransientError(detail)
 
-    async def _is_up(self, client: httpx.AsyncClient) -> bool:
+    async def _is_up(self, connection: Connection) -> bool:
         """Whether the server answers the list of its models, or says at least that it has none."""
         try:
             async with asyncio.timeout(_PROBE_S):
-                return (await client.get(self._base + "/models", headers=self._headers())).status_code < 500
+                return (await connection.send("GET", self._models, self._headers())).status_code < 500
         except (TimeoutError, httpx.TransportError):
             return False
 
     def _headers(self) -> dict[str, str]:
         key = self._key()
-        return {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+        return self._constant_headers | ({"authorization": f"Bearer {key}"} if key else {})
 
     def _wait_as_told(self, response: httpx.Response) -> None:
         pause_s = retry_after_s(response.headers.get("retry-after"))
@@ -282,36 +281,3 @@ _WAYS_OUT = {
     403: "Check what the key is allowed to do.",
     404: "Check the address (most end in /v1) and the model's name.",
 }
-
-
-class _Slots:
-    """Clients without a request in flight. Who asks for one in an earlier call of `generate` gets it first.
-
-    With equal shares, two calls would end at the same moment, and the server would idle while both callers
-    prepare their next.
-    """
-
-    def __init__(self) -> None:
-        self._free: list[httpx.AsyncClient] = []
-        self._waiting: list[tuple[int, int, asyncio.Future[httpx.AsyncClient]]] = []
-        self._tickets = itertools.count()
-
-    async def take(self, call: int) -> httpx.AsyncClient:
-        if self._free:
-            return self._free.pop()
-        promise: asyncio.Future[httpx.AsyncClient] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (call, next(self._tickets), promise))
-        try:
-            return await promise
-        except asyncio.CancelledError:
-            if promise.done() and not promise.cancelled():  # given and cancelled in the same turn of the loop
-                self.give(promise.result())
-            raise
-
-    def give(self, client: httpx.AsyncClient) -> None:
-        while self._waiting:
-            *_, promise = heapq.heappop(self._waiting)
-            if not promise.done():
-                promise.set_result(client)
-                return
-        self._free.append(client)

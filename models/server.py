@@ -11,7 +11,7 @@ class ServerSettings(BaseModel):
     base_url: str = Field(description="ends in /v1 on most servers")
     api_key_env: str | None = Field(default=None, description="name of the environment variable with the key")
     max_in_flight: int = Field(
-        default=64, gt=0, description="a few more than the server answers at once, so that none of its slots waits"
+        default=64, gt=0, description="half as many again as the server answers at once, so that no slot of it waits"
     )
     timeout_s: float = Field(default=120.0, gt=0, description="one attempt as a whole; long for a cold server's first")
     attempts: int = Field(default=5, gt=0, description="about ten seconds of pauses: a restart of a proxy, no outage")

@@ -22,6 +22,7 @@ class Seen:
     """What reached the server."""
 
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     by_prompt: Counter[str] = field(default_factory=Counter)
     most_at_once: int = 0
@@ -44,6 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
         seen, prompt = self.server.seen, _prompt_of(body)
         with seen.lock:
             seen.bodies.append(body)
+            seen.headers.append({name.lower(): value for name, value in self.headers.items()})
             seen.times.append(time.monotonic())
             seen.by_prompt[prompt] += 1
             first = seen.by_prompt[prompt] == 1
