@@ -68,7 +68,7 @@ def commands(*, data: DataArg, recipe: RecipeArg, out: OutArg = Path("runs")) ->
 
     Example: `guardset train commands --recipe qwen2.5-vl-7b --data work/exports/guardset/<version>`
     """
-    from guard.train.command_lines import as_shell, ms_swift_grpo, ms_swift_sft, verl_grpo
+    from guard.train.command_lines import as_shell, ms_swift_grpo, ms_swift_merge, ms_swift_sft, verl_grpo
     from guard.train.settings import load_recipe
 
     plan = load_recipe(recipe)
@@ -83,8 +83,11 @@ def commands(*, data: DataArg, recipe: RecipeArg, out: OutArg = Path("runs")) ->
     for title, command in (
         ("Stage 1 with ms-swift", ms_swift_sft(plan, data, out)),
         ("Stage 2 with ms-swift", ms_swift_grpo(plan, data, out)),
-        ("Stage 2 with verl, from stage 1's merged weights", verl_grpo(plan, data, out)),
+        ("Stage 1's adapters merged, for verl", ms_swift_merge(plan, out)),
+        ("Stage 2 with verl, from stage 1's weights", verl_grpo(plan, data, out)),
     ):
+        if not command:
+            continue
         console.print(f"\n# {title}\n{as_shell(command)}", highlight=False, soft_wrap=True, markup=False)
 
 

@@ -4,7 +4,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from guard.export.splits import Split
 from guard.train.settings import Recipe, StageSettings
+from guard.train.shards import shard_names
 from storage.errors import FatalError
 
 _PROMPT_TOKENS = 4096  # an image of 1,280 tokens and a long policy fit
@@ -23,13 +25,13 @@ def ms_swift_sft(recipe: Recipe, data: str, out: Path) -> list[str]:
 
 def ms_swift_grpo(recipe: Recipe, data: str, out: Path) -> list[str]:
     """`swift rlhf --rlhf_type grpo` with the recipe's stage 2, from stage 1's adapters or weights."""
-    cfg = recipe.grpo
-    start = "resume_from_checkpoint" if recipe.method == "full" else "adapters"
+    cfg, last = recipe.grpo, str(out / "stage-1" / "last")
+    start = recipe.model_copy(update={"model": last}) if recipe.method == "full" else recipe
     return [
         *_launch(recipe),
         "swift", "rlhf", "--rlhf_type", "grpo",
-        *_swift(recipe, cfg, f"{data}/rl/train-*.parquet", out / "stage-2"),
-        *_option(start, str(out / "stage-1")),
+        *_swift(start, cfg, f"{data}/rl/train-*.parquet", out / "stage-2"),
+        *_option("adapters", last if recipe.method == "lora" else None),
         *_option("external_plugins", str(_ADAPTERS / "ms_swift_reward.py")),
         *_option("reward_funcs", f"guardset_{cfg.reward}"),
         *_option("num_generations", cfg.generations),
@@ -37,6 +39,27 @@ def ms_swift_grpo(recipe: Recipe, data: str, out: Path) -> list[str]:
         *_option("temperature", cfg.temperature),
         *_option("max_completion_length", cfg.max_new_tokens),
     ]  # fmt: skip
+
+
+def ms_swift_merge(recipe: Recipe, out: Path) -> list[str]:
+    """`swift export` of stage 1's adapters into weights that verl can start from; nothing for a full recipe."""
+    if recipe.method == "full":
+        return []
+    words = [*_option("adapters", str(out / "stage-1" / "last")), *_option("merge_lora", True)]
+    return ["swift", "export", *words, *_option("output_dir", str(_merged(recipe, out)))]
+
+
+def _merged(recipe: Recipe, out: Path) -> Path:
+    return out / "stage-1" / "last" if recipe.method == "full" else out / "stage-1-merged"
+
+
+def _rl_files(data: str, split: Split) -> str:
+    """The rl shards of an export as Hydra's list; of one that is not there yet, the name that a single shard has."""
+    try:
+        names = shard_names(data, "rl", split)
+    except FatalError:
+        names = [f"rl/{split}-00000-of-00001.parquet"]
+    return "[" + ",".join(f"{data}/{name}" for name in names) + "]"
 
 
 def verl_grpo(recipe: Recipe, data: str, out: Path) -> list[str]:
@@ -48,8 +71,8 @@ def verl_grpo(recipe: Recipe, data: str, out: Path) -> list[str]:
     prompts = cfg.batch_size * cfg.accumulate * recipe.devices // cfg.generations
     values: dict[str, object] = {
         "algorithm.adv_estimator": "grpo",
-        "data.train_files": f"{data}/rl/train-00000-of-00001.parquet",
-        "data.val_files": f"{data}/rl/test-00000-of-00001.parquet",
+        "data.train_files": _rl_files(data, "train"),
+        "data.val_files": _rl_files(data, "test"),
         "data.prompt_key": "conversation",
         "data.image_key": "images",
         "data.train_batch_size": prompts,
@@ -58,7 +81,7 @@ def verl_grpo(recipe: Recipe, data: str, out: Path) -> list[str]:
         "custom_reward_function.path": str(_ADAPTERS / "verl_reward.py"),
         "custom_reward_function.name": "compute_score",
         "+custom_reward_function.reward_kwargs.reward": cfg.reward,
-        "actor_rollout_ref.model.path": str(out / "stage-1"),
+        "actor_rollout_ref.model.path": str(_merged(recipe, out)),
         **({} if recipe.method == "full" else {
             "actor_rollout_ref.model.lora_rank": recipe.lora.rank,
             "actor_rollout_ref.model.lora_alpha": recipe.lora.alpha,
@@ -115,6 +138,8 @@ def _swift(recipe: Recipe, cfg: StageSettings, dataset: str, out: Path) -> list[
         *_option("save_total_limit", cfg.checkpoints),
         *_option("gradient_checkpointing", recipe.gradient_checkpointing),
         *_option("output_dir", str(out)),
+        *_option("add_version", False),  # else a folder named by the time stands between
+        *_option("create_checkpoint_symlink", True),  # `last`, where stage 2 starts
     ]
     return words
 

@@ -32,18 +32,27 @@ def _info(store: Store, data: str) -> dict[str, Any]:
     return found
 
 
+def shard_names(data: str, view: View, split: Split) -> list[str]:
+    """Paths of a view's shards below the export. Raises FatalError when the export is none or lacks the view."""
+    return [part["path"] for part in _parts(open_store(data), data, view, split)]
+
+
+def _parts(store: Store, data: str, view: View, split: Split) -> list[dict[str, Any]]:
+    try:
+        parts: list[dict[str, Any]] = _info(store, data)[view]["splits"][split]["files"]
+    except KeyError as error:
+        raise FatalError(f"{data} has no {split} rows in {view}/. Train on an export that has some.") from error
+    return parts
+
+
 def fetch_shards(data: str, view: View, split: Split, cache: Path) -> list[Path]:
     """Local paths of a view's shards, after checking each one's hash. Those on S3 are copied to `cache` one by one.
 
     Raises FatalError when the export lacks the view, a shard is missing, or its bytes are not those that were written.
     """
     store = open_store(data)
-    try:
-        parts = _info(store, data)[view]["splits"][split]["files"]
-    except KeyError as error:
-        raise FatalError(f"{data} has no {split} rows in {view}/. Train on an export that has some.") from error
     paths = []
-    for part in parts:
+    for part in _parts(store, data, view, split):
         path = cache / part["sha256"] / Path(part["path"]).name
         if not path.exists():
             content = _checked(store, part)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from guard.train.ability import caption_facts, lmms_eval_command, micro_ability, run_lmms_eval
-from guard.train.command_lines import as_shell, ms_swift_grpo, ms_swift_sft, verl_grpo
+from guard.train.command_lines import as_shell, ms_swift_grpo, ms_swift_merge, ms_swift_sft, verl_grpo
 from guard.train.report import curves
 from guard.train.run_folder import last_checkpoint, open_run
 from guard.train.settings import Recipe, load_recipe, recipe_names
@@ -150,6 +150,26 @@ def test_other_trainers_get_the_same_numbers(tmp_path):
     # eight GPUs, eight completions of four batches each, eight completions per prompt: 8 x 8 x 4 / 8 = 32 prompts
     assert "data.train_batch_size=32" in verl
     assert as_shell(["a", "--b", "c d", "--e", "f"]) == "a \\\n  --b 'c d' \\\n  --e f"
+
+
+def test_stage_2_starts_where_stage_1_ended(tmp_path):
+    lora, full = load_recipe("qwen2.5-vl-7b"), load_recipe("micro")
+    last = str(tmp_path / "stage-1" / "last")  # the link that the first command leaves
+    assert "--create_checkpoint_symlink" in ms_swift_sft(lora, "EXPORT", tmp_path)
+    assert ms_swift_grpo(lora, "EXPORT", tmp_path).count(last) == 1
+    merge = ms_swift_merge(lora, tmp_path)
+    assert last in merge
+    assert f"actor_rollout_ref.model.path={merge[-1]}" in verl_grpo(lora, "EXPORT", tmp_path)
+    assert ms_swift_merge(full, tmp_path) == []
+    assert ms_swift_grpo(full, "EXPORT", tmp_path).count(last) == 1
+    assert f"actor_rollout_ref.model.path={last}" in verl_grpo(full, "EXPORT", tmp_path)
+
+
+def test_verl_is_given_every_shard(tmp_path):
+    shards = {"splits": {"train": {"files": [{"path": "rl/train-0.parquet"}, {"path": "rl/train-1.parquet"}]}}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"rl": shards}))
+    command = verl_grpo(load_recipe("qwen2.5-vl-7b"), str(tmp_path), tmp_path / "runs")
+    assert f"data.train_files=[{tmp_path}/rl/train-0.parquet,{tmp_path}/rl/train-1.parquet]" in command
 
 
 def test_verl_cannot_use_the_pair_reward(tmp_path):
