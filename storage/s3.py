@@ -1,5 +1,7 @@
 """A workspace's bytes in an S3 bucket, with credentials, region and endpoint from the usual AWS chain."""
 
+import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ PART_BYTES = 16 * 1024 * 1024  # larger objects go in parts of this size; S3 tak
 _PARALLEL = 16  # reads in flight
 _PARALLEL_PARTS = 4
 _ATTEMPTS = 6
+_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 20.0  # as long as boto3's own
 
 
 class S3Store:
@@ -47,14 +50,27 @@ class S3Store:
         return True
 
     def read(self, key: str) -> bytes:
-        with self._plain_errors():
-            data: bytes = self._client.get_object(**self._at(key))["Body"].read()
-        return data
+        return self._read(**self._at(key))
 
     def read_tail(self, key: str, size_bytes: int) -> bytes:
+        return self._read(**self._at(key), Range=f"bytes=-{size_bytes}")
+
+    def _read(self, **what: str) -> bytes:
+        """The bytes of an object. boto3 repeats a request until its answer begins; one that breaks off is our care."""
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        attempts = 0
         with self._plain_errors():
-            data: bytes = self._client.get_object(**self._at(key), Range=f"bytes=-{size_bytes}")["Body"].read()
-        return data
+            while True:
+                body, attempts = self._client.get_object(**what)["Body"], attempts + 1
+                try:
+                    data: bytes = body.read()
+                except (HTTPClientError, IncompleteReadError):
+                    if attempts == _ATTEMPTS:
+                        raise
+                else:
+                    return data
+                time.sleep(random.random() * min(2**attempts * _PAUSE_S, _LONGEST_PAUSE_S))
 
     def write(self, key: str, data: bytes, *, overwrite: bool = False) -> bool:
         """What is written once goes in one conditional put (S3 takes 5 GB): not every server that speaks S3 lets one
@@ -122,7 +138,13 @@ class S3Store:
 
         boto3 has retried what may pass by itself before an error comes here.
         """
-        from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            ConnectionError,
+            HTTPClientError,
+            IncompleteReadError,
+        )
 
         try:
             yield
@@ -138,7 +160,7 @@ class S3Store:
             raise FatalError(
                 f"S3 refuses {self.root} ({code}). Check the bucket's name and your credentials."
             ) from error
-        except (ConnectionError, HTTPClientError) as error:
+        except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
             raise TransientError(f"S3 does not answer for {self.root} ({error}).") from error
         except BotoCoreError as error:
             raise FatalError(f"S3 cannot be used for {self.root}: {error}. Check region and credentials.") from error

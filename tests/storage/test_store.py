@@ -4,6 +4,7 @@ import os
 import threading
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -173,15 +174,15 @@ def test_a_shared_url_opens_without_credentials_until_it_expires(s3_bucket):
 
 
 class Moody(BaseHTTPRequestHandler):
-    """An S3 server that is busy twice before it answers."""
+    """An S3 server that gives the answers it was told to: a status, or the bytes after which it hangs up."""
 
-    answers = [503, 429, 200]  # noqa: RUF012
+    answers: ClassVar[list[int | bytes]] = []
 
     def do_GET(self):
-        status = self.answers.pop(0)
-        body = b"at last" if status == 200 else b"<Error><Code>SlowDown</Code></Error>"
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        answer = self.answers.pop(0)
+        body = answer if isinstance(answer, bytes) else b"<Error><Code>SlowDown</Code></Error>"
+        self.send_response(200 if isinstance(answer, bytes) else answer)
+        self.send_header("Content-Length", str(len(WHOLE) if isinstance(answer, bytes) else len(body)))
         self.end_headers()
         self.wfile.write(body)
 
@@ -189,16 +190,36 @@ class Moody(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.server
-def test_a_busy_server_is_asked_again(monkeypatch):
+WHOLE = b"at last"
+
+
+@pytest.fixture
+def moody(monkeypatch):
+    """A store on a server whose answers a test decides."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Moody)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "x")
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        assert S3Store("s3://bucket/prefix").read("k") == b"at last"
-        assert Moody.answers == []
-    finally:
-        server.shutdown()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setattr(s3, "_PAUSE_S", 0.001)
+    yield S3Store("s3://bucket/prefix")
+    server.shutdown()
+
+
+@pytest.mark.server
+def test_a_busy_server_is_asked_again(moody):
+    Moody.answers = [503, 429, WHOLE]
+    assert moody.read("k") == WHOLE
+    assert Moody.answers == []
+
+
+@pytest.mark.server
+def test_an_answer_that_breaks_off_is_asked_for_again(moody):
+    Moody.answers = [WHOLE[:3], b"", WHOLE]
+    assert moody.read("k") == WHOLE
+    assert Moody.answers == []
+    Moody.answers = [WHOLE[:3]] * 9
+    with pytest.raises(TransientError, match="does not answer"):
+        moody.read_tail("k", 4)
+    assert len(Moody.answers) == 3  # six attempts
