@@ -184,7 +184,7 @@ class TableSource:
     def list(self) -> pa.Table:
         chosen = self._columns.chosen()
         rows = _Rows(self._place, [], [], [], [], [], [], [])
-        self._reader.check([self._columns.image, *chosen.values()])
+        self._reader.check(self._columns.image, list(chosen.values()))
         for part, modified_ns in self._reader.parts():
             for number, values in enumerate(self._reader.rows(part, list(chosen.values()))):
                 rows.keys.append(str(values[chosen["key"]]) if "key" in chosen else f"{part}#{number}")

@@ -24,6 +24,13 @@ def is_table(path: Path) -> bool:
     return not found.isdisjoint(_SUFFIXES) and found.isdisjoint(SUFFIXES)
 
 
+def _may_be_image(kind: pa.DataType) -> bool:
+    """Bytes, a path, or a struct of both as `datasets` writes it."""
+    if pa.types.is_struct(kind):
+        return any(kind.field(i).name in ("bytes", "path") for i in range(kind.num_fields))
+    return kind in (pa.binary(), pa.large_binary(), pa.string(), pa.large_string(), pa.null())
+
+
 class TableReader:
     """Rows of all the tables below a path, by file name and row number. May be shared by threads."""
 
@@ -40,18 +47,23 @@ class TableReader:
             files = sorted(file for file in self._path.rglob("*") if file.suffix in _SUFFIXES)
         return [(file.relative_to(self._folder).as_posix(), file.stat().st_mtime_ns) for file in files]
 
-    def check(self, columns: Sequence[str]) -> None:
-        """Raise FatalError unless every file has these columns."""
+    def check(self, image: str, columns: Sequence[str]) -> None:
+        """Raise FatalError unless every file has these columns, and `image` can hold images."""
         parts = self.parts()
         if not parts:
             raise FatalError(f"{self._path} does not exist, or holds no table.")
         for part, _ in parts:
-            names = self._schema(part).names
-            missing = [column for column in columns if column not in names]
+            schema = self._schema(part)
+            missing = [column for column in (image, *columns) if column not in schema.names]
             if missing:
                 raise FatalError(
-                    f"{self._folder / part} has no column {missing[0]!r}. It has {', '.join(names)}. "
-                    "Correct source columns in the config."
+                    f"{self._folder / part} has no column {missing[0]!r}. It has {', '.join(schema.names)}. "
+                    "Correct ingest.columns in the config."
+                )
+            if not _may_be_image(schema.field(image).type):
+                raise FatalError(
+                    f"Column {image!r} of {self._folder / part} holds {schema.field(image).type}, which is neither an "
+                    "image's bytes nor a path nor what `datasets` writes for images. Correct ingest.columns.image."
                 )
 
     def _schema(self, part: str) -> pa.Schema:

@@ -119,6 +119,7 @@ def test_an_empty_image_costs_its_row_only(tmp_path):
         (ColumnSettings(), "no column 'image'. It has picture, id"),
         (ColumnSettings(image="picture", licence="licence"), "no column 'licence'"),
         (ColumnSettings(image="picture", key="kind"), "two rows with the key"),
+        (ColumnSettings(image="regions"), "Column 'regions' of .* holds list.* neither an image's bytes nor a path"),
     ],
 )
 def test_a_wrong_mapping_stops_before_anything_is_read(tmp_path, columns, sentence):

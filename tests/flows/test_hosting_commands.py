@@ -1,0 +1,70 @@
+"""`guardset inspect` and `guardset workspace copy`, as people call them."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.cli import app
+from flows.commands.console import console
+from storage.images import encode_png
+from storage.store import open_store
+from tests.drawing import draw
+
+
+def guardset(*arguments) -> str:
+    """What the command prints, on one wide line per row."""
+    console.width = 300
+    with console.capture() as printed, pytest.raises(SystemExit) as done:
+        app([str(argument) for argument in arguments])
+    assert not done.value.code
+    return printed.get()
+
+
+COLUMNS = (
+    "ingest: {columns: {image: picture, key: id, licence: rights, category: kind, boxes: regions, labels: verdict}}"
+)
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Twelve rows, of which the second has no image."""
+    pictures = [encode_png(draw(number)) for number in range(12)]
+    table = {
+        "picture": pa.array([*pictures[:1], None, *pictures[2:]], pa.binary()),
+        "id": [f"row-{number}" for number in range(12)],
+        "rights": ["CC0-1.0"] * 12,
+        "kind": ["knife"] * 12,
+        "regions": [[[1, 2, 3, 4]]] * 12,
+        "verdict": ["unsafe"] * 12,
+    }
+    pq.write_table(pa.table(table), tmp_path / "rows.parquet")
+    (tmp_path / "guardset.yaml").write_text(COLUMNS)
+    return tmp_path / "rows.parquet"
+
+
+def test_inspect_shows_ten_rows_as_they_were_understood(rows):
+    printed = guardset("inspect", rows, "--config", rows.with_name("guardset.yaml"))
+    assert "table, 12 images" in printed
+    (first,) = (line for line in printed.splitlines() if "row-0" in line)
+    for text in ("96x64", "CC0-1.0", "knife", "[[1, 2, 3, 4]]", "unsafe"):
+        assert text in first
+    (second,) = (line for line in printed.splitlines() if "row-1 " in line)
+    assert "column picture is empty there" in second
+    assert "row-9" in printed
+    assert "row-10" not in printed
+    assert sorted(path.name for path in rows.parent.iterdir()) == ["guardset.yaml", "rows.parquet"]  # nothing written
+
+
+def test_a_workspace_is_copied_and_the_second_time_looked_at(tmp_path):
+    source = open_store(tmp_path / "a")
+    source.write("builds/b.json", json.dumps({"build_id": "b"}).encode())
+    source.write("claims/s/f/0", b"{}")
+    assert "1 files (0.0 MB) copied, 0 were there before, 1 " in guardset(
+        "workspace", "copy", tmp_path / "a", tmp_path / "b"
+    )
+    assert "0 files (0.0 MB) copied, 1 were there before, 1 " in guardset(
+        "workspace", "copy", tmp_path / "a", tmp_path / "b"
+    )
+    assert open_store(tmp_path / "b").read("builds/b.json") == source.read("builds/b.json")
