@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from annotation.agreement import Cell, current_votes
-from annotation.client import patiently, plain_errors
+from annotation.changes import Place, read_answers
 from annotation.collect import CollectResult, evidence, read_annotation
 from annotation.config import (
     image_page,
@@ -27,9 +27,8 @@ from annotation.config import (
     wellbeing_html,
 )
 from annotation.publish import published
-from annotation.reading import check_project, read_pages, user_emails
 from annotation.tasks import ProjectSpec, check_page, import_once, open_project, tasks_on_server
-from annotation.vote_store import store_votes, votes_file
+from annotation.vote_store import read_state, store_votes, votes_file
 from policies.engine import Policy
 from storage.errors import FatalError, SampleError
 from storage.records import Label, Rejection, Vote, content_id, from_table, to_table
@@ -98,30 +97,42 @@ def publish_adjudications(
 ) -> AdjudicationResult:
     """Put every disputed cell that was not put before to the judge; safe to repeat after any failure.
 
-    `name` is that of the verdict project. No project is made while there is no dispute. Raises as `publish` does.
+    `name` is that of the verdict project. No project is made while there is no dispute. What was put is remembered,
+    since looking at every task takes seconds; after a collect that read everything the server is asked all the same.
+    Raises as `publish` does.
     """
     cells = disputed(labels, min_votes=min_votes)
     source = published(workspace, policies, prefilled=prefilled)
-    known = workspace.read_json(_file(policies, prefilled))
+    file = _file(policies, prefilled)
+    known = workspace.read_json(file) or {}
     if not cells:
-        return AdjudicationResult(known["project_id"] if known else None, 0, 0, 0)
+        return AdjudicationResult(known.get("project_id"), 0, 0, 0)
+    if read_state(workspace, source.project_key).runs_since_full > 0 and _were_put(known, cells, presign):
+        shown = {int(task_id): image_id for task_id, image_id in known["images"].items()}
+        return AdjudicationResult(known["project_id"], 0, 0, len(cells), known["project_key"], shown)
     key = adjudication_key(policies, prefilled=prefilled)
     title = project_title(f"{name} adjudicate", key)
     spec = ProjectSpec(title, adjudication_config(policies), _instruction(policies), overlap=1, presign=presign)
     project_id = open_project(client, workspace, spec)
-    there = {
-        cell for some in tasks_on_server(client, project_id, _KEY).values() for t in some for cell in _cells(t.data)
-    }
+    listed = tasks_on_server(client, project_id, _KEY).values()
+    there = {cell for some in listed for task in some for cell in _cells(task.data)}
     images = tasks_on_server(client, source.project_id, "image_id")
     fresh = [cell for cell in cells if cell not in there and cell[0] in images]
     urls = {image_id: str(tasks[0].data["image"]) for image_id, tasks in images.items()}
     tasks = _tasks(fresh, urls, policies, current_votes(votes))
     check_page(spec.label_config, tasks)
     sent = import_once(client, project_id, tasks, _KEY)
-    known = {"project_id": project_id, "project_key": key, "title": title, "cells": len(there | set(fresh))}
-    workspace.write_json(_file(policies, prefilled), known)
     shown = {task.task_id: str(task.data["image_id"]) for task in sent.values()}
+    put = sorted(there | set(fresh))
+    known = {"project_id": project_id, "project_key": key, "title": title, "cells": len(put)}
+    workspace.write_json(file, known | {"put": put, "presign": presign, "images": shown})
     return AdjudicationResult(project_id, len(tasks), len(fresh), len(set(cells) & there), key, shown)
+
+
+def _were_put(known: Mapping[str, Any], cells: Iterable[Cell], presign: bool) -> bool:
+    """Whether the project as it was last left holds all these cells."""
+    put = {(image_id, policy_id) for image_id, policy_id in known.get("put", ())}
+    return known.get("presign") == presign and put.issuperset(cells)
 
 
 def _tasks(
@@ -175,28 +186,33 @@ def adjudication_cells(workspace: Workspace, policies: Sequence[Policy], *, pref
 
 
 def collect_adjudications(
-    client: "LabelStudio", workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False
+    client: "LabelStudio",
+    workspace: Workspace,
+    policies: Sequence[Policy],
+    *,
+    prefilled: bool = False,
+    reconcile_every: int = 1,
 ) -> CollectResult:
-    """What the judge has decided so far, one Vote per decided cell, written beside the votes. Reads everything.
+    """What the judge has decided so far, one Vote per decided cell, written beside the votes. Reads what changed, or
+    every `reconcile_every`-th run everything.
 
     Raises FatalError when nothing was put to adjudication; else as `collect`.
     """
     found = workspace.read_json(_file(policies, prefilled))
     if found is None:
         raise FatalError("Nothing was put to adjudication under these policies in this workspace.")
-    project_id, key = int(found["project_id"]), str(found["project_key"])
-    for attempt in patiently():
-        with attempt, plain_errors("reading adjudications"):
-            check_project(client, project_id, found["title"])
-            tasks = read_pages(client, project_id)
-            emails = user_emails(client)
-    votes, rejected, skipped = _read(tasks, policies, emails)
+    place = Place(int(found["project_id"]), found["title"], str(found["project_key"]))
+    answers = read_answers(client, workspace, place, "reading adjudications", reconcile_every=reconcile_every)
+    votes, rejected = _read(answers.tasks, policies, answers.emails)
     before = adjudications(workspace, policies, prefilled=prefilled)
     table = to_table(votes, Vote)
-    store_votes(workspace, key, table, rejected)
+    store_votes(workspace, place.key, table, rejected)
     old, new = ({(v.annotation_id, v.policy_id) for v in some} for some in (before, votes))
-    count = sum(len(task["annotations"]) for task in tasks)
-    return CollectResult(project_id, table, rejected, count, skipped, len(new - old), len(old - new))
+    state = answers.state
+    return CollectResult(
+        place.project_id, table, rejected, len(state.annotations), len(state.skipped), len(new - old), len(old - new),
+        tuple(sorted(state.deleted)), answers.full,
+    )  # fmt: skip
 
 
 def adjudications(workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False) -> list[Vote]:
@@ -207,18 +223,16 @@ def adjudications(workspace: Workspace, policies: Sequence[Policy], *, prefilled
 
 def _read(
     tasks: Iterable[Mapping[str, Any]], policies: Sequence[Policy], emails: Mapping[int, str]
-) -> tuple[list[Vote], list[Rejection], int]:
+) -> tuple[list[Vote], list[Rejection]]:
     from label_studio_sdk.label_interface import LabelInterface
 
     interface = LabelInterface(adjudication_config(policies))
     votes: list[Vote] = []
     rejected: list[Rejection] = []
-    skipped = 0
     for task in tasks:
         image_id = str(task["data"].get("image_id", ""))
         for annotation in task["annotations"]:
             if annotation.get("was_cancelled"):
-                skipped += 1
                 continue
             decided = [p for p in policies if (image_id, p.id) in _cells(task["data"]) and _answered(annotation, p)]
             try:
@@ -227,7 +241,7 @@ def _read(
                 rejected.append(Rejection(image_id, error.code, error.detail, evidence(annotation)))
     votes.sort(key=lambda v: (v.image_id, v.policy_id, v.annotation_id))
     rejected.sort(key=lambda r: (r.key, r.payload_json))
-    return votes, rejected, skipped
+    return votes, rejected
 
 
 def _cells(data: Mapping[str, Any]) -> list[Cell]:

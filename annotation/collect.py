@@ -9,25 +9,16 @@ alone: a run that finds nothing new changes no byte of them.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from annotation.changes import Place, Read, changes_suffice, read_project, state_after
 from annotation.client import patiently, plain_errors
 from annotation.config import label_config
 from annotation.publish import Project, published
-from annotation.reading import (
-    Progress,
-    Task,
-    annotation_count,
-    changed_since,
-    check_project,
-    read_pages,
-    server_time,
-    user_emails,
-)
+from annotation.reading import Progress, Task, user_emails
 from annotation.verdicts import boxes_of, from_result
 from annotation.vote_store import (
     State,
@@ -53,8 +44,6 @@ if TYPE_CHECKING:
 
 COLLECT_VERSION = 1  # raise it whenever an annotation is judged differently: then everything is read anew
 SIMULATED_DOMAIN = "@simulated.invalid"
-# A row's time is set before its transaction is committed, so a little of the past is read again.
-_LOOK_BACK = timedelta(seconds=60)
 # What of an annotation is evidence. The server also sends its age in words, which changes by itself.
 _KEPT = ("id", "task", "completed_by", "updated_by", "updated_at", "lead_time", "result")
 
@@ -103,62 +92,19 @@ def collect(
     server does not answer.
     """
     project = published(workspace, policies, prefilled=prefilled)
-    state = read_state(workspace, project.project_key)
+    place = Place(project.project_id, project.title, project.project_key)
+    state = read_state(workspace, place.key)
     basis = canonical_json([COLLECT_VERSION, min_duration_s])
-    due = 0 < reconcile_every <= state.runs_since_full + 1
-    changes_only = state.project_id == project.project_id and state.basis == basis and not due
+    changes_only = changes_suffice(state, place, basis, reconcile_every)
     for attempt in patiently():
         with attempt, plain_errors("reading annotations"):
-            changed = _changed(client, project, state) if changes_only else None
-            read = changed or _everything(client, project, state, progress)
+            read = read_project(
+                client, place, state, changes_only=changes_only, progress=progress, total=len(project.tasks)
+            )
             emails = user_emails(client) if read.annotations() else {}
     judged = _judge(read.tasks, project, policies, emails, min_duration_s)
-    return _merge(workspace, project, state, basis, read, judged)
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """Tasks as the server has them, the moment from which the next run must look, and whether these are all."""
-
-    tasks: list[Task]
-    taken_at: datetime
-    view_id: int
-    full: bool
-
-    def annotations(self) -> dict[int, int]:
-        return {int(a["id"]): int(task["id"]) for task in self.tasks for a in task["annotations"]}
-
-
-def _everything(client: "LabelStudio", project: Project, state: State, progress: Progress | None) -> _Read:
-    check_project(client, project.project_id, project.title)
-    view_id = state.view_id if state.project_id == project.project_id else 0
-    # The clock before the reading: what changes meanwhile is read again next time.
-    begun = server_time(client, project.project_id, view_id)
-    tasks = read_pages(client, project.project_id, progress, len(project.tasks))
-    return _Read(tasks, begun.taken_at, begun.view_id, full=True)
-
-
-def _changed(client: "LabelStudio", project: Project, state: State) -> _Read | None:
-    """What changed since the last run; None when annotations that we know must have been deleted, or the project."""
-    from label_studio_sdk.core.api_error import ApiError
-
-    moment = datetime.fromisoformat(state.cursor) - _LOOK_BACK
-    try:
-        snapshot = changed_since(client, project.project_id, moment, state.view_id)
-        count = annotation_count(client, project.project_id)
-    except ApiError as error:
-        if error.status_code != 404:
-            raise
-        return None
-    read = _Read(snapshot.tasks, snapshot.taken_at, snapshot.view_id, full=False)
-    return read if count >= len(_known_after(state, read)) else None
-
-
-def _known_after(state: State, read: _Read) -> dict[int, int]:
-    """Annotation ids and their tasks: those read, and those known of tasks that were not read."""
-    touched = {int(task["id"]) for task in read.tasks}
-    kept = {} if read.full else {a: task for a, task in state.annotations.items() if task not in touched}
-    return kept | read.annotations()
+    after = state_after(state, place, read, basis, judged.skipped)
+    return _merge(workspace, place, after, read, judged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,33 +204,20 @@ def deleted_annotations(workspace: Workspace, policies: Sequence[Policy], *, pre
     return sorted(read_state(workspace, published(workspace, policies, prefilled=prefilled).project_key).deleted)
 
 
-def _merge(
-    workspace: Workspace, project: Project, state: State, basis: str, read: _Read, judged: _Judged
-) -> CollectResult:
+def _merge(workspace: Workspace, place: Place, after: State, read: Read, judged: _Judged) -> CollectResult:
     """Put what was read in the place of what was known of those tasks, store it, and count what that changed."""
-    key = project.project_key
     touched = None if read.full else {int(task["id"]) for task in read.tasks}
-    known = _known_after(state, read)
-    before = votes_table(workspace, key)
+    before = votes_table(workspace, place.key)
     kept, fresh = untouched(before, touched), table_of(judged.votes)
     votes = sorted_votes(pa.concat_tables([kept, fresh]))
-    rejected = judged.rejected + [r for r in rejections(workspace, key) if touched and _task_of(r) not in touched]
+    refused = rejections(workspace, place.key)
+    rejected = judged.rejected + [r for r in refused if touched is not None and _task_of(r) not in touched]
     rejected = sorted(rejected, key=lambda r: (r.key, r.payload_json))
-    after = State(
-        cursor=read.taken_at.isoformat(),
-        project_id=project.project_id,
-        view_id=read.view_id,
-        basis=basis,
-        runs_since_full=0 if read.full else state.runs_since_full + 1,
-        annotations=known,
-        skipped=judged.skipped | (state.skipped & known.keys() - read.annotations().keys()),
-        deleted=(state.deleted | state.annotations.keys()) - known.keys(),
-    )
     old, new = vote_keys(before) - vote_keys(kept), vote_keys(fresh)
-    store_votes(workspace, key, votes, rejected)
-    write_state(workspace, key, after)
+    store_votes(workspace, place.key, votes, rejected)
+    write_state(workspace, place.key, after)
     return CollectResult(
-        project.project_id, votes, rejected, len(known), len(after.skipped), new=len(new - old),
+        place.project_id, votes, rejected, len(after.annotations), len(after.skipped), new=len(new - old),
         gone=len(old - new), deleted=tuple(sorted(after.deleted)), full=read.full,
     )  # fmt: skip
 

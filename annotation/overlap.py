@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from annotation.client import patiently, plain_errors
 from annotation.publish import published
+from annotation.vote_store import read_state
 from policies.engine import Policy
 from storage.records import Label
 from storage.workspace import Workspace
@@ -41,19 +42,26 @@ def raise_overlap(
 ) -> OverlapResult:
     """Ask for `to` people on every doubtful image; safe to repeat, and an overlap is never lowered.
 
-    Raises FatalError when nothing was published or the server refuses, TransientError when it stays silent.
+    What was raised is remembered, since looking at every task takes seconds; after a collect that read everything the
+    server is asked all the same. Raises FatalError when nothing was published or the server refuses, TransientError
+    when it stays silent.
     """
     project = published(workspace, policies, prefilled=prefilled)
     wanted = doubtful(labels)
     task_ids = {project.tasks[image_id] for image_id in wanted if image_id in project.tasks}
+    file = f"annotation/{project.project_key}/overlap.json"
+    memory = workspace.read_json(file) or {"to": 0, "task_ids": []}
+    sure = memory["to"] >= to and read_state(workspace, project.project_key).runs_since_full > 0
     raised = 0
-    for attempt in patiently():
-        with attempt, plain_errors("raising the overlap"):
-            below = _below(client, project.project_id, to)
-            for task_id in sorted(task_ids & below.keys()):
-                # the server leaves is_labeled as it was, and then its queue passes the task over
-                client.tasks.update(id=str(task_id), overlap=to, is_labeled=below[task_id] >= to)
-                raised += 1
+    if not task_ids <= (set(memory["task_ids"]) if sure else set()):
+        for attempt in patiently():
+            with attempt, plain_errors("raising the overlap"):
+                below = _below(client, project.project_id, to)
+                for task_id in sorted(task_ids & below.keys()):
+                    # the server leaves is_labeled as it was, and then its queue passes the task over
+                    client.tasks.update(id=str(task_id), overlap=to, is_labeled=below[task_id] >= to)
+                    raised += 1
+        workspace.write_json(file, {"to": to, "task_ids": sorted(task_ids)})
     return OverlapResult(raised, len(task_ids) - raised, len(wanted) - len(task_ids))
 
 

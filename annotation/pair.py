@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from annotation.client import patiently, plain_errors
+from annotation.changes import Place, read_answers
 from annotation.collect import SIMULATED_DOMAIN, evidence
 from annotation.config import COMMENT, add_choice, page_xml, project_title, wellbeing_html
-from annotation.reading import Task, check_project, read_pages, user_emails
+from annotation.reading import Task
 from annotation.tasks import Progress, ProjectSpec, check_page, image_url, import_once, open_project, tasks_on_server
 from annotation.verdicts import choices_by_control
+from annotation.vote_store import replace_file
 from policies.engine import Policy
 from storage.errors import FatalError, SampleError
 from storage.records import EditRating, Rejection, content_id, from_table, to_table
@@ -64,12 +65,13 @@ class PairItem:
 
 @dataclass(frozen=True, slots=True)
 class PairResult:
-    """All ratings and rejections as they stand now."""
+    """All ratings and rejections as they stand now; `full` says whether this run read everything."""
 
     project_id: int
     ratings: list[EditRating]
     rejected: list[Rejection]
     skipped: int
+    full: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,25 +166,23 @@ def _pair_id(edit_id: str) -> str:
     return content_id("pair", edit_id)
 
 
-def collect_pairs(client: "LabelStudio", workspace: Workspace) -> PairResult:
-    """Read all ratings, write them and the quarantine, and return both.
+def collect_pairs(client: "LabelStudio", workspace: Workspace, *, reconcile_every: int = 1) -> PairResult:
+    """Read what changed, or every `reconcile_every`-th run everything; write all ratings and the quarantine, and
+    return both.
 
     Raises FatalError when no pairs were published or their project is gone, TransientError when the server is silent.
     """
     found = workspace.read_json(_file())
     if found is None:
         raise FatalError("No pairs were published from this workspace.")
-    for attempt in patiently():
-        with attempt, plain_errors("reading pair annotations"):
-            check_project(client, found["project_id"], found["title"])
-            tasks = read_pages(client, found["project_id"])
-            emails = user_emails(client)
-    result = _judge(found["project_id"], tasks, found["edits"], emails)
-    _store(workspace, _ratings_file(), parquet_bytes(to_table(result.ratings, EditRating)))
+    place = Place(found["project_id"], found["title"], pair_key())
+    answers = read_answers(client, workspace, place, "reading pair annotations", reconcile_every=reconcile_every)
+    ratings, rejected = _judge(answers.tasks, found["edits"], answers.emails)
+    replace_file(workspace, _ratings_file(), parquet_bytes(to_table(ratings, EditRating)))
     quarantine = Ledger.quarantine_key("collect", pair_key())
-    if result.rejected or workspace.store.exists(quarantine):
-        _store(workspace, quarantine, parquet_bytes(to_table(result.rejected, Rejection)))
-    return result
+    if rejected or workspace.store.exists(quarantine):
+        replace_file(workspace, quarantine, parquet_bytes(to_table(rejected, Rejection)))
+    return PairResult(place.project_id, ratings, rejected, len(answers.state.skipped), answers.full)
 
 
 def published_pairs(workspace: Workspace) -> tuple[str, ...]:
@@ -196,18 +196,18 @@ def edit_ratings(workspace: Workspace) -> list[EditRating]:
     return from_table(read_parquet(workspace.store.read(key)), EditRating) if workspace.store.exists(key) else []
 
 
-def _judge(project_id: int, tasks: Iterable[Task], edits: Mapping[str, str], emails: Mapping[int, str]) -> PairResult:
+def _judge(
+    tasks: Iterable[Task], edits: Mapping[str, str], emails: Mapping[int, str]
+) -> tuple[list[EditRating], list[Rejection]]:
     from label_studio_sdk.label_interface import LabelInterface
 
     interface = LabelInterface(pair_config())
     ratings: list[EditRating] = []
     rejected: list[Rejection] = []
-    skipped = 0
     for task in tasks:
         edit_id = edits.get(str(task["data"].get(_KEY, "")), "")
         for annotation in task["annotations"]:
             if annotation.get("was_cancelled"):
-                skipped += 1
                 continue
             try:
                 ratings.append(read_rating(annotation, edit_id, interface, emails))
@@ -215,7 +215,7 @@ def _judge(project_id: int, tasks: Iterable[Task], edits: Mapping[str, str], ema
                 rejected.append(Rejection(edit_id, error.code, error.detail, evidence(annotation)))
     ratings.sort(key=lambda r: (r.edit_id, r.annotation_id))
     rejected.sort(key=lambda r: (r.key, r.payload_json))
-    return PairResult(project_id, ratings, rejected, skipped)
+    return ratings, rejected
 
 
 def read_rating(
@@ -268,8 +268,3 @@ def _file() -> str:
 
 def _ratings_file() -> str:
     return f"annotation/{pair_key()}/ratings.parquet"
-
-
-def _store(workspace: Workspace, key: str, data: bytes) -> None:
-    if not (workspace.store.exists(key) and workspace.store.read(key) == data):
-        workspace.store.write(key, data, overwrite=True)

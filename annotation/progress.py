@@ -44,13 +44,14 @@ def _verdicts(workspace: Workspace, policies: Sequence[Policy], overlap: int, pr
 
 def _adjudication(workspace: Workspace, policies: Sequence[Policy], cells: int, prefilled: bool) -> ProjectProgress:
     rulings = adjudications(workspace, policies, prefilled=prefilled)
+    key = adjudication_key(policies, prefilled=prefilled)
     return ProjectProgress(
         kind="adjudication",
         items=cells,
         done=len({(ruling.image_id, ruling.policy_id) for ruling in rulings}),
         answers=len({ruling.annotation_id for ruling in rulings}),
-        skipped=0,
-        refused=len(rejections(workspace, adjudication_key(policies, prefilled=prefilled))),
+        skipped=len(read_state(workspace, key).skipped),
+        refused=len(rejections(workspace, key)),
     )
 
 
@@ -62,6 +63,6 @@ def _pairs(workspace: Workspace, pairs: int, overlap: int) -> ProjectProgress:
         items=pairs,
         done=sum(len(names) >= overlap for names in people),
         answers=len(ratings),
-        skipped=0,
+        skipped=len(read_state(workspace, pair_key()).skipped),
         refused=len(rejections(workspace, pair_key())),
     )

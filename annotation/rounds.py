@@ -44,15 +44,17 @@ def advance(
     max_overlap: int = 3,
     prefilled: bool = False,
     presign: bool = False,
+    reconcile_every: int = 1,
 ) -> Round:
     """Fetch what judges decided, ask for `max_overlap` people on doubtful images, and put to a judge what that many
     voted on and still disagree about. Works on the votes that the last `collect` stored; safe to repeat.
 
-    Arguments as in `annotation.agreement.labels` and `annotation.publish.publish`; raises as these do.
+    Arguments as in `annotation.agreement.labels`, `annotation.publish.publish` and `annotation.collect.collect`;
+    raises as these do.
     """
     votes = collected_votes(workspace, policies, prefilled=prefilled)
     if is_adjudicating(workspace, policies, prefilled=prefilled):
-        collect_adjudications(client, workspace, policies, prefilled=prefilled)
+        collect_adjudications(client, workspace, policies, prefilled=prefilled, reconcile_every=reconcile_every)
     rulings = adjudications(workspace, policies, prefilled=prefilled)
     matrix = labels(image_ids, policies, votes, attributes_by_image, min_votes=min_votes, adjudications=rulings)
     overlap = raise_overlap(client, workspace, policies, matrix, to=max_overlap, prefilled=prefilled)

@@ -85,12 +85,13 @@ def votes_file(project_key: str) -> str:
 def store_votes(workspace: Workspace, project_key: str, votes: pa.Table, rejected: Sequence[Rejection]) -> None:
     """Write what changed. An old quarantine file is emptied, not left, when its annotations were corrected."""
     quarantine = Ledger.quarantine_key("collect", project_key)
-    _replace(workspace, votes_file(project_key), parquet_bytes(votes))
+    replace_file(workspace, votes_file(project_key), parquet_bytes(votes))
     if rejected or workspace.store.exists(quarantine):
-        _replace(workspace, quarantine, parquet_bytes(to_table(rejected, Rejection)))
+        replace_file(workspace, quarantine, parquet_bytes(to_table(rejected, Rejection)))
 
 
-def _replace(workspace: Workspace, key: str, data: bytes) -> None:
+def replace_file(workspace: Workspace, key: str, data: bytes) -> None:
+    """Write a file unless it holds these bytes already."""
     if not (workspace.store.exists(key) and workspace.store.read(key) == data):
         workspace.store.write(key, data, overwrite=True)
 
@@ -128,4 +129,4 @@ def write_state(workspace: Workspace, project_key: str, state: State) -> None:
         "skipped": sorted(state.skipped),
         "deleted": sorted(state.deleted),
     }
-    _replace(workspace, _state_file(project_key), canonical_json(value).encode())
+    replace_file(workspace, _state_file(project_key), canonical_json(value).encode())

@@ -166,13 +166,14 @@ def collect_flow(settings: Settings, root: str, *, full: bool = False) -> Collec
     workspace, options = Workspace.open(root), settings.annotation
     client = studio_client(root, options)
     policies = load_policies(settings.policies)
+    reconcile_every = 1 if full else options.reconcile_every
     with _alone(workspace):
         result = collect(
             client,
             workspace,
             policies,
             progress=partial(report_progress, "collect"),
-            reconcile_every=1 if full else options.reconcile_every,
+            reconcile_every=reconcile_every,
             min_duration_s=options.min_duration_s,
             prefilled=options.prefill,
         )
@@ -188,9 +189,12 @@ def collect_flow(settings: Settings, root: str, *, full: bool = False) -> Collec
             max_overlap=options.max_overlap,
             prefilled=options.prefill,
             presign=options.presign,
+            reconcile_every=reconcile_every,
         )
         _keep_from_judges(client, workspace, options, outcome, step.adjudication)
-        return Collection(result, step, collect_pairs(client, workspace) if published_pairs(workspace) else None)
+        rated = bool(published_pairs(workspace))
+        pairs = collect_pairs(client, workspace, reconcile_every=reconcile_every) if rated else None
+        return Collection(result, step, pairs)
 
 
 def _keep_from_judges(

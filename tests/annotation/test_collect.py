@@ -1,16 +1,19 @@
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from annotation.collect import read_annotation
+from annotation.changes import Place, Read
+from annotation.collect import _Judged, _merge, read_annotation
 from annotation.config import label_config
 from annotation.verdicts import PolicyVerdict, boxes_of, to_result
 from annotation.vote_store import (
     State,
     read_state,
     sorted_votes,
+    store_votes,
     table_of,
     untouched,
     votes_file,
@@ -19,7 +22,7 @@ from annotation.vote_store import (
     write_state,
 )
 from storage.errors import SampleError
-from storage.records import Vote, from_table, to_table
+from storage.records import Rejection, Vote, from_table, to_table
 from storage.workspace import parquet_bytes
 
 EMAILS = {3: "person@example.org", 4: "simulated-1@simulated.invalid"}
@@ -104,6 +107,19 @@ class TestStored:
         workspace.store.write(votes_file("key"), parquet_bytes(old))
         (found,) = from_table(votes_table(workspace, "key"), Vote)
         assert found == vote("i", "L2", "safe")
+
+    def test_a_run_that_finds_nothing_new_forgets_no_refusal(self, workspace):
+        refused = Rejection("image", "missing_verdict", "L2", '{"task": 8}')
+        store_votes(workspace, "key", to_table([], Vote), [refused])
+        place = Place(2, "title", "key")
+
+        def merged(*tasks):
+            read = Read(list(tasks), datetime(2030, 1, 2, tzinfo=UTC), 6, full=False)
+            return _merge(workspace, place, State(), read, _Judged([], [], frozenset()))
+
+        assert merged().rejected == [refused]
+        assert merged({"id": 9, "annotations": []}).rejected == [refused]
+        assert merged({"id": 8, "annotations": []}).rejected == []  # that task was read again and is in order
 
     def test_the_state_is_read_back(self, workspace):
         state = State("2030-01-02T03:04:05+00:00", 2, 6, "basis", 3, {7: 70, 8: 80}, frozenset({8}), frozenset({5}))

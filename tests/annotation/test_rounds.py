@@ -9,6 +9,7 @@ from annotation.agreement import labels
 from annotation.collect import collect, collected_votes, deleted_annotations
 from annotation.overlap import raise_overlap
 from annotation.pair import PairItem, collect_pairs, edit_ratings, edited_side, publish_pairs
+from annotation.progress import project_progress
 from annotation.publish import publish, published
 from policies.engine import load_policies
 from storage.errors import FatalError
@@ -59,6 +60,15 @@ def test_a_conflict_asks_a_third_person_and_then_a_judge(studio, own_policies):
     assert (sent.published, sent.cells, sent.already_there) == (1, 1, 0)
     repeated = publish_adjudications(*arguments, cells, votes, name="test")
     assert (repeated.published, repeated.already_there, repeated.project_id) == (0, 1, sent.project_id)
+    assert repeated.images == sent.images
+    unasked = (None, *arguments[1:])  # what was done needs no server, as long as collecting is incremental
+    assert publish_adjudications(*unasked, cells, votes, name="test") == repeated
+    assert raise_overlap(*unasked, cells).raised == 0
+    collect(*arguments)
+    with pytest.raises(AttributeError):
+        publish_adjudications(*unasked, cells, votes, name="test")
+    with pytest.raises(AttributeError):
+        raise_overlap(*unasked, cells)
     (task,) = studio.client.tasks.list(project=sent.project_id, fields="all")
     assert task.data["disputed"] == ["L2"]
     assert sorted(part.split(": ", 1)[1] for part in task.data["votes_L2"].split(" · ")) == [
@@ -71,6 +81,8 @@ def test_a_conflict_asks_a_third_person_and_then_a_judge(studio, own_policies):
     label(person(studio, "dee"), task.id, verdicts(own_policies[1:3], L2="unsafe", L3="unsafe"))
     decided = collect_adjudications(*arguments)
     assert [(v.policy_id, v.verdict, v.rules) for v in decided.votes] == [("L2", "unsafe", ("L2.R1",))]
+    again = collect_adjudications(*arguments, reconcile_every=0)
+    assert (again.full, again.new, again.votes) == (False, 0, decided.votes)
     _, cells = matrix()
     (cell,) = [c for c in cells if c.status == "adjudicated"]
     assert (cell.image_id, cell.policy_id, cell.verdict, cell.rules) == (ids[0], "L2", "unsafe", ("L2.R1",))
@@ -175,6 +187,35 @@ def test_pairs_are_rated_without_a_word_of_which_is_the_edit(studio, workspace):
         assert (rating.gone, rating.original_shows, rating.damaged) == (not at_left, not at_left, False)
         assert rating.realistic == at_left
     assert edit_ratings(studio.workspace) == result.ratings
+
+
+def test_ratings_are_read_incrementally_too(studio, workspace):
+    items, _ = some_images(studio.workspace, 8)
+    pairs = [PairItem(f"later{n}", items[2 * n].blob, items[2 * n + 1].blob, "knife") for n in range(4)]
+    tasks = publish_pairs(studio.client, studio.workspace, pairs, load_policies(), name="test").tasks
+    ann, answers = person(studio, "ann"), pair_answers("left", "neither", "both")
+    made = [label(ann, tasks[pair.edit_id], answers) for pair in pairs[:3]]
+
+    def both():
+        quick = collect_pairs(studio.client, studio.workspace, reconcile_every=0)
+        full = collect_pairs(studio.client, studio.workspace)
+        assert (quick.ratings, quick.rejected, quick.skipped) == (full.ratings, full.rejected, full.skipped)
+        assert full.full
+        return quick
+
+    both()  # whatever other tests left in the project
+    assert not both().full
+    label(ann, tasks["later3"], answers)
+    ann.annotations.update(id=made[0], result=answers[:2])  # one answer is missing now
+    ann.annotations.create(id=tasks["later1"], result=[], was_cancelled=True)
+    studio.client.annotations.delete(id=made[2])
+    changed = both()
+    assert [r.edit_id for r in changed.ratings if r.edit_id.startswith("later")] == ["later1", "later3"]
+    assert [r.code for r in changed.rejected if r.key == "later0"] == ["missing_answer"]
+    assert edit_ratings(studio.workspace) == changed.ratings
+    (row,) = [row for row in project_progress(studio.workspace, load_policies()) if row.kind == "pairs"]
+    assert (row.answers, row.skipped) == (len(changed.ratings), changed.skipped)
+    assert changed.skipped >= 1
 
 
 @pytest.mark.slow
