@@ -25,10 +25,10 @@ def is_table(path: Path) -> bool:
 
 
 def _may_be_image(kind: pa.DataType) -> bool:
-    """Bytes, a path, or a struct of both as `datasets` writes it."""
+    """Anything like bytes or text, or a struct of them as `datasets` writes it; no number, no list."""
     if pa.types.is_struct(kind):
         return any(kind.field(i).name in ("bytes", "path") for i in range(kind.num_fields))
-    return kind in (pa.binary(), pa.large_binary(), pa.string(), pa.large_string(), pa.null())
+    return not pa.types.is_primitive(kind) and not pa.types.is_nested(kind)
 
 
 class TableReader:

@@ -53,6 +53,15 @@ def test_a_port_is_open_on_this_machine_only_unless_told_otherwise(name):
         assert fill_in(port, {}).startswith("127.0.0.1:")
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_that_starts_without_a_password_is_never_open_elsewhere(name):
+    secret = "(PASSWORD|SECRET|KEY|TOKEN|AUTH)"
+    optional = [v for v, needed in variables().items() if not needed and re.search(secret, v)]
+    if any(variable in json.dumps(SERVICES[name]) for variable in optional):
+        for port in SERVICES[name].get("ports", []):
+            assert fill_in(port, {"BIND_ADDRESS": "0.0.0.0"}).startswith("127.0.0.1:")
+
+
 def test_services_wait_for_healthy_ones_and_use_named_volumes():
     for service in SERVICES.values():
         for wanted, how in service.get("depends_on", {}).items():
@@ -103,6 +112,7 @@ def test_each_variable_is_one_that_the_code_or_the_image_reads(name):
         unknown -= {"HF_HOME"}  # huggingface_hub's
         _, settings = read_plan(ROOT / "deploy" / "schedules.yaml")
         unknown -= {settings.annotation.token_env}
+        unknown -= set(re.findall(r"api_key_env: (\w+)", (ROOT / "deploy" / "guardset.yaml").read_text()))
     if name == "label-studio":
         unknown = {variable for variable in unknown if not _label_studio_reads(variable)}
     assert unknown == set()
