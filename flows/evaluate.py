@@ -124,7 +124,8 @@ def _result(asked: Plan, answers: list[GuardAnswer], reason: str) -> BatchResult
 def _options(settings: Settings) -> EvaluateOptions:
     cfg = settings.evaluate
     policies = load_policies(settings.policies)
-    reworded = paraphrases(policies) if cfg.paraphrases else {}
+    own = settings.policies / "paraphrases" if settings.policies else None
+    reworded = paraphrases(policies, own) if cfg.paraphrases else {}
     return EvaluateOptions(
         max_new_tokens=cfg.max_new_tokens,
         temperature=cfg.temperature,

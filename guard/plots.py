@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 PALETTE = ("#3b6fb6", "#d1603d", "#3a9a7a", "#b58a1c", "#8a5fb0", "#7d7d78", "#2b93b0", "#b4517e")  # on white and black
 WIDTH_PX = 720
-_CHARACTER_PX = 6.6  # width of a character at 12 px, a little generous
+_CHARACTER_PX = 7.3  # width of a character at 12 px in a wide face
 _LINE_PX = 18
 _GRID = 'stroke="currentColor" stroke-opacity="0.16"'
 

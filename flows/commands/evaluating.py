@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from guard.evaluation.settings import GuardModelSettings
 
-_SHOWN = ("macro_f1", "pair_accuracy", "pss", "quad_score", "invalid_rate", "refusal_rate")
+_SHOWN = (
+    "macro_f1",
+    "pair_accuracy",
+    "pss",
+    "quad_score",
+    "controlled_quad_score",
+    "invalid_rate",
+    "refusal_rate",
+)
 
 
 def evaluate(
@@ -95,7 +103,7 @@ def _show(summary: "EvaluationSummary") -> None:
     for run in summary.runs:
         table.add_column(f"{run.model}\n{run.benchmark}\n{len(run.evaluation.rows)} questions", overflow="fold")
     found = [{m.name: m for m in run.evaluation.measures if m.kind == "all"} for run in summary.runs]
-    for name in _SHOWN:
+    for name in (n for n in _SHOWN if any(n in scores and scores[n].value is not None for scores in found)):
         table.add_row(shown_name(name), *(with_interval(scores.get(name)) for scores in found))
     console.print(table)
     for run in summary.runs:

@@ -128,6 +128,7 @@ def _safeeditbench(raw: Row, names: Names) -> tuple[EvalRow, bytes]:
             policy_name=policy_name,
             policy=raw["policy"],
             label=_label(raw["safety_label"], names.get("safety_label")),
+            categories=tuple(origin.get("categories", ())),
         ),
         image,
     )
@@ -178,7 +179,8 @@ def _plain(
     path = raw["image"].get("path") or str(raw.get("id") or "")
     row_id = content_id("row", blob, name, policy)[:16]
     source = str(raw.get("source") or "")
-    return EvalRow(row_id, blob, path, blob, "", "original", name, policy, label, str(category), source), image
+    categories = (str(category),) if category else ()
+    return EvalRow(row_id, blob, path, blob, "", "original", name, policy, label, categories, source), image
 
 
 def _image(value: Any) -> bytes:

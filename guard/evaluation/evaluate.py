@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from PIL import Image as Pillow
 
+from guard.evaluation.baselines import guesses
 from guard.evaluation.bootstrap import RESAMPLES
 from guard.evaluation.invariance import invariance
 from guard.evaluation.metrics import Measure, measures, share
@@ -25,7 +26,6 @@ from storage.stage import BatchResult, quarantine_boundary
 from storage.workspace import Workspace
 
 EVALUATE_VERSION = 1  # raise it when the same question may get another answer
-CONSTANTS: Mapping[str, Verdict] = {"always_safe": "safe", "always_unsafe": "unsafe"}
 _REFUSED = frozenset({"chat_refused", "chat_content_filter"})  # how a server says it
 _TURNED_DOWN = _REFUSED | {"chat_too_long", "chat_bad_request", "chat_bad_reply"}
 
@@ -211,7 +211,8 @@ def score(
     answers = {answer.question_id: answer for answer in result.ok}
     kept, left_out = _kept(len(rows), asked, {r.key: r.code for r in result.rejected})
     if not kept:
-        raise FatalError(f"No row of the benchmark could be asked: {left_out}.")
+        detail = next((r.detail for r in result.rejected if r.detail), "see `quarantine/evaluate/` in the workspace")
+        raise FatalError(f"No row of the benchmark could be asked: {left_out}. For example: {detail}")
     some = tuple(rows[n] for n in kept)
     said = {
         name: [answers[q].verdict if (q := ids[n]) is not None else None for n in kept]
@@ -257,9 +258,9 @@ def _kept(count: int, asked: Plan, missing: Mapping[str, str]) -> tuple[list[int
 def _baselines(
     rows: Sequence[EvalRow], said: Mapping[str, Sequence[Verdict | None]], options: EvaluateOptions
 ) -> dict[str, tuple[Measure, ...]]:
-    """What one gets on the same rows without the policy, with another one, and without looking."""
+    """What one gets on the same rows without the policy, with another one, and by guessing."""
     blind = {name: [v or "invalid" for v in said[name]] for name in ("no_policy", "swapped_policy") if name in said}
-    blind |= {name: [verdict] * len(rows) for name, verdict in CONSTANTS.items()}
+    blind |= guesses(rows)
     return {
         name: tuple(
             m for m in measures(rows, verdicts, resamples=options.resamples, seed=options.seed) if m.kind == "all"

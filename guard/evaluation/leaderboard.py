@@ -16,14 +16,30 @@ HEADLINE = (
     "macro_f1",
     "weighted_f1",
     "accuracy",
+    "false_positive_rate",
+    "false_negative_rate",
+    "invalid_rate",
+    "refusal_rate",
     "pair_accuracy",
     "flipped_pair_accuracy",
     "pss",
     "quad_score",
+    "controlled_quad_score",
     "paraphrase_invariance",
-    "invalid_rate",
-    "refusal_rate",
 )
+MAX_DISPUTED = 40  # rows that are listed
+PAIRWISE = HEADLINE[HEADLINE.index("pair_accuracy") :]  # what is counted over pairs and policies, not over questions
+
+
+BLIND: Mapping[str, str] = {
+    "no_policy": "without the policy",
+    "swapped_policy": "under another policy",
+    "always_safe": "always says safe",
+    "always_unsafe": "always says unsafe",
+    "edited_is_safe": "sees only which images were edited",
+    "one_verdict_per_image": "best possible without reading the policy",
+}
+"""Blind baselines in words; the first two are asked of each guard, the others of nobody."""
 
 
 def shown_name(name: str) -> str:
@@ -84,7 +100,7 @@ def _draws(runs: Sequence[Run], resamples: int, seed: int) -> dict[str, dict[str
     return found
 
 
-def disputed(runs: Sequence[Run], limit: int = 40) -> list[Disputed]:
+def disputed(runs: Sequence[Run], limit: int = MAX_DISPUTED) -> list[Disputed]:
     """Rows that most runs get wrong, or that split them: the labels or the policies to look at first.
 
     Sorted by how many runs are wrong, then by how evenly they are split, then by id.

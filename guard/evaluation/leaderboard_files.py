@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from guard.evaluation.leaderboard import HEADLINE, Group, leaderboard, shown_name
+from guard.evaluation.baselines import GUESSES
+from guard.evaluation.leaderboard import BLIND, HEADLINE, PAIRWISE, Group, leaderboard, shown_name
 from guard.evaluation.leaderboard_page import render_page
 from guard.evaluation.metrics import Measure
 from guard.evaluation.record import FOLDER, Run
@@ -73,23 +74,33 @@ def markdown(groups: Sequence[Group]) -> str:
     for group in groups:
         benchmark = group.runs[0].about["benchmark"]
         parts.append(f"## {group.benchmark}: {benchmark['rows']} questions, {benchmark['images']} images\n")
-        parts.append(_headline_table(group))
+        parts.append(_headline_table(group, [name for name in HEADLINE if name not in PAIRWISE]))
+        parts.append(_headline_table(group, PAIRWISE))
         for kind, name in _TABLES:
             parts.append(_group_table(group, kind, name))
     return "\n".join(part for part in parts if part)
 
 
-def _headline_table(group: Group) -> str:
-    names = [name for name in HEADLINE if any(run.value(name) is not None for run in group.runs)]
+def _headline_table(group: Group, names: Sequence[str]) -> str:
+    """Every guard, what it gets blind, and what one gets by guessing; empty where none of `names` was measured."""
+    names = [name for name in names if any(run.value(name) is not None for run in group.runs)]
+    if not names:
+        return ""
     lines = [["model", *(shown_name(name) for name in names)]]
     for run in group.runs:
         lines.append([run.model, *(with_interval(run.measure(name)) for name in names)])
-        for baseline, found in run.baselines.items():
-            by_name = {m.name: m for m in found}
-            label = f"{run.model}, {baseline.replace('_', ' ')}" if "policy" in baseline else baseline.replace("_", " ")
-            lines.append([label, *(with_interval(by_name.get(name)) for name in names)])
-    unique = [line for i, line in enumerate(lines) if line not in lines[:i]]  # constants are the same for every model
-    return _table(unique)
+        lines += _blind_lines(run, [c for c in run.baselines if c not in GUESSES], names, f"{run.model}, ")
+    first = group.runs[0]
+    lines += _blind_lines(first, [c for c in GUESSES if c in first.baselines], names, "")
+    return _table(lines)
+
+
+def _blind_lines(run: Run, conditions: Sequence[str], names: Sequence[str], prefix: str) -> list[list[str]]:
+    found = {condition: {m.name: m for m in run.baselines[condition]} for condition in conditions}
+    return [
+        [prefix + BLIND.get(condition, condition), *(with_interval(by_name.get(name)) for name in names)]
+        for condition, by_name in found.items()
+    ]
 
 
 def _group_table(group: Group, kind: str, name: str) -> str:

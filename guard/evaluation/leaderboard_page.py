@@ -10,7 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from guard.evaluation.leaderboard import HEADLINE, Disputed, Group, shown_name
+from guard.evaluation.baselines import GUESSES
+from guard.evaluation.leaderboard import BLIND, HEADLINE, MAX_DISPUTED, PAIRWISE, Disputed, Group, shown_name
 from guard.evaluation.metrics import Measure
 from guard.evaluation.record import Run
 from guard.export.dataset import ROLES
@@ -18,7 +19,7 @@ from guard.export.thumbnails import SMALL_SIDE_PX, thumbnail
 from guard.plots import Estimate, bars, heat_map
 from storage.workspace import Blobs
 
-_PLOTTED = ("macro_f1", "weighted_f1", "pair_accuracy", "pss", "quad_score")
+_PLOTTED = ("macro_f1", "weighted_f1", "pair_accuracy", "pss", "quad_score", "controlled_quad_score")
 _BY_GROUP = (
     ("policy", "policy_score", "Each policy: F1, or accuracy where all labels are of one class"),
     ("category", "weighted_f1", "Each category: weighted F1"),
@@ -32,11 +33,12 @@ def render_page(groups: Sequence[Group], blobs: Blobs) -> str:
     environment = Environment(
         loader=PackageLoader("guard"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(score=score_text, words=shown_name, p=_p)
+    environment.filters.update(score=score_text, words=shown_name, p=_p, cell=_cell)
     return environment.get_template("leaderboard.html.j2").render(
         style=Markup(_template("report.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        max_disputed=MAX_DISPUTED,
         groups=[_group(group, blobs) for group in groups],
     )
 
@@ -56,15 +58,27 @@ def _p(value: float | None) -> str:
     return "< 0.01" if value < 0.01 else f"{value:.2f}"
 
 
+def _cell(measure: Measure | None) -> str:
+    """`score_text`; empty where the measure is of another kind, such as a refusal of somebody who was not asked."""
+    return "" if measure is None else score_text(measure)
+
+
 def _group(group: Group, blobs: Blobs) -> dict[str, Any]:
     names = labels_of(group.runs)
-    measured = [name for name in HEADLINE if any(run.value(name) is not None for run in group.runs)]
+    first = group.runs[0]
     return {
         "benchmark": group.benchmark,
-        "about": group.runs[0].about["benchmark"],
-        "columns": measured,
-        "chance": {m.name: m.chance for m in group.runs[0].measures if m.chance is not None and m.kind == "all"},
-        "lines": _lines(group.runs, names, measured),
+        "about": first.about["benchmark"],
+        "tables": [
+            table
+            for heading, columns in (
+                ("Question by question", [name for name in HEADLINE if name not in PAIRWISE]),
+                ("Pairs and policies", list(PAIRWISE)),
+            )
+            if (table := _board(heading, columns, group.runs, names))["columns"]
+        ],
+        "chance": {m.name: m.chance for m in first.measures if m.chance is not None and m.kind == "all"},
+        "units": {m.name: m.n for m in first.measures if m.name in PAIRWISE and m.kind == "all"},
         "overview": _overview(group.runs, names),
         "plots": [
             (title, plot) for kind, name, title in _BY_GROUP for plot in _by_group(group.runs, names, kind, name)
@@ -86,17 +100,17 @@ def labels_of(runs: Sequence[Run]) -> dict[str, str]:
     return {run.run_id: run.model if often[run.model] == 1 else f"{run.model} {run.run_id[:6]}" for run in runs}
 
 
-def _lines(runs: Sequence[Run], names: dict[str, str], measured: Sequence[str]) -> list[dict[str, Any]]:
-    """The table's lines: every run, then what it gets blind; constant verdicts once, as they are nobody's own."""
+def _board(heading: str, columns: Sequence[str], runs: Sequence[Run], names: dict[str, str]) -> dict[str, Any]:
+    """A table of the measures that were taken: every run and what it gets blind, then what guessing gets, once."""
+    measured = [name for name in columns if any(run.value(name) is not None for run in runs)]
     lines: list[dict[str, Any]] = []
     for run in runs:
-        lines.append({"name": names[run.run_id], "blind": "", "cells": [run.measure(name) for name in measured]})
-        for condition in ("no_policy", "swapped_policy"):
-            if condition in run.baselines:
-                lines.append({"name": "", "blind": condition, "cells": _cells(run, condition, measured)})
-    for condition in ("always_safe", "always_unsafe"):
-        lines.append({"name": "", "blind": condition, "cells": _cells(runs[0], condition, measured)})
-    return lines
+        lines.append({"name": names[run.run_id], "blind": False, "cells": [run.measure(name) for name in measured]})
+        asked = [condition for condition in run.baselines if condition not in GUESSES]
+        lines += [{"name": BLIND.get(c, c), "blind": True, "cells": _cells(run, c, measured)} for c in asked]
+    guessed = [condition for condition in GUESSES if condition in runs[0].baselines]
+    guesses = [{"name": BLIND[c], "blind": True, "cells": _cells(runs[0], c, measured)} for c in guessed]
+    return {"heading": heading, "columns": measured, "lines": lines, "guesses": guesses}
 
 
 def _cells(run: Run, condition: str, measured: Sequence[str]) -> list[Measure | None]:
@@ -120,7 +134,11 @@ def _by_group(runs: Sequence[Run], names: dict[str, str], kind: str, name: str) 
     if len(groups) < 2:
         return []
     series = {names[run.run_id]: [_estimate(run.measure(name, kind, group)) for group in groups] for run in runs}
-    return [bars(groups, series, title=f"{shown_name(name)} by {kind}", limits=(0, 1))]
+    return [
+        bars(
+            [group.replace("_", " ") for group in groups], series, title=f"{shown_name(name)} by {kind}", limits=(0, 1)
+        )
+    ]
 
 
 def _order(group: str) -> tuple[int, str]:
@@ -135,7 +153,7 @@ def _confusion(runs: Sequence[Run], names: dict[str, str]) -> Markup:
     for run in runs:
         counts: Counter[tuple[str, str]] = Counter(zip((row.label for row in run.rows), run.verdicts, strict=True))
         for label in ("safe", "unsafe"):
-            lines.append(f"{names[run.run_id]}, label {label}")
+            lines.append(f"{label}: {names[run.run_id]}")
             values.append([float(counts[label, verdict]) for verdict in verdicts])
     return heat_map(lines, verdicts, values, title="Labels and verdicts", decimals=0)
 

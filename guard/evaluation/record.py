@@ -128,9 +128,14 @@ def _read(workspace: Workspace, key: str) -> Run:
         about={name: value for name, value in record.items() if name not in ("measures", "baselines")},
         measures=tuple(Measure(**m) for m in record["measures"]),
         baselines={name: tuple(Measure(**m) for m in found) for name, found in record["baselines"].items()},
-        rows=tuple(EvalRow(**{name: row[name] for name in _ROW_COLUMNS}) for row in table),
+        rows=tuple(_row(raw) for raw in table),
         verdicts=tuple(row["verdict"] for row in table),
     )
+
+
+def _row(raw: Mapping[str, Any]) -> EvalRow:
+    known = {name: raw[name] for name in _ROW_COLUMNS if name in raw}
+    return EvalRow(**known | {"categories": tuple(raw.get("categories") or ())})
 
 
 def comparable(runs: Sequence[Run]) -> dict[str, list[Run]]:

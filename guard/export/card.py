@@ -10,6 +10,7 @@ from guard.export import summary
 from guard.export.parquet import Shard, Shards
 from guard.export.prepare import Prepared
 from guard.export.probe import Auc, Probe
+from guard.export.summary import ViewCounts
 from guard.prompt import prompt_hash
 
 
@@ -28,7 +29,8 @@ def probe_rows(probe: Probe) -> list[tuple[str, Auc | None]]:
 
 
 def _quote(text: str) -> str:
-    return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
+    """A quotation that keeps every line apart."""
+    return "\n>\n".join(f"> {line}".rstrip() for line in text.splitlines())
 
 
 def _cell(text: str) -> str:
@@ -47,10 +49,12 @@ def render_card(made: Prepared, *, about: Mapping[str, Any], shards: Shards, pro
     return environment.get_template("card.md.j2").render(
         **about,
         files=files,
-        views={v: {s: {"by_policy": {}, "by_category": {}, **c} for s, c in x.items()} for v, x in made.views.items()},
-        left_out=made.left_out,
+        views=made.views,
+        left_out={summary.LEFT_OUT.get(reason, reason): n for reason, n in made.left_out.items()},
+        families={split: len(ids) for split, ids in summary.families_by_split(made.plan).items()},
         leaks=len(made.leaks),
-        categories=any(data.attributes.values()),
+        by_policy=_counts("policy", made.views, "by_policy", {p.id: _cell(f"{p.id} {p.name}") for p in data.policies}),
+        by_category=_counts("category", made.views, "by_category", {}),
         images=summary.image_counts(data),
         matrix=summary.matrix_counts(data),
         total_labels=len(data.labels),
@@ -64,6 +68,20 @@ def render_card(made: Prepared, *, about: Mapping[str, Any], shards: Shards, pro
         probe=probe,
         probe_rows=probe_rows(probe),
     )
+
+
+def _counts(heading: str, views: ViewCounts, part: str, names: Mapping[str, str]) -> str:
+    """A table of `safe / unsafe` with a column per view and split; empty without a row. `names` maps keys to names."""
+    columns = {f"{view} {split}": c[part] for view, splits in views.items() for split, c in splits.items() if part in c}
+    keys = list(names) or sorted({key for found in columns.values() for key in found})
+    if not columns or not keys:
+        return ""
+    lines = [[heading, *columns], ["---", *["---:"] * len(columns)]]
+    none = {"safe": 0, "unsafe": 0}
+    for key in keys:
+        cells = (found.get(key, none) for found in columns.values())
+        lines.append([names.get(key, _cell(key.replace("_", " "))), *(f"{c['safe']} / {c['unsafe']}" for c in cells)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _file(view: str, shard: Shard) -> dict[str, Any]:

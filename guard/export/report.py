@@ -28,6 +28,22 @@ from storage.records import Edit, Label, Recaption, Span
 from storage.workspace import Blobs
 
 MAX_DISPUTED = 12
+STAGES = {
+    "ingest": "files are read, checked, and held against the block list",
+    "dedup": "copies and near-copies",
+    "locate": "what the image shows, and where",
+    "boxes": "regions that came with the images",
+    "edit": "candidates are repainted, control edits included",
+    "certify": "what an edit changed, and what is seen afterwards",
+    "select": "the best candidate of each image",
+    "caption": "the model's own caption",
+    "second_look": "findings are looked at again, in the mirrored image",
+    "rewrite": "confirmed findings that the caption lacks are put in",
+    "recertify": "whether the rewrite is a minimal edit",
+    "caption_edited": "captions of edited twins",
+    "delta": "captions of both sides are compared",
+}
+"""What a stage does, for people; a stage that is not here stands alone."""
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -55,7 +71,8 @@ def render_report(
         images=summary.image_counts(data),
         matrix_counts=summary.matrix_counts(data),
         views=made.views,
-        left_out=made.left_out,
+        left_out={summary.LEFT_OUT.get(reason, reason): n for reason, n in made.left_out.items()},
+        stage_words=STAGES,
         leaks=made.leaks,
         stages=data.stages,
         pairs=[_pair(data, blobs, edit) for edit in drawn],
@@ -74,6 +91,7 @@ def render_report(
         probe_rows=probe_rows(probe),
         work=work or {"projects": [], "cost": None},
         disputed=[_disputed(data, blobs, *found) for found in summary.most_disputed(data)[:MAX_DISPUTED]],
+        max_disputed=MAX_DISPUTED,
         plots=_plots(data, made.views),
     )
 
@@ -84,7 +102,8 @@ def _plots(data: Dataset, views: ViewCounts) -> dict[str, Markup]:
     found = {}
     if lost:
         kept = {"went on": [n for n, _ in lost.values()], "quarantined": [n for _, n in lost.values()]}
-        found["stages"] = plots.stacked(list(lost), kept, title="Rows that went on and rows that were quarantined")
+        names = [name.replace("_", " ") for name in lost]
+        found["stages"] = plots.stacked(names, kept, title="Rows that went on and rows that were quarantined")
     yields = summary.edit_yields(data)
     if yields:
         tried = {"accepted": [y.accepted for y in yields], "refused": [y.tried - y.accepted for y in yields]}
@@ -173,6 +192,7 @@ def _conflicts(data: Dataset) -> dict[str, int]:
 def _caption(recaption: Recaption) -> dict[str, Any]:
     """Both captions with what changed in them marked."""
     return {
+        "changed": recaption.text != recaption.caption,
         "before": _marked(recaption.caption, recaption.deleted, "del"),
         "after": _marked(recaption.text, recaption.inserted, "mark"),
         "kept_ratio": recaption.kept_ratio,

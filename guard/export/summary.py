@@ -45,6 +45,16 @@ def _counts(data: Dataset, view: View, items: Sequence[Any]) -> Counts:
     }
 
 
+def families_by_split(plan: Plan) -> Mapping[Split, set[str]]:
+    """The families that have rows in each split, over all views."""
+    found: dict[Split, set[str]] = {}
+    for splits in plan.values():
+        for split, items in splits.items():
+            images = (item[0] if isinstance(item, tuple) else item.image for item in items)
+            found.setdefault(split, set()).update(image.family_id for image in images)
+    return found
+
+
 def matrix_counts(data: Dataset) -> dict[str, int]:
     """Cells of the label matrix by status. A cell that nobody saw counts as `missing`."""
     statuses = Counter(str(x.status) for x in data.labels)
@@ -85,6 +95,20 @@ def left_out(data: Dataset) -> dict[str, int]:
     }
 
 
+LEFT_OUT = {
+    "images_not_exportable": "images whose licence forbids export, and their edits",
+    "images_of_families_that_leak": "images of families that other benchmarks hold",
+    "cells_in_conflict": "verdicts in conflict",
+    "cells_without_label": "image and policy without a verdict",
+    "captions_with_image_tag": "captions that hold the literal image tag",
+    "label_without_image_or_policy": "labels of an image or a policy that is not there any more",
+    "recaption_without_image": "captions of an image that is not there any more",
+    "edit_without_original": "edits of an image that is not there any more",
+    "edit_equals_another_image": "edits whose bytes equal another image",
+}
+"""What the counts of `left_out` mean, for people."""
+
+
 def refusals(data: Dataset) -> list[tuple[str, str, int, tuple[str, ...]]]:
     """`(stage, reason code, rows, up to three keys)`. Keys of blocked images are withheld."""
     found = []
@@ -110,13 +134,16 @@ _SIZES = ((0.02, "under 2 % of the image"), (0.08, "2 to 8 %"), (0.2, "8 to 20 %
 
 
 def edit_yields(data: Dataset) -> list[Yield]:
-    """Yield of the edit stage by kind, editor, attribute to remove, and region size; every candidate counts."""
+    """Yield of the edit stage by kind, editor where there are several, attribute to remove, and region size; every
+    candidate counts."""
     groups: dict[tuple[str, str], list[Edit]] = {}
     for edit in data.candidates:
         keys = [("kind", edit.kind), ("editor", edit.editor[:12]), ("region", _size_of(edit))]
         keys += [("attribute", attribute) for attribute in edit.target_attributes]
         for key in keys:
             groups.setdefault(key, []).append(edit)
+    if sum(group == "editor" for group, _ in groups) == 1:  # one editor's yield is the whole
+        groups = {key: edits for key, edits in groups.items() if key[0] != "editor"}
     order = ["kind", "editor", "attribute", "region"]
     return [_yield(*key, groups[key]) for key in sorted(groups, key=lambda k: (order.index(k[0]), k[1]))]
 
@@ -133,8 +160,8 @@ def _yield(group: str, name: str, edits: Sequence[Edit]) -> Yield:
 
 
 def flips(data: Dataset) -> Mapping[str, Counts]:
-    """Per policy: unsafe share of labelled originals and edits, pairs that people say the edit turned from unsafe to
-    safe, and pairs of which the rules predicted it."""
+    """Per policy: unsafe share of labelled originals and edits, and of the `judged` pairs, those with a verdict on both
+    sides, how many people say the edit turned from unsafe to safe and of how many the rules predicted it."""
     found: dict[str, Counts] = {}
     for policy in data.policies:
         sides: dict[str, list[str]] = {"original": [], "edited": []}
@@ -142,19 +169,23 @@ def flips(data: Dataset) -> Mapping[str, Counts]:
             label = data.matrix.get((image.image_id, policy.id))
             if image.role in sides and label is not None and label.verdict is not None:
                 sides[image.role].append(label.verdict)
-        removals = [e for e in data.pairs if e.kind == "remove"]
+        judged = [e for e in data.pairs if e.kind == "remove" and _verdicts(data, e, policy.id)]
         found[policy.id] = {
             "original": {"rows": len(sides["original"]), "unsafe": sides["original"].count("unsafe")},
             "edited": {"rows": len(sides["edited"]), "unsafe": sides["edited"].count("unsafe")},
-            "flipped": sum(_flipped(data, e.image_id, e.edited_id, policy.id) for e in removals),
-            "predicted": sum(d.flips for e in removals for d in e.derived if d.policy_id == policy.id),
+            "judged": len(judged),
+            "flipped": sum(_verdicts(data, e, policy.id) == ("unsafe", "safe") for e in judged),
+            "predicted": sum(d.flips for e in judged for d in e.derived if d.policy_id == policy.id),
         }
     return found
 
 
-def _flipped(data: Dataset, before: str, after: str, policy_id: str) -> bool:
-    first, second = data.matrix.get((before, policy_id)), data.matrix.get((after, policy_id))
-    return bool(first and second and first.verdict == "unsafe" and second.verdict == "safe")
+def _verdicts(data: Dataset, edit: Edit, policy_id: str) -> tuple[str, str] | None:
+    """People's verdicts on the original and on its edit; None unless both have one."""
+    first, second = (data.matrix.get((image_id, policy_id)) for image_id in (edit.image_id, edit.edited_id))
+    if first is None or second is None or first.verdict is None or second.verdict is None:
+        return None
+    return first.verdict, second.verdict
 
 
 def delta_counts(data: Dataset) -> Mapping[str, Counts]:

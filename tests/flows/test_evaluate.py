@@ -57,7 +57,8 @@ def test_two_guards_are_ranked_and_a_second_run_asks_nothing(tmp_path: Path) -> 
     assert {c["name"]: c["difference"] for c in group["comparisons"]}["pss"] == 1.0
     lines = pq.read_table(tmp_path / "work/evaluations/leaderboard.parquet").to_pylist()
     assert {line["condition"] for line in lines} == {
-        "policy", "no_policy", "swapped_policy", "always_safe", "always_unsafe",
+        "policy", "no_policy", "swapped_policy", "always_safe", "always_unsafe", "edited_is_safe",
+        "one_verdict_per_image",
     }  # fmt: skip
     tables = (tmp_path / "work/evaluations/leaderboard.md").read_text()
     assert "| good | 100.0" in tables

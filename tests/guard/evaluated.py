@@ -4,6 +4,7 @@ import dataclasses
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,8 +25,8 @@ UNSAFE_UNDER = {
 }
 
 
-def row(family: str, role: str, policy: str, label: SafetyLabel, **more: str) -> EvalRow:
-    """One row; `more` may set pair_id (default: the family), category or source."""
+def row(family: str, role: str, policy: str, label: SafetyLabel, **more: Any) -> EvalRow:
+    """One row; `more` may set pair_id (default: the family), categories or source."""
     return EvalRow(
         row_id=f"{family}-{role}-{policy}",
         blob=f"blob-{family}-{role}",

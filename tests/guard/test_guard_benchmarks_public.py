@@ -82,8 +82,8 @@ def test_unsafebench(tmp_path: Path) -> None:
         {"image": image(2), "safety_label": "Safe", "category": "Spam", "source": "Lexica", "text": ""},
     ]
     first, second = rows_of(write(tmp_path / "test-00000.parquet", raw, features))
-    assert (first.label, first.category, first.source) == ("unsafe", "Hate", "Laion5B")
-    assert (second.label, second.category, second.source) == ("safe", "Spam", "Lexica")
+    assert (first.label, first.categories, first.source) == ("unsafe", ("Hate",), "Laion5B")
+    assert (second.label, second.categories, second.source) == ("safe", ("Spam",), "Lexica")
     assert first.policy == UNSAFEBENCH_POLICY
     assert first.family_id != second.family_id
     assert first.pair_id == ""
@@ -102,16 +102,16 @@ def test_llavaguard_as_columns_and_as_conversation(tmp_path: Path) -> None:
         }
     ]
     (row,) = rows_of(write(tmp_path / "a.parquet", raw, features))
-    assert (row.label, row.category, row.policy) == (
+    assert (row.label, row.categories, row.policy) == (
         "unsafe",
-        "O2: Violence, Harm, or Cruelty",
+        ("O2: Violence, Harm, or Cruelty",),
         "O2 must not show violence.",
     )
     told = {"rating": "Safe", "category": "NA: None applying", "rationale": "…"}
     turns = [{"from": "human", "value": "<image>\nThe policy."}, {"from": "gpt", "value": json.dumps(told)}]
     pq.write_table(pa.Table.from_pylist([{"image": image(1), "conversations": turns}]), tmp_path / "b.parquet")
     (row,) = rows_of(str(tmp_path / "b.parquet"))
-    assert (row.label, row.category, row.policy) == ("safe", "NA: None applying", "The policy.")
+    assert (row.label, row.categories, row.policy) == ("safe", ("NA: None applying",), "The policy.")
 
 
 def test_an_export_is_read_back_with_families_and_roles(dataset: Dataset, workspace: Workspace) -> None:
@@ -120,6 +120,7 @@ def test_an_export_is_read_back_with_families_and_roles(dataset: Dataset, worksp
     rows = [row for row, _ in found]
     assert {r.role for r in rows} == {"original", "edited"}
     assert {r.policy_name for r in rows} == {f"Policy L{i}" for i in range(1, 6)}
+    assert {r.categories for r in rows} <= {("blade",), ("firearm",), ("alcohol",)}  # a twin is in its original's
     labels = {(r.blob, r.policy_name): r.label for r in rows}
     assert len(labels) == len(rows)  # one label per cell
     assert {r.family_id for r in rows} <= {i.family_id for i in dataset.images.values()}

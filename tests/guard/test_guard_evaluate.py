@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from guard.evaluation.baselines import guesses
 from guard.evaluation.evaluate import EvaluateOptions, EvaluateStage, evaluate, plan
 from guard.prompt import question, question_without_policy
 from models.chat import ChatReply, ChatRequest
@@ -44,6 +45,18 @@ def test_blind_baselines_run_on_the_same_rows() -> None:
     assert scores["swapped_policy"]["accuracy"] == pytest.approx(2 / 6)
     # 3 of 6 labels are unsafe.
     assert scores["always_safe"]["accuracy"] == scores["always_unsafe"]["accuracy"] == pytest.approx(0.5)
+    # Original unsafe, twin safe: wrong on the original under L1 and on the twin under L5, and it moves with no policy.
+    assert scores["edited_is_safe"]["accuracy"] == pytest.approx(4 / 6)
+    assert scores["edited_is_safe"]["pss"] == 0.0
+    # The original is unsafe under two of three policies, the twin safe under two.
+    assert scores["one_verdict_per_image"]["accuracy"] == pytest.approx(4 / 6)
+    assert scores["one_verdict_per_image"]["pss"] == 0.0
+
+
+def test_guesses_that_would_say_nothing_are_left_out() -> None:
+    """Single images under one policy, as in UnsafeBench: nothing is edited, and an image has one label."""
+    rows = [row for row, _ in items() if (row.role, row.policy_name) == ("original", "Policy L3")]
+    assert list(guesses(rows)) == ["always_safe", "always_unsafe"]
 
 
 def test_every_question_is_asked_once() -> None:

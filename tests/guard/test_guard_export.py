@@ -220,6 +220,20 @@ def test_the_card_says_simulated_and_no_file_holds_a_clock_or_a_path(
         assert b"photo-" not in data, name
 
 
+def test_the_card_counts_by_policy_and_category_and_keeps_rules_apart(result: ExportResult) -> None:
+    card = Path(result.path, "README.md").read_text()
+    counts = result.counts["views"]["rl"]["train"]
+    header = "| policy | rl train | rl test | benchmark test |"
+    assert header in card
+    line = next(line for line in card.splitlines() if line.startswith("| L3 Capitalist Corporatocracy |"))
+    assert line.split("|")[2].strip() == f"{counts['by_policy']['L3']['safe']} / {counts['by_policy']['L3']['unsafe']}"
+    line = next(line for line in card.splitlines() if line.startswith("| blade |"))
+    blade = counts["by_category"]["blade"]
+    assert line.split("|")[2].strip() == f"{blade['safe']} / {blade['unsafe']}"
+    assert "\n>\n> R2. A bomb is unsafe" in card  # a paragraph of its own
+    assert "images whose licence forbids export, and their edits: 2" in card
+
+
 def test_croissant_lists_every_file_with_its_hash(result: ExportResult) -> None:
     document = json.loads(Path(result.path, "croissant.json").read_text())
     objects = {d["contentUrl"]: d for d in document["distribution"] if d["@type"] == "cr:FileObject"}

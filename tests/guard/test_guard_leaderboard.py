@@ -137,6 +137,18 @@ def test_the_page_is_self_contained_escaped_and_veiled(workspace: Workspace, run
     )
 
 
+def test_what_guessing_gets_stands_on_the_page_once(workspace: Workspace, runs: list[Run]) -> None:
+    write_leaderboard(workspace, runs)
+    page = workspace.store.read("evaluations/leaderboard.html").decode()
+    for words in ("always says safe", "sees only which images were edited", "best possible without reading the policy"):
+        assert page.count(f'<th scope="row">{words}</th>') == 2  # in both tables
+    assert page.count('<th scope="row">without the policy</th>') == 2 * len(runs)
+    assert "Of 12 units of the quad score, none hold a control edit" in page  # four families, three pairs of policies
+    tables = workspace.store.read("evaluations/leaderboard.md").decode()
+    assert tables.count("| always says unsafe |") == 2
+    assert tables.count("| blind, without the policy |") == 2
+
+
 def test_an_empty_workspace_has_an_empty_page(workspace: Workspace) -> None:
     write_leaderboard(workspace, read_runs(workspace))
     assert "Nothing was evaluated" in workspace.store.read("evaluations/leaderboard.html").decode()
