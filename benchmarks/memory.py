@@ -1,10 +1,11 @@
 """Peak memory of a build's bookkeeping at 1,000 and at 100,000 rows.
 
-    PYTHONPATH=. python benchmarks/memory.py
+    PYTHONPATH=. python benchmarks/memory.py           # up to locate, and what is planned from it
+    PYTHONPATH=. python benchmarks/memory.py --whole   # every stage, with something to edit in three images of ten
 
 Each size runs in a process of its own, without models, which would flatter the ratio: a listed source, planned shards,
-the job's stages through Prefect and the ledger (ingest and locate make up their answers), and dedup. No image is
-decoded: what matters is what grows with the rows. Prints JSON.
+the job's stages through Prefect and the ledger, and dedup. Stages that would run a model make up their answers; no
+image is decoded: what matters is what grows with the rows. Prints JSON.
 """
 
 import argparse
@@ -14,22 +15,42 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow as pa
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-import flows.build  # noqa: F401 - the code of a build counts
-from flows import wiring
+from editing.controls import ControlSettings
+from flows import planning, wiring
+from flows.build import run_stages
 from flows.job import Job
 from flows.pool import LocalPool
 from flows.settings import Settings
-from flows.sources import plan_shards
-from storage.records import Image, Located, SourceFile, content_id, from_table, schema_of
+from flows.sources import Plan, plan_shards
+from policies.engine import load_policies
+from storage.records import (
+    Caption,
+    Certificate,
+    Edit,
+    EditTask,
+    Finding,
+    Image,
+    Located,
+    Recaption,
+    RewriteTask,
+    SourceFile,
+    content_id,
+    from_table,
+    schema_of,
+)
+from storage.rows import cut
 from storage.stage import BatchResult, StageSpec
 from storage.workspace import Workspace
 
 _SHARD_ROWS = 1000
+_SIDE_PX = 1000
+_CAPTION = "a wooden table with a red cup beside a window that looks out on a quiet street " * 4
 
 
 def listing(rows: int) -> pa.Table:
@@ -47,7 +68,8 @@ class Invented:
         images = []
         for key in shard["key"].to_pylist():
             name = content_id(key)
-            images.append(Image(name, name, name, "photos", key, 1, 1, "JPEG", name[:16], "none", True, "{}"))
+            size = (_SIDE_PX, _SIDE_PX)
+            images.append(Image(name, name, name, "photos", key, *size, "JPEG", name[:16], "none", True, "{}"))
         return BatchResult(images)
 
 
@@ -58,39 +80,124 @@ class Nothing:
         return BatchResult([Located(i, (), (), "none") for i in shard["image_id"].to_pylist()])
 
 
-def build(rows: int, root: str) -> float:
-    """Peak memory in MB."""
-    ingest = StageSpec("ingest", 1, Invented, {}, {}, Image, "key", "source_key", parallel=True)
+class Something:
+    """A locator that finds a knife in three images of ten."""
+
+    def run_shard(self, shard: pa.Table) -> BatchResult[Located]:
+        rows = []
+        for name in shard["image_id"].to_pylist():
+            found = (Finding(content_id(name), ("blade",), (), (10, 10, 110, 110), "", "Remove the knife.", 1.0),)
+            shown = int(name[:4], 16) % 10 < 3
+            rows.append(Located(name, ("blade",) if shown else (), found if shown else (), "some"))
+        return BatchResult(rows)
+
+
+class Edited:
+    """An editor that does what it is asked to."""
+
+    def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
+        return BatchResult([_edit(task) for task in from_table(shard, EditTask)])
+
+
+def _edit(task: EditTask) -> Edit:
+    name, wanted = content_id(task.image_id, task.kind), ("blade",) if task.kind == "remove" else ()
+    after = () if wanted else task.attributes
+    return Edit(
+        edit_id=name, image_id=task.image_id, original_blob=task.blob, original_phash=task.phash, edited_id=name,
+        family_id=task.family_id, kind=task.kind, candidate=0, seed=0, attributes_before=task.attributes,
+        target_attributes=wanted, mask=name, editor=name, width=_SIDE_PX, height=_SIDE_PX, phash=name[:16],
+        certificate=Certificate(0, 1.0, 1.0, 0.01, 2, after), attributes_removed=wanted, verdict="accepted", reasons=(),
+    )  # fmt: skip
+
+
+class Passed:
+    """Lets every row through."""
+
+    def run_shard(self, shard: pa.Table) -> BatchResult[object]:
+        return BatchResult(shard)  # type: ignore[arg-type]
+
+
+class Described:
+    """A captioner with one caption of sixty-four words."""
+
+    def run_shard(self, shard: pa.Table) -> BatchResult[Caption]:
+        return BatchResult([Caption(i, _CAPTION, "ok", i, i) for i in shard["image_id"].to_pylist()])
+
+
+class Rewritten:
+    """A rewriter that leaves a caption as it is."""
+
+    def run_shard(self, shard: pa.Table) -> BatchResult[Recaption]:
+        return BatchResult([
+            Recaption(t.image_id, t.caption, t.caption, t.attributes, (), (), 1.0, 1.0, t.image_id, "", "accepted", ())
+            for t in from_table(shard, RewriteTask)
+        ])  # fmt: skip
+
+
+INGEST = StageSpec("ingest", 1, Invented, {}, {}, Image, "key", "source_key", parallel=True)
+MADE_UP = {
+    "ingest_spec": INGEST,
+    "locate_spec": StageSpec("locate", 1, Something, {}, {}, Located, parallel=True),
+    "edit_spec": StageSpec("edit", 1, Edited, {}, {}, Edit, parallel=True),
+    "certify_spec": StageSpec("certify", 1, Passed, {}, {}, Edit, "edit_id", "edit_id", parallel=True),
+    "second_look_spec": StageSpec("second_look", 1, Passed, {}, {}, RewriteTask, parallel=True),
+    "rewrite_spec": StageSpec("rewrite", 1, Rewritten, {}, {}, Recaption, parallel=True),
+    "recertify_spec": StageSpec("recertify", 1, Passed, {}, {}, Recaption, parallel=True),
+}
+
+
+def up_to_locate(job: Job, plan: Plan) -> int:
+    """Rows planned from what a locator that finds nothing says."""
+    ingested = job.stage(INGEST, plan.shards)
+    kept = job.stage(wiring.dedup_spec(Settings().dedup), cut(ingested, ingested.num_rows))
     locate = StageSpec("locate", 1, Nothing, {}, {}, Located, parallel=True)
+    located = job.stage(locate, cut(kept, _SHARD_ROWS))
+    edits = sum(tasks.num_rows for tasks in planning.edit_tasks(located, load_policies(None), ControlSettings()))
+    return edits + sum(images.num_rows for images in planning.located_images(located))
+
+
+def whole(job: Job, plan: Plan, root: str, shard_rows: int) -> int:
+    """Rows of the last stage's summary after every stage of a build."""
+    size = {"shard_rows": shard_rows}
+    settings = Settings.model_validate(
+        {"editing": {"locate": size, "edit": size}, "recaption": {"caption": size, "rewrite": size}}
+    )
+    specs = {name: lambda *_, spec=spec: spec for name, spec in MADE_UP.items()}
+    caption = lambda root, cfg, name="caption": StageSpec(name, 1, Described, {}, {}, Caption, parallel=True)  # noqa: E731
+    with patch.multiple(wiring, caption_spec=caption, **specs):
+        run_stages(job, settings, load_policies(None), plan, root)
+    return next(stage.rows_out for stage in job.summaries if stage.name == "recertify")
+
+
+def build(rows: int, root: str, shard_rows: int, is_whole: bool) -> float:
+    """Peak memory in MB."""
 
     @flow(name="benchmark-memory", task_runner=ThreadPoolTaskRunner(max_workers=2))
     def work() -> int:
         workspace = Workspace.open(root)
-        job, plan = (
-            Job(workspace, Settings(), LocalPool()),
-            plan_shards(workspace, "photos", listing(rows), _SHARD_ROWS),
-        )
-        ingested = job.run(ingest, plan.rows, plan.lengths)
-        kept = job.run(wiring.dedup_spec(Settings().dedup), ingested, ingested.num_rows)
-        found = job.run(locate, kept, _SHARD_ROWS)
-        return len(from_table(kept, Image)) + len(from_table(found, Located))  # as the build's planning does
+        plan = plan_shards(workspace, "photos", listing(rows), _SHARD_ROWS)
+        job = Job(workspace, Settings(), LocalPool())
+        return whole(job, plan, root, shard_rows) if is_whole else up_to_locate(job, plan)
 
-    assert work() == 2 * rows
+    assert work() == rows
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 100_000])
+    parser.add_argument("--whole", action="store_true", help="every stage of a build")
+    parser.add_argument("--shard-rows", type=int, default=_SHARD_ROWS, help="of the stages of --whole")
     parser.add_argument("--inside", action="store_true", help="measure one size in this process")
     options = parser.parse_args()
     if options.inside:
         with tempfile.TemporaryDirectory() as root:
-            sys.stdout.write(f"{build(options.rows[0], root)}\n")
+            sys.stdout.write(f"{build(options.rows[0], root, options.shard_rows, options.whole)}\n")
         return
     found = {}
     for rows in options.rows:
         command = [sys.executable, str(Path(__file__)), "--inside", "--rows", str(rows)]
+        command += ["--shard-rows", str(options.shard_rows), *(["--whole"] if options.whole else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found[str(rows)] = round(float(done.stdout.splitlines()[-1]))
     sizes = list(found.values())

@@ -1,18 +1,17 @@
 """The build flow: from a folder of images to certified pairs and recaptions, ready for annotators."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from editing.controls import plan_controls
-from editing.edit import plan_edits
-from flows import networks, wiring
+from flows import networks, planning, wiring
 from flows.job import Job
 from flows.limits import LimitedPool
 from flows.pool import open_pool
@@ -20,23 +19,12 @@ from flows.progress import StageSummary
 from flows.settings import Settings
 from flows.sources import Plan, list_source, plan_shards
 from policies.engine import Policy, load_policies
-from recaption.delta import edited_twins, plan_deltas
-from recaption.rewrite import plan_rewrites
 from recaption.settings import RecaptionSettings
 from storage.errors import FatalError
-from storage.records import (
-    Caption,
-    DeltaTask,
-    Edit,
-    EditTask,
-    Image,
-    Located,
-    Recaption,
-    RewriteTask,
-    from_table,
-    to_table,
-)
+from storage.rows import StageRows, cut, cut_between
 from storage.workspace import Workspace
+
+_PLAIN_SHARD_ROWS = 2000  # of a stage that runs no model
 
 
 @dataclass(frozen=True)
@@ -88,36 +76,33 @@ def build_flow(
     with open_pool(settings) as pool:
         job = Job(workspace, settings, LimitedPool(pool, settings) if limited else pool, max_cost)
         edits = run_stages(job, settings, policies, plan, root)
-    pairs = sum(edit.kind == "remove" for edit in edits)
+    pairs = sum(rows.num_rows for rows in planning.removals(edits))
     build_id = job.finish({policy.id: policy.content_hash for policy in policies}, pairs)
     return BuildSummary(build_id, job.summaries)
 
 
-def run_stages(job: Job, settings: Settings, policies: tuple[Policy, ...], plan: Plan, root: str) -> list[Edit]:
-    """Every stage up to publishing, on the planned shards of a source; the accepted edits."""
+def run_stages(job: Job, settings: Settings, policies: tuple[Policy, ...], plan: Plan, root: str) -> StageRows:
+    """Every stage up to publishing, on the planned shards of a source; the accepted edits, controls among them."""
     targets = targets_of(settings, policies)
     editing = networks.with_rules(settings.editing, targets)
     settings = settings.model_copy(update={"editing": editing})
-    ingested = job.run(wiring.ingest_spec(root, settings.ingest), plan.rows, plan.lengths)
-    kept = job.run(wiring.dedup_spec(settings.dedup), ingested, max(1, ingested.num_rows))
-    images = from_table(kept, Image)
-
-    found = job.run(wiring.locate_spec(root, editing.locate), kept, editing.locate.shard_rows)
-    located = from_table(found, Located)
+    ingested = job.stage(wiring.ingest_spec(root, settings.ingest), plan.shards)
+    kept = job.stage(wiring.dedup_spec(settings.dedup), cut(ingested, max(1, ingested.num_rows)))
+    located = job.stage(wiring.locate_spec(root, editing.locate), cut(kept, editing.locate.shard_rows))
 
     edits, recaptions = _side_by_side(
         settings,
-        lambda: _edit(job, settings, policies, images, located, root),
-        lambda: _recaption(job, settings, images, located, root),
+        lambda: _edit(job, settings, policies, located, root),
+        lambda: _recaption(job, settings, located, root),
     )
     if settings.recaption.caption_edited:
-        _compare_twins(job, settings.recaption, images, edits, recaptions, root)
+        _compare_twins(job, settings.recaption, located, edits, recaptions, root)
     return edits
 
 
 def _side_by_side(
-    settings: Settings, first: Callable[[], list[Edit]], second: Callable[[], list[Recaption]]
-) -> tuple[list[Edit], list[Recaption]]:
+    settings: Settings, first: Callable[[], StageRows], second: Callable[[], StageRows]
+) -> tuple[StageRows, StageRows]:
     """Two branches of a build, which share nothing. On a cluster they run at once, so that one's CPU stages do not keep
     the other's GPUs waiting; one machine has memory for a model at a time."""
     if settings.engine == "local":
@@ -127,38 +112,32 @@ def _side_by_side(
         return first(), other.result()
 
 
-def _edit(
-    job: Job, settings: Settings, policies: tuple[Policy, ...], images: list[Image], located: list[Located], root: str
-) -> list[Edit]:
-    """The accepted edits, controls among them."""
+def _edit(job: Job, settings: Settings, policies: tuple[Policy, ...], located: StageRows, root: str) -> StageRows:
+    """The accepted edits, controls among them. The best candidate of an image is chosen where all of them are."""
     editing = settings.editing
-    removals = plan_edits(images, located, targets_of(settings, policies))
-    controls = plan_controls(removals, images, located, editing.controls)
-    tasks = to_table([*removals, *controls], EditTask)
-    candidates = job.run(wiring.edit_spec(root, editing.edit), tasks, editing.edit.shard_rows)
-    certified = job.run(wiring.certify_spec(root, editing), candidates, editing.edit.shard_rows)
-    return from_table(job.run(wiring.select_spec(policies), certified, max(1, certified.num_rows)), Edit)
+    tasks = planning.edit_tasks(located, targets_of(settings, policies), editing.controls)
+    candidates = job.stage(wiring.edit_spec(root, editing.edit), cut(tasks, editing.edit.shard_rows))
+    certified = job.stage(wiring.certify_spec(root, editing), cut(candidates, editing.edit.shard_rows))
+    return job.stage(wiring.select_spec(policies), cut_between(certified, _PLAIN_SHARD_ROWS, ["image_id", "kind"]))
 
 
-def _recaption(job: Job, settings: Settings, images: list[Image], located: list[Located], root: str) -> list[Recaption]:
+def _recaption(job: Job, settings: Settings, located: StageRows, root: str) -> StageRows:
     """Each image's own caption with what it leaves out put back, certified."""
     cfg, locate = settings.recaption, settings.editing.locate
-    # An image whose findings are unknown cannot be recaptioned: what its caption leaves out would stay out.
-    known = {row.image_id for row in located}
-    to_caption = to_table([image for image in images if image.image_id in known], Image)
-    described = job.run(wiring.caption_spec(root, cfg.caption), to_caption, cfg.caption.shard_rows)
-    rewrites = to_table(plan_rewrites(from_table(described, Caption), images, located), RewriteTask)
+    known = planning.located_images(located)
+    described = job.stage(wiring.caption_spec(root, cfg.caption), cut(known, cfg.caption.shard_rows))
+    rewrites: Iterable[pa.Table] = planning.rewrite_tasks(located, described)
     if cfg.second_look == "mirrored" and not locate.knows_originals_only:
-        rewrites = job.run(wiring.second_look_spec(root, locate), rewrites, cfg.rewrite.shard_rows)
-    rewritten = job.run(wiring.rewrite_spec(root, cfg), rewrites, cfg.rewrite.shard_rows)
-    return from_table(job.run(wiring.recertify_spec(cfg), rewritten, cfg.rewrite.shard_rows), Recaption)
+        rewrites = job.stage(wiring.second_look_spec(root, locate), cut(rewrites, cfg.rewrite.shard_rows))
+    rewritten = job.stage(wiring.rewrite_spec(root, cfg), cut(rewrites, cfg.rewrite.shard_rows))
+    return job.stage(wiring.recertify_spec(cfg), cut(rewritten, cfg.rewrite.shard_rows))
 
 
 def _compare_twins(
-    job: Job, cfg: RecaptionSettings, images: list[Image], edits: list[Edit], recaptions: list[Recaption], root: str
+    job: Job, cfg: RecaptionSettings, located: StageRows, edits: StageRows, recaptions: StageRows, root: str
 ) -> None:
     """Captions of edited images, and what they say that each edit removed."""
-    twins = to_table(edited_twins(edits, images, recaptions), Image)
-    told = job.run(wiring.caption_spec(root, cfg.caption, "caption_edited"), twins, cfg.caption.shard_rows)
-    deltas = to_table(plan_deltas(edits, recaptions, from_table(told, Caption)), DeltaTask)
-    job.run(wiring.delta_spec(), deltas, max(1, deltas.num_rows))
+    twins = planning.twins(located, edits, recaptions)
+    told = job.stage(wiring.caption_spec(root, cfg.caption, "caption_edited"), cut(twins, cfg.caption.shard_rows))
+    deltas = planning.delta_tasks(located, edits, recaptions, told)
+    job.stage(wiring.delta_spec(), cut(deltas, _PLAIN_SHARD_ROWS))

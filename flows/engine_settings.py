@@ -19,6 +19,7 @@ class ActorSettings(BaseModel):
 
 
 _ONE_GPU = ActorSettings(gpus=1)
+_WITH_MODELS = ("locate", "edit", "certify", "caption", "second_look", "rewrite", "caption_edited")
 
 
 class RaySettings(BaseModel):
@@ -28,11 +29,11 @@ class RaySettings(BaseModel):
 
     address: str = Field(default="auto", description="of a running cluster, e.g. 10.0.0.5:6379; auto: this machine's")
     stages: Mapping[str, ActorSettings] = Field(
-        default={"locate": _ONE_GPU, "edit": _ONE_GPU, "caption": _ONE_GPU, "rewrite": _ONE_GPU},
+        default=dict.fromkeys(_WITH_MODELS, _ONE_GPU),
         description="stage: {workers, gpus, cpus}",
     )
     shard_timeout_s: float = Field(default=3600, gt=0, description="a worker that is silent for so long is replaced")
-    start_timeout_s: float = Field(default=600, gt=0, description="how long a shard waits for any worker to be free")
+    start_timeout_s: float = Field(default=600, gt=0, description="how long a stage waits for its first worker")
     attempts: int = Field(default=3, gt=0, description="workers that may die of one shard before the build stops")
 
 

@@ -71,7 +71,7 @@ def estimate_flow(settings: Settings, source: str | Path, root: str, max_cost: f
     pool, jobs, paid = LocalPool(), [], 0.0
     for part in parts:
         job = Job(Workspace.open(root), settings, pool, None if max_cost is None else max_cost - paid)
-        run_stages(job, settings, policies, Plan(part, (part.num_rows,), part.num_rows), root)
+        run_stages(job, settings, policies, Plan([part], part.num_rows), root)
         jobs.append(job.summaries)
         paid += sum(stage.cost + stage.lost_cost for stage in job.summaries)
     return Estimate(files.num_rows, count, paid, scale_up(jobs, files.num_rows / count, settings.threads))

@@ -1,11 +1,11 @@
 """One build in progress: runs stages shard by shard as Prefect tasks, and writes down what was made."""
 
-import itertools
 import json
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -15,13 +15,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 from prefect.tasks import exponential_backoff
 
-from flows.cost import added, build_cost, fingerprint_of, read_usage, within
+from flows.cost import ByModel, ShardUsage, added, build_cost, fingerprint_of, read_usage, within
 from flows.pool import Pool
 from flows.progress import StageSummary, report_progress
 from flows.settings import Settings
 from models.metering import Budget, CostLimitError, Usage
 from storage.errors import GuardsetError, TransientError
 from storage.records import content_id, schema_of
+from storage.rows import StageRows, StoredRows, cut
 from storage.stage import ShardOutcome, StageSpec
 from storage.workspace import Workspace
 
@@ -32,10 +33,62 @@ _ORDER = (
     *("caption_edited", "delta"),
 )
 
+_WAITING_PER_THREAD = 4  # shards that Prefect knows of before their turn: it holds kilobytes for each
+
 
 def _may_retry(_task: Any, _run: Any, state: Any) -> bool:
     """Prefect asks after a failure: only a transient error is worth another attempt."""
     return isinstance(state.result(raise_on_failure=False), TransientError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """One shard of a stage's input, and where it stands among all rows."""
+
+    index: int
+    start: int
+    rows: int
+    first: str  # the id of its first row
+    input_hash: str
+
+    def place(self, spec: StageSpec, tally: "_Tally") -> str:
+        """Where a build stands, for people."""
+        return (
+            f"(Stage {spec.name}, shard {self.index + 1} of {tally.shards}, rows {self.start + 1} to "
+            f"{self.start + self.rows} of {tally.rows}, of which the first is {self.first}.)"
+        )
+
+
+@dataclass
+class _Tally:
+    """What the finished shards of a stage add up to. Filled by many threads; nothing is kept of a shard but a name."""
+
+    rows: int
+    shards: int
+    rows_done: int = 0
+    rows_out: int = 0
+    looked_up: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    models: ByModel = field(default_factory=dict)
+    lost: ByModel = field(default_factory=dict)
+    seconds: float = 0.0
+    prints: dict[int, str] = field(default_factory=dict)  # shard -> fingerprint
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, index: int, outcome: ShardOutcome, usage: ShardUsage) -> None:
+        with self._guard:
+            self.prints[index] = outcome.fingerprint
+            self.rows_done += outcome.rows_in
+            self.rows_out += outcome.rows_out
+            self.looked_up += outcome.looked_up
+            self.rejected.update(outcome.rejected)
+            self.models, self.lost = added([self.models, usage.models]), added([self.lost, usage.lost])
+            self.seconds += usage.seconds
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """In the order of the shards."""
+        return [self.prints[index] for index in range(self.shards)]
 
 
 class Job:
@@ -49,30 +102,36 @@ class Job:
         self._summaries: list[StageSummary] = []
         self._tables: dict[str, list[str]] = {}
         self._lost_counted: set[str] = set()
+        self._waiting = _WAITING_PER_THREAD * settings.shards_in_flight
 
-    def run(self, spec: StageSpec, rows: pa.Table, shard_rows: int | Sequence[int]) -> pa.Table:
-        """Run a stage over `rows`, one Prefect task per shard; the rows that came out, in the order that went in.
+    def run(self, spec: StageSpec, rows: pa.Table, shard_rows: int) -> pa.Table:
+        """As `stage`, for rows that are few enough to be held: all that came out, as one table."""
+        tables = list(self.stage(spec, cut([rows], shard_rows)))
+        return pa.concat_tables(tables) if tables else schema_of(spec.record).empty_table()
 
-        `shard_rows` is the length of all shards but the last, or the length of each.
+    def stage(self, spec: StageSpec, shards: Iterable[pa.Table]) -> StageRows:
+        """Run a stage, one Prefect task per shard; what came out stays in the ledger, in the order of what went in.
 
         Raises what the first failed shard raised, with its place. CostLimitError: the next shard, or the next request,
         might pass the limit.
         """
-        lengths = _lengths(rows.num_rows, shard_rows) if isinstance(shard_rows, int) else shard_rows
-        starts = [0, *itertools.accumulate(lengths)][:-1]
-        shards = [rows.slice(start, length) for start, length in zip(starts, lengths, strict=True)]
-        inputs = [self.workspace.ledger.put_input(spec.name, shard) for shard in shards]
-        started = time.perf_counter()
-        outcomes = self._submit(spec, inputs, rows, list(zip(starts, lengths, strict=True)))
-        self._remember(spec, outcomes, time.perf_counter() - started)
-        tables = list(self.workspace.ledger.read_many(spec.name, [o.fingerprint for o in outcomes]))
-        return pa.concat_tables(tables) if tables else schema_of(spec.record).empty_table()
+        put = list(self._put_inputs(spec, shards))
+        tally, started = _Tally(sum(shard.rows for shard in put), len(put)), time.perf_counter()
+        self._submit(spec, put, tally)
+        self._pool.finish(spec.name)
+        self._remember(spec, tally, time.perf_counter() - started)
+        ledger = self.workspace.ledger
+        inputs = StoredRows(ledger, f"{spec.name}.in", [shard.input_hash for shard in put], tally.rows)
+        return StageRows(inputs, StoredRows(ledger, spec.name, tally.fingerprints, tally.rows_out))
 
-    def _submit(
-        self, spec: StageSpec, inputs: Sequence[str], rows: pa.Table, places: Sequence[tuple[int, int]]
-    ) -> list[ShardOutcome]:
-        paid: list[tuple[int, float]] = []  # rows and cost of each shard that is done
+    def _put_inputs(self, spec: StageSpec, shards: Iterable[pa.Table]) -> Iterator[_Shard]:
+        start = 0
+        for index, rows in enumerate(shards):
+            first, input_hash = rows[spec.unit_in][0].as_py(), self.workspace.ledger.put_input(spec.name, rows)
+            yield _Shard(index, start, rows.num_rows, first, input_hash)
+            start += rows.num_rows
 
+    def _submit(self, spec: StageSpec, shards: Sequence[_Shard], tally: _Tally) -> None:
         @task(
             name=spec.name,
             retries=3,
@@ -82,41 +141,36 @@ class Job:
             cache_policy=NO_CACHE,  # the ledger decides what is done
             persist_result=False,
         )
-        def shard(index: int, input_hash: str) -> tuple[int, ShardOutcome]:
-            start, count = places[index]
+        def run(shard: _Shard) -> None:
             try:
-                self._check_affordable(spec, input_hash, count, paid)
-                outcome, cost = self._run_shard(spec, input_hash)
+                self._check_affordable(spec, shard, tally)
+                tally.add(shard.index, *self._run_shard(spec, shard.input_hash))
             except CostLimitError:
                 raise
             except GuardsetError as error:
-                raise type(error)(f"{error} {_place(spec, index, len(inputs), start, count, rows)}") from error
+                raise type(error)(f"{error} {shard.place(spec, tally)}") from error
             except Exception as error:
-                error.add_note(_place(spec, index, len(inputs), start, count, rows))
+                error.add_note(shard.place(spec, tally))
                 raise
-            paid.append((outcome.rows_in, cost))
-            return index, outcome
 
-        futures: list[PrefectFuture[tuple[int, ShardOutcome]]] = [
-            shard.submit(index, input_hash) for index, input_hash in enumerate(inputs)
-        ]
-        done: dict[int, ShardOutcome] = {}
-        report_progress(spec.name, 0, rows.num_rows)
-        for future in as_completed(futures):
-            index, outcome = future.result()
-            done[index] = outcome
-            report_progress(spec.name, sum(o.rows_in for o in done.values()), rows.num_rows)
-        return [done[index] for index in range(len(inputs))]
+        report_progress(spec.name, 0, tally.rows)
+        waiting: list[PrefectFuture[None]] = []
+        for number, shard in enumerate(shards, start=1):
+            waiting.append(run.submit(shard))
+            while len(waiting) == self._waiting or (waiting and number == len(shards)):
+                done = next(as_completed(waiting))
+                waiting.remove(done)
+                done.result()
+                report_progress(spec.name, tally.rows_done, tally.rows)
 
-    def _run_shard(self, spec: StageSpec, input_hash: str) -> tuple[ShardOutcome, float]:
+    def _run_shard(self, spec: StageSpec, input_hash: str) -> tuple[ShardOutcome, ShardUsage]:
         """Run one shard within the budget; what it cost counts, whichever run and whichever process paid for it."""
         fingerprint = fingerprint_of(spec, input_hash)
 
-        def recorded() -> tuple[float, float]:
-            usage = read_usage(self.workspace, spec.name, fingerprint)
-            return self._budget.cost(usage.models), self._budget.cost(usage.lost)
+        def recorded() -> ShardUsage:
+            return read_usage(self.workspace, spec.name, fingerprint)
 
-        _, lost = recorded()
+        lost = self._budget.cost(recorded().lost)
         if fingerprint not in self._lost_counted:  # a retry comes here again
             self._lost_counted.add(fingerprint)
             self._budget.add(lost)
@@ -124,45 +178,39 @@ class Job:
             try:
                 outcome = self._pool.run(self.workspace, spec, input_hash)
             except BaseException:
-                self._budget.add(recorded()[1] - lost - spending.counted)
+                self._budget.add(self._budget.cost(recorded().lost) - lost - spending.counted)
                 raise
-        cost, _ = recorded()
-        self._budget.add(cost - spending.counted)
-        return outcome, cost
+        usage = recorded()
+        self._budget.add(self._budget.cost(usage.models) - spending.counted)
+        return outcome, usage
 
-    def _check_affordable(
-        self, spec: StageSpec, input_hash: str, count: int, paid: Sequence[tuple[int, float]]
-    ) -> None:
+    def _check_affordable(self, spec: StageSpec, shard: _Shard, tally: _Tally) -> None:
         """Stop before a shard that would probably not be finished: its half would be paid for nothing."""
-        done = sum(n for n, _ in paid)
-        expected = count * sum(cost for _, cost in paid) / done if done else 0.0
-        if self._budget.fits(expected) or self.workspace.ledger.has(spec.name, fingerprint_of(spec, input_hash)):
+        done = tally.rows_done
+        expected = shard.rows * self._budget.cost(tally.models) / done if done else 0.0
+        if self._budget.fits(expected) or self.workspace.ledger.has(spec.name, fingerprint_of(spec, shard.input_hash)):
             return
         raise CostLimitError(
-            f"{self._budget.spent:.4g} of the limit of {self._budget.limit:g} is spent, and the next {count} rows of "
-            f"{spec.name} would cost about {expected:.2g}. Raise --max-cost: what is finished is kept, not paid again."
+            f"{self._budget.spent:.4g} of the limit of {self._budget.limit:g} is spent, and the next {shard.rows} "
+            f"rows of {spec.name} would cost about {expected:.2g}. "
+            "Raise --max-cost: what is finished is kept, not paid again."
         )
 
-    def _remember(self, spec: StageSpec, outcomes: Sequence[ShardOutcome], seconds: float) -> None:
-        rejected: Counter[str] = Counter()
-        for outcome in outcomes:
-            rejected.update(outcome.rejected)
-        self._tables[spec.name] = [o.fingerprint for o in outcomes]
-        parts = [read_usage(self.workspace, spec.name, o.fingerprint) for o in outcomes]
-        asked = sum((usage for part in parts for usage in part.models.values()), Usage())
+    def _remember(self, spec: StageSpec, tally: _Tally, seconds: float) -> None:
+        self._tables[spec.name] = tally.fingerprints
         self._summaries.append(
             StageSummary(
                 name=spec.name,
-                rows_in=sum(o.rows_in for o in outcomes),
-                rows_out=sum(o.rows_out for o in outcomes),
-                rejected=dict(rejected),
-                shards=len(outcomes),
-                looked_up=sum(o.looked_up for o in outcomes),
+                rows_in=tally.rows_done,
+                rows_out=tally.rows_out,
+                rejected=dict(tally.rejected),
+                shards=tally.shards,
+                looked_up=tally.looked_up,
                 seconds=seconds,
-                **asdict(asked),
-                cost=self._budget.cost(added(part.models for part in parts)),
-                lost_cost=self._budget.cost(added(part.lost for part in parts)),
-                work_seconds=sum(part.seconds for part in parts),
+                **asdict(sum(tally.models.values(), Usage())),
+                cost=self._budget.cost(tally.models),
+                lost_cost=self._budget.cost(tally.lost),
+                work_seconds=tally.seconds,
                 parallel=spec.parallel,
             )
         )
@@ -194,19 +242,6 @@ class Job:
     @property
     def summaries(self) -> list[StageSummary]:
         return sorted(self._summaries, key=lambda s: _ORDER.index(s.name) if s.name in _ORDER else len(_ORDER))
-
-
-def _lengths(rows: int, shard_rows: int) -> list[int]:
-    return [min(shard_rows, rows - start) for start in range(0, rows, shard_rows)]
-
-
-def _place(spec: StageSpec, index: int, shards: int, start: int, count: int, rows: pa.Table) -> str:
-    """Where a build stands, for people."""
-    first = rows[spec.unit_in][start].as_py()
-    return (
-        f"(Stage {spec.name}, shard {index + 1} of {shards}, rows {start + 1} to {start + count} of {rows.num_rows}, "
-        f"of which the first is {first}.)"
-    )
 
 
 def _stage_record(summary: StageSummary) -> dict[str, Any]:

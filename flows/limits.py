@@ -28,11 +28,14 @@ def limit_name(what: Scarce) -> str:
 def scarce_of(settings: Settings) -> dict[str, Scarce]:
     """Which stages need a GPU and which call a server; the others take what is left of this machine."""
     editing, recaption = settings.editing, settings.recaption
+    looks, captions = editing.locate.server is not None, recaption.caption.server is not None
     remote = {
-        "locate": editing.locate.server is not None,
-        "certify": editing.locate.server is not None,
+        "locate": looks,
+        "certify": looks,
+        "second_look": looks,
         "edit": editing.edit.endpoint is not None,
-        "caption": recaption.caption.server is not None,
+        "caption": captions,
+        "caption_edited": captions,
         "rewrite": recaption.rewrite.server is not None,
     }
     return {stage: "api" if is_remote else "gpu" for stage, is_remote in remote.items()}
@@ -51,6 +54,9 @@ class LimitedPool:
             return self._inner.run(workspace, spec, input_hash)
         with concurrency(limit_name(what), occupy=1):
             return self._inner.run(workspace, spec, input_hash)
+
+    def finish(self, stage: str) -> None:
+        self._inner.finish(stage)
 
 
 @contextmanager

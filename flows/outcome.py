@@ -1,6 +1,7 @@
 """What the newest build made, read back from its record: the input of publish, collect, status and export."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, TypeVar
 
 from storage.errors import FatalError
@@ -10,20 +11,55 @@ from storage.workspace import Workspace
 Row = TypeVar("Row")
 
 
-@dataclass(frozen=True)
 class Outcome:
-    """Rows of a finished build. `edits` are the selected ones, `candidates` all that were certified."""
+    """Rows of a finished build. Each kind is read when it is first asked for, and kept."""
 
-    build_id: str
-    record: dict[str, Any]
-    images: list[Image]
-    located: list[Located]
-    candidates: list[Edit]
-    edits: list[Edit]
-    captions: list[Caption]
-    recaptions: list[Recaption]
-    deltas: list[CaptionDelta]  # none where edited twins were not captioned
-    rejections: dict[str, list[Rejection]]
+    def __init__(self, workspace: Workspace, record: dict[str, Any]) -> None:
+        self._workspace, self.record = workspace, record
+        self.build_id: str = record["build_id"]
+
+    def rows(self, stage: str, kind: type[Row]) -> Iterator[Row]:
+        """What a stage made, a shard at a time."""
+        for fingerprint in self.record["tables"].get(stage, ()):
+            yield from from_table(self._workspace.ledger.read(stage, fingerprint), kind)
+
+    @cached_property
+    def images(self) -> list[Image]:
+        return list(self.rows("dedup", Image))
+
+    @cached_property
+    def located(self) -> list[Located]:
+        return list(self.rows("locate", Located))
+
+    @cached_property
+    def candidates(self) -> list[Edit]:
+        """All that were certified."""
+        return list(self.rows("certify", Edit))
+
+    @cached_property
+    def edits(self) -> list[Edit]:
+        """The selected ones."""
+        return list(self.rows("select", Edit))
+
+    @cached_property
+    def captions(self) -> list[Caption]:
+        return list(self.rows("caption", Caption))
+
+    @cached_property
+    def recaptions(self) -> list[Recaption]:
+        return list(self.rows("recertify", Recaption))
+
+    @cached_property
+    def deltas(self) -> list[CaptionDelta]:
+        """Empty where edited twins were not captioned."""
+        return list(self.rows("delta", CaptionDelta))
+
+    @cached_property
+    def rejections(self) -> dict[str, list[Rejection]]:
+        """By stage."""
+        rejected = self._workspace.ledger.rejected
+        tables: dict[str, list[str]] = self.record["tables"]
+        return {stage: [row for name in names for row in rejected(stage, name)] for stage, names in tables.items()}
 
     @property
     def attributes(self) -> dict[str, tuple[str, ...]]:
@@ -43,23 +79,4 @@ def read_outcome(workspace: Workspace) -> Outcome:
             f"{workspace.store.root} holds no finished build. "
             "Run `guardset build --input DIR --workspace DIR`; one that was stopped goes on where it was."
         )
-    record = workspace.read_json(f"builds/{latest['build_id']}.json")
-    tables: dict[str, list[str]] = record["tables"]
-
-    def rows(stage: str, kind: type[Row]) -> list[Row]:
-        return [row for f in tables.get(stage, ()) for row in from_table(workspace.ledger.read(stage, f), kind)]
-
-    return Outcome(
-        build_id=record["build_id"],
-        record=record,
-        images=rows("dedup", Image),
-        located=rows("locate", Located),
-        candidates=rows("certify", Edit),
-        edits=rows("select", Edit),
-        captions=rows("caption", Caption),
-        recaptions=rows("recertify", Recaption),
-        deltas=rows("delta", CaptionDelta),
-        rejections={
-            stage: [r for f in prints for r in workspace.ledger.rejected(stage, f)] for stage, prints in tables.items()
-        },
-    )
+    return Outcome(workspace, workspace.read_json(f"builds/{latest['build_id']}.json"))

@@ -19,6 +19,10 @@ class Pool(Protocol):
 
     def run(self, workspace: Workspace, spec: StageSpec, input_hash: str) -> ShardOutcome: ...
 
+    def finish(self, stage: str) -> None:
+        """No shard of that stage is to come soon: what it holds that others may need can go."""
+        ...
+
 
 class LocalPool:
     """Keeps each stage's loaded tool in this process and gives it to one thread at a time.
@@ -36,6 +40,9 @@ class LocalPool:
             return run_metered(workspace, spec, input_hash, load=lambda: self._stage(spec))
         with self._lock(spec.name):
             return run_metered(workspace, spec, input_hash, load=lambda: self._stage(spec))
+
+    def finish(self, stage: str) -> None:
+        """Nothing goes: stages that name the same model share it."""
 
     def _lock(self, name: str) -> threading.Lock:
         with self._guard:

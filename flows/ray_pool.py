@@ -1,9 +1,10 @@
 """The pool that runs heavy stages on a Ray cluster.
 
-Each stage has a fixed number of actors, which load their model once and keep it. A thread takes an actor from the
-queue, asks it for one shard, and puts it back. The actor writes to the workspace's ledger itself, so neither images
-nor tables travel through Ray, a lost worker costs the shards in its hands only, and a driver that dies is replaced by
-the next one, which looks up what is done. (Ray's own retries are off: they would not ask the ledger.)
+Each stage has a fixed number of actors, which load their model once and keep it until the stage is done. A thread
+takes an actor from the queue, asks it for one shard, and puts it back. The actor writes to the workspace's ledger
+itself, so neither images nor tables travel through Ray, a lost worker costs the shards in its hands only, and a driver
+that dies is replaced by the next one, which looks up what is done. (Ray's own retries are off: they would not ask the
+ledger.)
 """
 
 import os
@@ -45,13 +46,16 @@ class StageActor:
 class _Actors:
     """The actors of one stage. Those that run and have nothing to do wait in a queue."""
 
-    def __init__(self, spec: StageSpec, cfg: ActorSettings, start_timeout_s: float) -> None:
+    def __init__(
+        self, spec: StageSpec, cfg: ActorSettings, start_timeout_s: float, is_crowded: Callable[[], bool]
+    ) -> None:
         actor: Any = ray.remote(StageActor)
         options = {"num_gpus": cfg.gpus, "num_cpus": cfg.cpus, "max_restarts": 0, "max_task_retries": 0}
         self._make: Callable[[], Any] = lambda: actor.options(**options).remote(spec)
-        self._stage, self._start_timeout_s = spec.name, start_timeout_s
+        self._stage, self._start_timeout_s, self._is_crowded = spec.name, start_timeout_s, is_crowded
         self._free: queue.Queue[Any] = queue.Queue()
         self._hired: list[tuple[Any, threading.Thread]] = []
+        self._busy: set[int] = set()  # threads whose shard an actor has in hand
         self._is_stopped = False
         for _ in range(cfg.workers):
             self._hire()
@@ -76,13 +80,27 @@ class _Actors:
 
     def call(self, root: str, input_hash: str, timeout_s: float) -> ShardOutcome:
         """Ask a free actor; raises what Ray raises. An actor that is dead or silent is replaced."""
+        actor = self._wait_for_one()
+        self._busy.add(threading.get_ident())
         try:
-            actor = self._free.get(timeout=self._start_timeout_s)
-        except queue.Empty:
-            raise FatalError(
-                f"No worker of stage {self._stage} came up within {self._start_timeout_s:g} s. See `ray status` on the "
-                "cluster for what it waits for; the same command goes on where it was."
-            ) from None
+            return self._ask(actor, root, input_hash, timeout_s)
+        finally:
+            self._busy.discard(threading.get_ident())
+
+    def _wait_for_one(self) -> Any:
+        """A free actor. Actors that are at work, and stages that hold what ours wait for, are waited for without end:
+        each of their shards has a time limit of its own."""
+        while True:
+            try:
+                return self._free.get(timeout=self._start_timeout_s)
+            except queue.Empty:
+                if not self._busy and not self._is_crowded():
+                    raise FatalError(
+                        f"No worker of stage {self._stage} came up within {self._start_timeout_s:g} s. See `ray "
+                        "status` on the cluster for what it waits for; the same command goes on where it was."
+                    ) from None
+
+    def _ask(self, actor: Any, root: str, input_hash: str, timeout_s: float) -> ShardOutcome:
         try:
             outcome: ShardOutcome = ray.get(actor.run.remote(root, input_hash), timeout=timeout_s)
         except (GetTimeoutError, RayActorError):
@@ -142,12 +160,20 @@ class RayPool:
             "kills the worker, or give the worker more memory, and run the same command again."
         )
 
+    def finish(self, stage: str) -> None:
+        """End a stage's workers: the next stage needs their GPUs."""
+        with self._guard:
+            actors = self._actors.pop(stage, None)
+        if actors is not None:
+            actors.stop()
+        self._local.finish(stage)
+
     def _actors_of(self, spec: StageSpec) -> _Actors:
         with self._guard:
             if spec.name not in self._actors:
                 cfg = self._cfg.stages[spec.name]
                 _check_room(spec.name, cfg)
-                self._actors[spec.name] = _Actors(spec, cfg, self._cfg.start_timeout_s)
+                self._actors[spec.name] = _Actors(spec, cfg, self._cfg.start_timeout_s, lambda: len(self._actors) > 1)
             return self._actors[spec.name]
 
 

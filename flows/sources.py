@@ -1,7 +1,7 @@
 """What a build reads: the rows of its source, cut into shards so that a later build reads only what is new."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from storage.errors import SampleError
 from storage.images import decode
 from storage.ingest import IngestSettings
 from storage.records import SourceFile, content_id, from_table
+from storage.rows import StoredRows, cut
 from storage.sources import open_source
 from storage.workspace import Workspace
 
@@ -27,10 +28,9 @@ def list_source(place: str | Path, cfg: IngestSettings) -> pa.Table:
 
 @dataclass(frozen=True)
 class Plan:
-    """A source's rows in the order of their shards. `new` of them no earlier build of this workspace knew."""
+    """A source's rows, a table for each shard. `new` of them no earlier build of this workspace knew."""
 
-    rows: pa.Table
-    lengths: tuple[int, ...]
+    shards: Iterable[pa.Table]
     new: int
 
 
@@ -42,17 +42,26 @@ def plan_shards(workspace: Workspace, place: str | Path, files: pa.Table, shard_
     """
     key = f"sources/{content_id('source', str(place))[:16]}.json"
     known = (workspace.read_json(key) or {"shards": []})["shards"]
-    found = zip(known, workspace.ledger.read_many(f"{_STAGE}.in", known), strict=True)
-    still = {name: shard for name, shard in found if _all_there(shard, files)}
-    kept = list(still.values())
-    held = pa.chunked_array([_names(shard) for shard in kept], pa.string())
-    rest = files.filter(pc.invert(pc.is_in(_names(files), value_set=held))).combine_chunks()
-    fresh = [rest.slice(start, shard_rows) for start in range(0, rest.num_rows, shard_rows)]
-    shards = [*kept, *fresh]
-    hashes = [*still, *(workspace.ledger.put_input(_STAGE, shard) for shard in fresh)]
+    kept = _unchanged(workspace, known, files)
+    held = pa.chunked_array(list(kept.values()), pa.string())
+    rest = files.filter(pc.invert(pc.is_in(_names(files), value_set=held)))
+    hashes = [*kept, *(workspace.ledger.put_input(_STAGE, shard) for shard in cut([rest], shard_rows))]
     workspace.write_json(key, {"source": str(place), "shards": hashes})
-    rows = pa.concat_tables([shard.cast(files.schema) for shard in shards])
-    return Plan(rows, tuple(shard.num_rows for shard in shards), rest.num_rows)
+    rows = StoredRows(workspace.ledger, f"{_STAGE}.in", hashes, len(held) + rest.num_rows)
+    return Plan(rows, rest.num_rows)
+
+
+def _unchanged(workspace: Workspace, known: Sequence[str], files: pa.Table) -> dict[str, pa.Array]:
+    """The names of the rows of each known shard that still has all of them. One look-up serves all shards."""
+    shards = zip(known, workspace.ledger.read_many(f"{_STAGE}.in", known), strict=True)
+    names = {name: _names(rows) for name, rows in shards if rows.schema.names == files.schema.names}
+    is_there = pc.is_in(pa.chunked_array(list(names.values()), pa.string()), value_set=_names(files))
+    kept, start = {}, 0
+    for name, rows in names.items():
+        if pc.all(is_there.slice(start, len(rows))).as_py():
+            kept[name] = rows
+        start += len(rows)
+    return kept
 
 
 def _names(files: pa.Table) -> pa.Array:
@@ -60,12 +69,6 @@ def _names(files: pa.Table) -> pa.Array:
     columns = [files[name].cast(pa.string()) for name in files.column_names if name != "source"]
     joined = pc.binary_join_element_wise(*columns, "\x1f")
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
-
-
-def _all_there(shard: pa.Table, files: pa.Table) -> bool:
-    return shard.schema.names == files.schema.names and bool(
-        pc.all(pc.is_in(_names(shard), value_set=_names(files))).as_py()
-    )
 
 
 @dataclass(frozen=True)

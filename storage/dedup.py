@@ -25,6 +25,7 @@ DEDUP_VERSION = 2
 _BITS = 64
 _SORT_WORTH = 30.0  # sorting one hash takes about as long as comparing so many pairs
 _EDGES_HELD = 20_000_000  # more are folded into components first
+_TEXTS_AT_ONCE = 65_536  # as Python strings
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
@@ -111,13 +112,22 @@ def families(image_ids: pa.Array, phashes: pa.Array, max_distance: int) -> pa.Ar
 
     `phashes` are 16 hex digits each.
     """
-    hashes = np.array([int(text, 16) for text in phashes.to_pylist()], dtype=np.uint64)
+    hashes = _numbers(phashes)
     distinct, where = np.unique(hashes, return_inverse=True)
     labels = components(distinct, max_distance)[where]
     by_id = np.asarray(pc.sort_indices(image_ids))
     smallest = np.full(len(labels), -1, dtype=np.int64)  # component -> index of its smallest image_id
     smallest[labels[by_id[::-1]]] = by_id[::-1]
     return image_ids.take(pa.array(smallest[labels]))
+
+
+def _numbers(phashes: pa.Array) -> Hashes:
+    """Hashes from 16 hex digits each, a few at a time: a Python object for every image would be gigabytes."""
+    numbers = np.empty(len(phashes), dtype=np.uint64)
+    for start in range(0, len(phashes), _TEXTS_AT_ONCE):
+        texts = phashes.slice(start, _TEXTS_AT_ONCE).to_pylist()
+        numbers[start : start + len(texts)] = np.frombuffer(bytes.fromhex("".join(texts)), dtype=">u8")
+    return numbers
 
 
 class DedupStage:
@@ -131,12 +141,17 @@ class DedupStage:
         shard = shard.combine_chunks()
         codes = shard["image_id"].combine_chunks().dictionary_encode().indices.to_numpy()
         first = np.unique(codes, return_index=True)[1]
-        kept = shard.take(pa.array(np.sort(first)))
-        kept = kept.combine_chunks()
+        rejected = _rejections(shard, codes, first)
+        kept = _taken(shard, np.sort(first)) if rejected else shard
         ids, phashes = (kept[name].combine_chunks() for name in ("image_id", "phash"))
         place = kept.schema.get_field_index("family_id")
         kept = kept.set_column(place, kept.schema.field(place), families(ids, phashes, self._cfg.max_distance))
-        return BatchResult(kept, _rejections(shard, codes, first))
+        return BatchResult(kept, rejected)
+
+
+def _taken(table: pa.Table, rows: Indices) -> pa.Table:
+    """These rows."""
+    return table.take(pa.array(rows)).combine_chunks()
 
 
 def _rejections(shard: pa.Table, codes: npt.NDArray[np.int32], first: Indices) -> list[Rejection]:

@@ -5,12 +5,13 @@ Ingest then reads the images of a shard through the same source.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.errors import FatalError
@@ -21,6 +22,8 @@ from storage.table_source import TableReader, is_table
 
 Kind = Literal["folder", "s3", "table", "manifest"]
 Read = bytes | Exception
+_ROWS_AT_ONCE = 4096  # of a listing, as Python objects
+_UNTOLD = {field.name: field.default for field in fields(SourceFile) if field.default is not MISSING}
 
 
 class ColumnSettings(BaseModel):
@@ -56,33 +59,28 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True)
 class _Rows:
-    """Columns of `SourceFile` rows in the making. No object per row: a listing may have millions."""
+    """`SourceFile` rows in the making. They become columns a few at a time: a listing may have millions."""
 
-    source: str
-    keys: list[str]
-    sizes: list[int]
-    modified: list[int]
-    licences: list[str] | None = None
-    about: list[str] | None = None
-    parts: list[str] | None = None
-    rows: list[int] | None = None
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._held: list[dict[str, Any]] = []
+        self._tables: list[pa.Table] = []
+
+    def add(self, key: str, size_bytes: int, modified_ns: int, **more: Any) -> None:
+        known = {"source": self._source, "key": key, "size_bytes": size_bytes, "modified_ns": modified_ns}
+        self._held.append(_UNTOLD | known | more)
+        if len(self._held) == _ROWS_AT_ONCE:
+            self._fold()
+
+    def _fold(self) -> None:
+        self._tables.append(pa.Table.from_pylist(self._held, schema=schema_of(SourceFile)))
+        self._held = []
 
     def table(self) -> pa.Table:
-        count = len(self.keys)
-        columns = [
-            [self.source] * count,
-            self.keys,
-            self.sizes,
-            self.modified,
-            self.licences or [""] * count,
-            self.about or ["{}"] * count,
-            self.parts or [""] * count,
-            self.rows or [-1] * count,
-        ]
-        schema = schema_of(SourceFile)
-        return pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+        """All of them, in the order in which they were added."""
+        self._fold()
+        return pa.concat_tables(self._tables)
 
 
 class StoreSource:
@@ -99,15 +97,14 @@ class StoreSource:
     def list(self) -> pa.Table:
         if self.kind == "folder" and not Path(self._place).is_dir():
             raise FatalError(f"The input folder {self._place} does not exist.")
-        rows = _Rows(self._place, [], [], [])
+        rows = _Rows(self._place)
         for entry in self._store.entries():
             if not any(part.startswith(".") for part in entry.key.split("/")) and not entry.key.endswith("/"):
-                rows.keys.append(entry.key)
-                rows.sizes.append(entry.size_bytes)
-                rows.modified.append(entry.modified_ns)
-        if not rows.keys:
+                rows.add(entry.key, entry.size_bytes, entry.modified_ns)
+        table = rows.table()
+        if not table.num_rows:
             raise FatalError(f"The input folder {self._place} holds no file.")
-        return rows.table()
+        return table
 
     def read_many(self, files: Sequence[SourceFile]) -> Iterator[Read]:
         return read_each(self._store, [file.key for file in files])
@@ -122,7 +119,7 @@ class ManifestSource:
         self._path, self._columns = Path(place), columns
 
     def list(self) -> pa.Table:
-        rows = _Rows(str(self._path), [], [], [], [], [], [])
+        rows = _Rows(str(self._path))
         modified_ns = self._path.stat().st_mtime_ns
         chosen = self._columns.chosen()
         for number, line in self._lines():
@@ -131,16 +128,14 @@ class ManifestSource:
             if not isinstance(image, str) or missing:
                 what = f"column {missing[0]!r}" if missing else f"path under {self._columns.image!r} or 'path'"
                 raise FatalError(f"{self._path}, line {number}: there is no {what}. It has {', '.join(line)}.")
-            rows.keys.append(str(line[chosen["key"]]) if "key" in chosen else image)
-            rows.parts.append(image)  # type: ignore[union-attr]
-            rows.sizes.append(-1)
-            rows.modified.append(modified_ns if image.startswith("s3://") else self._modified(image))
-            rows.licences.append(licence_of(line, chosen))  # type: ignore[union-attr]
-            rows.about.append(about_of(line, chosen))  # type: ignore[union-attr]
-        if not rows.keys:
+            key = str(line[chosen["key"]]) if "key" in chosen else image
+            modified = modified_ns if image.startswith("s3://") else self._modified(image)
+            said = {"licence": licence_of(line, chosen), "about_json": about_of(line, chosen)}
+            rows.add(key, -1, modified, part=image, **said)
+        table = rows.table()
+        if not table.num_rows:
             raise FatalError(f"{self._path} names no image.")
-        check_keys(rows.keys, self._path)
-        return rows.table()
+        return check_keys(table, self._path)
 
     def _modified(self, image: str) -> int:
         """The time of the image itself, so that a longer manifest does not make its old lines new."""
@@ -183,19 +178,14 @@ class TableSource:
 
     def list(self) -> pa.Table:
         chosen = self._columns.chosen()
-        rows = _Rows(self._place, [], [], [], [], [], [], [])
+        rows = _Rows(self._place)
         self._reader.check(self._columns.image, list(chosen.values()))
         for part, modified_ns in self._reader.parts():
             for number, values in enumerate(self._reader.rows(part, list(chosen.values()))):
-                rows.keys.append(str(values[chosen["key"]]) if "key" in chosen else f"{part}#{number}")
-                rows.sizes.append(-1)
-                rows.modified.append(modified_ns)
-                rows.licences.append(licence_of(values, chosen))  # type: ignore[union-attr]
-                rows.about.append(about_of(values, chosen))  # type: ignore[union-attr]
-                rows.parts.append(part)  # type: ignore[union-attr]
-                rows.rows.append(number)  # type: ignore[union-attr]
-        check_keys(rows.keys, self._place)
-        return rows.table()
+                key = str(values[chosen["key"]]) if "key" in chosen else f"{part}#{number}"
+                said = {"licence": licence_of(values, chosen), "about_json": about_of(values, chosen)}
+                rows.add(key, -1, modified_ns, part=part, row=number, **said)
+        return check_keys(rows.table(), self._place)
 
     def read_many(self, files: Sequence[SourceFile]) -> Iterator[Read]:
         for file in files:
@@ -212,13 +202,15 @@ def about_of(values: Mapping[str, Any], chosen: Mapping[str, str]) -> str:
     return canonical_json({meaning: value for meaning, value in found.items() if value is not None})
 
 
-def check_keys(keys: Iterable[str], place: Any) -> None:
-    """Raise FatalError when two rows have one name: their rows could not be told apart."""
-    seen: set[str] = set()
-    for key in keys:
-        if key in seen:
-            raise FatalError(f"{place} holds two rows with the key {key!r}. Map columns.key to one that is unique.")
-        seen.add(key)
+def check_keys(rows: pa.Table, place: Any) -> pa.Table:
+    """The rows; raises FatalError when two of them have one name, since they could not be told apart."""
+    counts = pc.value_counts(rows["key"])
+    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if len(twice):
+        raise FatalError(
+            f"{place} holds two rows with the key {twice[0].as_py()!r}. Map columns.key to one that is unique."
+        )
+    return rows
 
 
 _BY_KIND: dict[Kind, Callable[[str, ColumnSettings], Source]] = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.claim import claimed
 from storage.errors import FatalError, SampleError, TransientError
@@ -89,15 +90,17 @@ def reject(row: Any, key: str, error: Exception) -> Rejection:
     return Rejection(key=key, code="unexpected_error", detail=detail, payload_json=payload(row))
 
 
-def check_conserved(stage: str, entered: Sequence[str], left: Sequence[str], rejected: Sequence[Rejection]) -> None:
+def check_conserved(stage: str, entered: pa.ChunkedArray, left: pa.ChunkedArray, rejected: Sequence[Rejection]) -> None:
     """Every unit that entered a shard left it or was refused, and nothing appeared; else FatalError."""
-    out, refused = set(left), {r.key for r in rejected}
-    lost = set(entered) - out - refused
-    extra = (out | refused) - set(entered)
-    if lost or extra:
+    refused = pa.array([r.key for r in rejected], entered.type)
+    came_out = pa.chunked_array([*left.chunks, refused], entered.type)
+    lost = entered.filter(pc.invert(pc.is_in(entered, value_set=came_out))).unique()
+    extra = came_out.filter(pc.invert(pc.is_in(came_out, value_set=entered))).unique()
+    if len(lost) or len(extra):
+        first = min(pc.min(one).as_py() for one in (lost, extra) if len(one))
         raise FatalError(
             f"Stage {stage} broke row conservation: {len(lost)} lost, {len(extra)} from nowhere "
-            f"(for example {sorted(lost | extra)[0]}). Nothing was written; please report this bug."
+            f"(for example {first}). Nothing was written; please report this bug."
         )
 
 
@@ -127,7 +130,7 @@ def run_shard(workspace: Workspace, spec: StageSpec, input_hash: str, load: Call
     if found is None:
         with claimed(workspace.store, spec.name, fingerprint, lambda: ledger.has(spec.name, fingerprint)) as ours:
             if ours:
-                ran = _run(workspace, spec, ledger.read_input(spec.name, input_hash), fingerprint, load)
+                ran = _run(workspace, spec, input_hash, fingerprint, load)
         found = ledger.find(spec.name, fingerprint)
         assert found is not None  # we wrote it, or saw it
     seconds = time.perf_counter() - started if ran else 0.0
@@ -136,10 +139,12 @@ def run_shard(workspace: Workspace, spec: StageSpec, input_hash: str, load: Call
     )
 
 
-def _run(workspace: Workspace, spec: StageSpec, shard: pa.Table, fingerprint: str, load: Callable[[], Stage]) -> bool:
+def _run(workspace: Workspace, spec: StageSpec, input_hash: str, fingerprint: str, load: Callable[[], Stage]) -> bool:
     """Run the stage and commit; False when another build committed the same shard first."""
-    result = load().run_shard(shard)
+    shard = workspace.ledger.read_input(spec.name, input_hash)
+    entered, rows_in, handed_over = shard[spec.unit_in], shard.num_rows, [shard]
+    del shard  # a stage may let go of its rows: those of dedup are all of a build's
+    result = load().run_shard(handed_over.pop())
     table = result.ok if isinstance(result.ok, pa.Table) else to_table(result.ok, spec.record)
-    entered, left = shard[spec.unit_in].to_pylist(), table[spec.unit_out].to_pylist()
-    check_conserved(spec.name, entered, left, result.rejected)
-    return workspace.ledger.commit(spec.name, fingerprint, table, result.rejected, rows_in=shard.num_rows)
+    check_conserved(spec.name, entered, table[spec.unit_out], result.rejected)
+    return workspace.ledger.commit(spec.name, fingerprint, table, result.rejected, rows_in=rows_in)

@@ -135,6 +135,13 @@ class Ledger:
         keys = [self.table_key(stage, f) for f in fingerprints]
         return (_plain(read_parquet(data)) for data in read_many(self._store, keys))
 
+    def stream(self, stage: str, fingerprints: Sequence[str]) -> Iterator[pa.Table]:
+        """The rows of several tables in order, at most a row group (about a million rows) at a time."""
+        for data in read_many(self._store, (self.table_key(stage, f) for f in fingerprints)):
+            file = pq.ParquetFile(io.BytesIO(data))
+            for group in range(file.num_row_groups):
+                yield _plain(file.read_row_group(group))
+
     def rejected(self, stage: str, fingerprint: str) -> list[Rejection]:
         """The rows that a shard refused; for a stage without tables (collect), of the quarantine file itself."""
         shard = self.find(stage, fingerprint)

@@ -54,8 +54,8 @@ def test_a_stage_takes_a_gpu_or_a_place_at_a_server():
     server = {"base_url": "http://127.0.0.1:1/v1"}
     settings = Settings.model_validate({"recaption": {"caption": {"model": "m", "server": server}}})
     found = scarce_of(settings)
-    assert found["caption"] == "api"
-    assert found["edit"] == "gpu"
+    assert found["caption"] == found["caption_edited"] == "api"
+    assert found["edit"] == found["locate"] == found["second_look"] == "gpu"
     assert "ingest" not in found
 
 

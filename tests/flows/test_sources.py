@@ -22,12 +22,7 @@ def photos(tmp_path):
 
 def shards(workspace, photos) -> list[list[str]]:
     plan = plan_shards(workspace, photos, list_source(photos, CFG), CFG.shard_rows)
-    keys, cut, start = plan.rows["key"].to_pylist(), [], 0
-    for length in plan.lengths:
-        cut.append(keys[start : start + length])
-        start += length
-    assert start == len(keys)
-    return cut
+    return [rows["key"].to_pylist() for rows in plan.shards]
 
 
 FIRST = [["m0.png", "m1.png", "m2.png"], ["m3.png", "m4.png", "m5.png"], ["m6.png"]]

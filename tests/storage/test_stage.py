@@ -1,5 +1,6 @@
 """The quarantine boundary, conservation and the ledger."""
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,10 @@ from storage.stage import BatchResult, StageSpec, check_conserved, in_batches, q
 
 def row(key: str) -> Rejection:
     return Rejection(key, "", "", "")
+
+
+def column(values: list[str]) -> pa.ChunkedArray:
+    return pa.chunked_array([values[:2], values[2:]], pa.string())
 
 
 def step_that_fails_on(bad: dict[str, Exception]):
@@ -50,7 +55,17 @@ def test_errors_about_the_whole_build_pass_through(error):
 )
 def test_lost_and_invented_rows_stop_the_build(entered, left, refused):
     with pytest.raises(FatalError, match="row conservation"):
-        check_conserved("s", entered, left, [row(key) for key in refused])
+        check_conserved("s", column(entered), column(left), [row(key) for key in refused])
+
+
+@given(st.lists(st.sampled_from("abcd")), st.lists(st.sampled_from("abcd")), st.lists(st.sampled_from("abcd")))
+def test_rows_are_conserved_as_sets(entered, left, refused):
+    if set(entered) == {*left, *refused}:
+        check_conserved("s", column(entered), column(left), [row(key) for key in refused])
+    else:
+        lost, extra = set(entered) - {*left, *refused}, {*left, *refused} - set(entered)
+        with pytest.raises(FatalError, match=f"{len(lost)} lost, {len(extra)} from nowhere .* {min(lost | extra)}"):
+            check_conserved("s", column(entered), column(left), [row(key) for key in refused])
 
 
 class Doubler:

@@ -1,0 +1,159 @@
+"""Rows between stages: they stay in the ledger and are read a few at a time, so that a build's memory does not grow
+with its images.
+
+Every stage keeps the order of its rows. So what two stages say of the same images can be read side by side, without an
+index of either.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.errors import FatalError
+from storage.records import from_table
+from storage.workspace import Ledger
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Tables of the ledger by name, read when they are asked for, each time anew."""
+
+    ledger: Ledger
+    stage: str
+    names: Sequence[str]
+    num_rows: int
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        """At most a row group (about a million rows) at a time."""
+        return self.ledger.stream(self.stage, self.names)
+
+
+@dataclass(frozen=True)
+class StageRows:
+    """What a stage made, in the order of its `inputs`."""
+
+    inputs: StoredRows
+    results: StoredRows
+
+    @property
+    def num_rows(self) -> int:
+        return self.results.num_rows
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        return iter(self.results)
+
+
+def cut(tables: Iterable[pa.Table], shard_rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `shard_rows` rows, the last one shorter; none is empty, each column is one chunk."""
+    held: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        start = 0
+        while start < table.num_rows:
+            part = table.slice(start, shard_rows - count)
+            held.append(part)
+            start, count = start + part.num_rows, count + part.num_rows
+            if count == shard_rows:
+                yield _joined(held)
+                count = 0
+    if held:
+        yield _joined(held)
+
+
+def _joined(parts: list[pa.Table]) -> pa.Table:
+    """One table. `parts` is emptied, and each column's pieces are let go as soon as they are joined: all images of a
+    build may be here."""
+    schema = parts[0].schema
+    pieces = [[chunk for part in parts for chunk in part.column(name).chunks] for name in schema.names]
+    parts.clear()
+    columns: list[pa.ChunkedArray] = []
+    for field in schema:
+        one = pa.table([pa.chunked_array(pieces.pop(0), field.type)], schema=pa.schema([field]))
+        columns.append(one.combine_chunks().column(0))
+    return pa.table(columns, schema=schema)
+
+
+def cut_between(tables: Iterable[pa.Table], shard_rows: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """As `cut`, but rows that stand together and agree in `columns` stay in one table, which is longer for them."""
+    held: pa.Table | None = None
+    for shard in cut(tables, shard_rows):
+        if held is not None:
+            count = _belonging(shard, held.slice(held.num_rows - 1), columns)
+            if count:
+                held = pa.concat_tables([held, shard.slice(0, count)])
+            if count == shard.num_rows:
+                continue
+            yield held
+            shard = shard.slice(count)
+        held = shard
+    if held is not None:
+        yield held
+
+
+def _belonging(shard: pa.Table, last: pa.Table, columns: Sequence[str]) -> int:
+    """How many of a table's first rows agree with the row `last` in these columns."""
+    agree = functools.reduce(pc.and_, (pc.equal(shard[name], last[name][0]) for name in columns))
+    other = int(pc.index(agree, False).as_py())
+    return shard.num_rows if other < 0 else other
+
+
+@contextmanager
+def followed(
+    rows: Iterable[pa.Table], record: type[Record], key: str = "image_id"
+) -> Iterator[Callable[[pa.ChunkedArray], list[Record]]]:
+    """Read `rows` along with somebody who goes through the same ids in the same order.
+
+    The value takes the ids of the next stretch and gives the records that name one of them in column `key`; an id
+    without a record is passed over. Raises FatalError at the end of the block when records are left: they were not in
+    that order, and would have been lost without a word.
+    """
+    follower = _Follower(rows, key)
+    yield lambda ids: from_table(follower.take(ids), record) if len(ids) else []
+    left = follower.head()
+    if left is not None:
+        raise FatalError(
+            f"Rows of {record.__name__} are not in the order of the images (first: {left[key][0].as_py()}). "
+            "Nothing was written; please report this bug."
+        )
+
+
+class _Follower:
+    """Tables that are consumed from the front."""
+
+    def __init__(self, rows: Iterable[pa.Table], key: str) -> None:
+        self._rest, self._key = iter(rows), key
+        self._head: pa.Table | None = None
+
+    def head(self) -> pa.Table | None:
+        """The rows to be read next, at least one, or None at the end."""
+        while self._head is None or not self._head.num_rows:
+            self._head = next(self._rest, None)
+            if self._head is None:
+                return None
+        return self._head
+
+    def take(self, ids: pa.ChunkedArray) -> pa.Table:
+        """The next rows, as long as each names another one of `ids`."""
+        wanted, taken = set(ids.to_pylist()), []
+        while wanted and (head := self.head()) is not None:
+            count = 0
+            for name in head[self._key].slice(0, len(wanted)).to_pylist():
+                if name not in wanted:
+                    break
+                wanted.remove(name)
+                count += 1
+            taken.append(head.slice(0, count))
+            self._head = head.slice(count)
+            if self._head.num_rows:
+                break
+        return pa.concat_tables(taken) if taken else _NOTHING
+
+
+_NOTHING = pa.table({})

@@ -1,0 +1,86 @@
+"""Rows between stages: cut anew without a copy of everything, and read side by side in one order."""
+
+import itertools
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storage.errors import FatalError
+from storage.records import Rejection, to_table
+from storage.rows import StoredRows, cut, cut_between, followed
+from storage.workspace import parquet_bytes
+
+
+def table(keys) -> pa.Table:
+    return to_table([Rejection(key, f"code {key}", "", "") for key in keys], Rejection)
+
+
+def tables(keys: list[str], sizes: list[int]):
+    """The keys in tables of these sizes, over and over."""
+    start = 0
+    for number in range(len(keys) + 1):
+        size = sizes[number % len(sizes)]
+        yield table(keys[start : start + size])
+        start += size
+
+
+KEYS = [f"{number:03}" for number in range(50)]
+sizes = st.lists(st.integers(1, 9), min_size=1, max_size=4)
+
+
+@settings(deadline=None)  # other work on the machine is no fault of the code
+@given(sizes, st.integers(1, 60))
+def test_however_rows_come_together_their_shards_have_the_same_bytes(lengths, shard_rows):
+    whole = table(KEYS)
+    wanted = [parquet_bytes(whole.slice(start, shard_rows).combine_chunks()) for start in range(0, 50, shard_rows)]
+    assert [parquet_bytes(shard) for shard in cut(tables(KEYS, lengths), shard_rows)] == wanted
+
+
+def test_no_rows_are_no_shard():
+    assert list(cut([], 3)) == list(cut([table([])], 3)) == list(cut_between([], 3, ["key"])) == []
+
+
+@settings(deadline=None)  # other work on the machine is no fault of the code
+@given(st.lists(st.sampled_from("abc")), sizes, st.integers(1, 7))
+def test_rows_that_belong_together_stay_together(letters, lengths, shard_rows):
+    shards = [shard["key"].to_pylist() for shard in cut_between(tables(letters, lengths), shard_rows, ["key", "code"])]
+    assert [key for shard in shards for key in shard] == letters
+    assert all(shard[-1] != after[0] for shard, after in itertools.pairwise(shards))
+    # Only what has to stay together makes a shard longer than it may be.
+    assert all(len(set(shard[shard_rows - 1 :])) <= 1 for shard in shards)
+
+
+@settings(deadline=None)  # other work on the machine is no fault of the code
+@given(st.sets(st.sampled_from(KEYS)), sizes, st.integers(1, 60))
+def test_what_two_stages_say_of_the_same_ids_comes_together(said, lengths, stretch):
+    with followed(tables(sorted(said), lengths), Rejection, "key") as rows:
+        for start in range(0, 50, stretch):
+            ids = KEYS[start : start + stretch]
+            found = rows(pa.chunked_array([ids]))
+            assert [row.key for row in found] == [key for key in ids if key in said]
+            assert all(row.code == f"code {row.key}" for row in found)
+
+
+def test_an_id_that_comes_twice_is_for_the_next_stretch():
+    with followed([table("aab")], Rejection, "key") as rows:
+        assert [row.key for row in rows(pa.chunked_array([["a", "x"]]))] == ["a"]
+        assert [row.key for row in rows(pa.chunked_array([["a", "b"]]))] == ["a", "b"]
+
+
+def test_rows_in_another_order_are_not_lost_without_a_word():
+    def read() -> None:
+        with followed([table("ba")], Rejection, "key") as rows:
+            assert rows(pa.chunked_array([["a"]])) == []
+            assert [row.key for row in rows(pa.chunked_array([["b"]]))] == ["b"]
+
+    with pytest.raises(FatalError, match=r"Rejection are not in the order of the images \(first: a\)"):
+        read()
+
+
+def test_stored_rows_are_read_anew_each_time(workspace):
+    names = [workspace.ledger.put_input("s", shard) for shard in (table("ab"), table("c"))]
+    rows = StoredRows(workspace.ledger, "s.in", names, 3)
+    for _ in range(2):
+        assert [part["key"].to_pylist() for part in rows] == [["a", "b"], ["c"]]
