@@ -2,9 +2,11 @@
 
 import base64
 import io
+import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -18,9 +20,12 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from flows.annotate import Collection
 from flows.outcome import Outcome
 from flows.progress import StageSummary
+from guard.export.write import ExportResult
 from storage.images import decode_stored
+from storage.records import Edit
 from storage.store import LocalStore
 from storage.workspace import Workspace
 
@@ -69,6 +74,45 @@ def leave_counts(stages: Sequence[StageSummary]) -> None:
     create_table_artifact(rows, key=_key("counts"), description="Rows and rejections by stage")
 
 
+def leave_votes(found: Collection) -> None:
+    """A table of what people said so far, what was refused, and how many cells of the label matrix are decided."""
+    result = found.result
+    refused = Counter(rejection.code for rejection in result.rejected)
+    rows = [
+        {"what": "votes", "count": result.table.num_rows},
+        {"what": "annotations", "count": result.annotations},
+        {"what": "annotations that are new", "count": result.new},
+        {"what": "annotations that were skipped", "count": result.skipped},
+        *({"what": f"refused: {code}", "count": count} for code, count in sorted(refused.items())),
+        *_counted("labels", Counter(label.status for label in found.round.labels)),
+    ]
+    create_table_artifact(rows, key=_key("counts"), description="Votes and labels")
+
+
+def _counted(what: str, counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    return [{"what": f"{what}: {name}", "count": count} for name, count in sorted(counts.items())]
+
+
+def leave_views(result: ExportResult) -> None:
+    """A table of the export's rows by view and split, and of what was left out and why."""
+    views = [
+        {"what": f"{view}, {split}", "count": counts["rows"]}
+        for view, splits in result.counts["views"].items()
+        for split, counts in splits.items()
+    ]
+    rows = [*views, *_counted("left out", result.counts["left_out"])]
+    create_table_artifact(rows, key=_key("counts"), description=f"Export {result.version}")
+
+
+def leave_newest_report(workspace: Workspace) -> None:
+    """A link to the report of the newest export; none before the first one."""
+    entries = workspace.store.entries("exports/")
+    reports = [entry for entry in entries if entry.key.endswith("/report.html")]
+    if reports:
+        key = max(reports, key=lambda entry: entry.modified_ns).key
+        leave_report(workspace, f"{workspace.store.root}/{key.removesuffix('/report.html')}")
+
+
 def leave_report(workspace: Workspace, path: str) -> None:
     """A link to an export's report: signed for a week on S3, a file URL in a local workspace."""
     store = workspace.store
@@ -85,10 +129,11 @@ def leave_report(workspace: Workspace, path: str) -> None:
 def leave_thumbnails(workspace: Workspace, outcome: Outcome) -> None:
     """A few pairs, so blurred that nobody sees by accident what the images show."""
     lines = ["| original | edited |", "|---|---|"]
-    for edit in outcome.edits[:_THUMBNAILS]:
+    few = list(itertools.islice(outcome.rows("select", Edit), _THUMBNAILS))
+    for edit in few:
         before, after = (_blurred(workspace.blobs.get(blob)) for blob in (edit.original_blob, edit.edited_id))
         lines.append(f"| ![blurred]({before}) | ![blurred]({after}) |")
-    text = "\n".join(lines) if outcome.edits else "No pair was accepted."
+    text = "\n".join(lines) if few else "No pair was accepted."
     create_markdown_artifact(text, key=_key("thumbnails"), description="Accepted pairs, blurred")
 
 

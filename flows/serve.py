@@ -22,7 +22,16 @@ from prefect.types.entrypoint import EntrypointType
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from flows.annotate import collect_flow, publish_flow
-from flows.artifacts import ProgressArtifacts, leave_counts, leave_failure, leave_report, leave_thumbnails
+from flows.artifacts import (
+    ProgressArtifacts,
+    leave_counts,
+    leave_failure,
+    leave_newest_report,
+    leave_report,
+    leave_thumbnails,
+    leave_views,
+    leave_votes,
+)
 from flows.build import build
 from flows.export import export_flow
 from flows.limits import create_limits, one_of
@@ -110,6 +119,7 @@ def scheduled_build(
         leave_counts(summary.stages)
         opened = Workspace.open(workspace)
         leave_thumbnails(opened, read_outcome(opened))
+        leave_newest_report(opened)
         if publish:
             with one_of("label-studio"):
                 publish_flow(settings, workspace)
@@ -119,8 +129,12 @@ def scheduled_build(
 @flow(name="guardset-scheduled-collect")
 def scheduled_collect(workspace: str, settings: Settings = Settings()) -> int:  # noqa: B008
     """Fetch new votes; the answer is how many votes there are now."""
-    with _says_how_to_continue(["guardset", "collect", "--workspace", workspace]), one_of("label-studio"):
-        return len(collect_flow(settings, workspace).result.votes)
+    command = ["guardset", "collect", "--workspace", workspace]
+    with _says_how_to_continue(command), one_of("label-studio"), reported_to(ProgressArtifacts()):
+        found = collect_flow(settings, workspace)
+        leave_votes(found)
+        leave_newest_report(Workspace.open(workspace))
+    return int(found.result.table.num_rows)
 
 
 @flow(name="guardset-scheduled-export")
@@ -128,6 +142,7 @@ def scheduled_export(workspace: str, settings: Settings = Settings()) -> str:  #
     """Write what is agreed; the answer is the export's place."""
     with _says_how_to_continue(["guardset", "export", "--workspace", workspace]):
         result = export_flow(settings, workspace)
+        leave_views(result)
         leave_report(Workspace.open(workspace), result.path)
     return result.path
 

@@ -131,8 +131,27 @@ def test_prefect_on_postgresql_kept_every_run_and_its_artifacts(job):
     assert {run["state_type"] for run in runs} == {"COMPLETED"}
     names = {a["key"] for a in client.post("/artifacts/latest/filter", json={}).json()}
     assert {"guardset-counts", "guardset-report", "guardset-thumbnails", "guardset-edit"} <= names
-    (link,) = client.post("/artifacts/filter", json={"artifacts": {"key": {"any_": ["guardset-report"]}}}).json()
-    assert "report.html" in link["data"]
+    # The export's run leads to its report; so do the build after it, and the one of the copied workspace.
+    links = [artifact["data"] for artifact in left(client, "report")]
+    assert len(links) == 3
+    assert all("report.html" in link for link in links)
+
+
+def left(client: httpx.Client, name: str) -> list[dict]:
+    """All artifacts of one name."""
+    key = {"any_": [f"guardset-{name}"]}
+    return client.post("/artifacts/filter", json={"artifacts": {"key": key}}).json()
+
+
+def test_each_run_leaves_its_counts(job):
+    found, client = job
+    tables = {artifact["description"]: json.loads(artifact["data"]) for artifact in left(client, "counts")}
+    assert "Rows and rejections by stage" in tables
+    said = {row["what"]: row["count"] for row in tables["Votes and labels"]}
+    assert said["votes"] == found["votes"]
+    assert sum(n for what, n in said.items() if what.startswith("labels: ")) == 5 * (found["images"] + found["edits"])
+    (written,) = (rows for description, rows in tables.items() if description.startswith("Export "))
+    assert sum(row["count"] for row in written if row["what"].startswith("rl, ")) > 0
 
 
 def test_prefect_refuses_who_does_not_know_the_password(job):
