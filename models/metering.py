@@ -107,7 +107,8 @@ class Budget:
             count //= 2
         raise CostLimitError(
             f"{self.spent:.4g} of the limit of {self.limit:g} is spent, and the next request could cost up to "
-            f"{self.cost({model: worst[0]}):.2g}. Raise --max-cost: what is finished is kept, not paid again."
+            f"{self.cost({model: worst[0]}):.2g}. "
+            "Raise --max-cost: finished shards are kept, the one at work is done anew."
         )
 
     def settle(self, held: float, cost: float = 0.0) -> None:

@@ -1,8 +1,9 @@
 """`guardset build`."""
 
+import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -72,12 +73,24 @@ def _publish(config: Path | None, workspace: str) -> None:
 
 @contextmanager
 def _says_how_to_go_on() -> Iterator[None]:
-    """After a failure, the command that continues; the error itself is printed by `main`."""
+    """After a failure, the command that continues; the error itself is printed by `main`.
+
+    With the same limit on costs it would stop at the same place, so there the limit is twice as high.
+    """
     try:
         yield
-    except (GuardsetError, KeyboardInterrupt):
-        console.print(f"To go on: guardset {shlex.join(sys.argv[1:])}", highlight=False, soft_wrap=True)
+    except (GuardsetError, KeyboardInterrupt) as error:
+        from models.metering import CostLimitError
+
+        words = _with_twice_the_limit(sys.argv[1:]) if isinstance(error, CostLimitError) else sys.argv[1:]
+        console.print(f"To go on: guardset {shlex.join(words)}", highlight=False, soft_wrap=True)
         raise
+
+
+def _with_twice_the_limit(words: Sequence[str]) -> list[str]:
+    """A command line whose `--max-cost N` or `--max-cost=N` is doubled."""
+    line = "\0".join(words)
+    return re.sub(r"(--max-cost[\0=])([^\0]+)", lambda found: f"{found[1]}{2 * float(found[2]):g}", line).split("\0")
 
 
 def _show_estimate(estimate: "Estimate") -> None:

@@ -73,13 +73,14 @@ def asked(server):
     return len(server.seen.bodies)
 
 
-def test_a_limit_stops_cleanly_and_a_higher_one_goes_on(guardset, server):
+def test_a_limit_stops_cleanly_and_a_higher_one_goes_on(guardset, server, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["guardset", "build", "--max-cost=6", "-w", "ws"])
     status, said = guardset("--max-cost", "6")
     assert status == 1
     # Three shards of four. The first costs 4; a second would make it 8, so it is not begun.
     assert asked(server) == 4
     assert "Stopped. 4 of the limit of 6 is spent, and the next 4 rows of caption would cost about 4." in said
-    assert "To go on: guardset" in said
+    assert "To go on: guardset build --max-cost=12 -w ws" in said  # with 6 again it would stop there again
     assert not (guardset.root / "builds").exists()
 
     assert guardset("--max-cost", "6")[0] == 1  # the 4 are remembered
