@@ -2,12 +2,14 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
 
 from annotation.agreement import agreement
 from flows.labels import annotation_summary, labelled
-from flows.outcome import read_outcome
+from flows.outcome import Outcome, read_outcome
+from flows.progress import StageSummary
 from flows.settings import Settings
 from guard.export.dataset import Dataset, StageCount, assemble
 from guard.export.write import ExportResult, export, report
@@ -52,7 +54,16 @@ def report_flow(settings: Settings, root: str, output: Path) -> None:
     workspace = Workspace.open(root)
     outcome = read_outcome(workspace)
     people = annotation_summary(settings, workspace, outcome, labelled(settings, workspace, outcome))
-    work = {"projects": [asdict(row) for row in people.projects], "cost": outcome.record.get("cost")}
+    work = {"projects": [asdict(row) for row in people.projects], "cost": _bill(outcome)}
     page = report(dataset_of(settings, workspace), workspace.blobs, settings.export, work)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")
+
+
+def _bill(outcome: Outcome) -> dict[str, Any] | None:
+    """The build's cost with that of each stage and row; None for a build that recorded none."""
+    bill: dict[str, Any] | None = outcome.record.get("cost")
+    if bill is None:
+        return None
+    stages = [StageSummary(**{**stage, "looked_up": 0}) for stage in outcome.record["stages"]]
+    return bill | {"stages": [{**asdict(stage), "cost_per_row": stage.cost_per_row} for stage in stages]}

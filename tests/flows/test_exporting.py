@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -76,10 +77,16 @@ def test_verify_exits_with_1_and_says_why(built: Workspace, capsys: pytest.Captu
 def test_a_report_needs_no_export(built: Workspace, tmp_path: Path) -> None:
     record = built.read_json("builds/build.json")
     bill = {"total": 1.5, "lost": 0.5, "accepted_pairs": 4, "per_accepted_pair": 0.5, "work_seconds": 8.0}
-    built.write_json("builds/build.json", {**record, "cost": {**bill, "work_seconds_per_accepted_pair": 2.0}})
+    asked = {"requests": 8, "prompt_tokens": 7123, "completion_tokens": 431, "cost": 1.5, "lost_cost": 0.5}
+    caption = {**record["stages"][0], "name": "caption", "rows_in": 8, **asked}
+    stages = [*record["stages"], caption]
+    cost = {**bill, "work_seconds_per_accepted_pair": 2.0}
+    built.write_json("builds/build.json", {**record, "stages": stages, "cost": cost})
     report_flow(Settings(), built.store.root, tmp_path / "deep" / "report.html")
     page = (tmp_path / "deep" / "report.html").read_text()
     assert "0.5000" in page  # per pair
+    (row,) = re.findall(r"<tr><th scope=.row.>caption</th><td class=.n.>8</td><td class=.n.>8</td>.*", page)
+    assert re.findall(r">([\d.]+)<", row) == ["8", "8", "7123", "431", "0.0", "1.5000", "0.187500", "0.5000"]  # 1.5 / 8
     assert "not exported yet" in page
     assert not list(built.store.keys("exports/"))
     assert json.loads(built.store.read("builds/latest.json"))["build_id"] == "build"
