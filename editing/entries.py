@@ -10,6 +10,7 @@ from PIL import Image as PilImage
 from PIL import ImageDraw
 
 from editing.boxes import Region, attribute_of
+from editing.run_lengths import BrushRuns, CocoRuns
 from policies.attributes import vocabulary
 from storage.errors import SampleError
 from storage.images import Mask, decode_mask
@@ -19,12 +20,15 @@ Origin = Literal["manifest", "source"]  # who gave a box; begins the code of one
 
 @dataclass(frozen=True)
 class Entry:
-    """One region of a file. Coordinates are pixels of the upright original, or shares of it when `relative`."""
+    """One region of a file. Coordinates are pixels of the upright original, or shares of it when `relative`.
+
+    `mask` is a file, or runs of lengths; a polygon is x0, y0, x1, y1, ...
+    """
 
     label: str
     box: tuple[float, float, float, float] | None
     polygons: tuple[tuple[float, ...], ...] = ()
-    mask: Path | None = None
+    mask: Path | CocoRuns | BrushRuns | None = None
     relative: bool = False
 
 
@@ -49,19 +53,30 @@ def region_of(entry: Entry, attribute: str, shape: tuple[int, ...], origin: Orig
 def _mask(entry: Entry, shape: tuple[int, int]) -> Mask | None:
     """The entry's exact mask, if it has more than a box."""
     if entry.mask is not None:
-        mask = decode_mask(entry.mask.read_bytes())
+        mask = _read(entry.mask, entry.label)
         if mask.shape != shape:
-            raise SampleError("manifest_bad_mask", f"{entry.mask.name} is {mask.shape}, the image {shape}.")
+            raise SampleError("manifest_bad_mask", f"The mask of {entry.label} is {mask.shape}, the image {shape}.")
     elif entry.polygons:
         canvas = PilImage.new("1", (shape[1], shape[0]))
+        scale = (shape[1], shape[0]) if entry.relative else (1, 1)
         for polygon in entry.polygons:
-            ImageDraw.Draw(canvas).polygon(polygon, fill=1)
+            points = [(x * scale[0], y * scale[1]) for x, y in zip(polygon[::2], polygon[1::2], strict=True)]
+            ImageDraw.Draw(canvas).polygon(points, fill=1)
         mask = np.asarray(canvas, dtype=np.bool_)
     else:
         return None
     if not mask.any():
         raise SampleError("manifest_bad_mask", f"The mask of {entry.label} is empty.")
     return mask
+
+
+def _read(mask: Path | CocoRuns | BrushRuns, label: str) -> Mask:
+    if isinstance(mask, Path):
+        return decode_mask(mask.read_bytes())
+    try:
+        return mask.mask()
+    except ValueError as error:
+        raise SampleError("manifest_bad_mask", f"The mask of {label} cannot be read: {error}.") from error
 
 
 def _box_of_mask(mask: Mask) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""Regions that a team already has: COCO, JSONL or Parquet rows, or a Label Studio export.
+"""Regions that a team already has: COCO, JSONL or Parquet rows, or a Label Studio export (`label_studio.py`).
 
 A manifest is read and checked whole before anything runs: an unknown label or a broken entry stops the build with
 a sentence, so that no image is edited on a guess. Files are matched by their name below the input folder.
@@ -13,10 +13,13 @@ import pyarrow.parquet as pq
 
 from editing.boxes import Region
 from editing.entries import Entry, attribute_named, region_of
+from editing.label_studio import read_export
 from editing.locate import LocateRequest
+from editing.run_lengths import CocoRuns
 from storage.errors import FatalError, SampleError
 from storage.records import content_id, sha256_hex
 
+_VERSION = 2  # of how a manifest is read
 _ROW_KEYS = "file, label, and box ([x0, y0, x1, y1]) or mask (a path)"
 
 
@@ -43,7 +46,7 @@ def _from_json(raw: Any) -> dict[str, list[Entry]]:
     if isinstance(raw, dict) and {"images", "annotations", "categories"} <= raw.keys():
         return _from_coco(raw)
     if isinstance(raw, list) and all(isinstance(task, dict) and "annotations" in task for task in raw):
-        return _from_label_studio(raw)
+        return read_export(raw)
     raise ValueError("neither COCO (images, annotations, categories) nor a Label Studio export (a list of tasks)")
 
 
@@ -52,14 +55,28 @@ def _from_coco(raw: Mapping[str, Any]) -> dict[str, list[Entry]]:
     labels = {category["id"]: category["name"] for category in raw["categories"]}
     found: dict[str, list[Entry]] = {name: [] for name in names.values()}
     for annotation in raw["annotations"]:
-        segmentation = annotation.get("segmentation") or ()
-        if isinstance(segmentation, dict):
-            raise ValueError("run-length masks are not read; export polygons, or mask files as rows")
-        x, y, width, height = annotation["bbox"]
-        polygons = tuple(tuple(float(v) for v in polygon) for polygon in segmentation)
-        entry = Entry(labels[annotation["category_id"]], (x, y, x + width, y + height), polygons)
+        label, drawn = labels[annotation["category_id"]], annotation.get("segmentation") or ()
+        if isinstance(drawn, dict):
+            entry = Entry(label, None, mask=_runs(drawn))
+        elif drawn:
+            entry = Entry(label, None, tuple(_polygon(points) for points in drawn))
+        else:
+            x, y, width, height = annotation["bbox"]
+            entry = Entry(label, (x, y, x + width, y + height))
         found[names[annotation["image_id"]]].append(entry)
     return found
+
+
+def _runs(raw: Mapping[str, Any]) -> CocoRuns:
+    height, width = (int(side) for side in raw["size"])
+    counts = raw["counts"]
+    return CocoRuns((height, width), counts if isinstance(counts, str) else tuple(int(count) for count in counts))
+
+
+def _polygon(points: Sequence[Any]) -> tuple[float, ...]:
+    if len(points) < 6 or len(points) % 2:
+        raise ValueError(f"{list(points)} is no polygon: it takes three points or more, as x, y, x, y, ...")
+    return tuple(float(value) for value in points)
 
 
 def _from_rows(rows: Iterable[Mapping[str, Any]], folder: Path) -> dict[str, list[Entry]]:
@@ -73,21 +90,6 @@ def _from_rows(rows: Iterable[Mapping[str, Any]], folder: Path) -> dict[str, lis
         if (box is None or len(box) != 4) and mask is None:
             raise ValueError(f"a row needs {_ROW_KEYS}")
         entries.append(Entry(row["label"], box, (), mask))  # type: ignore[arg-type]
-    return found
-
-
-def _from_label_studio(tasks: Sequence[Mapping[str, Any]]) -> dict[str, list[Entry]]:
-    """Rectangles of the first annotation of each task; Label Studio gives percent of the image."""
-    found: dict[str, list[Entry]] = {}
-    for task in tasks:
-        name = task.get("file_upload") or Path(str(task["data"]["image"])).name
-        entries = found.setdefault(name, [])
-        for item in task["annotations"][0]["result"] if task["annotations"] else ():
-            value = item["value"]
-            if "rectanglelabels" in value:
-                x, y = value["x"] / 100, value["y"] / 100
-                box = (x, y, x + value["width"] / 100, y + value["height"] / 100)
-                entries.append(Entry(value["rectanglelabels"][0], box, relative=True))
     return found
 
 
@@ -105,12 +107,12 @@ class ManifestLocator:
                 f"The manifest {path} uses labels that are no attribute: {', '.join(unknown)}. "
                 "Map them with editing.locate.label_map, or add them to policies/attributes.yaml."
             )
-        masks = [entry.mask for entries in self._entries.values() for entry in entries if entry.mask]
+        masks = [entry.mask for entries in self._entries.values() for entry in entries if isinstance(entry.mask, Path)]
         missing = [mask for mask in masks if not mask.is_file()]
         if missing:
             raise FatalError(f"The manifest {path} names a mask that is not there: {missing[0]}.")
         self._fingerprint = content_id(
-            sha256_hex(path.read_bytes()), dict(label_map), [sha256_hex(mask.read_bytes()) for mask in masks]
+            _VERSION, sha256_hex(path.read_bytes()), dict(label_map), [sha256_hex(mask.read_bytes()) for mask in masks]
         )
 
     @property

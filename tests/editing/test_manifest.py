@@ -45,9 +45,43 @@ def test_coco_polygons_become_exact_masks(tmp_path):
     assert region.box == (10, 10, 21, 21)
 
 
-def test_run_length_masks_are_refused_with_the_way_out(tmp_path):
-    with pytest.raises(FatalError, match="export polygons"):
-        locate(coco(tmp_path, segmentation={"counts": "abc", "size": [50, 100]}))
+# A 4 wide, 3 high mask, read column after column: 000 011 011 000. So 4 outside, 2 inside, 1 outside, 2 inside, 3 out.
+RUNS = [4, 2, 1, 2, 3]
+# COCO's string: 4 and 2 and 1 as they are; then differences to the count before the last, 2 - 2 and 3 - 1.
+STRING = "42102"
+
+
+@pytest.mark.parametrize("counts", [RUNS, STRING])
+def test_coco_run_lengths_become_exact_masks(tmp_path, counts):
+    path = coco(tmp_path, segmentation={"counts": counts, "size": [3, 4]})
+    (answer,) = ManifestLocator(path, {}).locate([LocateRequest(draw(1, (4, 3)), "a.png")])
+    (region,) = answer
+    np.testing.assert_array_equal(region.mask, np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0]], dtype=bool))
+    assert region.box == (1, 1, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        {"counts": RUNS, "size": [3, 4]},  # the image is 50 x 100
+        {"counts": [4999], "size": [50, 100]},
+        {"counts": "4!", "size": [50, 100]},
+        {"counts": "P", "size": [50, 100]},  # says that more follows
+        {"counts": [5000], "size": [50, 100]},  # nothing inside
+    ],
+    ids=["another size", "too short", "no such character", "cut off", "empty"],
+)
+def test_run_lengths_that_do_not_fit_refuse_their_image_alone(tmp_path, segmentation):
+    path = coco(tmp_path, segmentation=segmentation)
+    answer = locate(path)
+    assert isinstance(answer, SampleError)
+    assert answer.code == "manifest_bad_mask"
+    assert locate(path, "empty.png") == ()
+
+
+def test_a_coco_polygon_of_two_points_stops_before_any_image(tmp_path):
+    with pytest.raises(FatalError, match="no polygon"):
+        locate(coco(tmp_path, segmentation=[[10, 10, 20, 10]]))
 
 
 def test_rows_with_boxes_and_mask_files(tmp_path):
@@ -66,14 +100,6 @@ def test_rows_with_boxes_and_mask_files(tmp_path):
         assert first.box == (1, 2, 3, 4)
         assert second.box == (7, 5, 12, 9)
         assert locate(tmp_path / name, "clean.png") == ()
-
-
-def test_a_label_studio_export_gives_percent(tmp_path):
-    value = {"x": 10, "y": 20, "width": 50, "height": 40, "rectanglelabels": ["die"]}
-    task = {"file_upload": "a.png", "data": {"image": "x"}, "annotations": [{"result": [{"value": value}]}]}
-    (tmp_path / "export.json").write_text(json.dumps([task]))
-    (region,) = locate(tmp_path / "export.json")
-    assert region.box == (10, 10, 60, 30)  # of 100 x 50 pixels
 
 
 def test_a_label_that_is_no_attribute_stops_before_any_image(tmp_path):
