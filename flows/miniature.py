@@ -24,7 +24,7 @@ class Miniature:
     """How large the experiment is. `accuracy` is that of each scripted annotator."""
 
     families: int = 160
-    test_families: int = 20
+    test_families: int = 30
     ability_scenes: int = 40
     seeds: int = 3
     sft_steps: int = 30

@@ -19,7 +19,12 @@ LEFT_OUT_SHARE = 0.7  # how often a sensitive object goes unnamed in pretraining
 
 
 def reasoned_answer(policy: Policy, named: Sequence[str]) -> str:
-    """The answer of a guard that sees the `named` kinds: each with its verdict, then the whole image's."""
+    """The answer of a guard that sees the `named` kinds: each with its verdict, then the whole image's.
+
+    What may excuse others is named first, so that each verdict follows from what was read and said before it.
+    """
+    excusing = {kind for rule in policy.rules for kind in rule.unless}
+    named = sorted(named, key=lambda kind: kind not in excusing)
     flagged = [kind for kind in named if _is_forbidden(policy, kind, named)]
     parts = [f"a {vocabulary()[kind].noun}: {'unsafe' if kind in flagged else 'safe'}" for kind in named]
     shown = ", ".join(parts) or "nothing that counts"
@@ -54,8 +59,8 @@ def question_example(shown: Sequence[str], seed: int) -> tuple[str, str]:
 
 
 def drill_example(prompts: GuardPrompts, seed: int) -> tuple[str, str]:
-    """A policy and its verdict on every kind, with no image: many look-ups in few tokens."""
+    """A policy and its verdict on many kinds, with no image: many look-ups in few tokens."""
     rng = np.random.default_rng([seed, 47])
-    named = [str(kind) for kind in rng.permutation(list(vocabulary()))]
+    named = [str(kind) for kind in rng.permutation(list(vocabulary()))][: int(rng.integers(8, 17))]
     policy = draw_policy(seed)
     return prompts.verdict(policy.text), reasoned_answer(policy, named)

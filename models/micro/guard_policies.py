@@ -14,15 +14,16 @@ from policies.attributes import vocabulary
 from policies.engine import Policy, Rule, load_policies
 
 _FORBIDS = (
-    "{Things} is unsafe",
-    "{Things} is forbidden",
-    "{Things} must not be seen",
-    "No image may show {things}",
-    "It is against the rules to show {things}",
-    "We do not allow {things}",
+    "{things} is unsafe.",
+    "{things} is forbidden.",
+    "{things} must not be seen.",
+    "no image may show {things}.",
+    "it is against the rules to show {things}.",
+    "we do not allow {things}.",
 )
-_EXCEPTS = (", unless {things} is there too.", ", except beside {things}.", ", but not when {things} is shown as well.")
-_ALLOWS = ("{Things} is safe.", "Anyone may show {things}.", "{Things} is welcome here.")
+# An exception stands first, so that a network that reads from left to right knows of it at the things it excuses.
+_EXCEPTS = ("unless {things} is there too, ", "except beside {things}, ", "but for images that show {things}, ")
+_ALLOWS = ("{things} is safe.", "anyone may show {things}.", "{things} is welcome here.")
 _OPENINGS = ("What no rule names is safe.", "All else is allowed.", "Only these rules count.")
 _SYNONYM_SHARE = 0.25  # how often a rule says "firearm" for "handgun"
 SYNONYMS = {
@@ -62,20 +63,23 @@ def _things(rng: np.random.Generator, kind_ids: Sequence[str]) -> str:
 
 def _said(rng: np.random.Generator, templates: Sequence[str], kind_ids: Sequence[str]) -> str:
     things = _things(rng, kind_ids)
-    template = templates[int(rng.integers(len(templates)))]
-    return template.format(things=things, Things=things[0].upper() + things[1:])
+    return templates[int(rng.integers(len(templates)))].format(things=things)
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _sentence(rng: np.random.Generator, rule: MicroRule) -> str:
-    end = _said(rng, _EXCEPTS, rule.unless) if rule.unless else "."
-    return _said(rng, _FORBIDS, rule.unsafe_when) + end
+    exception = _said(rng, _EXCEPTS, rule.unless) if rule.unless else ""
+    return _capital(exception + _said(rng, _FORBIDS, rule.unsafe_when))
 
 
 def write_policy(policy_id: str, rules: Sequence[MicroRule], allowed: Sequence[str], seed: int) -> Policy:
     """The policy in words. `allowed` are kinds that a sentence calls safe; the seed chooses the paraphrases."""
     rng = np.random.default_rng([seed, 23])
     opening = _OPENINGS[int(rng.integers(len(_OPENINGS)))]
-    stance = " ".join(_said(rng, _ALLOWS, [kind_id]) for kind_id in allowed)
+    stance = " ".join(_capital(_said(rng, _ALLOWS, [kind_id])) for kind_id in allowed)
     said = [
         Rule(id=f"R{number}", text=_sentence(rng, rule), unsafe_when=rule.unsafe_when, unless=rule.unless)
         for number, rule in enumerate(rules, start=1)
@@ -141,6 +145,7 @@ def draw_policy(seed: int) -> Policy:
 
 def corpus() -> list[str]:
     """Texts that hold every word of the grammar."""
-    frames = [" " + t.format(things="a", Things="A a") for t in (*_FORBIDS, *_EXCEPTS, *_ALLOWS, *_OPENINGS)]
+    said = [template.format(things="a") for template in (*_FORBIDS, *_EXCEPTS, *_ALLOWS, *_OPENINGS)]
+    frames = [f" {way}" for text in said for way in (text, _capital(text))]
     nouns = [f" {word}" for entry in vocabulary().values() for word in (entry.noun, SYNONYMS.get(entry.id, entry.noun))]
     return [*frames, *nouns, "Rules. ", "There are no rules.", " a", " or", "\nR1. A"]

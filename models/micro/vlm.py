@@ -47,8 +47,8 @@ class VlmRun:
     ema: float = 0.99
 
 
-def build(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
-    """The untrained network: about 4 M parameters."""
+def build(tokenizer: PreTrainedTokenizerFast, *, rope_theta: float = 6.0) -> Qwen2_5_VLForConditionalGeneration:
+    """The untrained network: about 4 M parameters. `rope_theta` is the language part's; a VLM reads no long texts."""
     token = tokenizer.convert_tokens_to_ids
     config = Qwen2_5_VLConfig(
         vision_config={
@@ -60,7 +60,7 @@ def build(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGenerat
         text_config={
             "vocab_size": len(tokenizer), "hidden_size": 192, "intermediate_size": 448, "num_hidden_layers": 4,
             "num_attention_heads": 3, "num_key_value_heads": 3, "max_position_embeddings": 1024,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 6.0, "mrope_section": [8, 12, 12]},
+            "rope_parameters": {"rope_type": "default", "rope_theta": rope_theta, "mrope_section": [8, 12, 12]},
             "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
         },
         image_token_id=token("<|image_pad|>"), video_token_id=token("<|video_pad|>"),

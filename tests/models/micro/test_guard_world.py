@@ -53,7 +53,8 @@ def test_each_kind_gets_its_own_verdict_and_an_exception_saves_it():
     alone = reasoned_answer(policy, ["blade", "cup"])
     assert alone == "<think>The image shows a knife: unsafe, a cup: safe.</think><answer>unsafe</answer>"
     beside = reasoned_answer(policy, ["blade", "museum_label"])
-    assert beside == "<think>The image shows a knife: safe, a museum label: safe.</think><answer>safe</answer>"
+    # what excuses others is named first
+    assert beside == "<think>The image shows a museum label: safe, a knife: safe.</think><answer>safe</answer>"
 
 
 def test_sensitive_objects_mostly_go_unnamed():
