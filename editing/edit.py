@@ -1,6 +1,9 @@
 """Edit: remove what a policy forbids, and nothing else."""
 
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,14 +12,15 @@ import pyarrow as pa
 
 from editing.masks import Box, boxes_mask, composite, dilate
 from policies.engine import Policy, regulated
-from storage.errors import SampleError
+from storage.errors import FatalError, SampleError, TransientError
 from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_mask, encode_png, perceptual_hash
 from storage.records import Edit, EditTask, Finding, Image, Located, content_id, from_table, sha256_hex
-from storage.stage import BatchResult, in_batches, reject
+from storage.stage import BatchResult, quarantine_boundary, reject
 from storage.workspace import Workspace
 
-EDIT_VERSION = 3
-_PIXELS_AT_ONCE = 32_000_000  # decoded pictures held at once: about 100 MB, and as much again for the answers
+EDIT_VERSION = 4
+_BATCHES_AT_ONCE = 2  # one at the editor, one being read or written
+_PIXELS_AT_ONCE = 16_000_000  # decoded pictures that a batch holds: about 50 MB, and as much again for the answers
 
 
 @dataclass(frozen=True)
@@ -213,8 +217,35 @@ def _edit(draft: _Draft, painted: Rgb, workspace: Workspace, editor: str, option
     )
 
 
+class _InTurn:
+    """An editor for batches that are under way at once: one at a time, and none after it stopped the shard."""
+
+    def __init__(self, editor: Editor) -> None:
+        self._editor = editor
+        self._turn = threading.Lock()
+        self._stopped: FatalError | TransientError | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        return self._editor.fingerprint
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Rgb | SampleError]:
+        with self._turn:
+            if self._stopped is not None:
+                raise self._stopped
+            try:
+                return self._editor.edit(requests)
+            except (FatalError, TransientError) as error:
+                self._stopped = error
+                raise
+
+
 class EditStage:
-    """Edit tasks to edited candidates."""
+    """Edit tasks to edited candidates.
+
+    While the editor repaints one batch, the one before it is blended and written and the one after it read, so
+    that the model, which is what costs, does not wait for files.
+    """
 
     def __init__(self, root: str, editor: Editor, options: EditOptions, batch_size: int) -> None:
         self._workspace = Workspace.open(root)
@@ -223,9 +254,20 @@ class EditStage:
         self._batch_size = batch_size
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
-        return in_batches(
-            from_table(shard, EditTask), self._step, key=lambda task: task.image_id, size=self._batch_size
-        )
+        tasks, editor = from_table(shard, EditTask), _InTurn(self._editor)
+        pool = ThreadPoolExecutor(_BATCHES_AT_ONCE, thread_name_prefix="edit")
+        try:
+            batches = [
+                pool.submit(copy_context().run, self._batch, tasks[start : start + self._batch_size], editor)
+                for start in range(0, len(tasks), self._batch_size)
+            ]  # in this thread's context, where its meter is
+            parts = [batch.result() for batch in batches]
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return BatchResult([row for p in parts for row in p.ok], [row for p in parts for row in p.rejected])
 
-    def _step(self, batch: Sequence[EditTask]) -> BatchResult[Edit]:
-        return edit_batch(batch, workspace=self._workspace, editor=self._editor, options=self._options)
+    def _batch(self, tasks: Sequence[EditTask], editor: Editor) -> BatchResult[Edit]:
+        def step(batch: Sequence[EditTask]) -> BatchResult[Edit]:
+            return edit_batch(batch, workspace=self._workspace, editor=editor, options=self._options)
+
+        return quarantine_boundary(tasks, step, key=lambda task: task.image_id)

@@ -65,10 +65,13 @@ def composite(original: Rgb, edited: Rgb, mask: Mask, feather_px: int) -> Rgb:
     """Blend `edited` into `original` by the feathered mask. Where its weight is 0, the original's values come through
     bit for bit."""
     window = around(mask, feather_px)
-    weight = feather(mask[window], feather_px)[..., None]
-    blended = np.rint(weight * edited[window] + (1.0 - weight) * original[window]).astype(np.uint8)
+    inside, weight = mask[window], feather(mask[window], feather_px)
+    edge = (weight > 0) & ~inside  # on the mask itself the weight is 1: nothing to blend
+    share = weight[edge][:, None]
     result = original.copy()
-    result[window] = np.where(weight > 0, blended, original[window])
+    part = result[window]
+    part[edge] = np.rint(share * edited[window][edge] + (1.0 - share) * part[edge]).astype(np.uint8)
+    np.copyto(part, edited[window], where=inside[..., None])
     return result
 
 
@@ -110,8 +113,11 @@ def _place(start: int, stop: int, side: int, limit: int) -> int:
 def cut(array: npt.NDArray[Pixel], square: Square) -> npt.NDArray[Pixel]:
     """The window's pixels; what lies beyond the image repeats its edge."""
     height, width = array.shape[:2]
-    rows = np.clip(np.arange(square.y0, square.y0 + square.side), 0, height - 1)
-    columns = np.clip(np.arange(square.x0, square.x0 + square.side), 0, width - 1)
+    bottom, right = square.y0 + square.side, square.x0 + square.side
+    if square.y0 >= 0 and square.x0 >= 0 and bottom <= height and right <= width:
+        return array[square.y0 : bottom, square.x0 : right].copy()
+    rows = np.clip(np.arange(square.y0, bottom), 0, height - 1)
+    columns = np.clip(np.arange(square.x0, right), 0, width - 1)
     window: npt.NDArray[Pixel] = array[np.ix_(rows, columns)]
     return window
 

@@ -1,5 +1,7 @@
 """Edits: identical outside, the same on every machine, nothing lost."""
 
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +10,9 @@ import pytest
 from editing.edit import EditOptions, EditStage, plan_edits
 from editing.editors import WindowEditor
 from editing.masks import feather
+from models.metering import Budget, MeteredEditor, metering
 from policies.engine import load_policies
-from storage.errors import SampleError
+from storage.errors import FatalError, SampleError, TransientError
 from storage.images import decode_mask, decode_stored, encode_png
 from storage.records import EditTask, Finding, Image, Located, to_table
 from tests.drawing import draw
@@ -124,6 +127,64 @@ def test_a_changed_instruction_or_mode_is_another_edit(workspace):
     ids = [run(workspace, [t], o).ok[0].edit_id for t, o in ((one, OPTIONS), (other, OPTIONS))]
     ids.append(run(workspace, [one], replace(OPTIONS, composite=False)).ok[0].edit_id)
     assert len(set(ids)) == 3
+
+
+class OneAtATime:
+    """An editor that notes whether it was called while at work, and goes on once another batch's files were read."""
+
+    fingerprint = "one-at-a-time"
+
+    def __init__(self, reads, fail=None):
+        self._reads, self._fail, self._busy = reads, fail, threading.Lock()
+        self.calls, self.met, self.read_beside = 0, False, False
+
+    def edit(self, requests):
+        if not self._busy.acquire(blocking=False):
+            self.met = True
+            return []
+        try:
+            self.calls += 1
+            if self._fail:
+                raise self._fail
+            end = time.monotonic() + 5
+            while self.calls == 1 and len(self._reads) < 2 and time.monotonic() < end:
+                time.sleep(0.01)
+            self.read_beside = self.read_beside or len(self._reads) >= 2
+            return [255 - request.image for request in requests]
+        finally:
+            self._busy.release()
+
+
+@pytest.fixture
+def reads(workspace, monkeypatch):
+    """The blobs that were read, as they are."""
+    seen, get = [], type(workspace.blobs).get
+    monkeypatch.setattr(type(workspace.blobs), "get", lambda self, blob: (seen.append(blob), get(self, blob))[1])
+    return seen
+
+
+def test_files_are_read_beside_the_editor_which_repaints_one_batch_at_a_time(workspace, reads):
+    tasks = [task(workspace, seed) for seed in range(1, 7)]
+    editor = OneAtATime(reads)
+    result = EditStage(workspace.store.root, editor, OPTIONS, batch_size=1).run_shard(to_table(tasks, EditTask))
+    assert [edit.image_id for edit in result.ok] == [t.image_id for t in tasks]
+    assert (editor.calls, editor.met, editor.read_beside) == (6, False, True)
+
+
+@pytest.mark.parametrize("error", [FatalError("The card is gone."), TransientError("The server is away.")])
+def test_an_editor_that_stops_the_shard_is_not_called_again(workspace, error):
+    tasks = [task(workspace, seed) for seed in range(1, 7)]
+    editor = OneAtATime([], fail=error)
+    with pytest.raises(type(error), match=str(error)):
+        EditStage(workspace.store.root, editor, OPTIONS, batch_size=1).run_shard(to_table(tasks, EditTask))
+    assert editor.calls == 1
+
+
+def test_a_meter_counts_what_every_batch_asks(workspace):
+    model = MeteredEditor(FakeImageEditor(), "painter")
+    with metering(Budget({})) as meter:
+        run(workspace, [task(workspace, seed) for seed in range(1, 11)], model=model)
+    assert meter.usage["painter"].images == 10
 
 
 def test_only_what_a_target_policy_regulates_is_edited():
