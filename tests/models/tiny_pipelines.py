@@ -27,13 +27,13 @@ def _alphabet() -> list[str]:
     return sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
-def _clip_tokenizer() -> Any:
+def clip_tokenizer() -> Any:
     words = [*_alphabet(), *(letter + "</w>" for letter in _alphabet()), "<|startoftext|>", "<|endoftext|>"]
     return transformers.CLIPTokenizer(vocab={w: i for i, w in enumerate(words)}, merges=[], model_max_length=77)
 
 
 def _clip_text(*, projected: bool = False) -> Any:
-    vocabulary = len(_clip_tokenizer())
+    vocabulary = len(clip_tokenizer())
     config = transformers.CLIPTextConfig(
         vocab_size=vocabulary, hidden_size=TEXT_WIDTH, intermediate_size=32, projection_dim=TEXT_WIDTH,
         num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=77,
@@ -79,7 +79,7 @@ def _unet(channels: int, **more: Any) -> Any:
 
 def _sd(pipeline: str, channels: int) -> Any:
     return getattr(diffusers, pipeline)(
-        vae=_vae(), text_encoder=_clip_text(), tokenizer=_clip_tokenizer(), unet=_unet(channels),
+        vae=_vae(), text_encoder=_clip_text(), tokenizer=clip_tokenizer(), unet=_unet(channels),
         scheduler=diffusers.DDIMScheduler(steps_offset=1, clip_sample=False), safety_checker=None,
         feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
@@ -92,7 +92,7 @@ def _sdxl(pipeline: str, channels: int) -> Any:
     )  # fmt: skip
     return getattr(diffusers, pipeline)(
         vae=_vae(), text_encoder=_clip_text(), text_encoder_2=_clip_text(projected=True),
-        tokenizer=_clip_tokenizer(), tokenizer_2=_clip_tokenizer(), unet=unet,
+        tokenizer=clip_tokenizer(), tokenizer_2=clip_tokenizer(), unet=unet,
         scheduler=diffusers.EulerDiscreteScheduler(), add_watermarker=False,
     )  # fmt: skip
 
@@ -106,7 +106,7 @@ def _flux(pipeline: str, channels: int) -> Any:
     )  # fmt: skip
     return getattr(diffusers, pipeline)(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=_vae(shift_factor=0.1), text_encoder=_clip_text(),
-        tokenizer=_clip_tokenizer(), text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2, transformer=transformer,
+        tokenizer=clip_tokenizer(), text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2, transformer=transformer,
     )  # fmt: skip
 
 
