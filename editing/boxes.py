@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from policies.attributes import vocabulary
@@ -11,6 +12,9 @@ from storage.errors import SampleError
 from storage.images import Mask
 
 BoxUnits = Literal["resized_pixels", "thousandths"]
+_FAMILIES: Mapping[str, BoxUnits] = {
+    "qwen2_5_vl": "resized_pixels", "qwen2_vl": "thousandths", "qwen3_vl": "thousandths",
+}  # fmt: skip
 _SLACK = 0.05  # a box may reach this share beyond the frame before it counts as nonsense
 
 
@@ -42,13 +46,34 @@ def parse_regions(
 
     An entry may also give `rules` (ids out of `known_rules`) and `instruction` (what an editor is asked to do).
     `seen` and `original` are (width, height): what the network saw, and the image's own.
-    Raises SampleError `locator_unparsable`, `locator_unknown_attribute`, `locator_unknown_rule` or `locator_bad_box`.
+    Raises SampleError `locator_unparsable`, `locator_unknown_attribute`, `locator_unknown_rule`, `locator_bad_box`, or
+    `locator_no_instruction` for a verdict or a refusal in an instruction's place.
     """
     frame = seen if units == "resized_pixels" else (1000, 1000)
     return tuple(_region(item, frame, original, known_rules) for item in _json_list(answer))
 
 
-_THINK = re.compile(r"<think>.*?(?:</think>|$)", re.DOTALL)
+def units_of(model: str) -> BoxUnits:
+    """How a model counts: by the type in a local folder's config.json, else by the family in its name.
+
+    Pixels of the resized image where neither names a family that is known.
+    """
+    config = Path(model) / "config.json"
+    name = model
+    if config.is_file():
+        name = str(json.loads(config.read_text(encoding="utf-8")).get("model_type"))
+    spelled = re.sub(r"[-.\s]", "_", name.lower())
+    return next((units for family, units in _FAMILIES.items() if family in spelled), "resized_pixels")
+
+
+# Some chat templates open the thinking themselves, so that an answer holds its end only.
+_THINK = re.compile(r"\A.*</think>|<think>.*", re.DOTALL)
+_NO_INSTRUCTION = re.compile(
+    r"\W*(?:(?:(?:un)?safe|none|null|n/?a|nothing)(?=\W*$|\s*[.,;:!])"
+    r"|no (?:change|edit|violation|issue|action)s?\b|not (?:needed|required|applicable)\b"
+    r"|sorry\b|i (?:can|could|will|would|do|am|must|have)|i\Wm\b|unable\b|as an ai\b)",
+    re.IGNORECASE,
+)
 
 
 def _json_list(answer: str) -> list[Mapping[str, Any]]:
@@ -75,7 +100,9 @@ def _region(
     unknown = [rule for rule in rules if rule not in known_rules]
     if unknown:
         raise SampleError("locator_unknown_rule", f"{unknown[0]!r} is no rule of the policies that were asked about.")
-    instruction = str(item.get("instruction") or f"Remove the {vocabulary()[attribute].noun}.")
+    instruction = item.get("instruction") or f"Remove the {vocabulary()[attribute].noun}."
+    if not isinstance(instruction, str) or "think>" in instruction or _NO_INSTRUCTION.match(instruction):
+        raise SampleError("locator_no_instruction", f"{instruction!r} does not tell an editor what to do.")
     return Region((attribute,), _box(item.get("bbox_2d"), frame, original), instruction, rule_ids=rules)
 
 

@@ -15,7 +15,7 @@ from storage.records import Finding, Image, Located, Rejection, content_id, from
 from storage.stage import BatchResult, in_batches, reject
 from storage.workspace import Workspace
 
-LOCATE_VERSION = 1
+LOCATE_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from editing.boxes import BoxUnits, units_of
 from editing.controls import ControlSettings
 from models.server import ServerSettings
 
@@ -36,12 +37,19 @@ class LocateSettings(BaseModel):
     rules: dict[str, str] = Field(
         default={}, description="rule id -> text, where the prompt says {rules}; a build fills in its target policies'"
     )
-    box_units: Literal["resized_pixels", "thousandths"] = Field(
-        default="resized_pixels", description="Qwen2.5-VL answers in pixels of the resized image, Qwen3-VL in 0-1000"
+    box_units: Literal["auto", "resized_pixels", "thousandths"] = Field(
+        default="auto",
+        description="Qwen2.5-VL answers in pixels of the resized image, Qwen2-VL and Qwen3-VL in 0-1000; auto tells "
+        "by a folder's config or the model's name, and takes any other for the first",
     )
     max_new_tokens: int = Field(default=256, gt=0)
     batch_size: int = Field(default=16, gt=0)
     shard_rows: int = Field(default=64, gt=0, description="images per shard")
+
+    @property
+    def units(self) -> BoxUnits:
+        """How the model counts the pixels of its boxes."""
+        return units_of(self.model) if self.box_units == "auto" else self.box_units
 
     @property
     def knows_originals_only(self) -> bool:

@@ -105,7 +105,7 @@ def _chat_locator(cfg: LocateSettings) -> Locator:
     return ChatLocator(
         chat_model("locate", cfg),
         prompt_text("locate", cfg.model, cfg.prompt, cfg.rules),
-        units=cfg.box_units,
+        units=cfg.units,
         max_new_tokens=cfg.max_new_tokens,
         known_rules=frozenset(cfg.rules),
     )

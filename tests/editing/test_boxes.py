@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from editing.boxes import attribute_of, parse_regions
+from editing.boxes import attribute_of, parse_regions, units_of
 from storage.errors import SampleError
 
 
@@ -34,6 +34,56 @@ def test_fences_and_prose_around_the_list_are_ignored():
 def test_a_list_in_the_thinking_is_not_the_answer():
     answer = '<think>[{"bbox_2d": [1, 1, 2, 2], "label": "cup"}] or none? see [1]</think>[]'
     assert parse(answer) == ()
+
+
+def test_thinking_that_the_chat_template_opened_is_not_the_answer_either():
+    answer = 'Perhaps [{"bbox_2d": [1, 1, 2, 2], "label": "cup"}]? No.\n</think>\n\n[]'
+    assert parse(answer) == ()
+
+
+def test_thinking_that_never_ends_is_no_answer():
+    with pytest.raises(SampleError, match="locator_unparsable"):
+        parse('<think>[{"bbox_2d": [1, 1, 2, 2], "label": "cup"}]')
+
+
+@pytest.mark.parametrize(
+    ("model", "units"),
+    [
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "resized_pixels"),
+        ("Qwen/Qwen3-VL-30B-A3B-Instruct", "thousandths"),
+        ("Qwen/Qwen2-VL-7B-Instruct", "thousandths"),
+        ("/models/qwen3_vl_finetuned", "thousandths"),
+        ("micro", "resized_pixels"),
+        ("some-model", "resized_pixels"),
+    ],
+)
+def test_a_family_counts_in_its_own_units(model, units):
+    assert units_of(model) == units
+
+
+def test_a_folder_says_itself_of_which_family_it_is(tmp_path):
+    folder = tmp_path / "qwen2.5-vl-was-here"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "qwen3_vl_moe"}')
+    assert units_of(str(folder)) == "thousandths"
+
+
+@pytest.mark.parametrize(
+    "text", ["Safe.", "Unsafe", "None", "N/A", "No change needed.", "I cannot help with that.", "I'm sorry, but no.",
+             "Sorry, I can't.", "<think>Remove it?</think>", "As an AI, I will not.", "**Safe**", ["Remove it."]],
+)  # fmt: skip
+def test_a_verdict_a_refusal_or_a_thought_is_no_instruction(text):
+    answer = json.dumps([{"bbox_2d": [1, 1, 2, 2], "label": "cup", "instruction": text}])
+    with pytest.raises(SampleError):
+        parse(answer)
+
+
+@pytest.mark.parametrize(
+    "text", ["Safely remove the cup.", "Nonetheless paint over it.", "Inpaint the table.", "Make the hand empty."]
+)
+def test_an_instruction_that_only_looks_like_one_passes(text):
+    (region,) = parse(json.dumps([{"bbox_2d": [1, 1, 2, 2], "label": "cup", "instruction": text}]))
+    assert region.instruction == text
 
 
 def test_rules_and_instructions_come_along_and_an_invented_rule_does_not():
