@@ -24,7 +24,7 @@ from storage.errors import GuardsetError, TransientError
 from storage.records import content_id, schema_of
 from storage.rows import StageRows, StoredRows, cut
 from storage.stage import ShardOutcome, StageSpec
-from storage.workspace import Workspace
+from storage.workspace import Workspace, give_back_memory
 
 LATEST = "builds/latest.json"
 # How stages are listed: two branches may run side by side, and a record must not depend on which was faster.
@@ -95,6 +95,8 @@ class Job:
     """Runs stages of one build and remembers their outcomes. `max_cost` limits what the build may cost in all."""
 
     def __init__(self, workspace: Workspace, settings: Settings, pool: Pool, max_cost: float | None = None) -> None:
+        # Arrow's own allocator keeps what is freed, and stages alternate between large tables and small ones.
+        pa.set_memory_pool(pa.system_memory_pool())
         self.workspace = workspace
         self._settings = settings
         self._pool = pool
@@ -119,6 +121,7 @@ class Job:
         tally, started = _Tally(sum(shard.rows for shard in put), len(put)), time.perf_counter()
         self._submit(spec, put, tally)
         self._pool.finish(spec.name)
+        give_back_memory(tally.rows)
         self._remember(spec, tally, time.perf_counter() - started)
         ledger = self.workspace.ledger
         inputs = StoredRows(ledger, f"{spec.name}.in", [shard.input_hash for shard in put], tally.rows)

@@ -20,12 +20,13 @@ from scipy.sparse.csgraph import connected_components
 from storage.errors import SampleError
 from storage.records import Image, Rejection, from_table
 from storage.stage import BatchResult, reject
+from storage.workspace import give_back_memory
 
 DEDUP_VERSION = 2
 _BITS = 64
 _SORT_WORTH = 30.0  # sorting one hash takes about as long as comparing so many pairs
 _EDGES_HELD = 20_000_000  # more are folded into components first
-_TEXTS_AT_ONCE = 65_536  # as Python strings
+_TEXTS_AT_ONCE = 8192  # as Python strings, or copied
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
@@ -77,6 +78,7 @@ def near_chunks(hashes: Hashes, max_distance: int) -> Iterator[tuple[Indices, In
             step += 1
             first = first[first + step < len(keys)]
             first = first[keys[first] == keys[first + step]]
+        give_back_memory(len(hashes))
 
 
 def near_pairs(hashes: Sequence[int], max_distance: int) -> list[tuple[int, int]]:
@@ -89,22 +91,27 @@ def near_pairs(hashes: Sequence[int], max_distance: int) -> list[tuple[int, int]
 
 def components(hashes: Hashes, max_distance: int) -> Indices:
     """A component number for each hash: equal for hashes that are linked, directly or through others."""
-    count = len(hashes)
-    labels: Indices = np.arange(count, dtype=np.int64)
+    labels: Indices = np.arange(len(hashes), dtype=np.int64)
     held: list[tuple[Indices, Indices]] = []
-
-    def fold() -> Indices:
-        rows = np.concatenate([labels, *(labels[i] for i, _ in held)])
-        columns = np.concatenate([labels, *(labels[j] for _, j in held)])
-        graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(count, count))
-        found = connected_components(graph, directed=False)[1].astype(np.int64)
-        return np.asarray(found[labels])
-
     for pair in near_chunks(hashes, max_distance):
         held.append(pair)
         if sum(len(i) for i, _ in held) > _EDGES_HELD:
-            labels, held = fold(), []
-    return fold() if held else labels
+            labels, held = _folded(labels, held), []
+    return _folded(labels, held) if held else labels
+
+
+def _folded(labels: Indices, edges: Sequence[tuple[Indices, Indices]]) -> Indices:
+    """The labels once these edges count. Only what has an edge becomes part of a graph: most images have none."""
+    ends = np.concatenate([labels[side] for pair in zip(*edges, strict=True) for side in pair])
+    nodes, at = np.unique(ends, return_inverse=True)
+    rows, columns = at[: len(at) // 2], at[len(at) // 2 :]
+    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(nodes), len(nodes)))
+    number, found = connected_components(graph, directed=False)
+    smallest = np.full(number, len(labels), dtype=np.int64)
+    np.minimum.at(smallest, found, nodes)
+    renamed: Indices = np.arange(len(labels), dtype=np.int64)
+    renamed[nodes] = smallest[found]
+    return renamed[labels]
 
 
 def families(image_ids: pa.Array, phashes: pa.Array, max_distance: int) -> pa.Array:
@@ -114,7 +121,9 @@ def families(image_ids: pa.Array, phashes: pa.Array, max_distance: int) -> pa.Ar
     """
     hashes = _numbers(phashes)
     distinct, where = np.unique(hashes, return_inverse=True)
+    give_back_memory(len(hashes))
     labels = components(distinct, max_distance)[where]
+    give_back_memory(len(hashes))
     by_id = np.asarray(pc.sort_indices(image_ids))
     smallest = np.full(len(labels), -1, dtype=np.int64)  # component -> index of its smallest image_id
     smallest[labels[by_id[::-1]]] = by_id[::-1]
@@ -139,25 +148,34 @@ class DedupStage:
     def run_shard(self, shard: pa.Table) -> BatchResult[Any]:
         """`ok` of the answer is a table."""
         shard = shard.combine_chunks()
-        codes = shard["image_id"].combine_chunks().dictionary_encode().indices.to_numpy()
-        first = np.unique(codes, return_index=True)[1]
-        rejected = _rejections(shard, codes, first)
-        kept = _taken(shard, np.sort(first)) if rejected else shard
-        ids, phashes = (kept[name].combine_chunks() for name in ("image_id", "phash"))
-        place = kept.schema.get_field_index("family_id")
-        kept = kept.set_column(place, kept.schema.field(place), families(ids, phashes, self._cfg.max_distance))
-        return BatchResult(kept, rejected)
+        first = first_places(shard["image_id"].combine_chunks())
+        give_back_memory(len(first))
+        rejected = _rejections(shard, first)
+        if rejected:
+            shard = shard.take(pa.array(np.unique(first))).combine_chunks()
+        place, field = shard.schema.get_field_index("family_id"), shard.schema.field("family_id")
+        shard = shard.remove_column(place)
+        ids, phashes = (shard[name].combine_chunks() for name in ("image_id", "phash"))
+        family_ids = families(ids, phashes, self._cfg.max_distance)
+        return BatchResult(shard.add_column(place, field, family_ids), rejected)
 
 
-def _taken(table: pa.Table, rows: Indices) -> pa.Table:
-    """These rows."""
-    return table.take(pa.array(rows)).combine_chunks()
+def first_places(texts: pa.Array) -> Indices:
+    """For each text the place where it stands for the first time. Texts are sorted by index, not copied."""
+    order = np.asarray(pc.sort_indices(texts)).astype(np.int64)  # stable, so equal texts keep their order
+    is_new = np.ones(len(order), dtype=bool)
+    for start in range(1, len(order), _TEXTS_AT_ONCE):
+        some = texts.take(pa.array(order[start - 1 : start + _TEXTS_AT_ONCE]))
+        is_new[start : start + len(some) - 1] = pc.not_equal(some.slice(1), some.slice(0, len(some) - 1))
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = order[np.maximum.accumulate(np.where(is_new, np.arange(len(order)), 0))]
+    return places
 
 
-def _rejections(shard: pa.Table, codes: npt.NDArray[np.int32], first: Indices) -> list[Rejection]:
-    doubles = np.setdiff1d(np.arange(len(codes)), first)
+def _rejections(shard: pa.Table, first: Indices) -> list[Rejection]:
+    doubles = np.flatnonzero(first != np.arange(len(first)))
     images = from_table(shard.take(pa.array(doubles)), Image)
-    originals = shard["source_key"].take(pa.array(first[codes[doubles]])).to_pylist()
+    originals = shard["source_key"].take(pa.array(first[doubles])).to_pylist()
     return [
         reject(image, image.source_key, SampleError("exact_duplicate", f"The same bytes as {original}."))
         for image, original in zip(images, originals, strict=True)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from storage.errors import FatalError
 from storage.records import from_table
-from storage.workspace import Ledger
+from storage.workspace import Ledger, give_back_memory
 
 Record = TypeVar("Record")
 
@@ -77,6 +77,8 @@ def _joined(parts: list[pa.Table]) -> pa.Table:
     for field in schema:
         one = pa.table([pa.chunked_array(pieces.pop(0), field.type)], schema=pa.schema([field]))
         columns.append(one.combine_chunks().column(0))
+        del one
+        give_back_memory(len(columns[0]))
     return pa.table(columns, schema=schema)
 
 

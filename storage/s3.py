@@ -1,11 +1,12 @@
 """A workspace's bytes in an S3 bucket, with credentials, region and endpoint from the usual AWS chain."""
 
+import io
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from storage.errors import FatalError, TransientError
@@ -52,6 +53,9 @@ class S3Store:
     def read(self, key: str) -> bytes:
         return self._read(**self._at(key))
 
+    def open(self, key: str) -> IO[bytes]:
+        return io.BytesIO(self.read(key))
+
     def read_tail(self, key: str, size_bytes: int) -> bytes:
         return self._read(**self._at(key), Range=f"bytes=-{size_bytes}")
 
@@ -72,20 +76,24 @@ class S3Store:
                     return data
                 time.sleep(random.random() * min(2**attempts * _PAUSE_S, _LONGEST_PAUSE_S))
 
-    def write(self, key: str, data: bytes, *, overwrite: bool = False) -> bool:
+    def write(self, key: str, data: bytes | IO[bytes], *, overwrite: bool = False) -> bool:
         """What is written once goes in one conditional put (S3 takes 5 GB): not every server that speaks S3 lets one
         writer win when parts are put together. What may be replaced goes in parts when it is large."""
         try:
             with self._plain_errors():
-                if not overwrite:
-                    self._client.put_object(**self._at(key), Body=data, IfNoneMatch="*")
-                elif len(data) > PART_BYTES:
-                    self._write_parts(key, data)
+                if overwrite:
+                    self._replace(key, data if isinstance(data, Sized) else data.read())
                 else:
-                    self._client.put_object(**self._at(key), Body=data)
+                    self._client.put_object(**self._at(key), Body=data, IfNoneMatch="*")
         except FileExistsError:  # somebody else wrote it, or is writing it
             return False
         return True
+
+    def _replace(self, key: str, data: bytes) -> None:
+        if len(data) > PART_BYTES:
+            self._write_parts(key, data)
+        else:
+            self._client.put_object(**self._at(key), Body=data)
 
     def _write_parts(self, key: str, data: bytes) -> None:
         """Parts in parallel; the object appears when they are put together."""

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from storage.claim import claimed
 from storage.errors import FatalError, SampleError, TransientError
 from storage.records import Rejection, payload, to_table
-from storage.workspace import Ledger, Workspace
+from storage.workspace import Ledger, Workspace, give_back_memory
 
 Row = TypeVar("Row")
 Out = TypeVar("Out")
@@ -147,4 +147,5 @@ def _run(workspace: Workspace, spec: StageSpec, input_hash: str, fingerprint: st
     result = load().run_shard(handed_over.pop())
     table = result.ok if isinstance(result.ok, pa.Table) else to_table(result.ok, spec.record)
     check_conserved(spec.name, entered, table[spec.unit_out], result.rejected)
+    give_back_memory(rows_in)
     return workspace.ledger.commit(spec.name, fingerprint, table, result.rejected, rows_in=rows_in)

@@ -4,13 +4,14 @@ A key appears only whole, and a key written without `overwrite` is written once:
 """
 
 import os
+import shutil
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from storage.errors import FatalError
 
@@ -42,12 +43,17 @@ class Store(Protocol):
         """The bytes at `key`; raises FileNotFoundError."""
         ...
 
+    def open(self, key: str) -> IO[bytes]:
+        """What `read` gives, as a file that can be read from any place; raises FileNotFoundError."""
+        ...
+
     def read_tail(self, key: str, size_bytes: int) -> bytes:
         """The last `size_bytes` bytes at `key`, or all of them; raises FileNotFoundError."""
         ...
 
-    def write(self, key: str, data: bytes, *, overwrite: bool = False) -> bool:
-        """Store `data` whole. Without `overwrite` an existing key stays as it is and the answer is False."""
+    def write(self, key: str, data: bytes | IO[bytes], *, overwrite: bool = False) -> bool:
+        """Store `data` whole, of a file all that it holds. Without `overwrite` an existing key stays as it is and the
+        answer is False."""
         ...
 
     def delete(self, key: str) -> None:
@@ -81,12 +87,15 @@ class LocalStore:
     def read(self, key: str) -> bytes:
         return (self._folder / key).read_bytes()
 
+    def open(self, key: str) -> IO[bytes]:
+        return (self._folder / key).open("rb")
+
     def read_tail(self, key: str, size_bytes: int) -> bytes:
         with (self._folder / key).open("rb") as file:
             file.seek(-min(size_bytes, os.fstat(file.fileno()).st_size), os.SEEK_END)
             return file.read()
 
-    def write(self, key: str, data: bytes, *, overwrite: bool = False) -> bool:
+    def write(self, key: str, data: bytes | IO[bytes], *, overwrite: bool = False) -> bool:
         path = self._folder / key
         if path.exists() and not overwrite:
             return False
@@ -97,7 +106,11 @@ class LocalStore:
             raise FatalError(f"Cannot write to {path.parent}: {error.strerror}. Choose another --workspace.") from error
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                if isinstance(data, bytes):
+                    file.write(data)
+                else:
+                    data.seek(0)
+                    shutil.copyfileobj(data, file)
             os.chmod(temporary, 0o644)
             if overwrite:
                 os.replace(temporary, path)

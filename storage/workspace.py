@@ -11,10 +11,13 @@ annotation/<project_key>/                     Label Studio ids and the votes col
 exports/<name>/<version>/                     what trainers read
 """
 
+import hashlib
 import io
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,8 @@ class Blobs:
             ) from error
 
 
+_MANY_ROWS = 50_000  # tens of megabytes
+_SPOOLED_BYTES = 4 * 1024 * 1024  # a larger file takes shape on disk
 _TAIL_BYTES = 64 * 1024  # holds the footer of any ledger table
 _SHARD = b"guardset"  # the key under which a table's own metadata say what became of its shard
 
@@ -88,9 +93,11 @@ class Ledger:
 
     def put_input(self, stage: str, table: pa.Table) -> str:
         """Store a shard's input under the hash of its rows, so that any worker can read it."""
-        data = parquet_bytes(table.combine_chunks())  # however the rows came together, their bytes are the same
-        input_hash = sha256_hex(data)
-        self._store.write(self.table_key(f"{stage}.in", input_hash), data)
+        with _parquet_file(table.combine_chunks()) as file:  # however the rows came together, their bytes are the same
+            input_hash = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            self._store.write(self.table_key(f"{stage}.in", input_hash), file)
+        give_back_memory(table.num_rows)
         return input_hash
 
     def read_input(self, stage: str, input_hash: str) -> pa.Table:
@@ -115,7 +122,8 @@ class Ledger:
         counts = dict(sorted(Counter(r.code for r in rejected).items()))
         about = {"rows_in": rows_in, "rejected": counts, "quarantine": name}
         table = ok.replace_schema_metadata({**(ok.schema.metadata or {}), _SHARD: json.dumps(about).encode()})
-        return self._store.write(self.table_key(stage, fingerprint), parquet_bytes(table))
+        with _parquet_file(table) as file:
+            return self._store.write(self.table_key(stage, fingerprint), file)
 
     def find(self, stage: str, fingerprint: str) -> ShardRecord | None:
         """What became of a shard, from its table's last bytes, or None when it is not done."""
@@ -128,7 +136,8 @@ class Ledger:
         return ShardRecord(about["rows_in"], footer.num_rows, about["rejected"], about["quarantine"])
 
     def read(self, stage: str, fingerprint: str) -> pa.Table:
-        return _plain(read_parquet(self._store.read(self.table_key(stage, fingerprint))))
+        with self._store.open(self.table_key(stage, fingerprint)) as file:
+            return _plain(_read_table(pq.ParquetFile(file)))
 
     def read_many(self, stage: str, fingerprints: Sequence[str]) -> Iterator[pa.Table]:
         """Several tables in order, read side by side where the store is far away."""
@@ -140,7 +149,7 @@ class Ledger:
         for data in read_many(self._store, (self.table_key(stage, f) for f in fingerprints)):
             file = pq.ParquetFile(io.BytesIO(data))
             for group in range(file.num_row_groups):
-                yield _plain(file.read_row_group(group))
+                yield _plain(_read_group(file, group))
 
     def rejected(self, stage: str, fingerprint: str) -> list[Rejection]:
         """The rows that a shard refused; for a stage without tables (collect), of the quarantine file itself."""
@@ -187,10 +196,40 @@ class Workspace:
 
 def parquet_bytes(table: pa.Table) -> bytes:
     """A table as Parquet, zstd-compressed; equal tables give equal bytes for one pyarrow version."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", write_page_index=True)
-    return sink.getvalue()
+    with _parquet_file(table) as file:
+        return file.read()
+
+
+@contextmanager
+def _parquet_file(table: pa.Table) -> Iterator["tempfile.SpooledTemporaryFile[bytes]"]:
+    """The bytes of `parquet_bytes` as a file at its beginning."""
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOLED_BYTES) as file:
+        pq.write_table(table, file, compression="zstd", write_page_index=True)
+        file.seek(0)
+        yield file
 
 
 def read_parquet(data: bytes) -> pa.Table:
-    return pq.read_table(io.BytesIO(data))
+    return _read_table(pq.ParquetFile(io.BytesIO(data)))
+
+
+def _read_table(file: pq.ParquetFile) -> pa.Table:
+    tables = [_read_group(file, group) for group in range(file.num_row_groups)]
+    return pa.concat_tables(tables) if tables else file.schema_arrow.empty_table()
+
+
+def _read_group(file: pq.ParquetFile, group: int) -> pa.Table:
+    """One row group. A large one is read a column at a time: what the reader needs on the way is twice the column."""
+    if file.metadata.row_group(group).num_rows < _MANY_ROWS:
+        return file.read_row_group(group, use_threads=False)
+    columns = []
+    for name in file.schema_arrow.names:
+        columns.append(file.read_row_group(group, columns=[name], use_threads=False).column(0))
+        give_back_memory(len(columns[0]))
+    return pa.table(columns, schema=file.schema_arrow)
+
+
+def give_back_memory(rows: int) -> None:
+    """Return what was freed to the system, where so many rows were handled that it matters."""
+    if rows >= _MANY_ROWS:
+        pa.default_memory_pool().release_unused()

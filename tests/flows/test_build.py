@@ -7,15 +7,17 @@ import pytest
 
 from editing.boxes import Region
 from editing.editors import WindowEditor
-from flows import networks, wiring
+from flows import build as build_module
+from flows import networks, planning, wiring
 from flows.build import build
 from flows.job import Job
 from flows.outcome import read_outcome
 from flows.pool import LocalPool
 from flows.settings import Settings
+from storage import rows as stored_rows
 from storage.errors import FatalError, TransientError
 from storage.images import encode_png
-from storage.records import Rejection, to_table
+from storage.records import Rejection, from_table, to_table
 from storage.stage import BatchResult, StageSpec
 from storage.workspace import Workspace
 from tests.drawing import draw
@@ -97,6 +99,34 @@ def test_a_folder_becomes_certified_pairs_and_recaptions(chats, photos, tmp_path
     for stage in summary.stages:
         assert stage.rows_in == stage.rows_out + sum(stage.rejected.values()), stage.name
     assert {stage.name: stage.rows_out for stage in summary.stages}["edit"] == 12  # three kinds of four images
+
+
+def test_planning_never_holds_more_than_a_shard_of_images(chats, photos, tmp_path, monkeypatch):
+    seen = []
+
+    def counted(table, record):
+        seen.append(table.num_rows)
+        return from_table(table, record)
+
+    monkeypatch.setattr(planning, "from_table", counted)
+    monkeypatch.setattr(stored_rows, "from_table", counted)
+    build(SETTINGS, photos, str(tmp_path / "ws"))
+    assert len(seen) > 20
+    assert max(seen) == 2  # locate's shards
+
+
+def test_small_shards_of_plain_stages_make_the_same_rows(chats, photos, tmp_path, monkeypatch):
+    build(SETTINGS, photos, str(tmp_path / "one"))
+    monkeypatch.setattr(build_module, "_PLAIN_SHARD_ROWS", 3)
+    summary = build(SETTINGS, photos, str(tmp_path / "many"))
+    assert {stage.name: stage.shards for stage in summary.stages if stage.name in ("select", "delta")} == {
+        "select": 4,  # of twelve candidates
+        "delta": 2,  # of four pairs
+    }
+    one, many = (read_outcome(Workspace.open(tmp_path / name)) for name in ("one", "many"))
+    assert one.edits == many.edits
+    assert one.deltas == many.deltas
+    assert len(one.deltas) == 4
 
 
 def test_a_second_build_calls_no_network_and_changes_no_byte(chats, photos, tmp_path):

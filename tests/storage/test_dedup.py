@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import dedup
-from storage.dedup import DedupSettings, DedupStage, components, families, masks_for, near_pairs
+from storage.dedup import DedupSettings, DedupStage, components, families, first_places, masks_for, near_pairs
 from storage.records import Image, from_table, to_table
 
 
@@ -72,6 +72,17 @@ def test_a_family_is_linked_through_others_and_named_by_its_smallest_member():
     images = [image("c", 0b11), image("b", 0b01), image("a", 0b00), image("d", 2**64 - 1)]
     assert family_of(images, 1) == {"a": "a", "b": "a", "c": "a", "d": "d"}
     assert family_of(images[::-1], 1) == family_of(images, 1)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from("abcd")), st.integers(1, 5))
+def test_each_text_knows_where_it_stood_first(texts, at_once):
+    held, dedup._TEXTS_AT_ONCE = dedup._TEXTS_AT_ONCE, at_once
+    try:
+        found = first_places(pa.array(texts, pa.string()))
+    finally:
+        dedup._TEXTS_AT_ONCE = held
+    assert found.tolist() == [texts.index(text) for text in texts]
 
 
 def test_the_same_bytes_stay_once_and_the_second_is_refused():

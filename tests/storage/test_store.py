@@ -36,6 +36,21 @@ def test_a_key_is_written_once_unless_told_otherwise(store):
     assert store.read("k") == b"two"
 
 
+@pytest.mark.parametrize("size_bytes", [3, 6 * 1024 * 1024])
+def test_a_file_is_written_from_its_beginning_to_its_end(store, tmp_path, monkeypatch, size_bytes):
+    monkeypatch.setattr(s3, "PART_BYTES", 5 * 1024 * 1024)
+    data = os.urandom(size_bytes)
+    (tmp_path / "file").write_bytes(data)
+    with (tmp_path / "file").open("rb") as file:
+        assert store.write("k", file)
+        assert store.read("k") == data
+        file.seek(0)
+        assert not store.write("k", file)
+        file.seek(0)
+        assert store.write("k", file, overwrite=True)
+    assert store.read("k") == data
+
+
 def test_a_missing_key_is_missing(store):
     assert not store.exists("nothing/here")
     with pytest.raises(FileNotFoundError):
@@ -62,6 +77,11 @@ def test_the_end_of_a_key_can_be_read_alone(store):
     assert store.read_tail("k", 100) == b"0123456789"
     with pytest.raises(FileNotFoundError):
         store.read_tail("gone", 4)
+    with store.open("k") as file:
+        file.seek(6)
+        assert file.read() == b"6789"
+    with pytest.raises(FileNotFoundError):
+        store.open("gone")
 
 
 def test_many_keys_are_read_in_order(store):
