@@ -137,14 +137,32 @@ def no_room(folder: Path, cluster) -> dict:
     return {"errors": errors}
 
 
+def one_gpu(folder: Path, cluster) -> dict:
+    """Two stages whose workers want the cluster's only GPU: one after the other, then both at once."""
+    workspace, first = Workspace.open(folder / "ws"), spec(folder)
+    second = StageSpec(**{**vars(first), "name": "another"})
+    stages = {stage.name: ActorSettings(gpus=1) for stage in (first, second)}
+    found = {}
+    for turn in ("after", "beside"):
+        with RayPool(RaySettings(address=cluster.address, stages=stages, start_timeout_s=5)) as pool:
+
+            def branch(stage: StageSpec, pool=pool, turn=turn) -> None:
+                found[f"{turn} {stage.name}"] = run_all(pool, workspace, stage, [turn] * 6)
+                pool.finish(stage.name)
+
+            with ThreadPoolExecutor(1 if turn == "after" else 2) as branches:
+                list(branches.map(branch, (first, second)))
+    return {turn: {"errors": errors, "fates": fates} for turn, (errors, fates) in found.items()}
+
+
 class TwoNodes:
-    """A head and a second node on this machine."""
+    """A head and a second node on this machine; the head says that it has a GPU."""
 
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
         memory = {"object_store_memory": 80_000_000}
-        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **memory})
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1, **memory})
         self.nodes = {"second": self._cluster.add_node(num_cpus=2, **memory)}
         self._cluster.wait_for_nodes()
         self.address = self._cluster.address
@@ -156,7 +174,7 @@ class TwoNodes:
         self._cluster.shutdown()
 
 
-SCENARIOS = {f.__name__: f for f in (killed_actor_and_node, poison, killed_driver, no_room)}
+SCENARIOS = {f.__name__: f for f in (killed_actor_and_node, poison, killed_driver, no_room, one_gpu)}
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def results(tmp_path_factory) -> dict:
     if not _may_unshare():
         pytest.skip("network namespaces are not allowed here, and Ray would listen on every interface")
     folder = tmp_path_factory.mktemp("ray")
-    scenarios = "poison,no_room,killed_driver,killed_actor_and_node"
+    scenarios = "poison,no_room,one_gpu,killed_driver,killed_actor_and_node"
     command = ["unshare", "-n", sys.executable, "-m", "tests.integration.ray_scenarios", str(folder), scenarios]
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     environment = os.environ | token | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
@@ -70,3 +70,8 @@ def test_a_killed_driver_loses_only_what_was_in_its_workers_hands(results):
 def test_a_stage_that_fits_on_no_node_is_a_plain_sentence(results):
     (error,) = results["no_room"]["errors"]
     assert "No node of the Ray cluster has 1 CPU cores and 8 GPUs" in error
+
+
+def test_stages_pass_on_the_only_gpu(results):
+    turns = [f"{turn} {stage}" for turn in ("after", "beside") for stage in ("accident", "another")]
+    assert results["one_gpu"] == {turn: {"errors": [], "fates": {"ran": 6}} for turn in turns}

@@ -120,3 +120,23 @@ def test_parameters_that_cannot_be_used_are_refused_before_a_run_starts(served):
     answer = client.post(f"/deployments/{found['build']['id']}/create_flow_run", json={"parameters": wrong})
     assert answer.status_code == 409
     assert "max_bytes" in answer.text
+
+
+def test_prefect_yaml_deploys_to_a_work_pool(served):
+    """Last: it takes the place of the deployments of the same names that `guardset serve` made."""
+    folder, client, _ = served
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment = inherited | {"PREFECT_API_URL": str(client.base_url), "PREFECT_HOME": str(folder / "cli")}
+    prefect = [str(Path(sys.executable).parent / "prefect"), "--no-prompt"]
+    for arguments in (["work-pool", "create", "guardset", "--type", "process"], ["deploy", "--all"]):
+        done = subprocess.run(
+            [*prefect, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = {d["name"]: d for d in client.post("/deployments/filter", json={}).json()}
+    assert set(found) == {"build", "collect", "export"}
+    for deployment in found.values():
+        assert deployment["work_pool_name"] == "guardset"
+        assert deployment["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+        assert deployment["parameters"]["workspace"] == "s3://guardset/work"
+    assert [s["schedule"]["cron"] for s in found["build"]["schedules"] if s["active"]] == ["0 2 * * *"]
