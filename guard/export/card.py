@@ -25,6 +25,7 @@ def probe_rows(probe: Probe) -> list[tuple[str, Auc | None]]:
         ("unsafe against safe", probe.unsafe),
         ("unsafe against safe, control edits left out", probe.unsafe_without_controls),
         ("edited against original", probe.edited),
+        ("edited against original, control edits left out", probe.edited_without_controls),
     ]
 
 

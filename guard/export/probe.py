@@ -47,12 +47,13 @@ class Probe:
     """The probe's AUCs, None where the data are too few or of one class.
 
     `unsafe` tells unsafe from safe (the mean over the policies under which both occur), `edited` tells edited from
-    original; `unsafe_without_controls` leaves sham and round-trip images out.
+    original; `..._without_controls` leaves sham and round-trip images out.
     """
 
     unsafe: Auc | None
     unsafe_without_controls: Auc | None
     edited: Auc | None
+    edited_without_controls: Auc | None = None
 
     @property
     def warns(self) -> bool:
@@ -65,13 +66,15 @@ def shortcut_probe(data: Dataset, pixels: Pixels, seed: int = 0) -> Probe:
     images.sort(key=lambda i: i.order)
     features = np.array([statistics(pixels(image)) for image in images])
     families = np.array([image.family_id for image in images])
-    real = np.array([image.role in ("original", "edited") for image in images])
+    real = np.array([image.role in ("original", "edited") for image in images], dtype=np.bool_)
     verdicts = [_verdicts(data, images, policy.id) for policy in data.policies]
     edited = np.array([image.role != "original" for image in images], dtype=np.float64)
+    every = np.ones(len(images), dtype=np.bool_)
     return Probe(
-        unsafe=_mean_auc(features, families, verdicts, np.ones(len(images), dtype=np.bool_), seed),
+        unsafe=_mean_auc(features, families, verdicts, every, seed),
         unsafe_without_controls=_mean_auc(features, families, verdicts, real, seed),
-        edited=_mean_auc(features, families, [edited], np.ones(len(images), dtype=np.bool_), seed),
+        edited=_mean_auc(features, families, [edited], every, seed),
+        edited_without_controls=_mean_auc(features, families, [edited], real, seed),
     )
 
 

@@ -54,6 +54,10 @@ def test_controls_bring_the_verdict_down_but_not_the_trace_of_editing():
     assert with_shams.unsafe.value < without.unsafe.value
     assert with_shams.unsafe_without_controls.value > 0.95
     assert with_shams.edited.value > 0.95
+    assert with_shams.edited.images == 120  # an original, an edit and a sham of each of 40 families
+    assert with_shams.edited_without_controls.value > 0.95
+    assert with_shams.edited_without_controls.images == 80
+    assert without.edited_without_controls == without.edited  # there is nothing to leave out
 
 
 def test_no_trace_no_shortcut():
