@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -39,13 +40,13 @@ from storage.records import (
     Located,
     Recaption,
     RewriteTask,
-    SourceFile,
     content_id,
     from_table,
-    schema_of,
 )
 from storage.rows import cut
+from storage.sources import StoreSource
 from storage.stage import BatchResult, StageSpec
+from storage.store import Entry
 from storage.workspace import Workspace
 
 _SHARD_ROWS = 1000
@@ -53,12 +54,19 @@ _SIDE_PX = 1000
 _CAPTION = "a wooden table with a red cup beside a window that looks out on a quiet street " * 4
 
 
+class Photos:
+    """A store that lists images nobody took."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+
+    def entries(self) -> Iterator[Entry]:
+        return (Entry(f"{number:09}.jpg", 100, 1) for number in range(self._rows))
+
+
 def listing(rows: int) -> pa.Table:
-    keys = [f"{number:09}.jpg" for number in range(rows)]
-    columns = [["photos"] * rows, keys, [100] * rows, [1] * rows, [""] * rows, ["{}"] * rows, [""] * rows, [-1] * rows]
-    return pa.table(
-        [pa.array(c, f.type) for c, f in zip(columns, schema_of(SourceFile), strict=True)], schema_of(SourceFile)
-    )
+    with patch("storage.sources.open_store", lambda place: Photos(rows)):
+        return StoreSource("photos").list()
 
 
 class Invented:
