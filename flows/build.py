@@ -71,8 +71,8 @@ def build_flow(
 ) -> BuildSummary:
     policies = load_policies(settings.policies)
     targets_of(settings, policies)  # before anything is written
-    files, workspace = list_source(source, settings.ingest), Workspace.open(root)
-    plan = plan_shards(workspace, source, files, settings.ingest.shard_rows)
+    workspace = Workspace.open(root)
+    plan = plan_shards(workspace, source, list_source(source, settings.ingest), settings.ingest.shard_rows)
     with open_pool(settings) as pool:
         job = Job(workspace, settings, LimitedPool(pool, settings) if limited else pool, max_cost)
         edits = run_stages(job, settings, policies, plan, root)
