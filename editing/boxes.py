@@ -15,6 +15,7 @@ BoxUnits = Literal["resized_pixels", "thousandths"]
 _FAMILIES: Mapping[str, BoxUnits] = {
     "qwen2_5_vl": "resized_pixels", "qwen2_vl": "thousandths", "qwen3_vl": "thousandths",
 }  # fmt: skip
+_SIDE_MULTIPLES: Mapping[str, int] = {"qwen2_5_vl": 28}
 _SLACK = 0.05  # a box may reach this share beyond the frame before it counts as nonsense
 
 
@@ -54,16 +55,22 @@ def parse_regions(
 
 
 def units_of(model: str) -> BoxUnits:
-    """How a model counts: by the type in a local folder's config.json, else by the family in its name.
+    """How a model counts; pixels of the resized image where its family is not known."""
+    return _FAMILIES.get(_family(model) or "", "resized_pixels")
 
-    Pixels of the resized image where neither names a family that is known.
-    """
-    config = Path(model) / "config.json"
-    name = model
+
+def side_multiple_of(model: str) -> int:
+    """What a model's own processor rounds the sides of a picture to, where its boxes are in those pixels; else 1."""
+    return _SIDE_MULTIPLES.get(_family(model) or "", 1)
+
+
+def _family(model: str) -> str | None:
+    """By the type in a local folder's config.json, else by the name; None when neither names one that is known."""
+    config, name = Path(model) / "config.json", model
     if config.is_file():
         name = str(json.loads(config.read_text(encoding="utf-8")).get("model_type"))
     spelled = re.sub(r"[-.\s]", "_", name.lower())
-    return next((units for family, units in _FAMILIES.items() if family in spelled), "resized_pixels")
+    return next((family for family in _FAMILIES if family in spelled), None)
 
 
 # Some chat templates open the thinking themselves, so that an answer holds its end only.

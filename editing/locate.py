@@ -41,7 +41,10 @@ _AGAIN = "\n\nYour last answer could not be used ({reason}). Answer again, with 
 
 
 class ChatLocator:
-    """Asks a vision-language model for JSON boxes; an answer that cannot be read is asked for once more."""
+    """Asks a vision-language model for JSON boxes; an answer that cannot be read is asked for once more.
+
+    `side_multiple` is what a server rounds the sides of a picture to after it was sent.
+    """
 
     def __init__(
         self,
@@ -51,12 +54,14 @@ class ChatLocator:
         units: BoxUnits,
         max_new_tokens: int,
         known_rules: frozenset[str] = frozenset(),
+        side_multiple: int = 1,
     ) -> None:
         self._model = model
         self._prompt = prompt
         self._units: BoxUnits = units
         self._max_new_tokens = max_new_tokens
         self._known_rules = known_rules
+        self._side_multiple = side_multiple
 
     @property
     def fingerprint(self) -> str:
@@ -85,13 +90,17 @@ class ChatLocator:
         try:
             return parse_regions(
                 reply.text,
-                seen=reply.image_sizes[0],
+                seen=self._seen(reply.image_sizes[0]),
                 original=(width, height),
                 units=self._units,
                 known_rules=self._known_rules,
             )
         except SampleError as error:
             return error
+
+    def _seen(self, sent: tuple[int, int]) -> tuple[int, int]:
+        width, height = (max(1, round(side / self._side_multiple)) * self._side_multiple for side in sent)
+        return width, height
 
 
 def attributes_of(regions: Sequence[Region]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from editing.boxes import BoxUnits, units_of
+from editing.boxes import BoxUnits, side_multiple_of, units_of
 from editing.controls import ControlSettings
 from models.server import ServerSettings
 
@@ -50,6 +50,11 @@ class LocateSettings(BaseModel):
     def units(self) -> BoxUnits:
         """How the model counts the pixels of its boxes."""
         return units_of(self.model) if self.box_units == "auto" else self.box_units
+
+    @property
+    def side_multiple(self) -> int:
+        """What a server rounds the sides of a picture to before its model sees it; it does not tell."""
+        return 1 if self.server is None else side_multiple_of(self.model)
 
     @property
     def knows_originals_only(self) -> bool:

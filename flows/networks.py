@@ -108,6 +108,7 @@ def _chat_locator(cfg: LocateSettings) -> Locator:
         units=cfg.units,
         max_new_tokens=cfg.max_new_tokens,
         known_rules=frozenset(cfg.rules),
+        side_multiple=cfg.side_multiple,
     )
 
 
