@@ -137,7 +137,7 @@ def _program(executable: str | Path) -> str:
 
 def _launch(folder: Path, known: Server, port: int, program: str) -> Server:
     if _answers(port):
-        raise FatalError(f"Port {port} is in use by another program. Choose another one for Label Studio.")
+        raise FatalError(f"Port {port} is in use by another program. Set annotation.port in the config to a free one.")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     blobs, link = folder.parent / "blobs", served_blobs(folder.parent)
     blobs.mkdir(exist_ok=True)
@@ -199,7 +199,9 @@ def _wait(folder: Path, server: Server, timeout_s: float, progress: Progress | N
             progress(int(waited_s), max(usual_s, int(waited_s) + 1))
         if _PORT_MOVED in _tail(log, 10_000):
             stop(folder.parent)
-            raise FatalError(f"Another program took the port of {server.url}. Choose another one for Label Studio.")
+            raise FatalError(
+                f"Another program took the port of {server.url}. Set annotation.port in the config to a free one."
+            )
         if not _alive(server):
             raise FatalError(f"Label Studio ended while starting. The end of {log}:\n{_tail(log)}")
         if _healthy(server.url):
