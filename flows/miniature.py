@@ -44,7 +44,7 @@ class Miniature:
         return base.model_copy(update={"sft": sft, "grpo": grpo, "ability": "none"})  # every arm is asked itself
 
 
-QUICK = Miniature(families=20, test_families=4, seeds=1, sft_steps=4, sft_rows=8, grpo_steps=4, grpo_completions=16)
+QUICK = Miniature(families=20, test_families=4, seeds=1, sft_steps=4, sft_rows=8, grpo_steps=4, grpo_completions=32)
 
 
 def run_miniature(work: Path, size: Miniature, *, jobs: int, tell: Tell) -> Path:
