@@ -4,6 +4,7 @@
 values. What each of them cannot see: whether the reasoning is true, and random words that are no padding by count.
 """
 
+import functools
 import math
 import re
 from collections import defaultdict
@@ -144,11 +145,16 @@ def is_padding(think: str) -> bool:
 
 
 def _is_padding(words: Sequence[str], think: str) -> bool:
-    real = [w for w in words if w[0] >= "\u3040" or (len(set(w)) > 1 and not w.isdigit())]
+    real = [w for w in words if _is_real(w)]
     if len(set(real)) < max(3.0, 1.5 * math.sqrt(len(words))):
         return True
     triples = list(zip(words, words[1:], words[2:], strict=False))
     if len(triples) > 2 and 2 * len(set(triples)) < len(triples):
         return True
-    printed = len(think) - sum(map(str.isspace, think))
-    return 2 * sum(map(len, real)) < printed
+    return 2 * sum(map(len, real)) < sum(map(len, think.split()))
+
+
+@functools.lru_cache(maxsize=2**16)  # a model's words repeat
+def _is_real(word: str) -> bool:
+    """Whether a word of `_WORD` has two different characters and is no number; one that needs no spaces is real."""
+    return word[0] >= "\u3040" or (len(set(word)) > 1 and not word.isdigit())
