@@ -165,11 +165,11 @@ def leaks(
 
     Raises FatalError for a path that is not there or holds no image.
     """
-    ours = [prints[image.image_id] for image in images]
+    ours = _Searched([prints[image.image_id] for image in images])
     found: dict[str, Leak] = {}
     for path in folders:
         for name, reference in _references(path):
-            for index, kind, distance in _matches(ours, fingerprint(reference), max_distance):
+            for index, kind, distance in ours.matches(fingerprint(reference), max_distance):
                 image = images[index]
                 leak = Leak(image.image_id, image.family_id, name, kind, distance)
                 known = found.get(image.image_id)
@@ -178,16 +178,37 @@ def leaks(
     return sorted(found.values(), key=lambda leak: (leak.family_id, leak.image_id))
 
 
-def _matches(ours: Sequence[Fingerprint], other: Fingerprint, max_distance: int) -> Iterator[tuple[int, Kind, int]]:
-    for index, one in enumerate(ours):
-        if one.whole is not None and other.whole is not None:
-            distance = (one.whole ^ other.whole).bit_count()
-            if distance <= max_distance:
-                yield index, "same", distance
-    for index, _, distance in crops(ours, [other]):
-        yield index, "crop of it", distance
-    for _, index, distance in crops([other], ours):
-        yield index, "it is a crop of ours", distance
+class _Searched:
+    """Our images, laid out so that one of another benchmark is compared with all of them at once."""
+
+    def __init__(self, prints: Sequence[Fingerprint]) -> None:
+        self._prints = prints
+        self._known = [i for i, one in enumerate(prints) if one.whole is not None]
+        self._wholes = np.array([prints[i].whole for i in self._known], dtype=np.uint64)
+        self._windows = np.concatenate([np.empty(0, dtype=np.uint64), *(one.windows for one in prints)])
+        self._owners = np.repeat(np.arange(len(prints)), [len(one.windows) for one in prints])
+
+    def matches(self, other: Fingerprint, max_distance: int) -> Iterator[tuple[int, Kind, int]]:
+        """`(index of ours, how they are alike, bits)`."""
+        for index, _, distance in crops(self._prints, [other]):
+            yield index, "crop of it", distance
+        if other.whole is None:  # flat as a whole; a window of it may not be
+            return
+        distances = np.bitwise_count(self._wholes ^ np.uint64(other.whole))
+        for near in np.flatnonzero(distances <= max_distance):
+            yield self._known[int(near)], "same", int(distances[near])
+        for owner in self._owners_near(np.uint64(other.whole)):
+            for _, _, distance in crops([other], [self._prints[owner]]):
+                yield owner, "it is a crop of ours", distance
+
+    def _owners_near(self, whole: np.uint64) -> list[int]:
+        """Our images that have a window whose hash is near; the pixels are to be compared."""
+        owners: set[int] = set()
+        for start in range(0, len(self._windows), _BLOCK):
+            differing = np.bitwise_count(self._windows[start : start + _BLOCK] ^ whole)
+            near = start + np.flatnonzero(differing <= CROP_MAX_DISTANCE)
+            owners.update(map(int, np.unique(self._owners[near])))
+        return sorted(owners)
 
 
 def _references(path: Path) -> Iterator[tuple[str, Pillow.Image]]:
