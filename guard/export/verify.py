@@ -51,6 +51,8 @@ class _Seen:
     checked: dict[bytes, tuple[bool, int | None]] = field(default_factory=dict)  # image bytes -> is marked, pHash
     ids: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     verdicts: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    policies: dict[tuple[str, str], Counter[tuple[int, str]]] = field(default_factory=lambda: defaultdict(Counter))
+    texts: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))  # view, policy -> texts
     strata: dict[str, Counter[tuple[str, str]]] = field(default_factory=lambda: defaultdict(Counter))  # of rl's train
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -131,6 +133,7 @@ def _row(row: Mapping[str, Any], view: str, split: str, seen: _Seen) -> Iterator
     try:
         origin = json.loads(row["prov_json"])
         family, image_id, edited = origin["family_id"], origin["image_id"], origin["edited_by_ai"]
+        stem, role = origin["original_id"][:16], origin["role"]
     except (ValueError, KeyError, TypeError) as error:
         yield "provenance", f"prov_json cannot be read ({error})."
         return
@@ -144,6 +147,7 @@ def _row(row: Mapping[str, Any], view: str, split: str, seen: _Seen) -> Iterator
     for image in images:
         yield from _image(image, image_id, edited, split, seen)
     yield from _texts(row, view)
+    yield from _pair(row, view, stem, role)
     if view not in CAPTION_VIEWS:
         yield from _verdict(row, view, split, image_id, seen)
 
@@ -166,6 +170,18 @@ def _image(image: Mapping[str, Any], image_id: str, edited: bool, split: str, se
         yield "mark", f"the image says {'' if not edited else 'not '}that it was edited, and prov_json the opposite."
 
 
+def _pair(row: Mapping[str, Any], view: str, stem: str, role: str) -> Iterator[tuple[str, str]]:
+    """A pair's id comes from its original, and every column that names the pair or the side says the same."""
+    told = {"pair_id": row["pair_id"]}
+    if view == "rl":
+        told |= {f"extra_info.{name}": row["extra_info"][name] for name in ("pair_id", "pair_role")}
+        told["pair_role"] = row["pair_role"]
+    alone = role == "original" and row["pair_id"] == ""
+    right = {"pair_id": "" if alone else stem, "pair_role": role}
+    for name in (n for n, value in told.items() if value != right[n.removeprefix("extra_info.")]):
+        yield "pair", f"`{name}` is {told[name]!r} where prov_json means {right[name.removeprefix('extra_info.')]!r}."
+
+
 def _texts(row: Mapping[str, Any], view: str) -> Iterator[tuple[str, str]]:
     """Untagged for TRL, which puts the image in itself; one tag where other trainers replace it."""
     if view == "benchmark":
@@ -183,6 +199,9 @@ def _verdict(row: Mapping[str, Any], view: str, split: str, image_id: str, seen:
         return
     verdict = VERDICTS[label]
     seen.verdicts[view, split][verdict] += 1
+    seen.policies[view, split][row["policy_name"], verdict] += 1
+    if not row.get("policy_variant"):
+        seen.texts[view, row["policy_name"]].add(row["policy"])
     if (view, split) == ("rl", "train"):
         seen.strata["policy"][str(row["policy_name"]), verdict] += 1
         seen.strata["image"][image_id, verdict] += 1
@@ -225,6 +244,20 @@ def _totals(info: Mapping[str, Any], seen: _Seen) -> Iterator[Fault]:
                 n = seen.verdicts[view, split][verdict]
                 if n != told[verdict]:
                     yield Fault("count", view, f"{n} {verdict} rows in {split}; {told[verdict]} were told.")
+            yield from _by_policy(view, split, told.get("by_policy", {}), seen)
+    for (view, policy), texts in sorted(seen.texts.items()):
+        if len(texts) > 1:
+            yield Fault("policy", view, f"Policy number {policy} has {len(texts)} texts, none a marked variant.")
+
+
+def _by_policy(view: str, split: str, told: Mapping[str, Mapping[str, int]], seen: _Seen) -> Iterator[Fault]:
+    """Rows per policy and verdict; `told` has the policies in the order of the column's class names."""
+    for number, (policy, counts) in enumerate(told.items()):
+        for verdict in VERDICTS:
+            n = seen.policies[view, split][number, verdict]
+            if n != counts[verdict]:
+                detail = f"{n} {verdict} rows under {policy} in {split}; {counts[verdict]} were told."
+                yield Fault("count", view, detail)
 
 
 def _balance(info: Mapping[str, Any], seen: _Seen) -> Iterator[Fault]:

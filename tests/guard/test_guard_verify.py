@@ -121,11 +121,43 @@ def test_look_alikes_on_both_sides_are_told(copy: Path) -> None:
         ("sft/train", {"images": [{"bytes": b"no picture", "path": "x.png"}]}, "image"),
         ("sft/train", {"images": []}, "image"),
         ("benchmark/test", {"safety_label": None}, "label"),
+        ("rl/train", {"pair_id": "0" * 16}, "pair"),
+        ("rl/train", {"pair_role": "sham"}, "pair"),
+        ("sft/train", {"pair_id": "0" * 16}, "pair"),
     ],
 )
 def test_a_wrong_row_is_told(copy: Path, view: str, change: Mapping[str, Any], code: str) -> None:
     rewrite(copy, f"{view}-00000-of-00001.parquet", lambda row: row.update(change))
     assert code in codes(copy)
+
+
+def test_a_changed_word_in_one_policy_is_told(copy: Path) -> None:
+    """The question changes with the policy, so that no row contradicts itself."""
+    first = iter([True])
+
+    def reword(row: dict[str, Any]) -> None:
+        if row["policy_name"] == 1 and next(first, False):
+            row["policy"] += " Or not."
+
+    rewrite(copy, "benchmark/test-00000-of-00001.parquet", reword)
+    assert codes(copy) == {"policy"}
+
+
+def test_verdicts_that_changed_places_are_told(copy: Path) -> None:
+    """As many safe and unsafe rows as before, under other policies."""
+    told = json.loads((copy / "dataset_info.json").read_text())["guardset"]["views"]["benchmark"]["test"]["by_policy"]
+    counts = list(told.values())
+    other = next(number for number, some in enumerate(counts) if some != counts[0])  # L1 forbids nothing
+    policies = {0: other, other: 0}
+    rows = pq.read_table(copy / "benchmark/test-00000-of-00001.parquet").to_pylist()
+    texts = {row["policy_name"]: row["policy"] for row in rows}
+
+    def swap(row: dict[str, Any]) -> None:
+        row["policy_name"] = policies.get(row["policy_name"], row["policy_name"])
+        row["policy"] = texts[row["policy_name"]]
+
+    rewrite(copy, "benchmark/test-00000-of-00001.parquet", swap)
+    assert codes(copy) == {"count"}
 
 
 def test_an_edit_without_its_mark_is_told(copy: Path) -> None:
