@@ -22,7 +22,6 @@ REQUIREMENTS = {
     "verl": ["verl==0.9.1", "torchvision", "qwen-vl-utils"],
     "ms-swift": ["ms-swift==4.6.0"],
     "llamafactory": ["llamafactory==0.9.5", "torch==2.11.0", "torchaudio==2.11.0", "torchvision"],
-    "mlcroissant": ["mlcroissant==1.1.1", "pillow", "pyarrow"],
 }
 
 
