@@ -1,5 +1,6 @@
 """The evaluation flow: every benchmark put to every guard, through the ledger, then the leaderboard."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,7 @@ def evaluate_flow(settings: Settings, root: str) -> EvaluationSummary:
     cfg = settings.evaluate
     if not (cfg.benchmarks and cfg.models):
         raise FatalError("Nothing to evaluate. Give --data and --model, or list evaluate.benchmarks and .models.")
+    _check_distinct(cfg.models)
     workspace = Workspace.open(root)
     runs = []
     for benchmark in cfg.benchmarks:
@@ -63,6 +65,18 @@ def evaluate_flow(settings: Settings, root: str) -> EvaluationSummary:
         for guard in cfg.models:
             runs.append(_one(settings, workspace, benchmark, rows, guard))
     return EvaluationSummary(runs, write_leaderboard(workspace, read_runs(workspace), seed=cfg.seed))
+
+
+def _check_distinct(models: Sequence[GuardModelSettings]) -> None:
+    """Answers are looked up by a model's name and revision, so two guards that share both would share their answers."""
+    known: dict[tuple[str, str | None], str] = {}
+    for guard in models:
+        other = known.setdefault((guard.model, guard.revision), guard.name)
+        if other != guard.name:
+            raise FatalError(
+                f"{other} and {guard.name} are both the model {guard.model!r} of revision {guard.revision}, so one "
+                "would get the other's answers. Give one of them a revision, or serve it under another name."
+            )
 
 
 def _stored(workspace: Workspace, benchmark: BenchmarkSettings) -> list[EvalRow]:

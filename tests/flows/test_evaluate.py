@@ -1,19 +1,23 @@
 """`guardset evaluate` through the ledger, against real servers on the loopback."""
 
 import json
+import re
+from importlib import resources
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL.Image import Image
 
 from flows.commands.evaluating import evaluate
-from flows.evaluate import run_evaluation, served_name
+from flows.evaluate import _options, run_evaluation, served_name
 from flows.settings import Settings
 from guard.evaluation.record import read_runs
+from guard.export.features import IMAGE, TEXT, Features, arrow_schema
 from storage.errors import FatalError, TransientError
 from storage.workspace import Workspace
-from tests.guard.evaluated import perfect_answer, policy_in, role_in, write_safeeditbench
+from tests.guard.evaluated import perfect_answer, picture, policy_in, role_in, write_safeeditbench
 from tests.guard.guard_server import guard_server
 
 
@@ -99,6 +103,72 @@ def test_a_server_with_several_models_or_none_asks_for_a_choice() -> None:
             served_name(server.url, {})
     with pytest.raises(FatalError, match="does not say what it serves"):
         served_name("http://127.0.0.1:1/v1", {})
+
+
+def test_one_file_of_settings_makes_every_table(tmp_path: Path) -> None:
+    """The paper's two: macro F1 over policies on SafeEditBench, weighted F1 and F1 per category on UnsafeBench."""
+    safeeditbench = write_safeeditbench(tmp_path / "safeeditbench.parquet", families=2)
+    unsafebench = write_unsafebench(tmp_path / "unsafebench/data/test-00000-of-00001.parquet")
+    with guard_server(perfect) as good, guard_server(blind) as bad:
+        server = "{base_url: %s, attempts: 1}"
+        (tmp_path / "evaluation.yaml").write_text(f"""
+evaluate:
+  benchmarks:
+    - {{name: SafeEditBench, data: {safeeditbench}}}
+    - {{name: UnsafeBench, data: {unsafebench}}}
+  models:
+    - {{name: SFT + RL, model: good, server: {server % good.url}}}
+    - {{name: base, model: bad, server: {server % bad.url}}}
+  reruns: 1
+  resamples: 20
+""")
+        evaluate(workspace=str(tmp_path / "work"), config=tmp_path / "evaluation.yaml")
+    ours, theirs = (tmp_path / "work/evaluations/leaderboard.md").read_text().split("## UnsafeBench")
+    assert "| SFT + RL | 100.0" in ours
+    assert re.search(r"\| base \| [^|]* \| [^|]* \| 66\.7", ours)  # right in 4 of 6 cells of each family
+    assert "| model | Policy L1 | Policy L3 | Policy L5 |" in ours
+    assert "PSS" not in theirs
+    # Without a policy that it knows, either guard judges by L3: unsafe originals. Hate is all unsafe, Spam all safe.
+    assert "weighted F1 by category\n\n| model | Hate | Spam |" in theirs
+    assert "| SFT + RL | 100.0 (100.0-100.0) | 0.0 (0.0-0.0) |" in theirs
+
+
+def test_two_guards_of_one_name_would_share_their_answers(tmp_path: Path) -> None:
+    server = {"base_url": "http://127.0.0.1:1/v1"}
+    models = [{"name": name, "model": "guard", "server": server} for name in ("base", "SFT")]
+    listed = {"benchmarks": [{"name": "drawn", "data": "nowhere"}], "models": models}
+    with pytest.raises(FatalError, match="base and SFT are both the model 'guard'"):
+        run_evaluation(Settings.model_validate({"evaluate": listed}), str(tmp_path))
+
+
+def write_unsafebench(path: Path) -> str:
+    """Four originals as their dataset card describes the columns; the answer is the folder of the data set."""
+    features: Features = {"image": IMAGE, **dict.fromkeys(("safety_label", "category", "source", "text"), TEXT)}
+    rows = [
+        {
+            "image": {"bytes": picture(number, "original"), "path": None},
+            "safety_label": label,
+            "category": category,
+            "source": "Lexica",
+            "text": "",
+        }
+        for number, (label, category) in enumerate([("Unsafe", "Hate"), ("Safe", "Spam")] * 2)
+    ]
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(features)), path)
+    return str(path.parents[1])
+
+
+def test_wordings_come_from_the_folder_of_the_policies(tmp_path: Path) -> None:
+    """A sixth policy's own wordings are asked; the shipped ones are those of other policies."""
+    policies = tmp_path / "policies"
+    (policies / "paraphrases").mkdir(parents=True)
+    shipped = resources.files("policies")
+    (policies / "L9.yaml").write_text(shipped.joinpath("L1.yaml").read_text().replace("id: L1", "id: L9"))
+    wording = {"policy": "L9", "wordings": [{"opening": "Anything may be shown there.", "rules": {}}]}
+    (policies / "paraphrases/L9.yaml").write_text(json.dumps(wording))
+    (options,) = [_options(Settings(policies=policies)).paraphrases]
+    assert list(options.values()) == [("Anything may be shown there.\nThere are no rules.",)]
 
 
 def test_nothing_named_is_a_sentence(tmp_path: Path) -> None:
