@@ -3,6 +3,7 @@
 The SDK is imported inside the functions: its import takes seconds, which every command would pay.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 OLDEST_SERVER = (1, 20)
 _ATTEMPTS, _WAIT_S = 5, 2.0
+_REASON_LENGTH = 400
+_TAG = re.compile(r"<[^>]*>")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -25,14 +28,15 @@ def connect(url: str, token: str, *, timeout_s: float = 120.0) -> "LabelStudio":
     """A client that is known to work: the server answers, is new enough and accepts the token.
 
     The client never retries by itself, because a repeated import doubles its tasks.
-    Raises TransientError when nobody answers, FatalError when the server is too old or the token or the URL is
-    wrong; each with the way out.
+    Raises TransientError when nobody answers or the server is not ready, FatalError when it is too old or the token
+    or the URL is wrong; each with the way out.
     """
     from label_studio_sdk import LabelStudio
     from label_studio_sdk.core.api_error import ApiError
 
-    client = LabelStudio(base_url=url, api_key=token, max_retries=0, httpx_client=http_client(url, timeout_s))
     try:
+        # Inside: the SDK refuses a personal access token that has expired at once.
+        client = LabelStudio(base_url=url, api_key=token, max_retries=0, httpx_client=http_client(url, timeout_s))
         release = str(client.versions.get().release or "0")
         client.users.whoami()
     except httpx.InvalidURL as error:
@@ -42,9 +46,11 @@ def connect(url: str, token: str, *, timeout_s: float = 120.0) -> "LabelStudio":
     except ApiError as error:
         if error.status_code in (401, 403):
             raise FatalError(
-                f"Label Studio at {url} refuses the token. Copy the one under Account & Settings there, or for a "
-                "local server from label-studio/server.json in the workspace."
+                f"Label Studio at {url} refuses the token: it is wrong or has expired. Copy one under Account & "
+                "Settings there, or for a local server the one in label-studio/server.json in the workspace."
             ) from error
+        if _may_pass(error):
+            raise TransientError(f"The server at {url} is not ready ({_reason(error)}).") from error
         raise FatalError(f"{url} does not answer like Label Studio ({_reason(error)}). Correct the URL.") from error
     if version_of(release) < OLDEST_SERVER:
         wanted = ".".join(map(str, OLDEST_SERVER))
@@ -90,16 +96,22 @@ def plain_errors(doing: str) -> Iterator[None]:
         raise TransientError(f"Label Studio did not answer while {doing} ({type(error).__name__}: {error}).") from error
     except ApiError as error:
         sentence = f"Label Studio failed while {doing}: {_reason(error)}."
-        if error.status_code is None or error.status_code >= 500 or error.status_code in (408, 429):
+        if _may_pass(error):
             raise TransientError(sentence) from error
         raise FatalError(sentence) from error
+
+
+def _may_pass(error: "ApiErrorLike") -> bool:
+    """Whether the same call may work later."""
+    return error.status_code is None or error.status_code >= 500 or error.status_code in (408, 429)
 
 
 def _reason(error: "ApiErrorLike") -> str:
     body = error.body
     detail = body.get("detail") if isinstance(body, dict) else body
     more = body.get("validation_errors") if isinstance(body, dict) else None
-    return f"{error.status_code} {detail}" + (f" {more}" if more else "")
+    said = f"{error.status_code} {detail}" + (f" {more}" if more else "")
+    return " ".join(_TAG.sub(" ", said).split())[:_REASON_LENGTH]  # a proxy answers with a page
 
 
 if TYPE_CHECKING:

@@ -1,3 +1,6 @@
+import base64
+import json
+
 import httpx
 import pytest
 
@@ -32,6 +35,34 @@ def answering(monkeypatch, release="1.23.2", status=200, error=None):
 def test_no_way_in_is_a_plain_sentence(monkeypatch, stand_in, sentence):
     answering(monkeypatch, **stand_in)
     with pytest.raises(FatalError, match=sentence):
+        connect("http://127.0.0.1:1", "0" * 40)
+
+
+def test_a_token_that_has_expired_is_a_plain_sentence_too(monkeypatch):
+    answering(monkeypatch)
+
+    def part(claims):
+        return base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+
+    expired = ".".join(
+        (part({"alg": "HS256", "typ": "JWT"}), part({"token_type": "refresh", "exp": 1}), part("signed"))
+    )
+    with pytest.raises(FatalError, match="refuses the token: it is wrong or has expired"):
+        connect("http://127.0.0.1:1", expired)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "sentence"),
+    [
+        (404, FatalError, r"does not answer like Label Studio \(404 Odd page nginx\)\. Correct the URL\."),
+        (502, TransientError, r"is not ready \(502 Odd page nginx\)\."),
+    ],
+)
+def test_a_page_instead_of_an_answer_is_told_in_a_line(monkeypatch, status, kind, sentence):
+    page = "<!DOCTYPE html>\n<html><head>\n<title>Odd page</title></head>\n<body>nginx</body></html>"
+    transport = httpx.MockTransport(lambda request: httpx.Response(status, text=page))
+    monkeypatch.setattr(client, "http_client", lambda url, timeout_s: httpx.Client(transport=transport, base_url=url))
+    with pytest.raises(kind, match=sentence):
         connect("http://127.0.0.1:1", "0" * 40)
 
 
