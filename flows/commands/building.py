@@ -102,9 +102,10 @@ def _show_estimate(estimate: "Estimate") -> None:
         table.add_row(stage.name, *(f"{n:,.0f}" for n in counts), f"{stage.cost:.4g}", _duration(stage.seconds))
     console.print(table)
     total = estimate.total
+    cost = f"cost {total('cost'):.4g}" if total("cost") else "no cost (the config has no prices for these models)"
     console.print(
-        f"About {total('prompt_tokens'):,.0f} tokens in, {total('completion_tokens'):,.0f} out, cost "
-        f"{total('cost'):.4g}, {_duration(total('seconds'))} for {estimate.files:,} files. "
+        f"About {total('prompt_tokens'):,.0f} tokens in, {total('completion_tokens'):,.0f} out, {cost}, and "
+        f"{_duration(total('seconds'))} once the models are loaded, for {estimate.files:,} files. "
         f"Scaled up from {estimate.sampled} of them, which cost {estimate.paid:.4g}. Nothing was published.",
         highlight=False,
         soft_wrap=True,
