@@ -119,15 +119,21 @@ def families(image_ids: pa.Array, phashes: pa.Array, max_distance: int) -> pa.Ar
 
     `phashes` are 16 hex digits each.
     """
-    hashes = _numbers(phashes)
-    distinct, where = np.unique(hashes, return_inverse=True)
-    give_back_memory(len(hashes))
+    members = _smallest_members(image_ids, phashes, max_distance)
+    give_back_memory(len(members))
+    return image_ids.take(pa.array(members))
+
+
+def _smallest_members(image_ids: pa.Array, phashes: pa.Array, max_distance: int) -> Indices:
+    """For each image the place of the image that names its family."""
+    distinct, where = np.unique(_numbers(phashes), return_inverse=True)
+    give_back_memory(len(where))
     labels = components(distinct, max_distance)[where]
-    give_back_memory(len(hashes))
-    by_id = np.asarray(pc.sort_indices(image_ids))
-    smallest = np.full(len(labels), -1, dtype=np.int64)  # component -> index of its smallest image_id
-    smallest[labels[by_id[::-1]]] = by_id[::-1]
-    return image_ids.take(pa.array(smallest[labels]))
+    by_id = np.asarray(pc.sort_indices(image_ids))[::-1]
+    smallest = np.full(len(labels), -1, dtype=np.int64)  # component -> place of its smallest image_id
+    smallest[labels[by_id]] = by_id
+    members: Indices = smallest[labels]
+    return members
 
 
 def _numbers(phashes: pa.Array) -> Hashes:
@@ -148,16 +154,20 @@ class DedupStage:
     def run_shard(self, shard: pa.Table) -> BatchResult[Any]:
         """`ok` of the answer is a table."""
         shard = shard.combine_chunks()
-        first = first_places(shard["image_id"].combine_chunks())
-        give_back_memory(len(first))
-        rejected = _rejections(shard, first)
-        if rejected:
-            shard = shard.take(pa.array(np.unique(first))).combine_chunks()
+        shard, rejected = _without_doubles(shard)
         place, field = shard.schema.get_field_index("family_id"), shard.schema.field("family_id")
         shard = shard.remove_column(place)
         ids, phashes = (shard[name].combine_chunks() for name in ("image_id", "phash"))
         family_ids = families(ids, phashes, self._cfg.max_distance)
         return BatchResult(shard.add_column(place, field, family_ids), rejected)
+
+
+def _without_doubles(shard: pa.Table) -> tuple[pa.Table, list[Rejection]]:
+    """The first row of each image, and why the others are refused."""
+    first = first_places(shard["image_id"].combine_chunks())
+    give_back_memory(len(first))
+    rejected = _rejections(shard, first)
+    return (shard.take(pa.array(np.unique(first))).combine_chunks() if rejected else shard), rejected
 
 
 def first_places(texts: pa.Array) -> Indices:

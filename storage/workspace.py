@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from storage.errors import FatalError
 from storage.records import Rejection, content_id, from_table, sha256_hex, to_table
-from storage.store import Store, open_store, read_many
+from storage.store import Store, open_many, open_store, read_many
 
 
 class Blobs:
@@ -57,7 +57,7 @@ class Blobs:
 
 
 _MANY_ROWS = 50_000  # tens of megabytes
-_SPOOLED_BYTES = 4 * 1024 * 1024  # a larger file takes shape on disk
+_SPOOLED_BYTES = 1024 * 1024  # a larger file takes shape on disk
 _TAIL_BYTES = 64 * 1024  # holds the footer of any ledger table
 _SHARD = b"guardset"  # the key under which a table's own metadata say what became of its shard
 
@@ -146,8 +146,8 @@ class Ledger:
 
     def stream(self, stage: str, fingerprints: Sequence[str]) -> Iterator[pa.Table]:
         """The rows of several tables in order, at most a row group (about a million rows) at a time."""
-        for data in read_many(self._store, (self.table_key(stage, f) for f in fingerprints)):
-            file = pq.ParquetFile(io.BytesIO(data))
+        for opened in open_many(self._store, (self.table_key(stage, f) for f in fingerprints)):
+            file = pq.ParquetFile(opened)
             for group in range(file.num_row_groups):
                 yield _plain(_read_group(file, group))
 

@@ -11,7 +11,7 @@ import pytest
 from storage import s3
 from storage.errors import FatalError, TransientError
 from storage.s3 import S3Store
-from storage.store import LocalStore, open_store, read_each, read_many
+from storage.store import LocalStore, open_many, open_store, read_each, read_many
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.server)])
@@ -91,6 +91,9 @@ def test_many_keys_are_read_in_order(store):
     assert list(read_many(store, keys)) == [key.encode() for key in keys]
     with pytest.raises(FileNotFoundError):
         list(read_many(store, [*keys, "gone"]))
+    assert [file.read() for file in open_many(store, keys)] == [key.encode() for key in keys]
+    with pytest.raises(FileNotFoundError):
+        list(open_many(store, [*keys, "gone"]))
     each = list(read_each(store, ["gone", *keys]))
     assert isinstance(each[0], FileNotFoundError)
     assert each[1:] == [key.encode() for key in keys]
