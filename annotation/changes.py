@@ -6,7 +6,7 @@ them, and is judged elsewhere.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -114,7 +114,20 @@ def _changed(client: "LabelStudio", place: Place, state: State) -> Read | None:
     return read if count >= len(read.known_after(state)) else None
 
 
-def state_after(state: State, place: Place, read: Read, basis: str, skipped: frozenset[int]) -> State:
+def emails_of(client: "LabelStudio", read: Read, state: State) -> dict[int, str]:
+    """The addresses of everybody who annotated, by user id. The server is asked when everything was read, so that a
+    changed address arrives, and when a new person annotated."""
+    given = (annotation.get("completed_by") for task in read.tasks for annotation in task["annotations"])
+    authors = {user_id for user_id in given if isinstance(user_id, int)}
+    known = dict(state.emails)
+    if authors and (read.full or not authors <= known.keys()):
+        known = {user_id: email for user_id, email in user_emails(client).items() if user_id in known.keys() | authors}
+    return known
+
+
+def state_after(
+    state: State, place: Place, read: Read, basis: str, skipped: frozenset[int], emails: Mapping[int, str]
+) -> State:
     """What the next run has to know. `skipped` are the ids of cancelled annotations among those read."""
     known = read.known_after(state)
     return State(
@@ -126,6 +139,7 @@ def state_after(state: State, place: Place, read: Read, basis: str, skipped: fro
         annotations=known,
         skipped=skipped | (state.skipped & known.keys() - read.annotations().keys()),
         deleted=(state.deleted | state.annotations.keys()) - known.keys(),
+        emails=emails,
     )
 
 
@@ -136,7 +150,7 @@ def skipped_in(tasks: Sequence[Task]) -> frozenset[int]:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Every annotated task of a project as it stands now, by id; the users' addresses; what the run leaves."""
+    """Every annotated task of a project as it stands now, by id; the annotators' addresses; what the run leaves."""
 
     tasks: list[Task]
     emails: dict[int, str]
@@ -159,11 +173,11 @@ def read_answers(
     for attempt in patiently():
         with attempt, plain_errors(doing):
             read = read_project(client, place, state, changes_only=changes_only)
-            emails = user_emails(client)
+            emails = emails_of(client, read, state)
     tasks = {} if read.full or kept is None else kept
     tasks |= {int(task["id"]): task for task in read.tasks}
     ordered = [tasks[task_id] for task_id in sorted(tasks) if tasks[task_id]["annotations"]]
-    after = state_after(state, place, read, _BASIS, skipped_in(read.tasks))
+    after = state_after(state, place, read, _BASIS, skipped_in(read.tasks), emails)
     lines = [canonical_json({name: task[name] for name in ("id", "data", "annotations")}) for task in ordered]
     replace_file(workspace, _tasks_file(place.key), parquet_bytes(pa.table({"task": pa.array(lines, pa.string())})))
     write_state(workspace, place.key, after)

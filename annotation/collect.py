@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from annotation.changes import Place, Read, changes_suffice, read_project, state_after
+from annotation.changes import Place, Read, changes_suffice, emails_of, read_project, state_after
 from annotation.client import patiently, plain_errors
 from annotation.config import label_config
 from annotation.publish import Project, published
-from annotation.reading import Progress, Task, user_emails
+from annotation.reading import Progress, Task
 from annotation.verdicts import boxes_of, from_result
 from annotation.vote_store import (
     State,
@@ -101,9 +101,9 @@ def collect(
             read = read_project(
                 client, place, state, changes_only=changes_only, progress=progress, total=len(project.tasks)
             )
-            emails = user_emails(client) if read.annotations() else {}
+            emails = emails_of(client, read, state)
     judged = _judge(read.tasks, project, policies, emails, min_duration_s)
-    after = state_after(state, place, read, basis, judged.skipped)
+    after = state_after(state, place, read, basis, judged.skipped, emails)
     return _merge(workspace, place, after, read, judged)
 
 

@@ -16,7 +16,8 @@ from storage.workspace import Ledger, Workspace, parquet_bytes, read_parquet
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the last run left. `annotations` maps annotation id to task id; `skipped` and `deleted` are ids."""
+    """What the last run left. `annotations` maps annotation id to task id; `skipped` and `deleted` are ids; `emails`
+    are the addresses of those who annotated, by user id."""
 
     cursor: str = ""
     project_id: int = 0
@@ -26,6 +27,7 @@ class State:
     annotations: Mapping[int, int] = field(default_factory=dict)
     skipped: frozenset[int] = frozenset()
     deleted: frozenset[int] = frozenset()
+    emails: Mapping[int, str] = field(default_factory=dict)
 
 
 def untouched(table: pa.Table, touched: set[int] | None) -> pa.Table:
@@ -114,6 +116,7 @@ def read_state(workspace: Workspace, project_key: str) -> State:
         annotations={int(annotation_id): task_id for annotation_id, task_id in found["annotations"].items()},
         skipped=frozenset(found["skipped"]),
         deleted=frozenset(found["deleted"]),
+        emails={int(user_id): email for user_id, email in found.get("emails", {}).items()},
     )
 
 
@@ -128,5 +131,6 @@ def write_state(workspace: Workspace, project_key: str, state: State) -> None:
         "annotations": {str(annotation_id): task_id for annotation_id, task_id in sorted(state.annotations.items())},
         "skipped": sorted(state.skipped),
         "deleted": sorted(state.deleted),
+        "emails": {str(user_id): email for user_id, email in sorted(state.emails.items())},
     }
     replace_file(workspace, _state_file(project_key), canonical_json(value).encode())

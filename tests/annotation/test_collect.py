@@ -1,11 +1,12 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from annotation.changes import Place, Read
+from annotation.changes import Place, Read, emails_of
 from annotation.collect import _Judged, _merge, read_annotation
 from annotation.config import label_config
 from annotation.verdicts import PolicyVerdict, boxes_of, to_result
@@ -121,8 +122,30 @@ class TestStored:
         assert merged({"id": 9, "annotations": []}).rejected == [refused]
         assert merged({"id": 8, "annotations": []}).rejected == []  # that task was read again and is in order
 
+    @pytest.mark.parametrize(
+        ("full", "authors", "found"),
+        [
+            (False, [3], {3: "old@x"}),  # known: nobody is asked
+            (False, [3, 4], {3: "new@x", 4: "ben@x"}),
+            (True, [3], {3: "new@x"}),  # 5 never annotated
+            (True, [None], {3: "old@x"}),
+        ],
+    )
+    def test_addresses_are_asked_for_when_somebody_new_annotates(self, full, authors, found):
+        users = [
+            SimpleNamespace(id=3, email="new@x"),
+            SimpleNamespace(id=4, email="ben@x"),
+            SimpleNamespace(id=5, email=""),
+        ]
+        client = SimpleNamespace(users=SimpleNamespace(list=lambda: users))
+        tasks = [{"id": 8, "annotations": [{"id": n, "completed_by": who} for n, who in enumerate(authors)]}]
+        read = Read(tasks, datetime(2030, 1, 2, tzinfo=UTC), 6, full)
+        assert emails_of(client, read, State(emails={3: "old@x"})) == found
+
     def test_the_state_is_read_back(self, workspace):
-        state = State("2030-01-02T03:04:05+00:00", 2, 6, "basis", 3, {7: 70, 8: 80}, frozenset({8}), frozenset({5}))
+        state = State(
+            "2030-01-02T03:04:05+00:00", 2, 6, "basis", 3, {7: 70, 8: 80}, frozenset({8}), frozenset({5}), {4: "a@x"}
+        )
         write_state(workspace, "key", state)
         assert read_state(workspace, "key") == state
         assert read_state(workspace, "other") == State()
