@@ -114,7 +114,7 @@ def _to_rgb(image: PilImage.Image) -> PilImage.Image:
         rgba = image.convert("RGBA")
         white = PilImage.new("RGBA", rgba.size, (255, 255, 255, 255))
         return PilImage.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy every pixel
 
 
 def perceptual_hash(rgb: Rgb | PilImage.Image) -> str:

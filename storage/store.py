@@ -101,8 +101,7 @@ class LocalStore:
         if path.exists() and not overwrite:
             return False
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
+            handle, temporary = _beside(path)
         except OSError as error:
             raise FatalError(f"Cannot write to {path.parent}: {error.strerror}. Choose another --workspace.") from error
         try:
@@ -135,6 +134,15 @@ class LocalStore:
         base = start if start.is_dir() else start.parent
         found = (p.relative_to(self._folder).as_posix() for p in base.rglob("*") if p.is_file())
         return iter(sorted(k for k in found if k.startswith(prefix) and not Path(k).name.startswith(_TEMPORARY)))
+
+
+def _beside(path: Path) -> tuple[int, str]:
+    """A new file in the same folder, which is there in all cases but the first."""
+    try:
+        return tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
 
 
 def _link(temporary: str, path: Path) -> bool:
