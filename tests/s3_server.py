@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import boto3
+from botocore.exceptions import ClientError
+
 BUCKET = "guardset"
 
 
@@ -41,6 +44,7 @@ def s3_server(folder: Path) -> Iterator[dict[str, str]]:
     environment = keys | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1"}
     try:
         _wait_for(environment["AWS_ENDPOINT_URL"], server)
+        _wait_for_bucket(environment)
         yield environment
     finally:
         server.kill()  # a test server has nothing to save
@@ -66,6 +70,26 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], timeout_s: float = 60) 
         else:
             return
     raise AssertionError("the S3 server did not start")
+
+
+def _wait_for_bucket(environment: Mapping[str, str], timeout_s: float = 60) -> None:
+    """The server answers a moment before it has made its bucket."""
+    client = boto3.session.Session().client(
+        "s3",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        region_name=environment["AWS_REGION"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+    )
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            client.head_bucket(Bucket=BUCKET)
+            return
+        except ClientError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 @contextmanager
