@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from storage.images import Mask
 
@@ -54,52 +53,22 @@ def _numbers(text: str) -> list[int]:
 
 @dataclass(frozen=True)
 class BrushRuns:
-    """What Label Studio's brush stores: a (height, width) picture with opacity, packed by thi.ng's rle-pack."""
+    """What Label Studio's brush stores: a (height, width) picture with opacity, packed bit by bit."""
 
     size: tuple[int, int]
     packed: bytes
 
     def mask(self) -> Mask:
         """The bool (height, width) mask of what was brushed at all; raises ValueError when it cannot be unpacked."""
+        from label_studio_sdk.converter.brush import decode_rle  # the SDK takes seconds to import
+
         height, width = self.size
-        values = _unpacked(self.packed, height * width * _CHANNELS)
-        return values.reshape(height, width, _CHANNELS)[..., -1] > 0
-
-
-class _Bits:
-    """Reads numbers of any width from bytes, the highest bit first."""
-
-    def __init__(self, packed: bytes) -> None:
-        self._text = "".join(f"{byte:08b}" for byte in packed)
-        self._at = 0
-
-    def take(self, width: int) -> int:
-        start, self._at = self._at, self._at + width
-        if self._at > len(self._text):
-            raise ValueError("its brush data end too early")
-        return int(self._text[start : self._at], 2)
-
-
-def _unpacked(packed: bytes, expected: int) -> npt.NDArray[np.uint8]:
-    """The words of rle-pack: a header (how many, their width, four widths of block sizes), then blocks.
-
-    A block says whether it repeats one word, which of the four widths its size has, and its size less one.
-    """
-    bits = _Bits(packed)
-    total = bits.take(32)
-    if total != expected:
-        raise ValueError(f"its brush data hold {total} values where the image needs {expected}")
-    word = bits.take(5) + 1
-    if word > 8:
-        raise ValueError(f"its brush data have {word} bits a value, not 8")
-    sizes = [bits.take(4) + 1 for _ in range(4)]
-    blocks: list[npt.NDArray[np.uint8]] = []
-    filled = 0
-    while filled < total:
-        repeats, length = bits.take(1), bits.take(sizes[bits.take(2)]) + 1
-        filled += length
-        if filled > total:
-            raise ValueError("its brush data hold more than the image")
-        words = [bits.take(word)] if repeats else [bits.take(word) for _ in range(length)]
-        blocks.append(np.resize(np.array(words, dtype=np.uint8), length))
-    return np.concatenate(blocks)
+        values = int.from_bytes(self.packed[:4], "big")  # read first: the decoder makes room for what it says
+        if values != height * width * _CHANNELS:
+            raise ValueError(f"its brush data hold {values} values where the image needs {height * width * _CHANNELS}")
+        try:
+            unpacked = decode_rle(self.packed)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"its brush data are broken ({error})") from error
+        painted: Mask = unpacked.reshape(height, width, _CHANNELS)[..., -1] > 0
+        return painted
