@@ -11,6 +11,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import ray
@@ -77,6 +78,11 @@ class _Actors:
         admission = threading.Thread(target=admit, name=f"{self._stage}-actor", daemon=True)
         self._hired.append((actor, admission))
         admission.start()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether any actor has its place on a node, at work or free."""
+        return bool(self._busy) or not self._free.empty()
 
     def call(self, root: str, input_hash: str, timeout_s: float) -> ShardOutcome:
         """Ask a free actor; raises what Ray raises. An actor that is dead or silent is replaced."""
@@ -173,8 +179,14 @@ class RayPool:
             if spec.name not in self._actors:
                 cfg = self._cfg.stages[spec.name]
                 _check_room(spec.name, cfg)
-                self._actors[spec.name] = _Actors(spec, cfg, self._cfg.start_timeout_s, lambda: len(self._actors) > 1)
+                is_crowded = partial(self._others_are_up, spec.name)
+                self._actors[spec.name] = _Actors(spec, cfg, self._cfg.start_timeout_s, is_crowded)
             return self._actors[spec.name]
+
+    def _others_are_up(self, stage: str) -> bool:
+        """Whether another stage holds what this one may wait for. Two that both got nothing wait for nobody."""
+        with self._guard:
+            return any(actors.is_up for name, actors in self._actors.items() if name != stage)
 
 
 def _connect(address: str) -> None:

@@ -113,6 +113,21 @@ def test_where_no_worker_starts_a_shard_does_not_wait_for_ever(pool_on, workspac
     assert "No worker of stage a came up within 0.2 s" in error
 
 
+def test_two_branches_that_both_get_no_worker_do_not_wait_for_each_other(pool_on, workspace):
+    errors = []
+    with pool_on(0) as pool:
+        branches = [threading.Thread(target=lambda s=s: errors.extend(run(pool, workspace, s))) for s in "ab"]
+        for branch in branches:
+            branch.start()
+        for branch in branches:
+            branch.join(timeout=5)
+        assert not any(branch.is_alive() for branch in branches)
+    assert sorted(error[:30] for error in errors) == [
+        "No worker of stage a came up w",
+        "No worker of stage b came up w",
+    ]
+
+
 def test_a_finished_stage_gives_its_gpus_to_the_next(pool_on, workspace):
     with pool_on(1) as pool:
         assert run(pool, workspace, "a") == [1]
