@@ -53,7 +53,8 @@ def proxy_of(url: httpx.URL) -> str | None:
     if url.host in _LOOPBACK or proxy_bypass(url.host):
         return None
     proxies = getproxies()
-    return proxies.get(url.scheme) or proxies.get("all")
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"  # httpx wants a scheme, other programs do not
 
 
 class Slots:

@@ -40,6 +40,11 @@ def test_all_proxy_is_for_what_has_none_of_its_own(monkeypatch):
     assert proxy_of(httpx.URL("https://api.example.org")) == PROXY
 
 
+def test_a_proxy_without_a_scheme_speaks_http(monkeypatch):
+    monkeypatch.setenv("https_proxy", "all:3128")
+    assert proxy_of(httpx.URL("https://api.example.org")) == "http://all:3128"
+
+
 def test_name_and_password_of_a_url_are_sent_as_basic_authentication():
     # RFC 7617, section 2: the example there is Aladdin, "open sesame"
     headers = headers_of(httpx.URL("https://Aladdin:open%20sesame@example.org/v1"))
