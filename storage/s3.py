@@ -3,7 +3,7 @@
 import io
 import random
 import time
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO, Any
@@ -79,10 +79,12 @@ class S3Store:
     def write(self, key: str, data: bytes | IO[bytes], *, overwrite: bool = False) -> bool:
         """What is written once goes in one conditional put (S3 takes 5 GB): not every server that speaks S3 lets one
         writer win when parts are put together. What may be replaced goes in parts when it is large."""
+        if not isinstance(data, bytes):
+            data.seek(0)
         try:
             with self._plain_errors():
                 if overwrite:
-                    self._replace(key, data if isinstance(data, Sized) else data.read())
+                    self._replace(key, data if isinstance(data, bytes) else data.read())
                 else:
                     self._client.put_object(**self._at(key), Body=data, IfNoneMatch="*")
         except FileExistsError:  # somebody else wrote it, or is writing it
