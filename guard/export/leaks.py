@@ -189,17 +189,18 @@ class _Searched:
         self._owners = np.repeat(np.arange(len(prints)), [len(one.windows) for one in prints])
 
     def matches(self, other: Fingerprint, max_distance: int) -> Iterator[tuple[int, Kind, int]]:
-        """`(index of ours, how they are alike, bits)`."""
-        for index, _, distance in crops(self._prints, [other]):
+        """`(index of ours, how they are alike, bits)`; the simplest way first, which counts where bits are equal."""
+        whole = None if other.whole is None else np.uint64(other.whole)
+        if whole is not None:
+            distances = np.bitwise_count(self._wholes ^ whole)
+            for near in np.flatnonzero(distances <= max_distance):
+                yield self._known[int(near)], "same", int(distances[near])
+        for index, _, distance in crops(self._prints, [other]):  # of a picture that is flat as a whole, too
             yield index, "crop of it", distance
-        if other.whole is None:  # flat as a whole; a window of it may not be
-            return
-        distances = np.bitwise_count(self._wholes ^ np.uint64(other.whole))
-        for near in np.flatnonzero(distances <= max_distance):
-            yield self._known[int(near)], "same", int(distances[near])
-        for owner in self._owners_near(np.uint64(other.whole)):
-            for _, _, distance in crops([other], [self._prints[owner]]):
-                yield owner, "it is a crop of ours", distance
+        if whole is not None:
+            for owner in self._owners_near(whole):
+                for _, _, distance in crops([other], [self._prints[owner]]):
+                    yield owner, "it is a crop of ours", distance
 
     def _owners_near(self, whole: np.uint64) -> list[int]:
         """Our images that have a window whose hash is near; the pixels are to be compared."""

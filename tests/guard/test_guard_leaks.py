@@ -92,6 +92,14 @@ def test_leaks_are_found_in_a_folder(
     assert result == {"astronaut": ("a.jpg", "same"), "coffee": ("crop.png", "it is a crop of ours")}
 
 
+def test_the_same_picture_is_not_called_a_crop(tmp_path: Path) -> None:
+    """Every window of an even gradient hashes as the whole does: all three ways are 0 bits apart."""
+    even = Pillow.fromarray(np.tile(np.arange(256, dtype=np.uint8), (256, 1)))
+    even.save(tmp_path / "even.png")
+    (leak,) = leaks([row("even")], {"even": fingerprint(even)}, [tmp_path], 6)
+    assert (leak.kind, leak.distance) == ("same", 0)
+
+
 def test_leaks_are_found_in_parquet(
     photos: dict[str, Pillow.Image], ours: tuple[list[ImageRow], dict], tmp_path: Path
 ) -> None:
