@@ -51,7 +51,7 @@ def _entries(result: Sequence[Mapping[str, Any]]) -> list[Entry]:
     for item in result:
         if item.get("id") in labelled or _labels(item):
             entries += [_entry(label, item) for label in _labels(item)]
-        elif item.get("type") in ("rectangle", "polygon", "ellipse", "brush", "keypoint"):
+        elif item.get("type") in ("rectangle", "polygon", "ellipse", "brush", "bitmask", "keypoint"):
             raise ValueError(f"a {item['type']} without a label")
     return entries
 

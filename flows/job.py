@@ -85,6 +85,12 @@ class _Tally:
             self.models, self.lost = added([self.models, usage.models]), added([self.lost, usage.lost])
             self.seconds += usage.seconds
 
+    def expected(self, rows: int, budget: Budget) -> float:
+        """What so many rows more would cost, by what the finished ones did; 0 before the first."""
+        with self._guard:
+            done, models = self.rows_done, self.models
+        return rows * budget.cost(models) / done if done else 0.0
+
     @property
     def fingerprints(self) -> list[str]:
         """In the order of the shards."""
@@ -189,8 +195,7 @@ class Job:
 
     def _check_affordable(self, spec: StageSpec, shard: _Shard, tally: _Tally) -> None:
         """Stop before a shard that would probably not be finished: its half would be paid for nothing."""
-        done = tally.rows_done
-        expected = shard.rows * self._budget.cost(tally.models) / done if done else 0.0
+        expected = tally.expected(shard.rows, self._budget)
         if self._budget.fits(expected) or self.workspace.ledger.has(spec.name, fingerprint_of(spec, shard.input_hash)):
             return
         raise CostLimitError(

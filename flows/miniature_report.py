@@ -116,22 +116,20 @@ def _seeds(count: int) -> str:
 
 
 def _elsewhere(results: Sequence[Result]) -> list[float]:
-    """For each one-policy guard: its score under its own policy less its mean score under the others."""
-    found = []
+    """Seed by seed, over the one-policy guards: the score under the own policy less the mean score under the others."""
+    gaps: dict[int, list[float]] = {}
     for result in results:
         if result["arm"] in {f"sft-{name}" for name in POLICIES}:
             own = result["arm"].removeprefix("sft-")
             others = [COLUMNS[name](result) for name in POLICIES if name != own]
-            found.append(COLUMNS[own](result) - statistics.fmean(others))
-    return found
+            gaps.setdefault(result["seed"], []).append(COLUMNS[own](result) - statistics.fmean(others))
+    return [statistics.fmean(gaps[seed]) for seed in sorted(gaps)]
 
 
 def claims(results: Sequence[Result]) -> list[tuple[str, str]]:
     """Each claim of the paper and what the numbers here say about it. A claim holds when every seed says so."""
-    gaps = _elsewhere(results)
     one = [COLUMNS["PSS"](r) for r in results if r["arm"] in {f"sft-{name}" for name in POLICIES}]
     shifts = f"; their mean PSS is {100 * statistics.fmean(one):.0f}" if one else ""
-    mean_gap = [statistics.fmean(gaps)] if gaps else []
 
     def better(arm: str, other: str, column: str) -> str:
         return _judged(_differences(results, arm, other, COLUMNS[column]))
@@ -140,7 +138,7 @@ def claims(results: Sequence[Result]) -> list[tuple[str, str]]:
         return _differences(results, arm, "base", _ability)
 
     return [
-        ("SFT on one policy collapses under the others: own score less theirs", _judged(mean_gap) + shifts),
+        ("SFT on one policy collapses under the others: own score less theirs", _judged(_elsewhere(results)) + shifts),
         ("Recaptions help: stage 1 with them against without, macro F1", better("recaptions", "captions", "macro F1")),
         ("Stage 1 helps: against the base, macro F1", better("recaptions", "base", "macro F1")),
         ("Rewards adapt: stages 1 + 2 against stage 1, macro F1", better("both", "recaptions", "macro F1")),

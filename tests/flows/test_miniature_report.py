@@ -59,6 +59,11 @@ def test_collapse_is_the_own_score_less_the_others():
     # own 0.9, the four others 0.1 each: a gap of 80 points
     some = [result("sft-L2", L1=0.1, L2=0.9, L3=0.1, L4=0.1, L5=0.1, pss=0.05)]
     assert said(some, "SFT on one policy") == "**holds** (+80 points, 1 seed); their mean PSS is 5"
+    # another policy's guard of the same seed: own 0.5, three others 0.1 and one 0.9, so 0.5 - 0.3 = 20 points less
+    some += [result("sft-L3", L1=0.1, L2=0.9, L3=0.5, L4=0.1, L5=0.1, pss=0.05)]
+    some += [result("sft-L2", 1, L1=0.5, pss=0.05)]  # all alike under the second seed
+    # 50 points under the first seed, none under the second
+    assert said(some, "SFT on one policy").startswith("**undecided**, the seeds disagree (+25 points, 2 seeds)")
 
 
 @pytest.mark.parametrize(
