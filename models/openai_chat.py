@@ -27,7 +27,7 @@ import httpx
 from PIL.Image import Image
 
 from models.chat import ChatReply, ChatRequest
-from models.openai_connections import Connection, Slots, headers_of
+from models.openai_connections import Connection, Slots
 from models.openai_wire import JPEG_QUALITY, Body, Sizes, error_of, read_reply, retry_after_s
 from storage.errors import FatalError, SampleError, TransientError
 from storage.records import content_id, sha256_hex
@@ -79,7 +79,6 @@ class OpenAIChat:
     ) -> None:
         self._url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
         self._models = httpx.URL(base_url.rstrip("/") + "/models")
-        self._constant_headers = {"content-type": "application/json", **headers_of(self._url)}
         self._host = self._url.host  # messages name the host alone: a URL may hold a password
         self._model, self._api_key_env = model, api_key_env
         self._max_in_flight, self._timeout_s, self._attempts = max_in_flight, timeout_s, attempts
@@ -248,7 +247,7 @@ class OpenAIChat:
 
     def _headers(self) -> dict[str, str]:
         key = self._key()
-        return self._constant_headers | ({"authorization": f"Bearer {key}"} if key else {})
+        return {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
 
     def _wait_as_told(self, response: httpx.Response) -> None:
         pause_s = retry_after_s(response.headers.get("retry-after"))
