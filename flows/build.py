@@ -18,6 +18,7 @@ from flows.pool import open_pool
 from flows.progress import StageSummary
 from flows.settings import Settings
 from flows.sources import Plan, list_source, plan_shards
+from flows.temporary_server import start_temporary_server
 from policies.engine import Policy, load_policies
 from recaption.settings import RecaptionSettings
 from storage.errors import FatalError
@@ -62,6 +63,7 @@ def build(
     check_limit(settings, max_cost)
     threads: Any = ThreadPoolTaskRunner(max_workers=settings.shards_in_flight)  # Prefect types its runners too narrowly
     run = build_flow.with_options(task_runner=threads)
+    start_temporary_server()
     return run(settings, str(source), root, max_cost, limited)
 
 

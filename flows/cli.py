@@ -33,6 +33,7 @@ _QUIET = {
 
 app = App(
     name="guardset",
+    suppress_keyboard_interrupt=False,  # `_guarded` says what Ctrl-C means
     help=(
         "Build the data that train and test a policy-adaptive image guardrail.\n\n"
         "Examples:\n\n"

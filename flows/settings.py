@@ -62,6 +62,8 @@ def load_settings(config: Path | None) -> Settings:
         raw: Any = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise FatalError(f"Cannot read the config {config}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise FatalError(f"The config {config} is not UTF-8 text. Save it as UTF-8.") from error
     except yaml.YAMLError as error:
         raise FatalError(f"{config} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):

@@ -32,13 +32,19 @@ def copy_workspace(source: Store, target: Store, progress: Callable[[int, int], 
     """Make `target` hold all that `source` holds. `progress` gets keys done and keys in all.
 
     Run again after a stop, it compares what is there by hash and copies the rest. Raises FatalError when the source is
-    empty, when a blob's bytes are not what its name says, or when the target gives back other bytes than it was given.
+    empty, when the target is the source or holds files that are no workspace's, when a blob's bytes are not what its
+    name says, or when the target gives back other bytes than it was given.
     """
     listed = list(source.entries())
     entries = sorted((e for e in listed if not e.key.startswith(_LEFT_BEHIND)), key=_order)
     if not entries:
         raise FatalError(f"{source.root} holds no workspace.")
+    if source.root == target.root:
+        raise FatalError(f"{source.root} is both the source and the target. Name another target.")
     sizes = {entry.key: entry.size_bytes for entry in target.entries()}
+    folders = {entry.key.split("/")[0] for entry in listed}
+    if sizes and not any(key.split("/")[0] in folders for key in sizes):
+        raise FatalError(f"{target.root} holds files, but no workspace. Name an empty place, or a copy to go on with.")
     done = copied = copied_bytes = 0
     with ThreadPoolExecutor(_WORKERS) as pool:
         for start in range(0, len(entries), _WORKERS):

@@ -68,7 +68,7 @@ class _Rows:
         self._tables: list[pa.Table] = []
 
     def add(self, key: str, size_bytes: int, modified_ns: int, **more: Any) -> None:
-        known = {"source": self._source, "key": key, "size_bytes": size_bytes, "modified_ns": modified_ns}
+        known = {"source": self._source, "key": _readable(key), "size_bytes": size_bytes, "modified_ns": modified_ns}
         self._held.append(_UNTOLD | known | more)
         if len(self._held) == _ROWS_AT_ONCE:
             self._fold()
@@ -81,6 +81,12 @@ class _Rows:
         """All of them, in the order in which they were added."""
         self._fold()
         return pa.concat_tables(self._tables)
+
+
+def _readable(key: str) -> str:
+    """A file name that is no UTF-8 with its odd bytes spelt out. No file has that name, so its row is refused when it
+    is read, and the others go on."""
+    return key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class StoreSource:

@@ -74,6 +74,8 @@ def _files(path: str) -> Iterator[tuple[str, pq.ParquetFile]]:
         return
     store = open_store(path)
     keys = [key for key in store.keys() if key.endswith(".parquet")]  # noqa: SIM118 (a store is no mapping)
+    if store.exists("dataset_info.json") and not any(key.startswith(("benchmark/", "rl/")) for key in keys):
+        raise FatalError(f"{path} is an export without labelled rows. Collect votes, export again, and evaluate that.")
     keys = [key for key in keys if key.startswith("benchmark/")] or keys
     test = [key for key in keys if Path(key).name.startswith("test")]
     if not keys:

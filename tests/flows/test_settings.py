@@ -38,3 +38,10 @@ def test_a_wrong_setting_is_named(tmp_path, text, message):
 def test_a_missing_file_is_a_plain_sentence(tmp_path):
     with pytest.raises(FatalError, match="Cannot read the config"):
         load_settings(tmp_path / "gone.yaml")
+
+
+def test_a_file_in_another_encoding_is_a_plain_sentence(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("threads: 2\n", encoding="utf-16")
+    with pytest.raises(FatalError, match="not UTF-8"):
+        load_settings(config)

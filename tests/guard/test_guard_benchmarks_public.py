@@ -178,3 +178,11 @@ def test_unknown_data_say_what_is_known(tmp_path: Path) -> None:
     pq.write_table(pa.table({"picture": ["x"]}), tmp_path / "a.parquet")
     with pytest.raises(FatalError, match=r"columns picture, .*safety_label"):
         rows_of(str(tmp_path))
+
+
+def test_an_export_without_labels_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "dataset_info.json").write_text("{}")
+    (tmp_path / "sft").mkdir()
+    pq.write_table(pa.table({"prompt": ["a"]}), tmp_path / "sft" / "train-00000-of-00001.parquet")
+    with pytest.raises(FatalError, match="without labelled rows"):
+        list(read_benchmark(str(tmp_path)))

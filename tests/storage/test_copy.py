@@ -86,3 +86,14 @@ def test_a_damaged_blob_stops_the_copy(tmp_path):
 def test_an_empty_source_is_a_plain_sentence(tmp_path):
     with pytest.raises(FatalError, match="holds no workspace"):
         copy_workspace(open_store(tmp_path), open_store(tmp_path / "b"))
+
+
+def test_a_target_that_is_no_workspace_is_left_alone(tmp_path):
+    source = fill(tmp_path / "a").store
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"a photograph")
+    with pytest.raises(FatalError, match="no workspace"):
+        copy_workspace(source, open_store(tmp_path / "photos"))
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+    with pytest.raises(FatalError, match="both the source and the target"):
+        copy_workspace(source, open_store(tmp_path / "a"))

@@ -1,6 +1,7 @@
 """Sources: what is listed, what is read, and what is refused before anything runs."""
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -145,3 +146,14 @@ def test_a_file_of_another_kind_is_no_source(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"")
     with pytest.raises(FatalError, match="is no source"):
         kind_of(str(tmp_path / "a.zip"))
+
+
+def test_a_file_name_that_is_no_utf8_is_listed_and_costs_its_own_row(tmp_path):
+    (tmp_path / "good.png").write_bytes(b"a")
+    (tmp_path / os.fsdecode(b"bad\xff.png")).write_bytes(b"b")
+    source = open_source(str(tmp_path), ColumnSettings())
+    files = from_table(source.list(), SourceFile)
+    assert [file.key for file in files] == ["bad\\xff.png", "good.png"]
+    bad, good = source.read_many(files)
+    assert isinstance(bad, FileNotFoundError)
+    assert good == b"a"

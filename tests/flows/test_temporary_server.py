@@ -1,0 +1,33 @@
+"""Ctrl-C in a terminal reaches every process of its group; Prefect's temporary server lives on."""
+
+import subprocess
+import sys
+
+import pytest
+
+_SCRIPT = """
+import os, signal, time
+import flows.cli  # patience on a busy machine
+for name, value in flows.cli._QUIET.items():
+    os.environ.setdefault(name, value)
+import httpx
+from prefect.server.api.server import SubprocessASGIServer
+from flows.temporary_server import start_temporary_server
+
+start_temporary_server()
+assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()), "this process itself hears Ctrl-C"
+server = next(iter(SubprocessASGIServer._instances.values()))
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.killpg(os.getpgrp(), signal.SIGINT)
+time.sleep(2)
+print(httpx.get(server.api_url + "/health").text)
+"""
+
+
+@pytest.mark.server
+def test_ctrl_c_does_not_reach_the_temporary_server(tmp_path, monkeypatch):
+    for name in ("PREFECT_API_URL", "PREFECT_API_DATABASE_CONNECTION_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, start_new_session=True)
+    assert done.stdout.strip().endswith("true"), done.stderr
