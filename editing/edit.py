@@ -15,7 +15,7 @@ from policies.engine import Policy, regulated
 from storage.errors import FatalError, SampleError, TransientError
 from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_mask, encode_png, perceptual_hash
 from storage.records import Edit, EditTask, Finding, Image, Located, content_id, from_table, sha256_hex
-from storage.stage import BatchResult, quarantine_boundary, reject
+from storage.stage import BatchResult, joined, quarantine_boundary, reject
 from storage.workspace import Workspace
 
 EDIT_VERSION = 4
@@ -261,10 +261,9 @@ class EditStage:
                 pool.submit(copy_context().run, self._batch, tasks[start : start + self._batch_size], editor)
                 for start in range(0, len(tasks), self._batch_size)
             ]  # in this thread's context, where its meter is
-            parts = [batch.result() for batch in batches]
+            return joined([batch.result() for batch in batches])
         finally:
             pool.shutdown(cancel_futures=True)
-        return BatchResult([row for p in parts for row in p.ok], [row for p in parts for row in p.rejected])
 
     def _batch(self, tasks: Sequence[EditTask], editor: Editor) -> BatchResult[Edit]:
         def step(batch: Sequence[EditTask]) -> BatchResult[Edit]:

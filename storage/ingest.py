@@ -13,7 +13,7 @@ from storage.gate import BlockList
 from storage.images import SUFFIXES, Decoded, decode, encode_png, perceptual_hash
 from storage.records import Image, SourceFile, canonical_json, from_table, sha256_hex
 from storage.sources import ColumnSettings, Read, open_source
-from storage.stage import BatchResult, quarantine_boundary
+from storage.stage import BatchResult, joined, quarantine_boundary
 from storage.workspace import Workspace
 
 INGEST_VERSION = 2
@@ -103,7 +103,7 @@ class IngestStage:
         for file, data in zip(files, self._read(files), strict=True):
             step = partial(self._one, data=data)
             parts.append(quarantine_boundary([file], step, key=lambda file: file.key))
-        return BatchResult([r for p in parts for r in p.ok], [r for p in parts for r in p.rejected])
+        return joined(parts)
 
     def _read(self, files: Sequence[SourceFile]) -> Iterator[Read]:
         """What may be read, in the order of `files`; a file that is too large is never opened."""

@@ -78,7 +78,11 @@ def in_batches(
     rows: Sequence[Row], step: Callable[[Sequence[Row]], BatchResult[Out]], key: Callable[[Row], str], size: int
 ) -> BatchResult[Out]:
     """Run `step` behind the quarantine boundary on `size` rows at a time, and join the results in order."""
-    parts = [quarantine_boundary(rows[i : i + size], step, key) for i in range(0, len(rows), size)]
+    return joined([quarantine_boundary(rows[i : i + size], step, key) for i in range(0, len(rows), size)])
+
+
+def joined(parts: Sequence[BatchResult[Out]]) -> BatchResult[Out]:
+    """The results of several batches as one, in order."""
     return BatchResult([r for p in parts for r in p.ok], [r for p in parts for r in p.rejected])
 
 
