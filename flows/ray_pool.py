@@ -10,6 +10,7 @@ ledger.)
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -57,6 +58,7 @@ class _Actors:
         self._free: queue.Queue[Any] = queue.Queue()
         self._hired: list[tuple[Any, threading.Thread]] = []
         self._busy: set[int] = set()  # threads whose shard an actor has in hand
+        self._alone_since = time.monotonic()  # when an actor of ours, or of a stage that crowds us out, was last seen
         self._is_stopped = False
         for _ in range(cfg.workers):
             self._hire()
@@ -91,6 +93,7 @@ class _Actors:
         try:
             return self._ask(actor, root, input_hash, timeout_s)
         finally:
+            self._alone_since = time.monotonic()
             self._busy.discard(threading.get_ident())
 
     def _wait_for_one(self) -> Any:
@@ -98,9 +101,11 @@ class _Actors:
         each of their shards has a time limit of its own."""
         while True:
             try:
-                return self._free.get(timeout=self._start_timeout_s)
+                return self._free.get(timeout=min(1, self._start_timeout_s / 10))
             except queue.Empty:
-                if not self._busy and not self._is_crowded():
+                if self._busy or self._is_crowded():
+                    self._alone_since = time.monotonic()
+                elif time.monotonic() - self._alone_since > self._start_timeout_s:
                     raise FatalError(
                         f"No worker of stage {self._stage} came up within {self._start_timeout_s:g} s. See `ray "
                         "status` on the cluster for what it waits for; the same command goes on where it was."

@@ -34,8 +34,8 @@ class Call:
 class Gpus:
     """Stands in for Ray: a cluster with some GPUs, of which each actor holds one from its start to its end."""
 
-    def __init__(self, count):
-        self._free, self._alive = threading.Semaphore(count), set()
+    def __init__(self, count, start_s=0):
+        self._free, self._alive, self._start_s = threading.Semaphore(count), set(), start_s
 
     def remote(self, kind):
         def make(spec):
@@ -52,6 +52,7 @@ class Gpus:
         while not self._free.acquire(timeout=0.02):
             if not actor.wanted:
                 raise ray_pool.RayActorError
+        time.sleep(self._start_s)
         self._alive.add(actor)
 
     def get(self, answer, timeout=None):
@@ -74,8 +75,8 @@ class Gpus:
 def pool_on(monkeypatch):
     """A pool of one worker for each stage, on a cluster with so many GPUs."""
 
-    def make(gpus, start_timeout_s=0.2):
-        monkeypatch.setattr(ray_pool, "ray", Gpus(gpus))
+    def make(gpus, start_timeout_s=0.2, start_s=0):
+        monkeypatch.setattr(ray_pool, "ray", Gpus(gpus, start_s))
         monkeypatch.setattr(ray_pool, "_connect", lambda address: None)
         stages = dict.fromkeys(("a", "b"), ActorSettings(gpus=1))
         return ray_pool.RayPool(RaySettings(stages=stages, start_timeout_s=start_timeout_s))
@@ -143,4 +144,13 @@ def test_a_branch_waits_for_the_gpus_of_the_other(pool_on, workspace):
         done = threading.Timer(0.7, pool.finish, ["a"])
         done.start()
         assert run(pool, workspace, "b") == [1]
+        done.join()
+
+
+def test_a_worker_has_its_whole_time_to_start_from_when_the_other_branch_is_done(pool_on, workspace):
+    with pool_on(1, start_timeout_s=0.5, start_s=0.3) as pool:
+        assert run(pool, workspace, "a") == [1]
+        done = threading.Timer(0.9, pool.finish, ["a"])
+        done.start()
+        assert run(pool, workspace, "b", count=4) == [1] * 4
         done.join()

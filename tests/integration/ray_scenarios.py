@@ -144,7 +144,7 @@ def one_gpu(folder: Path, cluster) -> dict:
     stages = {stage.name: ActorSettings(gpus=1) for stage in (first, second)}
     found = {}
     for turn in ("after", "beside"):
-        with RayPool(RaySettings(address=cluster.address, stages=stages, start_timeout_s=5)) as pool:
+        with RayPool(RaySettings(address=cluster.address, stages=stages, start_timeout_s=15)) as pool:
 
             def branch(stage: StageSpec, pool=pool, turn=turn) -> None:
                 found[f"{turn} {stage.name}"] = run_all(pool, workspace, stage, [turn] * 6)
