@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.errors import SampleError
-from storage.images import decode
-from storage.ingest import IngestSettings
+from storage.gate import BlockList
+from storage.ingest import IngestSettings, admit, read_small
 from storage.records import SourceFile, content_id, from_table
 from storage.rows import StoredRows, cut
 from storage.sources import open_source
@@ -73,7 +73,7 @@ def _names(files: pa.Table) -> pa.Array:
 
 @dataclass(frozen=True)
 class Preview:
-    """One row of a source as it was understood. `trouble` is empty when its image opens."""
+    """One row of a source as it was understood. `trouble` says why a build would refuse it, else it is empty."""
 
     key: str
     licence: str
@@ -83,22 +83,23 @@ class Preview:
 
 
 def preview(place: str | Path, cfg: IngestSettings, count: int = PREVIEW_ROWS) -> tuple[int, list[Preview]]:
-    """How many rows a source has, and the first few of them with their images opened."""
+    """How many rows a source has, and the first few of them with their images opened.
+
+    Raises FatalError when the source, the column mapping or the block list is unusable.
+    """
+    blocked = BlockList.read(cfg.block_list, max_distance=cfg.block_distance)
     files = list_source(place, cfg)
     first = from_table(files.slice(0, count), SourceFile)
-    return files.num_rows, _opened(str(place), first, cfg)
+    return files.num_rows, _opened(str(place), first, cfg, blocked)
 
 
-def _opened(place: str, files: Sequence[SourceFile], cfg: IngestSettings) -> list[Preview]:
+def _opened(place: str, files: Sequence[SourceFile], cfg: IngestSettings, blocked: BlockList) -> list[Preview]:
     shown = []
-    for file, data in zip(files, open_source(place, cfg.columns).read_many(files), strict=True):
+    for file, data in zip(files, read_small(open_source(place, cfg.columns), files, cfg), strict=True):
         size, trouble = (0, 0), ""
-        if isinstance(data, Exception):
-            trouble = str(data)
-        else:
-            try:
-                size = decode(data, max_pixels=cfg.max_pixels).image.size
-            except SampleError as error:
-                trouble = str(error)
+        try:
+            size = admit(file, data, cfg, blocked).decoded.image.size
+        except SampleError as error:
+            trouble = str(error)
         shown.append(Preview(file.key, file.licence or cfg.licence, json.loads(file.about_json), size, trouble))
     return shown

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from storage.errors import SampleError
 from storage.gate import BlockList
 from storage.images import SUFFIXES, Decoded, decode, encode_png, perceptual_hash
 from storage.records import Image, SourceFile, canonical_json, from_table, sha256_hex
-from storage.sources import ColumnSettings, Read, open_source
+from storage.sources import ColumnSettings, Read, Source, open_source
 from storage.stage import BatchResult, joined, quarantine_boundary
 from storage.workspace import Workspace
 
-INGEST_VERSION = 2
+INGEST_VERSION = 3
 
 
 class IngestSettings(BaseModel):
@@ -26,6 +27,9 @@ class IngestSettings(BaseModel):
 
     max_bytes: int = Field(default=50_000_000, gt=0, description="larger files are refused unread")
     max_pixels: int = Field(default=100_000_000, gt=0, description="larger images are refused undecoded")
+    max_aspect: float = Field(
+        default=100, ge=1, description="longer side over shorter; thinner images are refused (Qwen-VL takes up to 200)"
+    )
     block_list: Path | None = Field(default=None, description="text file of blocked SHA-256 and pHash values")
     block_distance: int = Field(default=6, ge=0, le=16, description="pHash bits that may differ from a blocked one")
     licence: str = Field(default="unspecified", description="licence of the images, as an SPDX id where there is one")
@@ -50,7 +54,17 @@ def _check_name(file: SourceFile) -> str:
     return suffix
 
 
-def _ingest(file: SourceFile, data: Read, workspace: Workspace, cfg: IngestSettings, blocked: BlockList) -> Image:
+@dataclass(frozen=True)
+class Admitted:
+    """An image that may come in, not stored yet."""
+
+    decoded: Decoded
+    image_id: str
+    phash: str
+
+
+def admit(file: SourceFile, data: Read, cfg: IngestSettings, blocked: BlockList) -> Admitted:
+    """Decode and hash an image; raises SampleError with the code under which it would be refused."""
     suffix = _check_name(file)
     if isinstance(data, SampleError):
         raise data
@@ -62,9 +76,18 @@ def _ingest(file: SourceFile, data: Read, workspace: Workspace, cfg: IngestSetti
     if suffix and decoded.format != SUFFIXES[suffix]:
         raise SampleError("mislabelled", f"Named {suffix}, but the bytes are {decoded.format}.")
     width, height = decoded.image.size
-    image_id = sha256_hex(data)
-    phash = perceptual_hash(decoded.image)
+    if max(width, height) > cfg.max_aspect * min(width, height):
+        raise SampleError("too_thin", f"{width}x{height}: one side is more than {cfg.max_aspect:g} times the other.")
+    image_id, phash = sha256_hex(data), perceptual_hash(decoded.image)
     blocked.check(image_id, phash)
+    return Admitted(decoded, image_id, phash)
+
+
+def _ingest(file: SourceFile, data: Read, workspace: Workspace, cfg: IngestSettings, blocked: BlockList) -> Image:
+    admitted = admit(file, data, cfg, blocked)
+    assert isinstance(data, bytes)  # else it was refused
+    decoded, image_id = admitted.decoded, admitted.image_id
+    width, height = decoded.image.size
     return Image(
         image_id=image_id,
         blob=_store(workspace, data, image_id, decoded),
@@ -74,7 +97,7 @@ def _ingest(file: SourceFile, data: Read, workspace: Workspace, cfg: IngestSetti
         width=width,
         height=height,
         format=decoded.format,
-        phash=phash,
+        phash=admitted.phash,
         licence=file.licence or cfg.licence,
         exportable=cfg.exportable,
         meta_json=canonical_json(decoded.changes | json.loads(file.about_json)),
@@ -86,6 +109,14 @@ def _store(workspace: Workspace, data: bytes, image_id: str, decoded: Decoded) -
     if decoded.keep_bytes:
         return workspace.blobs.put(data, sha256=image_id)
     return workspace.blobs.put(encode_png(decoded.rgb))
+
+
+def read_small(source: Source, files: Sequence[SourceFile], cfg: IngestSettings) -> Iterator[Read]:
+    """What may be read, in the order of `files`; a file that is too large is never opened."""
+    wanted = [file for file in files if file.size_bytes <= cfg.max_bytes]
+    found = source.read_many(wanted) if wanted else iter(())
+    for file in files:
+        yield next(found) if file.size_bytes <= cfg.max_bytes else _too_many(file.size_bytes, cfg)
 
 
 class IngestStage:
@@ -100,20 +131,10 @@ class IngestStage:
     def run_shard(self, shard: pa.Table) -> BatchResult[Image]:
         files = from_table(shard, SourceFile)
         parts = []
-        for file, data in zip(files, self._read(files), strict=True):
+        for file, data in zip(files, read_small(self._source(files[0].source), files, self._cfg), strict=True):
             step = partial(self._one, data=data)
             parts.append(quarantine_boundary([file], step, key=lambda file: file.key))
         return joined(parts)
-
-    def _read(self, files: Sequence[SourceFile]) -> Iterator[Read]:
-        """What may be read, in the order of `files`; a file that is too large is never opened."""
-        wanted = [file for file in files if file.size_bytes <= self._cfg.max_bytes]
-        found = self._source(files[0].source).read_many(wanted) if wanted else iter(())
-        for file in files:
-            if file.size_bytes <= self._cfg.max_bytes:
-                yield next(found)
-            else:
-                yield _too_many(file.size_bytes, self._cfg)
 
     def _one(self, batch: Sequence[SourceFile], *, data: Read) -> BatchResult[Image]:
         return BatchResult([_ingest(batch[0], data, self._workspace, self._cfg, self._blocked)])

@@ -1,5 +1,7 @@
 """Shards of a source: what earlier builds knew keeps its shards, and a preview shows what was understood."""
 
+import hashlib
+
 import pytest
 
 from flows.sources import list_source, plan_shards, preview
@@ -60,6 +62,21 @@ def test_a_preview_opens_the_first_rows_and_says_what_is_wrong(photos):
     assert [(row.key, row.size) for row in rows] == [("a.png", (0, 0)), ("m0.png", (96, 64)), ("m1.png", (96, 64))]
     assert "not_an_image" in rows[0].trouble
     assert rows[1].licence == "unspecified"
+
+
+def test_a_preview_refuses_what_a_build_would_refuse(photos, tmp_path):
+    """Not only what does not decode: a wrong name, a blocked image and an image that is too large for this config."""
+    data = encode_png(draw(40))
+    (photos / "a.jpg").write_bytes(data)
+    (photos / "b.png").write_bytes(data)
+    (photos / "c.png").write_bytes(encode_png(draw(41, (400, 3))))
+    (photos / "d.txt").write_text("a note")
+    (tmp_path / "blocked.txt").write_text(hashlib.sha256(data).hexdigest())
+    cfg = IngestSettings(block_list=tmp_path / "blocked.txt", max_bytes=len(data))
+    codes = [row.trouble.split(":")[0] for row in preview(photos, cfg, 4)[1]]
+    assert codes == ["mislabelled", "blocked_hash", "too_thin", "unsupported_format"]
+    (photos / "c.png").write_bytes(data + b"x")
+    assert preview(photos, cfg, 4)[1][2].trouble.startswith("too_many_bytes")
 
 
 def test_a_source_that_is_not_there_is_a_plain_sentence(tmp_path):

@@ -57,6 +57,15 @@ def test_a_file_over_the_byte_cap_is_not_read(folder, tmp_path):
     assert refused == {"a.png": "too_many_bytes"}
 
 
+def test_an_image_too_thin_for_a_vision_model_is_refused(folder, tmp_path):
+    for width, height in ((9000, 2), (2, 9000), (300, 3), (301, 3), (1, 1)):
+        name = f"{width}x{height}.png"
+        PilImage.new("RGB", (width, height), "red").save(folder / name)
+    ok, refused = ingest(folder, tmp_path / "ws")
+    assert refused == {"9000x2.png": "too_thin", "2x9000.png": "too_thin", "301x3.png": "too_thin"}  # 301 > 100 * 3
+    assert sorted(ok) == ["1x1.png", "300x3.png"]
+
+
 def test_a_blocked_image_is_never_stored(folder, tmp_path):
     data = encode_png(draw(1))
     (folder / "a.png").write_bytes(data)
