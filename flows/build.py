@@ -36,15 +36,6 @@ class BuildSummary:
     stages: list[StageSummary]
 
 
-def targets_of(settings: Settings, policies: tuple[Policy, ...]) -> list[Policy]:
-    """The policies whose violations are edited away; raises FatalError for one that does not exist."""
-    by_id = {policy.id: policy for policy in policies}
-    unknown = [name for name in settings.editing.edit.target_policies if name not in by_id]
-    if unknown:
-        raise FatalError(f"editing.edit.target_policies names {unknown[0]}, which is not among {', '.join(by_id)}.")
-    return [by_id[name] for name in settings.editing.edit.target_policies]
-
-
 def check_limit(settings: Settings, max_cost: float | None) -> None:
     """Raises FatalError for a limit without prices, which nothing would ever reach."""
     if max_cost is not None and not settings.prices:
@@ -72,7 +63,7 @@ def build_flow(
     settings: Settings, source: str, root: str, max_cost: float | None = None, limited: bool = False
 ) -> BuildSummary:
     policies = load_policies(settings.policies)
-    targets_of(settings, policies)  # before anything is written
+    networks.targets_of(settings.editing, policies)  # before anything is written
     workspace = Workspace.open(root)
     plan = plan_shards(workspace, source, list_source(source, settings.ingest), settings.ingest.shard_rows)
     with open_pool(settings) as pool:
@@ -85,7 +76,7 @@ def build_flow(
 
 def run_stages(job: Job, settings: Settings, policies: tuple[Policy, ...], plan: Plan, root: str) -> StageRows:
     """Every stage up to publishing, on the planned shards of a source; the accepted edits, controls among them."""
-    targets = targets_of(settings, policies)
+    targets = networks.targets_of(settings.editing, policies)
     editing = networks.with_rules(settings.editing, targets)
     settings = settings.model_copy(update={"editing": editing})
     ingested = job.stage(wiring.ingest_spec(root, settings.ingest), plan.shards)
@@ -117,7 +108,7 @@ def _side_by_side(
 def _edit(job: Job, settings: Settings, policies: tuple[Policy, ...], located: StageRows, root: str) -> StageRows:
     """The accepted edits, controls among them. The best candidate of an image is chosen where all of them are."""
     editing = settings.editing
-    tasks = planning.edit_tasks(located, targets_of(settings, policies), editing.controls)
+    tasks = planning.edit_tasks(located, networks.targets_of(editing, policies), editing.controls)
     candidates = job.stage(wiring.edit_spec(root, editing.edit), cut(tasks, editing.edit.shard_rows))
     certified = job.stage(wiring.certify_spec(root, editing), cut(candidates, editing.edit.shard_rows))
     return job.stage(wiring.select_spec(policies), cut_between(certified, _PLAIN_SHARD_ROWS, ["image_id", "kind"]))

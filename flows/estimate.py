@@ -8,8 +8,9 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.build import check_limit, run_stages, targets_of
+from flows.build import check_limit, run_stages
 from flows.job import Job
+from flows.networks import targets_of
 from flows.pool import LocalPool
 from flows.progress import StageSummary
 from flows.settings import Settings
@@ -62,9 +63,9 @@ def estimate(settings: Settings, source: str | Path, root: str, max_cost: float 
 
 @flow(name="guardset-estimate")
 def estimate_flow(settings: Settings, source: str | Path, root: str, max_cost: float | None = None) -> Estimate:
-    files = list_source(source, settings.ingest)
     policies = load_policies(settings.policies)
-    targets_of(settings, policies)
+    targets_of(settings.editing, policies)  # before the source is listed, which may take a while
+    files = list_source(source, settings.ingest)
     count = min(SAMPLE_FILES, files.num_rows)
     sample = files.take([number * files.num_rows // count for number in range(count)])  # evenly spaced
     parts = [sample] if count == files.num_rows else [sample[:_WARM_UP_FILES], sample[_WARM_UP_FILES:]]

@@ -71,6 +71,15 @@ def with_rules(cfg: EditingSettings, policies: Sequence[Policy]) -> EditingSetti
     return cfg.model_copy(update={"locate": cfg.locate.model_copy(update={"rules": cfg.locate.rules or rules})})
 
 
+def targets_of(settings: EditingSettings, policies: Sequence[Policy]) -> list[Policy]:
+    """The policies whose violations are edited away; raises FatalError for one that does not exist."""
+    by_id = {policy.id: policy for policy in policies}
+    unknown = [name for name in settings.edit.target_policies if name not in by_id]
+    if unknown:
+        raise FatalError(f"editing.edit.target_policies names {unknown[0]}, which is not among {', '.join(by_id)}.")
+    return [by_id[name] for name in settings.edit.target_policies]
+
+
 @cache
 def local_chat(source: str, revision: str | None, batch_size: int) -> TransformersChat:
     """A chat model in this process; steps that name the same one share it."""

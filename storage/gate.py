@@ -30,7 +30,8 @@ class BlockList:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise FatalError(f"Cannot read the block list {path}: {error}. No image is let in without it.") from error
+            why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise FatalError(f"Cannot read the block list {path}: {why}. No image is let in without it.") from error
         exact: set[str] = set()
         perceptual: set[str] = set()
         for number, line in enumerate(lines, start=1):

@@ -29,14 +29,19 @@ def serve(schedules: Path, /) -> None:
 def inspect(source: str, /, *, config: ConfigArg = None) -> None:
     """Show what a build would read: how many images there are, and the first ten as they were understood.
 
-    SOURCE is a folder, s3://bucket/prefix, a Parquet file or folder, a `datasets` folder, or a .jsonl of paths.
+    SOURCE is a folder, s3://bucket/prefix, a Parquet file or folder, a `datasets` folder, or a .jsonl of paths. The
+    policies and the block list that the config names are read too, so that a build does not stop at them.
 
     Example: `guardset inspect photos.parquet --config guardset.yaml`
     """
+    from flows.networks import targets_of
     from flows.sources import preview
+    from policies.engine import load_policies
     from storage.sources import kind_of
 
-    count, rows = preview(source, settings_from(config).ingest)
+    settings = settings_from(config)
+    targets_of(settings.editing, load_policies(settings.policies))
+    count, rows = preview(source, settings.ingest)
     table = Table(title=f"{source}: {kind_of(source)}, {count} images", title_justify="left")
     for heading in ("key", "size", "licence", "category", "boxes", "labels", "trouble"):
         table.add_column(heading, overflow="fold")

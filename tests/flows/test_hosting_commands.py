@@ -8,6 +8,7 @@ import pytest
 
 from flows.cli import app
 from flows.commands.console import console
+from storage.errors import FatalError
 from storage.images import encode_png
 from storage.store import open_store
 from tests.drawing import draw
@@ -55,6 +56,21 @@ def test_inspect_shows_ten_rows_as_they_were_understood(rows):
     assert "row-9" in printed
     assert "row-10" not in printed
     assert sorted(path.name for path in rows.parent.iterdir()) == ["guardset.yaml", "rows.parquet"]  # nothing written
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"policies": "no-such-folder"}, "policy folder no-such-folder does not exist"),
+        ({"editing": {"edit": {"target_policies": ["L9"]}}}, "names L9, which is not among L1"),
+        ({"ingest": {"block_list": "no-such-list.txt"}}, "no-such-list.txt: No such file"),
+    ],
+)
+def test_inspect_stops_where_a_build_would(tmp_path, wrong, sentence):
+    (tmp_path / "a.png").write_bytes(encode_png(draw(1)))
+    (tmp_path / "wrong.yaml").write_text(json.dumps(wrong))  # JSON is YAML
+    with pytest.raises(FatalError, match=sentence):
+        app(["inspect", str(tmp_path), "--config", str(tmp_path / "wrong.yaml")])
 
 
 def test_a_workspace_is_copied_and_the_second_time_looked_at(tmp_path):
