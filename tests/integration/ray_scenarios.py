@@ -22,8 +22,10 @@ from storage.records import Rejection, to_table
 from storage.stage import StageSpec
 from storage.workspace import Workspace
 from tests.integration.ray_stage import Accident
+from tests.whole_builds import SMALL_SHARDS, draw_input, finish, guardset, kill_when_further
 
 SECONDS = 0.25
+WHOLE_SCENES = 6
 
 
 def spec(folder: Path) -> StageSpec:
@@ -155,6 +157,17 @@ def one_gpu(folder: Path, cluster) -> dict:
     return {turn: {"errors": errors, "fates": fates} for turn, (errors, fates) in found.items()}
 
 
+def whole_build(folder: Path, cluster) -> dict:
+    """A build of drawn scenes whose models all run on the cluster, killed once, and the same one to its end."""
+    scenes, config, workspace = draw_input(folder / "in", WHOLE_SCENES), folder / "ray.yaml", folder / "ws"
+    stages = {name: {"workers": 1, "cpus": 0.5} for name in RaySettings().stages}
+    config.write_text(f"{SMALL_SHARDS}engine: ray\nray: {json.dumps({'address': cluster.address, 'stages': stages})}\n")
+    command = ("build", "--input", str(scenes), "--config", str(config), "--no-publish", "--workspace", str(workspace))
+    home = folder / "prefect"
+    kill_when_further(guardset(*command, home=home), workspace, more_tables=12)
+    return {"output": finish(guardset(*command, home=home))}
+
+
 class TwoNodes:
     """A head and a second node on this machine; the head says that it has a GPU."""
 
@@ -174,7 +187,7 @@ class TwoNodes:
         self._cluster.shutdown()
 
 
-SCENARIOS = {f.__name__: f for f in (killed_actor_and_node, poison, killed_driver, no_room, one_gpu)}
+SCENARIOS = {f.__name__: f for f in (killed_actor_and_node, poison, killed_driver, no_room, one_gpu, whole_build)}
 
 
 def main() -> None:

@@ -12,6 +12,10 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: install guardset[ray]")
 
+from storage.workspace import Workspace
+from tests.integration.ray_scenarios import SMALL_SHARDS
+from tests.whole_builds import SMALL_SHARDS, exported, finish, guardset, vote
+
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,13 +31,13 @@ def results(tmp_path_factory) -> dict:
     if not _may_unshare():
         pytest.skip("network namespaces are not allowed here, and Ray would listen on every interface")
     folder = tmp_path_factory.mktemp("ray")
-    scenarios = "poison,no_room,one_gpu,killed_driver,killed_actor_and_node"
+    scenarios = "poison,no_room,one_gpu,killed_driver,whole_build,killed_actor_and_node"
     command = ["unshare", "-n", sys.executable, "-m", "tests.integration.ray_scenarios", str(folder), scenarios]
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     environment = os.environ | token | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return {"folder": folder, **json.loads(done.stdout.splitlines()[-1])}
 
 
 def test_a_killed_worker_a_silent_one_and_a_lost_node_cost_only_their_shards(results):
@@ -75,3 +79,16 @@ def test_a_stage_that_fits_on_no_node_is_a_plain_sentence(results):
 def test_stages_pass_on_the_only_gpu(results):
     turns = [f"{turn} {stage}" for turn in ("after", "beside") for stage in ("accident", "another")]
     assert results["one_gpu"] == {turn: {"errors": [], "fates": {"ran": 6}} for turn in turns}
+
+
+def test_a_whole_build_on_the_cluster_exports_the_bytes_of_one_without_it(results, tmp_path):
+    folder = results["folder"] / "whole_build"
+    assert "looked up" in results["whole_build"]["output"]  # what the killed build had done
+    config = tmp_path / "local.yaml"
+    config.write_text(SMALL_SHARDS)
+    local = ("--config", str(config), "--workspace", str(tmp_path / "ws"))
+    finish(guardset("build", "--input", str(folder / "in"), "--no-publish", *local, home=tmp_path / "prefect"))
+    for root in (folder / "ws", tmp_path / "ws"):
+        vote(Workspace.open(root))
+        finish(guardset("export", "--workspace", str(root), "--config", str(config), home=tmp_path / "prefect"))
+    assert exported(folder / "ws") == exported(tmp_path / "ws") != {}
