@@ -10,7 +10,7 @@ class FakeStudio:
         self.project_rows, self.task_rows, self.storages = [], [], []
         self.imports, self.sent, self.annotated = 0, [], []
         self.fail = lambda number, landed: None
-        self.projects = Row(list=self._projects, create=self._create, import_tasks=self._import)
+        self.projects = Row(list=self._projects, create=self._create, update=self._update, import_tasks=self._import)
         self.tasks = Row(list=self._tasks, delete=self._delete)
         self.users = Row(list=lambda: [Row(id=4, email="ann@example.org")])
         self.annotations = Row(create=self._annotate)
@@ -23,6 +23,9 @@ class FakeStudio:
     def _create(self, **fields):
         self.project_rows.append(Row(id=len(self.project_rows) + 1, **fields))
         return self.project_rows[-1]
+
+    def _update(self, id, **fields):
+        vars(self.project_rows[id - 1]).update(fields)
 
     def _storage(self, **fields):
         self.storages.append(Row(id=len(self.storages) + 1, **fields))

@@ -7,6 +7,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from annotation.agreement import (
     OVERALL,
+    UNAIDED,
     agreement,
     cohen_kappa,
     krippendorff_alpha,
@@ -105,6 +106,18 @@ def test_agreement_per_policy_and_over_all(vote):
     # alpha: o_su = o_us = 1, n_s = 1, n_u = 3, n = 4: 1 - 3 * 2 / 6 = 0
     assert (second.policy_id, second.n_items, second.raw, second.kappa, second.alpha) == ("L2", 2, 0.5, 0.0, 0.0)
     assert (over_all.policy_id, over_all.n_items, over_all.raw) == (OVERALL, 4, 0.75)
+
+
+def test_images_without_a_draft_are_told_apart(vote):
+    votes = [
+        vote("drafted", "L1", "safe", "a@x"), vote("drafted", "L1", "safe", "b@x"),
+        vote("blind", "L1", "safe", "a@x"), vote("blind", "L1", "unsafe", "b@x"),
+    ]  # fmt: skip
+    *_, over_all, unaided = agreement(votes, {"drafted"})
+    assert (over_all.n_items, over_all.raw) == (2, 0.5)
+    assert (unaided.policy_id, unaided.n_items, unaided.raw) == (UNAIDED, 1, 0.0)
+    for all_alike in ((), {"drafted", "blind"}):
+        assert [row.policy_id for row in agreement(votes, all_alike)] == ["L1", OVERALL]
 
 
 def test_no_votes_no_agreement():

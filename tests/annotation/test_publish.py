@@ -1,5 +1,6 @@
 """Publishing against a stand-in for the server that fails where the real one does."""
 
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace as Row
 
@@ -141,24 +142,38 @@ def test_an_image_and_its_edit_are_not_neighbours():
     assert all(a != b for a, b in pairwise(families))
 
 
-def test_prefilled_answers_follow_the_rules_and_leave_open_what_they_leave_open(client, workspace, policies):
-    run(
-        client,
-        workspace,
-        policies,
-        ITEMS[:2],
-        prefill={ITEMS[0].image_id: ["blade"], ITEMS[1].image_id: ["unheard of"]},
-    )
+def test_drafts_come_last(policies):
+    order = presentation_order([replace(item, draft=()) if n % 3 else item for n, item in enumerate(ITEMS)], "key")
+    assert [item.draft for item in order] == [None] * 7 + [()] * 13  # 0, 3, ... 18
+
+
+def test_drafts_follow_the_rules_and_leave_open_what_they_leave_open(client, workspace, policies):
+    run(client, workspace, policies, [replace(ITEMS[0], draft=("blade",)), replace(ITEMS[1], draft=("unheard of",))])
     sent = {t["data"]["image_id"]: t["predictions"][0]["result"] for t in client.sent}
     blade = {r["from_name"]: r["value"]["choices"] for r in sent[ITEMS[0].image_id]}
     assert (blade["L2_verdict"], blade["L2_rules"]) == (["unsafe"], ["L2.R1"])
     assert blade["L1_verdict"] == ["safe"]
     # an attribute that no rule knows decides nothing
     assert sent[ITEMS[1].image_id] == []
+    assert [p.show_collab_predictions for p in client.project_rows] == [True]
+
+
+def test_which_images_had_a_draft_is_never_forgotten(client, workspace, policies):
     run(client, workspace, policies, ITEMS[:2])
-    assert len(client.project_rows) == 2  # blind answers stand apart
-    assert not any("predictions" in t for t in client.sent[2:])
-    assert [p.show_collab_predictions for p in client.project_rows] == [True, False]
+    assert published(workspace, policies).prefilled == frozenset()
+    assert [p.show_collab_predictions for p in client.project_rows] == [False]
+
+    drafted = [replace(item, draft=("blade",)) for item in ITEMS[:4]]
+    again = run(client, workspace, policies, drafted)
+    assert (again.published, again.already_there) == (2, 2)  # what is there stays as it is
+    first, late = {i.image_id for i in ITEMS[:2]}, frozenset(i.image_id for i in ITEMS[2:4])
+    assert {t["data"]["image_id"] for t in client.sent if "predictions" in t} == late
+    assert published(workspace, policies).prefilled == late
+    assert [p.show_collab_predictions for p in client.project_rows] == [True]  # one project, and it shows them now
+
+    client.task_rows = [task for task in client.task_rows if task.data["image_id"] in first]  # gone from the server
+    run(client, workspace, policies, ITEMS[:4])
+    assert published(workspace, policies).prefilled == late
 
 
 def test_a_choice_that_the_page_does_not_have_never_leaves(policies):

@@ -1,6 +1,7 @@
 """Votes, third opinions, adjudication and incremental collecting against a real Label Studio."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from annotation.overlap import raise_overlap
 from annotation.pair import PairItem, collect_pairs, edit_ratings, edited_side, publish_pairs
 from annotation.progress import project_progress
 from annotation.publish import publish, published
-from policies.engine import load_policies
+from policies.engine import derive, load_policies
 from storage.errors import FatalError
 from tests.annotation.people import label, pair_answers, person, some_images, verdicts
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.server
 def published_tasks(studio, policies, count, **more):
     items, truth = some_images(studio.workspace, count)
     publish(studio.client, studio.workspace, items, policies, name="test", **more)
-    tasks = published(studio.workspace, policies, prefilled="prefill" in more).tasks
+    tasks = published(studio.workspace, policies).tasks
     return [item.image_id for item in items], [tasks[item.image_id] for item in items], truth
 
 
@@ -139,18 +140,34 @@ def test_an_answer_too_fast_to_be_true_is_refused_by_setting(studio, own_policie
     assert (len(strict.votes), [r.code for r in strict.rejected]) == (5, ["too_fast", "too_fast"])
 
 
-def test_a_prefilled_project_shows_what_the_rules_say_and_stands_apart(studio, own_policies):
-    _items, truth = some_images(studio.workspace, 3)
-    _blind, blind_tasks, _ = published_tasks(studio, own_policies, 3)
-    _, tasks, _ = published_tasks(studio, own_policies, 3, prefill=truth)
-    assert not set(tasks) & set(blind_tasks)
-    (prediction,) = studio.client.tasks.get(id=str(tasks[0])).predictions
-    given = {(r["from_name"], *r["value"]["choices"]) for r in prediction.dict()["result"]}
-    assert ("L2_verdict", "unsafe") in given  # a blade
-    assert studio.client.tasks.get(id=str(blind_tasks[0])).predictions == []
-    label(person(studio, "ann"), tasks[0], verdicts(own_policies))
-    assert len(collect(studio.client, studio.workspace, own_policies, prefilled=True).votes) == 5
-    assert collect(studio.client, studio.workspace, own_policies).votes == []
+def test_a_draft_is_shown_where_there_is_one_and_never_counts_as_an_answer(studio, own_policies):
+    """Also in a project that was made before there were drafts."""
+    published_tasks(studio, own_policies, 1)
+    items, truth = some_images(studio.workspace, 4)
+    drafted = [*items[:2], *(replace(item, draft=truth[item.image_id]) for item in items[2:])]
+    publish(studio.client, studio.workspace, drafted, own_policies, name="test")
+    project = published(studio.workspace, own_policies)
+    assert project.prefilled == {item.image_id for item in items[2:]}
+
+    ann, queue, offered = person(studio, "ann"), f"api/projects/{project.project_id}/next", {}
+    for _ in range(4):  # what the server's own queue gives a person
+        task = ann._client_wrapper.httpx_client.request(queue, method="GET").json()
+        offered[task["data"]["image_id"]] = task["predictions"]
+        assert task["annotations"] == []
+        if len(offered) == 1:
+            assert collect(studio.client, studio.workspace, own_policies).votes == []
+        label(ann, task["id"], verdicts(own_policies))
+    assert [image_id in project.prefilled for image_id in offered] == [False, False, True, True]
+    for image_id, predictions in offered.items():
+        assert len(predictions) == (image_id in project.prefilled)
+    (prediction,) = offered[items[2].image_id]  # a heart, which L3 forbids and L2 does not
+    given = {(r["from_name"], *r["value"]["choices"]) for r in prediction["result"]}
+    said = {(f"{p.id}_verdict", derive(p, truth[items[2].image_id]).verdict) for p in own_policies}
+    assert {("L2_verdict", "safe"), *said} <= given
+    assert {verdict for _, verdict in said} == {"safe", "unsafe"}
+    votes = collect(studio.client, studio.workspace, own_policies).votes
+    assert {vote.verdict for vote in votes} == {"safe"}  # what ann said, not what the draft said
+    assert len(votes) == 20
 
 
 def test_a_box_arrives_in_pixels(studio, own_policies):

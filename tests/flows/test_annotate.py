@@ -4,13 +4,17 @@ import threading
 import time
 
 import pytest
+from pydantic import ValidationError
 
 from annotation import pair, publish
+from annotation.publish import published
 from annotation.tasks import open_project
 from flows import annotate
 from flows.annotate import may_show, pairs_of, publish_flow, publish_pairs_flow
 from flows.outcome import read_outcome
 from flows.settings import Settings
+from guard.export.splits import split_of
+from policies.engine import derive, load_policies
 from storage.errors import FatalError
 from tests.annotation.fake_studio import FakeStudio
 from tests.flows.finished_build import finish
@@ -95,6 +99,51 @@ def test_of_two_at_one_workspace_the_second_waits(workspace):
     for thread in threads:
         thread.join()
     assert most == [1, 1, 1]
+
+
+def settings_of(prefill, test_ratio=0.5, **more):
+    return Settings.model_validate(
+        {"annotation": {"prefill": prefill, **more}, "export": {"test_ratio": test_ratio, "seed": 3}}
+    )
+
+
+def drafts(workspace, studio, settings):
+    publish_flow(settings, workspace.store.root)
+    return {t["data"]["image_id"]: t.get("predictions") for t in studio.sent}
+
+
+def test_what_will_train_has_a_draft_and_what_will_test_has_none(workspace, studio):
+    sent = drafts(workspace, studio, settings_of("train"))
+    splits = {name: split_of(name, test_ratio=0.5, seed=3) for name in ("knife", "love", "calm")}
+    assert set(splits.values()) == {"train", "test"}
+    for name, split in splits.items():  # an image and its edits have one family
+        shown = [sent[i] is not None for i in sent if i.endswith(name)]
+        assert shown == [split == "train"] * len(shown)
+    assert published(workspace, load_policies()).prefilled == {i for i in sent if sent[i] is not None}
+
+
+def test_a_draft_says_what_the_rules_derive(workspace, studio):
+    sent = drafts(workspace, studio, settings_of("train", test_ratio=0.0))
+    given = {r["from_name"]: r["value"]["choices"] for r in sent["knife"][0]["result"]}
+    for policy in load_policies():
+        assert given[f"{policy.id}_verdict"] == [derive(policy, ("blade",)).verdict]
+
+
+@pytest.mark.parametrize(("prefill", "drafted"), [("all", 6), ("none", 0), ("train", 0), (True, 6), (False, 0)])
+def test_all_none_and_the_old_switch(workspace, studio, prefill, drafted):
+    sent = drafts(workspace, studio, settings_of(prefill, test_ratio=1.0))  # everything will test
+    assert (len(sent), sum(found is not None for found in sent.values())) == (6, drafted)
+
+
+def test_a_control_item_never_has_a_draft(workspace, studio, tmp_path):
+    (tmp_path / "known.csv").write_text("image_id,policy_id,verdict\nknife,L2,unsafe\n")
+    sent = drafts(workspace, studio, settings_of("all", controls=tmp_path / "known.csv"))
+    assert [i for i, found in sent.items() if found is None] == ["knife"]
+
+
+def test_another_word_is_refused_and_the_known_ones_are_named():
+    with pytest.raises(ValidationError, match=r"'train', 'all' or 'none'"):
+        settings_of("benchmark")
 
 
 @pytest.mark.parametrize("flow", [annotate.publish_flow, annotate.publish_pairs_flow, annotate.collect_flow])

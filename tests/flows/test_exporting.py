@@ -3,20 +3,27 @@
 import dataclasses
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
 
+from annotation.publish import published
+from flows import annotate
+from flows.annotate import publish_flow
 from flows.commands.exporting import verify
 from flows.export import dataset_of, export_flow, report_flow
 from flows.settings import Settings
+from guard.export.verify import verify as faults_of
 from guard.export.write import export
-from policies.engine import derive
+from policies.engine import derive, load_policies
 from storage.images import encode_mask, encode_png
 from storage.records import Label
 from storage.workspace import Blobs, Workspace
+from tests.annotation.fake_studio import FakeStudio
 from tests.flows.finished_build import EDITS, finish
 
 
@@ -61,6 +68,43 @@ def test_what_images_show_and_other_wordings_reach_the_rows(built: Workspace) ->
     # 6 images under 5 policies, each in 2 wordings; each image at least once under a changed policy
     assert sources["human"] == 60
     assert sources["rule"] >= 6
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_what_had_a_draft_never_tests(built: Workspace, monkeypatch: pytest.MonkeyPatch, alike: bool) -> None:
+    """Published when the family would train; then the share of test families was raised to all. Where all three
+    families look alike, they are one by then, and train together."""
+    monkeypatch.setattr(annotate, "studio_client", lambda root, settings: FakeStudio())
+    settings = Settings.model_validate({"annotation": {"prefill": "train"}, "export": {"test_ratio": 0.5, "seed": 3}})
+    publish_flow(settings, built.store.root)
+    drafted = published(built, load_policies()).prefilled
+    families = {name for name in ("knife", "love", "calm") if name in drafted}
+    assert 0 < len(families) < 3
+    now = Settings.model_validate({"export": {"test_ratio": 1.0}})
+    data = dataset_of(now, built)
+    assert data.prefilled == drafted
+    if not alike:
+        prints = {name: sha256(name.encode()).hexdigest()[:16] for name in ("knife", "love", "calm")}
+        images = {i: dataclasses.replace(row, phash=prints[row.family_id]) for i, row in data.images.items()}
+        data = dataclasses.replace(data, images=images)
+    labels = [
+        Label(i, p.id, found.verdict, "agreed", (), 2, 0, 0, found.verdict, (), False, False)  # type: ignore[arg-type]
+        for i, shown in data.attributes.items()
+        for p in data.policies
+        for found in [derive(p, shown)]
+    ]
+    result = export(dataclasses.replace(data, labels=tuple(labels)), built, now.export)
+    shards = sorted(Path(result.path, "benchmark").glob("*.parquet"))
+    rows = [row for shard in shards for row in pq.read_table(shard)["prov_json"].to_pylist()]
+    assert {json.loads(row)["image_id"] for row in rows} == (set() if alike else data.images.keys() - drafted)
+    kept = 1 if alike else len(families)
+    info = json.loads(Path(result.path, "dataset_info.json").read_text())["guardset"]
+    assert info["families_kept_from_test"] == kept
+    for page in ("README.md", "report.html"):
+        text = Path(result.path, page).read_text()
+        assert re.search(rf"{kept} (family|families|of the families) drawn for test", text)
+        assert "labels, none of them in test, were given" in text
+    assert faults_of(result.path) == []
 
 
 def test_verify_exits_with_1_and_says_why(built: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,6 +108,15 @@ def test_look_alikes_on_both_sides_are_told(copy: Path) -> None:
     assert codes(copy) == {"straddles"}
 
 
+def test_a_test_row_that_was_judged_with_a_draft_is_told(copy: Path) -> None:
+    def mark(row: dict[str, Any]) -> None:
+        origin = json.loads(row["prov_json"])
+        row["prov_json"] = json.dumps({**origin, "label": {**origin["label"], "prefilled": True}})
+
+    rewrite(copy, "benchmark/test-00000-of-00001.parquet", mark)
+    assert codes(copy) == {"prefilled"}
+
+
 @pytest.mark.parametrize(
     ("view", "change", "code"),
     [

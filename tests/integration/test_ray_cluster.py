@@ -13,7 +13,6 @@ import pytest
 pytest.importorskip("ray", reason="Ray is not installed: install guardset[ray]")
 
 from storage.workspace import Workspace
-from tests.integration.ray_scenarios import SMALL_SHARDS
 from tests.whole_builds import SMALL_SHARDS, exported, finish, guardset, vote
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
