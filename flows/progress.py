@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as EtaColumn
-from rich.table import Table
+
+from flows.tables import TextTable
 
 
 @dataclass(frozen=True)
@@ -111,21 +111,18 @@ def shown_on(console: Console) -> Iterator[None]:
         yield
 
 
-def summary_table(stages: Sequence[StageSummary]) -> Table:
-    """Rows in, out and refused, and seconds, by stage; tokens and cost where something was counted."""
-    table = Table(title="What each stage did", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+def stage_tables(stages: Sequence[StageSummary]) -> list[TextTable]:
+    """Rows in, out and refused, and seconds, by stage, with tokens and cost where something was counted; then why rows
+    were refused."""
     has_tokens, has_cost = any(s.prompt_tokens for s in stages), any(s.cost or s.lost_cost for s in stages)
-    more = [*(("tokens in", "out") if has_tokens else ()), *(("cost",) if has_cost else ())]
-    for heading in ("stage", "in", "out", "refused", "reasons", "seconds", *more):
-        words = heading == "reasons"  # alone gives way on a narrow terminal
-        table.add_column(
-            heading, justify="left" if words or heading == "stage" else "right", no_wrap=not words, overflow="fold"
-        )
+    more = [*(("tokens in", "tokens out") if has_tokens else ()), *(("cost",) if has_cost else ())]
+    rows = []
     for stage in stages:
-        reasons = ", ".join(f"{code} {count}" for code, count in sorted(stage.rejected.items()))
         seconds = "looked up" if stage.shards and stage.looked_up == stage.shards else f"{stage.seconds:.1f}"
-        rejected = str(sum(stage.rejected.values()))
+        counts = (stage.rows_in, stage.rows_out, sum(stage.rejected.values()))
         tokens = (str(stage.prompt_tokens), str(stage.completion_tokens)) if has_tokens else ()
         cost = (f"{stage.cost + stage.lost_cost:.4g}",) if has_cost else ()
-        table.add_row(stage.name, str(stage.rows_in), str(stage.rows_out), rejected, reasons, seconds, *tokens, *cost)
-    return table
+        rows.append((stage.name, *map(str, counts), seconds, *tokens, *cost))
+    reasons = [(s.name, code, str(count)) for s in stages for code, count in sorted(s.rejected.items())]
+    tables = [TextTable("What each stage did", ("stage", "in", "out", "refused", "seconds", *more), rows)]
+    return tables + ([TextTable("Why rows were refused", ("stage", "reason", "rows"), reasons, 2)] if reasons else [])

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from rich.table import Table
-
 from annotation.agreement import Agreement
 from annotation.edit_review import EditReport, FlipCounts, RatingCounts
 from annotation.intervals import AgreementIntervals, Interval
@@ -19,8 +17,9 @@ from annotation.summary import (
 )
 from flows.labels import annotation_summary, labelled
 from flows.outcome import Outcome, read_outcome
-from flows.progress import StageSummary, summary_table
+from flows.progress import StageSummary, stage_tables
 from flows.settings import Settings
+from flows.tables import TextTable
 from storage.workspace import Workspace
 
 _WAITS_FOR: Mapping[Gap, str] = {
@@ -32,16 +31,16 @@ _WAITS_FOR: Mapping[Gap, str] = {
 _SHOWN_EDITS = 20
 
 
-def describe(settings: Settings, root: str) -> list[Table | str]:
+def describe(settings: Settings, root: str) -> list[TextTable | str]:
     """The newest build by stage, then annotation: progress, matrix, agreement, disputes, flips, what is missing."""
     workspace = Workspace.open(root)
     outcome = read_outcome(workspace)
     stages = [StageSummary(**{**stage, "looked_up": 0}) for stage in outcome.record["stages"]]
     summary = annotation_summary(settings, workspace, outcome, labelled(settings, workspace, outcome))
-    return [f"Build {outcome.build_id} in {root}", summary_table(stages), *annotation_tables(summary, outcome)]
+    return [f"Build {outcome.build_id} in {root}", *stage_tables(stages), *annotation_tables(summary, outcome)]
 
 
-def annotation_tables(summary: AnnotationSummary, outcome: Outcome) -> list[Table | str]:
+def annotation_tables(summary: AnnotationSummary, outcome: Outcome) -> list[TextTable | str]:
     """One table per question, without those that would be empty; then what to know before believing them."""
     names = image_names(outcome)
     tables = [
@@ -55,7 +54,7 @@ def annotation_tables(summary: AnnotationSummary, outcome: Outcome) -> list[Tabl
         _flips(summary.flips),
         _against(summary.against_certificates, names),
     ]
-    return [*(table for table in tables if table.row_count), *_notes(summary)]
+    return [*(table for table in tables if table.rows), *_notes(summary)]
 
 
 def image_names(outcome: Outcome) -> dict[str, str]:
@@ -65,18 +64,12 @@ def image_names(outcome: Outcome) -> dict[str, str]:
     return names | edits
 
 
-def _table(title: str, first: str, others: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+def _table(title: str, first: str, others: Sequence[str], rows: Iterable[Sequence[object]]) -> TextTable:
     """A table whose first column is text and whose others are figures."""
-    table = Table(title=title, title_justify="left")
-    table.add_column(first)
-    for heading in others:
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(*(str(value) for value in row))
-    return table
+    return TextTable(title, (first, *others), [tuple(str(value) for value in row) for row in rows])
 
 
-def _projects(rows: Sequence[ProjectProgress]) -> Table:
+def _projects(rows: Sequence[ProjectProgress]) -> TextTable:
     return _table(
         "Projects",
         "project",
@@ -85,7 +78,7 @@ def _projects(rows: Sequence[ProjectProgress]) -> Table:
     )
 
 
-def _annotators(rows: Sequence[AnnotatorProgress]) -> Table:
+def _annotators(rows: Sequence[AnnotatorProgress]) -> TextTable:
     return _table(
         "Annotators",
         "annotator",
@@ -94,7 +87,7 @@ def _annotators(rows: Sequence[AnnotatorProgress]) -> Table:
     )
 
 
-def _controls(rows: Sequence[ControlQuality]) -> Table:
+def _controls(rows: Sequence[ControlQuality]) -> TextTable:
     return _table(
         "Answers on control items",
         "annotator",
@@ -103,7 +96,7 @@ def _controls(rows: Sequence[ControlQuality]) -> Table:
     )
 
 
-def _matrix(rows: Sequence[MatrixRow]) -> Table:
+def _matrix(rows: Sequence[MatrixRow]) -> TextTable:
     counts = [
         (r.policy_id, r.safe, r.unsafe, r.adjudicated, r.conflict, r.missing, r.rule_conflict, r.undetermined)
         for r in rows
@@ -112,7 +105,7 @@ def _matrix(rows: Sequence[MatrixRow]) -> Table:
     return _table("Labels", "policy", headings, counts)
 
 
-def _agreement(rows: Sequence[Agreement], intervals: Sequence[AgreementIntervals]) -> Table:
+def _agreement(rows: Sequence[Agreement], intervals: Sequence[AgreementIntervals]) -> TextTable:
     spans = {interval.policy_id: interval for interval in intervals}
     lines = []
     for row in rows if any(row.n_items for row in rows) else ():
@@ -129,7 +122,7 @@ def _figure(value: float | None, span: Interval | None) -> str:
     return f"{value:.2f}" + (f" ({span.low:.2f} to {span.high:.2f})" if span else "")
 
 
-def _missing(rows: Sequence[Missing]) -> Table:
+def _missing(rows: Sequence[Missing]) -> TextTable:
     return _table(
         "What is missing",
         "no label before",
@@ -138,13 +131,13 @@ def _missing(rows: Sequence[Missing]) -> Table:
     )
 
 
-def _disputed(rows: Sequence[Disputed], names: Mapping[str, str]) -> Table:
+def _disputed(rows: Sequence[Disputed], names: Mapping[str, str]) -> TextTable:
     title = "Most disputed images"
     lines = [(names.get(r.image_id, r.image_id), f"{r.dispute:.2f}", " ".join(r.policy_ids)) for r in rows]
     return _table(title, "image", ("dispute", "policies"), lines)
 
 
-def _flips(rows: Sequence[FlipCounts]) -> Table:
+def _flips(rows: Sequence[FlipCounts]) -> TextTable:
     lines = [
         (r.policy_id, r.predicted, r.confirmed, r.refuted, r.unfounded, r.open, r.unpredicted)
         for r in rows
@@ -156,7 +149,7 @@ def _flips(rows: Sequence[FlipCounts]) -> Table:
     )
 
 
-def _against(rows: Sequence[EditReport], names: Mapping[str, str]) -> Table:
+def _against(rows: Sequence[EditReport], names: Mapping[str, str]) -> TextTable:
     title = "Edits that people doubt, against their certificates"
     return _table(
         title if len(rows) <= _SHOWN_EDITS else f"{title} ({_SHOWN_EDITS} of {len(rows)})",

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from flows.commands.console import ConfigArg, WorkspaceArg, console, progress, settings_from, show_login, show_stages
 from storage.errors import GuardsetError
@@ -94,13 +93,14 @@ def _with_twice_the_limit(words: Sequence[str]) -> list[str]:
 
 
 def _show_estimate(estimate: "Estimate") -> None:
-    table = Table(title="What the whole input would ask", title_justify="left")
-    for heading in ("stage", "rows", "requests", "tokens in", "tokens out", "cost", "time"):
-        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    from flows.tables import TextTable
+
+    rows = []
     for stage in estimate.stages:
         counts = (stage.rows, stage.requests, stage.prompt_tokens, stage.completion_tokens)
-        table.add_row(stage.name, *(f"{n:,.0f}" for n in counts), f"{stage.cost:.4g}", _duration(stage.seconds))
-    console.print(table)
+        rows.append((stage.name, *(f"{n:,.0f}" for n in counts), f"{stage.cost:.4g}", _duration(stage.seconds)))
+    headings = ("stage", "rows", "requests", "tokens in", "tokens out", "cost", "time")
+    console.print(TextTable("What the whole input would ask", headings, rows))
     total = estimate.total
     cost = f"cost {total('cost'):.4g}" if total("cost") else "no cost (the config has no prices for these models)"
     console.print(

@@ -36,9 +36,10 @@ def progress() -> Iterator[None]:
 
 def show_stages(stages: "list[StageSummary]") -> None:
     """Print what each stage took in, gave out and refused."""
-    from flows.progress import summary_table
+    from flows.progress import stage_tables
 
-    console.print(summary_table(stages))
+    for table in stage_tables(stages):
+        console.print(table)
 
 
 def show_login(workspace: str, settings: "Settings") -> None:

@@ -4,7 +4,6 @@ import os
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from flows.commands.console import ConfigArg, WorkspaceArg, console, progress, settings_from
 
@@ -95,17 +94,15 @@ def _benchmark_name(data: str) -> str:
 
 def _show(summary: "EvaluationSummary") -> None:
     """A column per run and a line per score, with its interval."""
+    from flows.tables import TextTable
     from guard.evaluation.leaderboard import shown_name
     from guard.evaluation.leaderboard_files import with_interval
 
-    table = Table(title="Scores in %", title_justify="left")
-    table.add_column("")
-    for run in summary.runs:
-        table.add_column(f"{run.model}\n{run.benchmark}\n{len(run.evaluation.rows)} questions", overflow="fold")
+    headings = [f"{run.model} on {run.benchmark}, {len(run.evaluation.rows)} questions" for run in summary.runs]
     found = [{m.name: m for m in run.evaluation.measures if m.kind == "all"} for run in summary.runs]
-    for name in (n for n in _SHOWN if any(n in scores and scores[n].value is not None for scores in found)):
-        table.add_row(shown_name(name), *(with_interval(scores.get(name)) for scores in found))
-    console.print(table)
+    names = [n for n in _SHOWN if any(n in scores and scores[n].value is not None for scores in found)]
+    rows = [(shown_name(name), *(with_interval(scores.get(name)) for scores in found)) for name in names]
+    console.print(TextTable("Scores in %", ("", *headings), rows))
     for run in summary.runs:
         left_out = ", ".join(f"{count} {code}" for code, count in run.evaluation.left_out.items())
         if left_out:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
-from rich.table import Table
 
 from flows.commands.console import ConfigArg, console, progress, settings_from
 
@@ -36,20 +35,23 @@ def inspect(source: str, /, *, config: ConfigArg = None) -> None:
     """
     from flows.networks import targets_of
     from flows.sources import preview
+    from flows.tables import TextTable
     from policies.engine import load_policies
     from storage.sources import kind_of
 
     settings = settings_from(config)
     targets_of(settings.editing, load_policies(settings.policies))
     count, rows = preview(source, settings.ingest)
-    table = Table(title=f"{source}: {kind_of(source)}, {count} images", title_justify="left")
-    for heading in ("key", "size", "licence", "category", "boxes", "labels", "trouble"):
-        table.add_column(heading, overflow="fold")
+    table = []
     for row in rows:
-        about = [str(row.about.get(name, "")) for name in ("category", "boxes", "labels")]
         size = "" if row.trouble else f"{row.size[0]}x{row.size[1]}"
-        table.add_row(row.key, size, row.licence, *about, row.trouble)
-    console.print(table)
+        about = [str(row.about.get(name, "")) for name in ("category", "boxes", "labels")]
+        table.append((row.key, size, row.licence, *about, row.trouble))
+    headings = ("key", "size", "licence", "category", "boxes", "labels", "trouble")
+    said = [n for n, heading in enumerate(headings) if heading == "key" or any(line[n] for line in table)]
+    shown = [[line[n] for n in said] for line in table]
+    title = f"{source}: {kind_of(source)}, {count} images"
+    console.print(TextTable(title, [headings[n] for n in said], shown, len(said)))
 
 
 @workspace_app.command

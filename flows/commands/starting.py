@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from flows.commands.console import ConfigArg, WorkspaceArg, console, progress, settings_from, show_login, show_stages
 
@@ -16,14 +15,11 @@ def doctor(*, workspace: WorkspaceArg = "workspace", config: ConfigArg = None) -
     Example: `guardset doctor --workspace work --config guardset.yaml`
     """
     from flows.doctor import examine
+    from flows.tables import TextTable
 
     checks = examine(settings_from(config), workspace)
-    table = Table()
-    for heading in ("", "check", "found", "what to do"):
-        table.add_column(heading, overflow="fold")
-    for check in checks:
-        table.add_row("!" if check.advice else "ok", check.name, check.found, check.advice)
-    console.print(table)
+    rows = [("!" if check.advice else "ok", check.name, check.found, check.advice) for check in checks]
+    console.print(TextTable("", ("", "check", "found", "what to do"), rows, 4))
     if any(check.advice for check in checks):
         sys.exit(1)
 
