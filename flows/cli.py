@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 from cyclopts import App
+from rich.markup import escape
 
 from flows.commands.building import build
 from flows.commands.console import console
@@ -67,19 +68,25 @@ app.command(workspace_app)
 
 
 def _guarded(run: Callable[[], object]) -> int:
-    """Turn errors into a plain sentence and an exit status: 1 for what we foresaw, 130 for Ctrl-C."""
+    """Turn errors into a plain sentence and an exit status: 1 for what we foresaw, 130 for Ctrl-C.
+
+    What happened comes first, then the error's notes, which say how to go on.
+    """
     try:
         run()
-    except FatalError as error:
-        console.print(f"[bold red]Stopped.[/] {error}", highlight=False, soft_wrap=True)
-        return 1
     except GuardsetError as error:
-        console.print(f"[bold red]Stopped.[/] {error} The same command goes on where it was.", highlight=False)
-        return 1
-    except KeyboardInterrupt:
-        console.print("Stopped by you. Nothing is lost: the same command goes on where it was.")
-        return 130
+        again = "" if isinstance(error, FatalError) else " The same command goes on where it was."
+        return _stopped(f"[bold red]Stopped.[/] {escape(str(error))}{again}", error, 1)
+    except KeyboardInterrupt as error:
+        return _stopped("Stopped by you. Nothing is lost: the same command goes on where it was.", error, 130)
     return 0
+
+
+def _stopped(sentence: str, error: BaseException, status: int) -> int:
+    console.print(sentence, highlight=False, soft_wrap=True)
+    for note in getattr(error, "__notes__", ()):
+        console.print(note, highlight=False, soft_wrap=True, markup=False)
+    return status
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ def _publish(config: Path | None, workspace: str) -> None:
 
 @contextmanager
 def _says_how_to_go_on() -> Iterator[None]:
-    """After a failure, the command that continues; the error itself is printed by `main`.
+    """A note on every failure: the command that continues. `main` prints the error, then its notes.
 
     With the same limit on costs it would stop at the same place, so there the limit is twice as high.
     """
@@ -82,7 +82,7 @@ def _says_how_to_go_on() -> Iterator[None]:
         from models.metering import CostLimitError
 
         words = _with_twice_the_limit(sys.argv[1:]) if isinstance(error, CostLimitError) else sys.argv[1:]
-        console.print(f"To go on: guardset {shlex.join(words)}", highlight=False, soft_wrap=True)
+        error.add_note(f"To go on: guardset {shlex.join(words)}")
         raise
 
 

@@ -35,6 +35,20 @@ def test_ctrl_c_says_that_nothing_is_lost(capsys):
     assert "Nothing is lost" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, lambda: FatalError("The disk [of guardset[ray]] is full.")])
+def test_a_stopped_build_says_what_happened_and_then_how_it_goes_on(stop, monkeypatch, capsys):
+    def interrupted(*_):
+        raise stop()
+
+    monkeypatch.setattr("flows.build.build", interrupted)
+    monkeypatch.setattr("sys.argv", ["guardset", "build", "-i", "my photos", "-w", "ws"])
+    assert _guarded(lambda: app(["build", "-i", "my photos", "-w", "ws"], result_action="return_value")) in (1, 130)
+    happened, go_on = capsys.readouterr().out.splitlines()
+    assert happened.startswith("Stopped")
+    assert ("by you" in happened) or ("The disk [of guardset[ray]] is full." in happened)  # brackets are no markup
+    assert go_on == "To go on: guardset build -i 'my photos' -w ws"
+
+
 @pytest.mark.parametrize("command", ["build", "collect", "export", "status", "doctor", "demo", "settings", "evaluate"])
 def test_every_command_has_help_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as caught:

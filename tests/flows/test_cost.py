@@ -81,6 +81,7 @@ def test_a_limit_stops_cleanly_and_a_higher_one_goes_on(guardset, server, monkey
     assert asked(server) == 4
     assert "Stopped. 4 of the limit of 6 is spent, and the next 4 rows of caption would cost about 4." in said
     assert "To go on: guardset build --max-cost=12 -w ws" in said  # with 6 again it would stop there again
+    assert said.index("Stopped.") < said.index("To go on:")
     assert not (guardset.root / "builds").exists()
 
     assert guardset("--max-cost", "6")[0] == 1  # the 4 are remembered
