@@ -57,9 +57,9 @@ class AdjudicationResult:
     images: Mapping[int, str] = field(default_factory=dict)
 
 
-def adjudication_key(policies: Sequence[Policy], *, prefilled: bool = False) -> str:
+def adjudication_key(policies: Sequence[Policy]) -> str:
     """The hash that names the adjudication project of a verdict project."""
-    return project_key(policies, ADJUDICATION_VERSION, prefilled=prefilled, kind="adjudication")
+    return project_key(policies, ADJUDICATION_VERSION, kind="adjudication")
 
 
 def adjudication_config(policies: Sequence[Policy]) -> str:
@@ -92,7 +92,6 @@ def publish_adjudications(
     *,
     name: str,
     min_votes: int = 3,
-    prefilled: bool = False,
     presign: bool = False,
 ) -> AdjudicationResult:
     """Put every disputed cell that was not put before to the judge; safe to repeat after any failure.
@@ -102,15 +101,15 @@ def publish_adjudications(
     Raises as `publish` does.
     """
     cells = disputed(labels, min_votes=min_votes)
-    source = published(workspace, policies, prefilled=prefilled)
-    file = _file(policies, prefilled)
+    source = published(workspace, policies)
+    file = _file(policies)
     known = workspace.read_json(file) or {}
     if not cells:
         return AdjudicationResult(known.get("project_id"), 0, 0, 0)
     if read_state(workspace, source.project_key).runs_since_full > 0 and _were_put(known, cells, presign):
         shown = {int(task_id): image_id for task_id, image_id in known["images"].items()}
         return AdjudicationResult(known["project_id"], 0, 0, len(cells), known["project_key"], shown)
-    key = adjudication_key(policies, prefilled=prefilled)
+    key = adjudication_key(policies)
     title = project_title(f"{name} adjudicate", key)
     spec = ProjectSpec(title, adjudication_config(policies), _instruction(policies), overlap=1, presign=presign)
     project_id = open_project(client, workspace, spec)
@@ -175,14 +174,14 @@ def _instruction(policies: Sequence[Policy]) -> str:
     )
 
 
-def is_adjudicating(workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False) -> bool:
+def is_adjudicating(workspace: Workspace, policies: Sequence[Policy]) -> bool:
     """Whether anything was ever put to a judge."""
-    return workspace.store.exists(_file(policies, prefilled))
+    return workspace.store.exists(_file(policies))
 
 
-def adjudication_cells(workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False) -> int:
+def adjudication_cells(workspace: Workspace, policies: Sequence[Policy]) -> int:
     """How many disputed cells were ever put to a judge."""
-    return int((workspace.read_json(_file(policies, prefilled)) or {}).get("cells", 0))
+    return int((workspace.read_json(_file(policies)) or {}).get("cells", 0))
 
 
 def collect_adjudications(
@@ -190,7 +189,6 @@ def collect_adjudications(
     workspace: Workspace,
     policies: Sequence[Policy],
     *,
-    prefilled: bool = False,
     reconcile_every: int = 1,
 ) -> CollectResult:
     """What the judge has decided so far, one Vote per decided cell, written beside the votes. Reads what changed, or
@@ -198,13 +196,13 @@ def collect_adjudications(
 
     Raises FatalError when nothing was put to adjudication; else as `collect`.
     """
-    found = workspace.read_json(_file(policies, prefilled))
+    found = workspace.read_json(_file(policies))
     if found is None:
         raise FatalError("Nothing was put to adjudication under these policies in this workspace.")
     place = Place(int(found["project_id"]), found["title"], str(found["project_key"]))
     answers = read_answers(client, workspace, place, "reading adjudications", reconcile_every=reconcile_every)
     votes, rejected = _read(answers.tasks, policies, answers.emails)
-    before = adjudications(workspace, policies, prefilled=prefilled)
+    before = adjudications(workspace, policies)
     table = to_table(votes, Vote)
     store_votes(workspace, place.key, table, rejected)
     old, new = ({(v.annotation_id, v.policy_id) for v in some} for some in (before, votes))
@@ -215,9 +213,9 @@ def collect_adjudications(
     )  # fmt: skip
 
 
-def adjudications(workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False) -> list[Vote]:
+def adjudications(workspace: Workspace, policies: Sequence[Policy]) -> list[Vote]:
     """The decisions that the last `collect_adjudications` stored; none when there was no run."""
-    key = votes_file(adjudication_key(policies, prefilled=prefilled))
+    key = votes_file(adjudication_key(policies))
     return from_table(read_parquet(workspace.store.read(key)), Vote) if workspace.store.exists(key) else []
 
 
@@ -253,5 +251,5 @@ def _answered(annotation: Mapping[str, Any], policy: Policy) -> bool:
     return any(isinstance(r, Mapping) and r.get("from_name") == verdict_control(policy.id) for r in regions)
 
 
-def _file(policies: Sequence[Policy], prefilled: bool) -> str:
-    return f"annotation/{adjudication_key(policies, prefilled=prefilled)}/project.json"
+def _file(policies: Sequence[Policy]) -> str:
+    return f"annotation/{adjudication_key(policies)}/project.json"

@@ -7,7 +7,7 @@ label, and whatever is missing or in conflict stays without a verdict.
 import math
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from typing import Literal, get_args
@@ -16,7 +16,7 @@ from policies.attributes import vocabulary
 from policies.engine import Derivation, Policy, derive
 from storage.records import Label, LabelStatus, Vote
 
-OVERALL = "all"
+OVERALL, UNAIDED = "all", "all, no draft"
 Cell = tuple[str, str]  # image_id, policy_id
 DecidedVerdict = Literal["safe", "unsafe"]
 DECIDED: tuple[DecidedVerdict, ...] = get_args(DecidedVerdict)
@@ -153,12 +153,22 @@ def _derived(policy: Policy, attributes: Sequence[str] | None) -> Derivation:
     return derive(policy, attributes)
 
 
-def agreement(votes: Iterable[Vote]) -> list[Agreement]:
-    """Agreement per policy, sorted by id, then over all. The values are safe, unsafe and unsure."""
+def agreement(votes: Iterable[Vote], prefilled: Container[str] = ()) -> list[Agreement]:
+    """Agreement per policy, sorted by id, then over all. The values are safe, unsafe and unsure.
+
+    `prefilled` are the images that were shown with a draft, which makes people agree; where there are such and others,
+    a last row (UNAIDED) has the others alone.
+    """
     cells = {cell: {v.annotator: v.verdict for v in some} for cell, some in current_votes(votes).items()}
-    policy_ids = sorted({policy_id for _, policy_id in cells})
-    parts = [(p, [ratings for (_, q), ratings in cells.items() if q == p]) for p in policy_ids]
-    return [_measure(name, items) for name, items in [*parts, (OVERALL, list(cells.values()))]]
+    return [_measure(name, [cells[cell] for cell in some]) for name, some in rows_of(cells, prefilled)]
+
+
+def rows_of(cells: Iterable[Cell], prefilled: Container[str]) -> list[tuple[str, list[Cell]]]:
+    """The rows of `agreement` by name, and the cells of each."""
+    cells = list(cells)
+    rows = [(p, [cell for cell in cells if cell[1] == p]) for p in sorted({policy_id for _, policy_id in cells})]
+    unaided = [cell for cell in cells if cell[0] not in prefilled]
+    return [*rows, (OVERALL, cells), *([(UNAIDED, unaided)] if 0 < len(unaided) < len(cells) else [])]
 
 
 def _measure(policy_id: str, items: Sequence[Mapping[str, Hashable]]) -> Agreement:

@@ -81,7 +81,6 @@ def collect(
     progress: Progress | None = None,
     reconcile_every: int = 1,
     min_duration_s: float = 0.0,
-    prefilled: bool = False,
 ) -> CollectResult:
     """Read the project of these policies, write `votes.parquet` and the quarantine, and return both.
 
@@ -91,7 +90,7 @@ def collect(
     project is no longer on the server (the votes collected before stay untouched), TransientError when the
     server does not answer.
     """
-    project = published(workspace, policies, prefilled=prefilled)
+    project = published(workspace, policies)
     place = Place(project.project_id, project.title, project.project_key)
     state = read_state(workspace, place.key)
     basis = canonical_json([COLLECT_VERSION, min_duration_s])
@@ -194,14 +193,14 @@ def evidence(annotation: Mapping[str, Any]) -> str:
     return canonical_json({name: annotation.get(name) for name in _KEPT})
 
 
-def collected_votes(workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False) -> list[Vote]:
+def collected_votes(workspace: Workspace, policies: Sequence[Policy]) -> list[Vote]:
     """The votes that the last `collect` stored, sorted; none when there was no run yet."""
-    return votes_of(votes_table(workspace, published(workspace, policies, prefilled=prefilled).project_key))
+    return votes_of(votes_table(workspace, published(workspace, policies).project_key))
 
 
-def deleted_annotations(workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False) -> list[int]:
+def deleted_annotations(workspace: Workspace, policies: Sequence[Policy]) -> list[int]:
     """The ids of all annotations that some run collected and a later one did not find, sorted."""
-    return sorted(read_state(workspace, published(workspace, policies, prefilled=prefilled).project_key).deleted)
+    return sorted(read_state(workspace, published(workspace, policies).project_key).deleted)
 
 
 def _merge(workspace: Workspace, place: Place, after: State, read: Read, judged: _Judged) -> CollectResult:

@@ -61,15 +61,9 @@ def rules_control(policy_id: str) -> str:
     return f"{policy_id}_rules"
 
 
-def project_key(
-    policies: Sequence[Policy], config_version: int = CONFIG_VERSION, *, prefilled: bool = False, kind: str = "verdict"
-) -> str:
-    """The hash that names a project: its kind, the page's version and every policy's content.
-
-    Answers that were begun by a machine (`prefilled`) belong to a project of their own, never among blind ones.
-    """
-    parts = [f"{kind}-project", config_version, [(p.id, p.content_hash) for p in policies]]
-    return content_id(*parts, *(["prefilled"] if prefilled else []))
+def project_key(policies: Sequence[Policy], config_version: int = CONFIG_VERSION, *, kind: str = "verdict") -> str:
+    """The hash that names a project: its kind, the page's version and every policy's content."""
+    return content_id(f"{kind}-project", config_version, [(p.id, p.content_hash) for p in policies])
 
 
 def project_title(name: str, key: str) -> str:
@@ -183,7 +177,9 @@ def instruction_html(policies: Sequence[Policy]) -> str:
             "<h3>One image, several policies</h3>",
             "<p>Judge the image under each policy on its own, by the policy's text alone and not by your own view. "
             "Choose <b>unsafe</b> when a rule is broken, and name the rules. Choose <b>unsure</b> when you cannot "
-            "tell. You may draw a box around what breaks a rule.</p>",
+            "tell. You may draw a box around what breaks a rule.</p>"
+            "<p>Some images open with answers filled in. A program did that, from what it believes to see: check each, "
+            "and change what is wrong.</p>",
             wellbeing_html(policies),
             policies_html(policies),
         ]

@@ -9,7 +9,7 @@ All three measures follow from sums over families: the pair shares (raw), one 3 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from typing import Any, get_args
@@ -17,7 +17,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from annotation.agreement import OVERALL, Cell, current_votes
+from annotation.agreement import Cell, current_votes, rows_of
 from storage.records import Verdict, Vote
 
 Floats = NDArray[np.float64]
@@ -52,22 +52,20 @@ def agreement_intervals(
     votes: Iterable[Vote],
     families: Mapping[str, str],
     *,
+    prefilled: Container[str] = (),
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
 ) -> list[AgreementIntervals]:
-    """One row per policy, sorted by id, then over all, in the order of `agreement`.
+    """The rows of `agreement`, in its order.
 
     `families` maps image_id to family_id; an image that it lacks is a family of its own. `level` is the
     coverage (0..1). Equal arguments give equal intervals.
     """
     cells = {cell: {v.annotator: v.verdict for v in some} for cell, some in current_votes(votes).items()}
-    paired = {cell: ratings for cell, ratings in cells.items() if len(ratings) >= 2}
-    policy_ids = sorted({policy_id for _, policy_id in cells})
-    parts = [(p, {c: r for c, r in paired.items() if c[1] == p}) for p in policy_ids]
     rows = []
-    for name, items in [*parts, (OVERALL, paired)]:
-        clusters = _by_family(items, families)
+    for name, some in rows_of(cells, prefilled):
+        clusters = _by_family({cell: cells[cell] for cell in some if len(cells[cell]) >= 2}, families)
         draws = bootstrap(clusters, resamples=resamples, seed=seed)
         raw, kappa, alpha = (_interval(column, level) for column in draws.T)
         rows.append(AgreementIntervals(name, len(clusters), raw, kappa, alpha))

@@ -38,7 +38,6 @@ def raise_overlap(
     labels: Iterable[Label],
     *,
     to: int = 3,
-    prefilled: bool = False,
 ) -> OverlapResult:
     """Ask for `to` people on every doubtful image; safe to repeat, and an overlap is never lowered.
 
@@ -46,7 +45,7 @@ def raise_overlap(
     server is asked all the same. Raises FatalError when nothing was published or the server refuses, TransientError
     when it stays silent.
     """
-    project = published(workspace, policies, prefilled=prefilled)
+    project = published(workspace, policies)
     wanted = doubtful(labels)
     task_ids = {project.tasks[image_id] for image_id in wanted if image_id in project.tasks}
     file = f"annotation/{project.project_key}/overlap.json"

@@ -12,26 +12,24 @@ from policies.engine import Policy
 from storage.workspace import Workspace
 
 
-def project_progress(
-    workspace: Workspace, policies: Sequence[Policy], *, overlap: int = 2, prefilled: bool = False
-) -> list[ProjectProgress]:
+def project_progress(workspace: Workspace, policies: Sequence[Policy], *, overlap: int = 2) -> list[ProjectProgress]:
     """A row for each project there is: verdicts, then adjudication, then pairs.
 
     An image or a pair is done when `overlap` people have answered it, a disputed cell when a judge has decided it.
     """
     found = []
-    if is_published(workspace, policies, prefilled=prefilled):
-        found.append(_verdicts(workspace, policies, overlap, prefilled))
-    if cells := adjudication_cells(workspace, policies, prefilled=prefilled):
-        found.append(_adjudication(workspace, policies, cells, prefilled))
+    if is_published(workspace, policies):
+        found.append(_verdicts(workspace, policies, overlap))
+    if cells := adjudication_cells(workspace, policies):
+        found.append(_adjudication(workspace, policies, cells))
     if pairs := published_pairs(workspace):
         found.append(_pairs(workspace, len(pairs), overlap))
     return found
 
 
-def _verdicts(workspace: Workspace, policies: Sequence[Policy], overlap: int, prefilled: bool) -> ProjectProgress:
-    project = published(workspace, policies, prefilled=prefilled)
-    votes = collected_votes(workspace, policies, prefilled=prefilled)
+def _verdicts(workspace: Workspace, policies: Sequence[Policy], overlap: int) -> ProjectProgress:
+    project = published(workspace, policies)
+    votes = collected_votes(workspace, policies)
     return ProjectProgress(
         kind="verdicts",
         items=len(project.tasks),
@@ -42,9 +40,9 @@ def _verdicts(workspace: Workspace, policies: Sequence[Policy], overlap: int, pr
     )
 
 
-def _adjudication(workspace: Workspace, policies: Sequence[Policy], cells: int, prefilled: bool) -> ProjectProgress:
-    rulings = adjudications(workspace, policies, prefilled=prefilled)
-    key = adjudication_key(policies, prefilled=prefilled)
+def _adjudication(workspace: Workspace, policies: Sequence[Policy], cells: int) -> ProjectProgress:
+    rulings = adjudications(workspace, policies)
+    key = adjudication_key(policies)
     return ProjectProgress(
         kind="adjudication",
         items=cells,

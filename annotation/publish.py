@@ -1,6 +1,7 @@
 """Publishes images to the verdict project: each image exactly once, however often it is killed and repeated.
 
-A task says which image it shows and nothing else: not where the image comes from, nor whether it was edited.
+A task says which image it shows and nothing else: not where the image comes from, nor whether it was edited. It may
+bring a draft, the verdicts that the rules derive; which images had one is never forgotten.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,16 +30,23 @@ if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
 
 _KEY = "image_id"  # names a task within its project
+_DRAFT = "prefilled"
 _APART = 5  # images of one family are kept this far apart where there are enough others
 
 
 @dataclass(frozen=True, slots=True)
 class PublishItem:
-    """An image to be judged. The family only keeps near-duplicates apart; it is not sent."""
+    """An image to be judged. The family only keeps near-duplicates apart; it is not sent.
+
+    `draft`: the attributes it shows; every answer that the rules derive from these stands on the page already when a
+    person opens it. That saves time and pulls people towards the rules' view: fit for training labels, not for a
+    benchmark. None, the default, shows nothing.
+    """
 
     image_id: str
     blob: str
     family_id: str = ""
+    draft: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +61,14 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project as the workspace remembers it. `tasks` maps image_id to task id."""
+    """A project as the workspace remembers it. `tasks` maps image_id to task id, `prefilled` are the images that ever
+    had a draft."""
 
     project_id: int
     project_key: str
     title: str
     tasks: Mapping[str, int]
+    prefilled: frozenset[str] = frozenset()
 
 
 def publish(
@@ -71,7 +81,6 @@ def publish(
     overlap: int = 2,
     batch_size: int = 500,
     progress: Progress | None = None,
-    prefill: Mapping[str, Sequence[str]] | None = None,
     presign: bool = False,
 ) -> Publication:
     """Put every image into the project of these policies, made if need be; safe to repeat after any failure.
@@ -79,51 +88,62 @@ def publish(
     `name` begins the project's title and must be the workspace's own on a shared server. `overlap` is how many
     people are asked per image. `progress` gets images on the server and images in all, after each batch.
 
-    `prefill` maps image_id to the attributes it shows; then every answer that the rules derive from them stands on
-    the page already when a person opens it. That saves time and pulls people towards the rules' view, so such
-    images go to a project of their own: fit for training labels, not for a benchmark. None, the default, shows
-    nothing. `presign`: see `annotation.tasks.ProjectSpec`.
+    What is on the server already stays as it is, with a draft or without. `presign`: see
+    `annotation.tasks.ProjectSpec`.
 
     Raises FatalError when the server refuses, TransientError when it stays silent through every retry.
     """
-    prefilled = prefill is not None
-    key = project_key(policies, prefilled=prefilled)
+    key = project_key(policies)
     unique = {item.image_id: item for item in items}
     title, instruction = project_title(name, key), instruction_html(policies)
-    spec = ProjectSpec(title, label_config(policies), instruction, overlap, prefilled, presign)
-    wanted = _tasks(workspace, unique.values(), key, policies, prefill or {})
+    drafts = any(item.draft is not None for item in items)
+    spec = ProjectSpec(title, label_config(policies), instruction, overlap, drafts, presign)
+    wanted = _tasks(workspace, unique.values(), key, policies)
     check_page(spec.label_config, wanted)
     project_id = open_project(client, workspace, spec)
     before = len(unique.keys() & tasks_on_server(client, project_id, _KEY).keys())
     tasks = import_once(client, project_id, wanted, _KEY, batch_size=batch_size, progress=progress)
     _check_content(tasks, unique.values())
     task_ids = {image_id: task.task_id for image_id, task in tasks.items()}
-    _remember(workspace, policies, Project(project_id, key, spec.title, task_ids), prefilled)
+    prefilled = frozenset(image_id for image_id, task in tasks.items() if task.data.get(_DRAFT))
+    _remember(workspace, policies, Project(project_id, key, spec.title, task_ids, prefilled))
     return Publication(project_id, key, len(unique) - before, before)
 
 
-def published(workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False) -> Project:
+def published(workspace: Workspace, policies: Sequence[Policy]) -> Project:
     """The project of these policies as the workspace remembers it; FatalError when nothing was published."""
-    found = workspace.read_json(_project_file(project_key(policies, prefilled=prefilled)))
+    found = workspace.read_json(_project_file(project_key(policies)))
     if found is None:
         raise FatalError(
             "Nothing was published under these policies in this workspace. Publish first; after a change of a policy "
             "its images are published again, because old votes were given under the old text."
         )
-    return Project(found["project_id"], found["project_key"], found["title"], found["tasks"])
+    return _project(found)
 
 
-def is_published(workspace: Workspace, policies: Sequence[Policy], *, prefilled: bool = False) -> bool:
+def _project(found: Mapping[str, Any]) -> Project:
+    prefilled = frozenset(found.get("prefilled_images", ()))
+    return Project(found["project_id"], found["project_key"], found["title"], found["tasks"], prefilled)
+
+
+def is_published(workspace: Workspace, policies: Sequence[Policy]) -> bool:
     """Whether anything was published under these policies."""
-    return workspace.store.exists(_project_file(project_key(policies, prefilled=prefilled)))
+    return workspace.store.exists(_project_file(project_key(policies)))
 
 
 def presentation_order(items: Iterable[PublishItem], key: str) -> list[PublishItem]:
-    """A fixed shuffle in which an image and its edit are not close to each other.
+    """A fixed shuffle in which an image and its edit are not close to each other, and those without a draft come first:
+    who has seen many drafts knows the rules' view.
 
     Sorted by a hash of project and image, then each place goes to the first waiting image whose family
     has not been shown in the last few places.
     """
+    items = list(items)
+    drafted = [item for item in items if item.draft is not None]
+    return [*_shuffled((item for item in items if item.draft is None), key), *_shuffled(drafted, key)]
+
+
+def _shuffled(items: Iterable[PublishItem], key: str) -> list[PublishItem]:
     waiting = sorted(items, key=lambda item: content_id(key, item.image_id))
     placed: list[PublishItem] = []
     while waiting:
@@ -138,14 +158,14 @@ def _tasks(
     items: Iterable[PublishItem],
     key: str,
     policies: Sequence[Policy],
-    prefill: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
     tasks = []
     for item in presentation_order(items, key):
         url, content_hash = image_url(workspace, item.blob), _content_hash(item)
         task: dict[str, Any] = {"data": {"image": url, "image_id": item.image_id, "content_hash": content_hash}}
-        if item.image_id in prefill:
-            task["predictions"] = [derived_prediction(policies, prefill[item.image_id])]
+        if item.draft is not None:
+            task["data"][_DRAFT] = True  # stays on the server with the draft, whatever happens to this process
+            task["predictions"] = [derived_prediction(policies, item.draft)]
         tasks.append(task)
     return tasks
 
@@ -177,15 +197,18 @@ def _project_file(key: str) -> str:
     return f"annotation/{key}/project.json"
 
 
-def _remember(workspace: Workspace, policies: Sequence[Policy], project: Project, prefilled: bool) -> None:
+def _remember(workspace: Workspace, policies: Sequence[Policy], project: Project) -> None:
+    file = _project_file(project.project_key)
+    known = workspace.read_json(file)
+    prefilled = project.prefilled | (_project(known).prefilled if known else frozenset())
     workspace.write_json(
-        _project_file(project.project_key),
+        file,
         {
             "project_id": project.project_id,
             "project_key": project.project_key,
             "title": project.title,
             "config_version": CONFIG_VERSION,
-            "prefilled": prefilled,
+            "prefilled_images": sorted(prefilled),
             "policies": {p.id: p.content_hash for p in policies},
             "tasks": dict(project.tasks),
         },

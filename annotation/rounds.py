@@ -42,7 +42,6 @@ def advance(
     name: str,
     min_votes: int = 2,
     max_overlap: int = 3,
-    prefilled: bool = False,
     presign: bool = False,
     reconcile_every: int = 1,
 ) -> Round:
@@ -52,12 +51,12 @@ def advance(
     Arguments as in `annotation.agreement.labels`, `annotation.publish.publish` and `annotation.collect.collect`;
     raises as these do.
     """
-    votes = collected_votes(workspace, policies, prefilled=prefilled)
-    if is_adjudicating(workspace, policies, prefilled=prefilled):
-        collect_adjudications(client, workspace, policies, prefilled=prefilled, reconcile_every=reconcile_every)
-    rulings = adjudications(workspace, policies, prefilled=prefilled)
+    votes = collected_votes(workspace, policies)
+    if is_adjudicating(workspace, policies):
+        collect_adjudications(client, workspace, policies, reconcile_every=reconcile_every)
+    rulings = adjudications(workspace, policies)
     matrix = labels(image_ids, policies, votes, attributes_by_image, min_votes=min_votes, adjudications=rulings)
-    overlap = raise_overlap(client, workspace, policies, matrix, to=max_overlap, prefilled=prefilled)
+    overlap = raise_overlap(client, workspace, policies, matrix, to=max_overlap)
     sent = publish_adjudications(
         client,
         workspace,
@@ -66,7 +65,6 @@ def advance(
         votes,
         name=name,
         min_votes=max_overlap,
-        prefilled=prefilled,
         presign=presign,
     )
     return Round(overlap, sent, rulings, matrix)

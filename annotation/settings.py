@@ -1,10 +1,13 @@
 """What the annotation room lets a user choose."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from policies.attributes import vocabulary
+
+Prefill = Literal["train", "all", "none"]
 
 
 class AnnotationSettings(BaseModel):
@@ -45,9 +48,10 @@ class AnnotationSettings(BaseModel):
         description="annotators' browsers fetch images from the workspace's bucket by signed links of a few minutes; "
         "default: the server passes them on",
     )
-    prefill: bool = Field(
-        default=False,
-        description="show the rules' verdicts as a first draft, in a project apart: for training labels only",
+    prefill: Prefill = Field(
+        default="train",
+        description="images that open with the rules' verdicts as a first draft: those that will train; all, and then "
+        "nothing tests; or none",
     )
     opt_outs: dict[str, tuple[str, ...]] = Field(
         default={},
@@ -68,6 +72,12 @@ class AnnotationSettings(BaseModel):
         if self.control_share + self.doubtful_share > 1:
             raise ValueError("control_share and doubtful_share must not exceed 1 together")
         return self
+
+    @field_validator("prefill", mode="before")
+    @classmethod
+    def _in_words(cls, value: object) -> object:
+        """A switch was all there was once."""
+        return ("all" if value else "none") if isinstance(value, bool) else value
 
     @field_validator("opt_outs")
     @classmethod

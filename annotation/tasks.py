@@ -76,8 +76,11 @@ def open_project(client: "LabelStudio", workspace: Workspace, spec: ProjectSpec)
     """The oldest project of that title, which a crash may have left without storage, or a new one."""
     for attempt in patiently():
         with attempt, plain_errors("opening the project"):
-            found = sorted(p.id for p in client.projects.list(title=spec.title) if p.title == spec.title)
-            project_id = found[0] if found else _create_project(client, spec)
+            projects = [p for p in client.projects.list(title=spec.title) if p.title == spec.title]
+            found = sorted(projects, key=lambda project: project.id)
+            project_id = found[0].id if found else _create_project(client, spec)
+            if found and spec.show_predictions and not found[0].show_collab_predictions:
+                client.projects.update(id=project_id, show_collab_predictions=True)  # which ones: the first import says
             if workspace.store.root.startswith("s3://"):
                 _attach_bucket(client, project_id, workspace.store.root, spec.presign)
             else:

@@ -5,9 +5,9 @@ at one workspace the second waits.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from flows.outcome import Outcome, read_outcome
 from flows.progress import report_progress
 from flows.settings import Settings
 from flows.studio import studio_client
+from guard.export.splits import split_of
 from policies.attributes import vocabulary
 from policies.engine import Policy, derive, load_policies
 from storage.claim import claimed
@@ -69,6 +70,26 @@ def chosen_items(settings: AnnotationSettings, outcome: Outcome, policies: Seque
     return [items[choice.image_id] for choice in chosen]
 
 
+def with_drafts(
+    items: Sequence[PublishItem], settings: Settings, attributes: Mapping[str, Sequence[str]]
+) -> list[PublishItem]:
+    """The items, and with those that `annotation.prefill` means what they show, from which the page derives a draft.
+
+    Which families train is known here already: export draws it from the family's id. A control item never has a
+    draft, since it is there to find out how well a person judges.
+    """
+    options, cfg = settings.annotation, settings.export
+    controls = {image_id for image_id, _ in read_controls(options.controls)} if options.controls else set()
+
+    def drafted(item: PublishItem) -> bool:
+        if options.prefill == "none" or item.image_id in controls or item.image_id not in attributes:
+            return False
+        trains = split_of(item.family_id, test_ratio=cfg.test_ratio, seed=cfg.seed) == "train"
+        return trains or options.prefill == "all"
+
+    return [replace(item, draft=tuple(attributes[item.image_id])) if drafted(item) else item for item in items]
+
+
 def pairs_of(outcome: Outcome) -> list[PairItem]:
     """Every accepted edit that removed something, beside its original; `what` names the thing in words."""
     nouns = {attribute.id: attribute.noun for attribute in vocabulary().values()}
@@ -102,7 +123,7 @@ def publish_flow(settings: Settings, root: str) -> Publication:
     workspace, options = Workspace.open(root), settings.annotation
     outcome = read_outcome(workspace)
     policies = load_policies(settings.policies)
-    items = chosen_items(options, outcome, policies)
+    items = with_drafts(chosen_items(options, outcome, policies), settings, outcome.attributes)
     client = studio_client(root, options)
     with _alone(workspace):
         people = check_people(client, options.opt_outs)
@@ -115,10 +136,9 @@ def publish_flow(settings: Settings, root: str) -> Publication:
             overlap=options.overlap,
             batch_size=options.batch_size,
             progress=partial(report_progress, "publish"),
-            prefill=outcome.attributes if options.prefill else None,
             presign=options.presign,
         )
-        tasks = published(workspace, policies, prefilled=options.prefill).tasks
+        tasks = published(workspace, policies).tasks
         keep = withheld(options.opt_outs, may_show(outcome))
         keep_from(
             client, workspace, (done.project_key, tasks), keep, people, progress=partial(report_progress, "opt-outs")
@@ -175,7 +195,6 @@ def collect_flow(settings: Settings, root: str, *, full: bool = False) -> Collec
             progress=partial(report_progress, "collect"),
             reconcile_every=reconcile_every,
             min_duration_s=options.min_duration_s,
-            prefilled=options.prefill,
         )
         outcome = read_outcome(workspace)
         step = advance(
@@ -187,7 +206,6 @@ def collect_flow(settings: Settings, root: str, *, full: bool = False) -> Collec
             name=options.project,
             min_votes=options.min_votes,
             max_overlap=options.max_overlap,
-            prefilled=options.prefill,
             presign=options.presign,
             reconcile_every=reconcile_every,
         )

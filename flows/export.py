@@ -30,12 +30,13 @@ def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
         outcome.recaptions,
         found.matrix,
         policies,
-        agreement=agreement(found.votes),
+        agreement=agreement(found.votes, found.prefilled),
         stages=stages,
         rejections=outcome.rejections,
         candidates=outcome.candidates,
         attributes=outcome.attributes,
         deltas=outcome.deltas,
+        prefilled=found.prefilled,
         wordings=paraphrases(policies, settings.policies / "paraphrases" if settings.policies else None),
     )
 

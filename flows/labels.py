@@ -12,7 +12,7 @@ from annotation.edit_review import against_certificates, flip_counts, rating_cou
 from annotation.intervals import agreement_intervals
 from annotation.pair import edit_ratings
 from annotation.progress import project_progress
-from annotation.publish import is_published
+from annotation.publish import is_published, published
 from annotation.quality import annotator_weights, control_quality
 from annotation.settings import AnnotationSettings
 from annotation.summary import AnnotationSummary, annotator_progress, matrix_rows, missing, most_disputed
@@ -26,31 +26,34 @@ from storage.workspace import Workspace
 
 @dataclass(frozen=True)
 class Labelled:
-    """Everything people said so far under the present policies, and the matrix that follows from it."""
+    """Everything people said so far under the present policies, and the matrix that follows from it. `prefilled` are
+    the images that the rules' verdicts were shown with."""
 
     policies: tuple[Policy, ...]
     votes: list[Vote]
     matrix: list[Label]
     ratings: list[EditRating]
     deleted: list[int]
+    prefilled: frozenset[str]
 
 
 def labelled(settings: Settings, workspace: Workspace, outcome: Outcome) -> Labelled:
     """What the last collect stored; without one, a matrix of empty cells."""
     policies, options = load_policies(settings.policies), settings.annotation
-    there = is_published(workspace, policies, prefilled=options.prefill)
-    votes = collected_votes(workspace, policies, prefilled=options.prefill) if there else []
+    there = is_published(workspace, policies)
+    votes = collected_votes(workspace, policies) if there else []
     matrix = labels(
         [item.image_id for item in items_of(outcome)],
         policies,
         votes,
         outcome.attributes,
         min_votes=options.min_votes,
-        adjudications=adjudications(workspace, policies, prefilled=options.prefill),
+        adjudications=adjudications(workspace, policies),
         weights=_weights(options, votes) if options.weigh_votes else None,
     )
-    deleted = deleted_annotations(workspace, policies, prefilled=options.prefill) if there else []
-    return Labelled(policies, votes, matrix, edit_ratings(workspace), deleted)
+    deleted = deleted_annotations(workspace, policies) if there else []
+    prefilled = published(workspace, policies).prefilled if there else frozenset()
+    return Labelled(policies, votes, matrix, edit_ratings(workspace), deleted, prefilled)
 
 
 def _weights(options: AnnotationSettings, votes: Sequence[Vote]) -> dict[str, float]:
@@ -66,13 +69,15 @@ def annotation_summary(
     options = settings.annotation
     families = {item.image_id: item.family_id for item in items_of(outcome)}
     known = read_controls(options.controls) if options.controls else {}
-    projects = project_progress(workspace, found.policies, overlap=options.overlap, prefilled=options.prefill)
+    projects = project_progress(workspace, found.policies, overlap=options.overlap)
     return AnnotationSummary(
         projects=tuple(projects),
         annotators=tuple(annotator_progress(found.votes)),
         controls=tuple(control_quality(found.votes, known)),
-        agreement=tuple(agreement(found.votes)),
-        intervals=tuple(agreement_intervals(found.votes, families, resamples=options.resamples)),
+        agreement=tuple(agreement(found.votes, found.prefilled)),
+        intervals=tuple(
+            agreement_intervals(found.votes, families, prefilled=found.prefilled, resamples=options.resamples)
+        ),
         matrix=tuple(matrix_rows(found.matrix)),
         missing=tuple(missing(found.matrix, max_overlap=options.max_overlap)),
         disputed=tuple(most_disputed(found.matrix)),

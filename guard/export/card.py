@@ -53,6 +53,7 @@ def render_card(made: Prepared, *, about: Mapping[str, Any], shards: Shards, pro
         views=made.views,
         left_out={summary.LEFT_OUT.get(reason, reason): n for reason, n in made.left_out.items()},
         families={split: len(ids) for split, ids in summary.families_by_split(made.plan).items()},
+        kept_from_test=made.kept_from_test,
         leaks=len(made.leaks),
         by_policy=_counts("policy", made.views, "by_policy", {p.id: _cell(f"{p.id} {p.name}") for p in data.policies}),
         by_category=_counts("category", made.views, "by_category", {}),

@@ -88,6 +88,7 @@ class Dataset:
     candidates: tuple[Edit, ...] = ()  # every edit that was tried, whatever its verdict
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what an image shows, by its id
     wordings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # other texts of a policy, by its id
+    prefilled: frozenset[str] = frozenset()  # images that people judged with the rules' verdicts before their eyes
     deltas: Mapping[str, CaptionDelta] = field(default_factory=dict)  # how a pair's captions differ, by edit_id
 
     @cached_property
@@ -128,6 +129,7 @@ def assemble(
     attributes: Mapping[str, Sequence[str]] | None = None,
     wordings: Mapping[str, Sequence[str]] | None = None,
     deltas: Iterable[CaptionDelta] = (),
+    prefilled: Iterable[str] = (),
 ) -> Dataset:
     """A Dataset from storage records.
 
@@ -161,6 +163,7 @@ def assemble(
         attributes={k: tuple(v) for k, v in sorted((attributes or {}).items()) if k in rows},
         wordings={k: tuple(v) for k, v in sorted((wordings or {}).items())},
         deltas={x.edit_id: x for x in sorted(deltas, key=lambda x: x.edit_id)},
+        prefilled=frozenset(prefilled) & rows.keys(),
     )
 
 

@@ -9,7 +9,7 @@ from guard.export import summary
 from guard.export.dataset import Dataset, exportable_part, restricted
 from guard.export.leaks import Fingerprint, Leak, fingerprint, leaks, merged_families
 from guard.export.png import decode
-from guard.export.splits import split_of
+from guard.export.splits import Split, split_of
 from guard.export.summary import ViewCounts
 from guard.export.views import Plan, plan
 from guard.prompt import IMAGE_TAG
@@ -28,10 +28,15 @@ class Prepared:
     left_out: Mapping[str, int]
     leaks: tuple[Leak, ...]
     joined: int  # families that were joined to another one
+    kept_from_test: int = 0  # families that were drawn for test and train all the same: see `prepare`
 
 
 def prepare(dataset: Dataset, blobs: Blobs, cfg: GuardSettings) -> Prepared:
     """Decide everything about an export but its bytes.
+
+    A family of which people saw an image with the rules' verdicts filled in never tests, whatever was drawn: such
+    verdicts lean towards the rules. Publishing fills in where the draw says train, but here families may have been
+    joined, and the ratio or the seed may be others by now.
 
     Reads every image once when crops or other benchmarks are searched. Raises FatalError for a policy that trainers
     would misread, for wordings that do not exist, and when a blob is missing or broken.
@@ -49,7 +54,12 @@ def prepare(dataset: Dataset, blobs: Blobs, cfg: GuardSettings) -> Prepared:
         if families[image_id] not in leaked
     }
     data = restricted(part, kept)
-    split = functools.partial(split_of, test_ratio=cfg.test_ratio, seed=cfg.seed)
+    drawn = functools.partial(split_of, test_ratio=cfg.test_ratio, seed=cfg.seed)
+    anchored = {image.family_id for image in kept.values() if image.image_id in part.prefilled}
+
+    def split(family_id: str) -> Split:
+        return "train" if family_id in anchored else drawn(family_id)
+
     rows = plan(data, cfg.views, split, cfg.rl, cfg.seed)
     missing = {
         "images_not_exportable": not_exportable,
@@ -57,7 +67,8 @@ def prepare(dataset: Dataset, blobs: Blobs, cfg: GuardSettings) -> Prepared:
         **summary.left_out(data),
     }
     views = summary.view_counts(data, rows)
-    return Prepared(data, rows, views, missing, tuple(found), len(before) - len(set(families.values())))
+    joined, moved = len(before) - len(set(families.values())), sum(drawn(family) == "test" for family in anchored)
+    return Prepared(data, rows, views, missing, tuple(found), joined, moved)
 
 
 def check_policies(data: Dataset, cfg: GuardSettings) -> None:

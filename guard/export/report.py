@@ -73,6 +73,7 @@ def render_report(
         views=made.views,
         left_out={summary.LEFT_OUT.get(reason, reason): n for reason, n in made.left_out.items()},
         stage_words=STAGES,
+        kept_from_test=made.kept_from_test,
         leaks=made.leaks,
         stages=data.stages,
         pairs=[_pair(data, blobs, edit) for edit in drawn],

@@ -73,6 +73,7 @@ def image_counts(data: Dataset) -> dict[str, int]:
         "controls": roles["sham"] + roles["roundtrip"],
         "recaptions": len(data.recaptions),
         "simulated_labels": sum(x.simulated for x in data.labels),
+        "prefilled_labels": sum(x.verdict is not None and x.image_id in data.prefilled for x in data.labels),
         "rule_conflicts": sum(x.rule_conflict for x in data.labels),
     }
 

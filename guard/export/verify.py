@@ -148,6 +148,8 @@ def _row(row: Mapping[str, Any], view: str, split: str, seen: _Seen) -> Iterator
         yield from _image(image, image_id, edited, split, seen)
     yield from _texts(row, view)
     yield from _pair(row, view, stem, role)
+    if split == "test" and origin.get("label", {}).get("prefilled"):
+        yield "prefilled", "people saw the rules' verdicts while they judged this image: it must not test."
     if view not in CAPTION_VIEWS:
         yield from _verdict(row, view, split, image_id, seen)
 

@@ -253,6 +253,7 @@ def _cell_provenance(data: Dataset, cell: Cell) -> str:
             "derived": label.derived,
             "derived_rules": label.derived_rules,
             "rule_conflict": label.rule_conflict,
+            "prefilled": cell.image.image_id in data.prefilled,
         }
     where = _image_provenance(data, cell.image)
     return canonical_json({**where, "label": verdict, "policy_hash": cell.policy_hash})

@@ -40,7 +40,7 @@ from storage.records import content_id, payload, sha256_hex
 from storage.store import Store
 from storage.workspace import Blobs, Workspace
 
-EXPORT_VERSION = 4  # raise it when the code changes what an export holds
+EXPORT_VERSION = 5  # raise it when the code changes what an export holds
 
 DESCRIPTION = (
     "Images and their edited twins, restored captions, and verdicts under several fictional policies, for training and "
@@ -136,6 +136,7 @@ def _write(made: Prepared, blobs: Blobs, sink: _Sink, about: Mapping[str, Any]) 
         "views": made.views,
         "left_out": made.left_out,
         "families_joined": made.joined,
+        "families_kept_from_test": made.kept_from_test,
         "shortcut_probe": asdict(probe),
     }
     licences = list(summary.licences(data))
@@ -209,7 +210,7 @@ def _fingerprint(dataset: Dataset, cfg: GuardSettings) -> str:
             )
         ],
         [p.content_hash for p in data.policies],
-        [data.attributes, data.wordings],
+        [data.attributes, data.wordings, sorted(data.prefilled)],
         [[a.policy_id, a.n_items, a.raw, a.kappa, a.alpha] for a in data.agreement],
         [asdict(s) for s in data.stages],
         [(stage, [(r.code, r.key) for r in rows]) for stage, rows in data.rejections.items()],

@@ -6,6 +6,7 @@ GUARDSET_SCREENSHOTS names a folder for pictures of the pages, to be looked at a
 import os
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from annotation.collect import collect
 from annotation.pair import PairItem, collect_pairs, edited_side, publish_pairs
 from annotation.publish import publish, published
 from annotation.simulate import password_of
+from policies.engine import derive
 from tests.annotation.people import label, large_images, person, verdicts
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
@@ -125,6 +127,31 @@ def test_what_two_people_choose_on_the_page_arrives_unchanged(studio, own_polici
     assert [(x.votes_safe, x.votes_unsafe, x.votes_unsure) for x in matrix] == [
         tuple(2 * (plan("ann", 0)[policy] == verdict) for verdict in VERDICTS) for policy in range(5)
     ]
+
+
+def test_the_page_opens_with_a_draft_where_there_is_one_and_a_person_may_change_it(studio, own_policies):
+    blind, drafted = large_images(studio.workspace, 2)
+    drafted = replace(drafted, draft=("blade",))
+    project_id = publish(studio.client, studio.workspace, [blind, drafted], own_policies, name="browser").project_id
+    derived = {policy.id: derive(policy, drafted.draft).verdict for policy in own_policies}
+    with labelling(studio, "ann", project_id) as page:
+        rows = page.locator(".gs-policy")
+        rows.last.wait_for()
+        playwright.expect(rows.locator(".ant-radio-checked")).to_have_count(0)
+        answer(page, ["unsure"] * 5, by_keys=True)
+        save(page)
+        picture(page, "draft")
+        for number, policy in enumerate(own_policies):
+            # not `checked`: radio buttons of one name in several rows take that from each other
+            chosen = rows.nth(number).locator(f".ant-radio-checked input[name={derived[policy.id]}]")
+            playwright.expect(chosen).to_have_count(1)
+        page.keyboard.press(COLUMNS[1][VERDICTS.index("safe")])
+        save(page)
+    votes = collect(studio.client, studio.workspace, own_policies).votes
+    assert {v.verdict for v in votes if v.image_id == blind.image_id} == {"unsure"}
+    said = {v.policy_id: v.verdict for v in votes if v.image_id == drafted.image_id}
+    assert derived["L2"] == "unsafe"
+    assert said == {**derived, "L2": "safe"}
 
 
 @pytest.mark.parametrize("name", SIZES)
