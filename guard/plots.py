@@ -1,21 +1,43 @@
-"""Plots as inline SVG: bars with intervals, stacked bars, curves, heat maps.
+"""Plots as inline SVG, drawn by matplotlib: bars with intervals, stacked bars, curves, heat maps.
 
-Every function is pure and gives `Markup` that stands in an HTML page as it is: no script, no style sheet, no link.
+Every function is pure and gives `Markup` that stands in an HTML page as it is: no script, nothing loaded.
 Text takes the page's colour, so that one plot suits a light and a dark page. Equal values give equal text.
 A value that is None, NaN or infinite is shown as "n/a", never as zero.
 """
 
+import io
 import math
-from collections.abc import Mapping, Sequence
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from markupsafe import Markup, escape
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from markupsafe import Markup
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 PALETTE = ("#3b6fb6", "#d1603d", "#3a9a7a", "#b58a1c", "#8a5fb0", "#7d7d78", "#2b93b0", "#b4517e")  # on white and black
 WIDTH_PX = 720
-_CHARACTER_PX = 7.3  # width of a character at 12 px in a wide face
-_LINE_PX = 18
-_GRID = 'stroke="currentColor" stroke-opacity="0.16"'
+_INK = "#010203"  # stands for the page's own colour, which matplotlib has no name for, until the SVG is written
+_XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
+_TIP = "tip: "  # begins the name of what shows the rest of its name under the pointer
+_LONGEST_LABEL = 34  # characters
+_POINTS_PER_INCH = 72  # an SVG of matplotlib has a pixel to the point
+_STYLE: dict[str, Any] = {
+    "axes.edgecolor": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK, "text.color": _INK,
+    "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False, "axes.spines.bottom": False,
+    "axes.grid": True, "axes.axisbelow": True, "grid.color": _INK, "grid.alpha": 0.16,
+    "axes.prop_cycle": cycler(color=PALETTE), "font.size": 12, "font.sans-serif": ["DejaVu Sans"],
+    "legend.frameon": False, "lines.linewidth": 1.8,
+    "xtick.major.size": 0, "ytick.major.size": 0, "text.parse_math": False, "svg.fonttype": "none",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +66,20 @@ def bars(
     Raises ValueError when a series has another length than `groups`.
     """
     _check_lengths(series, len(groups))
-    flat = [_estimate(v) for values in series.values() for v in values]
-    low, high = limits or _limits([x for e in flat for x in (e.value, e.low, e.high)])
-    left, bar_px, space = _label_px(groups), 13, 10
-    scale = _Scale(low, high, left, WIDTH_PX - 60)
-    step = bar_px * max(1, len(series)) + space
-    top = _legend_px(series)
-    bottom = top + step * len(groups)
-    parts = [*_legend(series), _vertical_grid(scale, top, bottom)]
-    for i, group in enumerate(groups):
-        parts.append(_text(left - 8, top + i * step + (step - space) / 2 + 4, group, anchor="end"))
+    step = max(1, len(series)) + 0.8  # in bars
+    with _plot(title, 34 + 13 * step * len(groups), series) as (axes, svg):
         for j, (name, values) in enumerate(series.items()):
-            found = _estimate(values[i])
-            tip = f"{group}, {name}: {_described(found, decimals)}"
-            parts.append(_bar(found, scale, top + i * step + j * bar_px, _colour(j), tip, decimals))
-    return _svg(title, parts, bottom + _LINE_PX + 4)
+            found = [v if isinstance(v, Estimate) else Estimate(v) for v in values]
+            places = [i * step + j for i in range(len(groups))]
+            drawn = axes.barh(places, [_finite(e.value) or 0.0 for e in found], height=0.85, label=name)
+            _tell(drawn, [f"{g}, {name}: {_described(e, decimals)}" for g, e in zip(groups, found, strict=True)])
+            for y, estimate in zip(places, found, strict=True):
+                _annotate(axes, y, estimate, decimals)
+        axes.grid(visible=False, axis="y")
+        axes.set_yticks([i * step + (len(series) - 1) / 2 for i in range(len(groups))], [_cut(g) for g in groups])
+        axes.set_xlim(limits)
+        axes.invert_yaxis()
+    return svg[0]
 
 
 def stacked(
@@ -73,23 +94,23 @@ def stacked(
     `colours` may fix the colour of a series by name. Raises ValueError when a series has another length than `groups`.
     """
     _check_lengths(series, len(groups))
-    sums = [sum(values[i] for values in series.values()) for i in range(len(groups))]
-    left, step = _label_px(groups), 24
-    scale = _Scale(0, max([*sums, 1]), left, WIDTH_PX - 60)
-    paint = [(colours or {}).get(name, _colour(i)) for i, name in enumerate(series)]
-    top = _legend_px(series)
-    parts = _legend(series, paint)
-    for i, group in enumerate(groups):
-        y, at = top + i * step, scale.low
-        parts.append(_text(left - 8, y + 12, group, anchor="end"))
-        for (name, values), colour in zip(series.items(), paint, strict=True):
-            width = scale(at + values[i]) - scale(at)
-            if values[i] > 0:
-                tip = f"{group}, {name}: {_number(values[i], 2)}"
-                parts.append(_rectangle(scale(at), y, width, 16, colour, tip))
-            at += values[i]
-        parts.append(_text(scale(at) + 6, y + 12, _number(sums[i], 2)))
-    return _svg(title, parts, top + step * len(groups) + 4)
+    ends = np.zeros(len(groups))
+    least = 0.06 * max(map(sum, zip(*series.values(), strict=True)), default=0)  # a part that has room for its number
+    with _plot(title, 12 + 24 * len(groups), series) as (axes, svg):
+        for index, (name, values) in enumerate(series.items()):
+            colour = (colours or {}).get(name, PALETTE[index % len(PALETTE)])
+            parts = axes.barh(range(len(groups)), values, left=ends, height=0.66, label=name, color=colour)
+            _tell(parts, [f"{g}, {name}: {_number(v, 2)}" for g, v in zip(groups, values, strict=True)])
+            numbers = [_number(v, 2) if v > least else "" for v in values]
+            axes.bar_label(parts, numbers, label_type="center", color="white", fontsize=10)
+            ends = ends + np.asarray(values, dtype=float)
+        for y, end in enumerate(ends):
+            _note(axes, end, y, _number(end, 2))
+        axes.grid(visible=False)
+        axes.set_xticks([])
+        axes.set_yticks(range(len(groups)), [_cut(g) for g in groups])
+        axes.invert_yaxis()
+    return svg[0]
 
 
 def lines(
@@ -101,17 +122,13 @@ def lines(
     y_limits: tuple[float, float] | None = None,
 ) -> Markup:
     """Curves of (x, y) points in the order given; a point that is not finite breaks its curve."""
-    points = [p for values in series.values() for p in values if _finite(*p)]
-    xs, ys = [p[0] for p in points] or [0.0, 1.0], [p[1] for p in points]
-    top = _legend_px(series) + _LINE_PX
-    bottom = top + 220
-    across = _Scale(min(xs), max(xs), 70, WIDTH_PX - 20)
-    up = _Scale(*(y_limits or _limits(ys, from_zero=False)), bottom, top)
-    parts = [*_legend(series), _horizontal_grid(up, across), _x_axis(across, bottom, x_label)]
-    parts.append(_text(0, top - 8, y_label))
-    for i, values in enumerate(series.values()):
-        parts += [_curve(run, across, up, _colour(i)) for run in _runs(values)]
-    return _svg(title, parts, bottom + 2 * _LINE_PX + 4)
+    with _plot(title, 260, series) as (axes, svg):
+        for name, points in series.items():
+            xs, ys = [p[0] for p in points], [p[1] if math.isfinite(p[1]) else math.nan for p in points]
+            axes.plot(xs, ys, label=name, marker="o" if len(points) <= 40 else "", markersize=4)
+        axes.set(xlabel=x_label, ylabel=y_label, ylim=y_limits)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return svg[0]
 
 
 def heat_map(
@@ -130,66 +147,85 @@ def heat_map(
     """
     if len(values) != len(rows) or any(len(line) != len(columns) for line in values):
         raise ValueError(f"values must have the shape ({len(rows)}, {len(columns)})")
-    low, high = limits or _limits([v for line in values for v in line])
-    left, height, top = _label_px(rows), 30, _LINE_PX + 6
-    width = min(110.0, max(44.0, _label_px(columns, limit=110)), (WIDTH_PX - left) / max(1, len(columns)))
-    parts = [
-        _text(left + (j + 0.5) * width, top - 8, _cut(name, width), anchor="middle", tip=name)
-        for j, name in enumerate(columns)
-    ]
-    for i, (row, line) in enumerate(zip(rows, values, strict=True)):
-        parts.append(_text(left - 8, top + i * height + 20, row, anchor="end"))
-        for j, value in enumerate(line):
-            share = _share(value, low, high)
-            x, y = left + j * width, top + i * height
-            tip = f"{row}, {columns[j]}: {_number(value, decimals)}"
-            parts.append(_rectangle(x + 1, y + 1, width - 2, height - 2, colour, tip, opacity=0.06 + 0.84 * share))
-            light = ' fill="#fff"' if share > 0.55 else ""
-            parts.append(_text(x + width / 2, y + 20, _number(value, decimals), anchor="middle", extra=light))
-    return _svg(title, parts, top + height * len(rows) + 4)
+    known = [0.0, *(v for line in values for v in line if v is not None and math.isfinite(v))]
+    low, high = limits or (min(known), max(known))
+    with _plot(title, 30 + 30 * len(rows)) as (axes, svg):
+        for i, line in enumerate(values):
+            for j, value in enumerate(line):
+                share = float(np.clip(((_finite(value) or 0.0) - low) / max(high - low, 1e-9), 0, 1))
+                cell = axes.barh(i, 0.96, left=j - 0.48, height=0.92, color=to_rgba(colour, 0.06 + 0.84 * share))
+                _tell(cell, [f"{rows[i]}, {columns[j]}: {_number(value, decimals)}"])
+                ink = "white" if share > 0.55 else _INK
+                axes.text(j, i, _number(value, decimals), ha="center", va="center", color=ink)
+        axes.grid(visible=False)
+        axes.xaxis.tick_top()
+        axes.set_xticks(range(len(columns)), [_cut(c) for c in columns])
+        axes.set_yticks(range(len(rows)), [_cut(r) for r in rows])
+        axes.set_xlim(-0.5, max(len(columns), 6) - 0.5)  # a narrow table keeps narrow cells
+        axes.invert_yaxis()
+    return svg[0]
 
 
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """Values to pixels, linear; what lies outside ends at the edge."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        return self.start + _share(value, self.low, self.high) * (self.end - self.start)
-
-    def ticks(self, n: int = 5) -> list[float]:
-        """Round values within the scale, about `n` of them: steps of 1, 2 or 5 times a power of ten."""
-        span = self.high - self.low
-        if span <= 0:
-            return [self.low]
-        power = 10 ** math.floor(math.log10(span / n))
-        step = next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= n)
-        first = math.ceil(self.low / step - 1e-9)
-        return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+@contextmanager
+def _plot(title: str, height_px: float, series: Collection[str] = ()) -> Iterator[tuple[Axes, list[Markup]]]:
+    """Axes to draw on, under a legend where there are several series; once they are left, the list holds the SVG."""
+    columns = max(1, int(92 / (6 + max(map(len, series), default=0))))
+    legend_px = 8 + 19 * math.ceil(len(series) / columns) if len(series) > 1 else 0
+    svg: list[Markup] = []
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": title}):
+        size = WIDTH_PX / _POINTS_PER_INCH, (height_px + legend_px) / _POINTS_PER_INCH
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        yield axes, svg
+        if legend_px:
+            figure.legend(loc="outside upper left", ncols=min(columns, len(series)))
+        svg.append(_svg(figure, title))
 
 
-def _estimate(value: Value) -> Estimate:
-    return value if isinstance(value, Estimate) else Estimate(value)
+def _svg(figure: Figure, title: str) -> Markup:
+    """The element, which fits its page's width; its title is read out. Several stand in one page, so it leaves out the
+    style that would apply to all of the page, and names that each of them would have."""
+    written = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(written, format="svg", transparent=True, metadata=nothing)
+    root = ElementTree.fromstring(written.getvalue())
+    for element in root.iter():  # in a page, SVG needs no namespaces
+        element.tag = element.tag.removeprefix("{http://www.w3.org/2000/svg}")
+        element.attrib |= {"href": link} if (link := element.attrib.pop(_XLINK_HREF, "")) else {}
+    for name in ("width", "height"):
+        del root.attrib[name]
+    root.attrib |= {"class": "plot", "role": "img", "style": f"width: 100%; max-width: {WIDTH_PX}px"}
+    for group in root.iter("g"):
+        name = group.attrib.pop("id", "")
+        if name.startswith(_TIP):
+            ElementTree.SubElement(group, "title").text = name.removeprefix(_TIP)
+    for definitions in root.findall("defs"):
+        for style in definitions.findall("style"):
+            definitions.remove(style)
+    heading = ElementTree.Element("title")
+    heading.text = title
+    root.insert(0, heading)
+    return Markup(ElementTree.tostring(root, encoding="unicode").replace(_INK, "currentColor"))
 
 
-def _finite(*values: float | None) -> bool:
-    return all(v is not None and math.isfinite(v) for v in values)
+def _tell(shapes: Iterable[Artist], tips: Sequence[str]) -> None:
+    """What each shape says under the pointer: all of what its label may have cut off."""
+    for shape, tip in zip(shapes, tips, strict=True):
+        shape.set_gid(_TIP + tip)
 
 
-def _share(value: float | None, low: float, high: float) -> float:
-    if value is None or not math.isfinite(value) or high <= low:
-        return 0.0
-    return min(1.0, max(0.0, (value - low) / (high - low)))
+def _annotate(axes: Axes, y: float, found: Estimate, decimals: int) -> None:
+    """The whisker of one bar, and its value as a number behind it."""
+    value, low, high = (_finite(x) for x in (found.value, found.low, found.high))
+    end = max(value or 0.0, 0.0)
+    if value is not None and low is not None and high is not None:
+        axes.errorbar((low + high) / 2, y, xerr=(high - low) / 2, ecolor=_INK, elinewidth=1.3, capsize=3, fmt="none")
+        end = max(end, high)
+    _note(axes, end, y, _number(value, decimals))
 
 
-def _limits(values: Sequence[float | None], *, from_zero: bool = True) -> tuple[float, float]:
-    finite = [v for v in values if v is not None and math.isfinite(v)] or [0.0, 1.0]
-    low, high = (min(0.0, *finite), max(0.0, *finite)) if from_zero else (min(finite), max(finite))
-    return (low, high) if high > low else (low, low + 1)
+def _note(axes: Axes, x: float, y: float, text: str) -> None:
+    axes.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", annotation_clip=False)
 
 
 def _check_lengths(series: Mapping[str, Sequence[object]], n: int) -> None:
@@ -198,13 +234,18 @@ def _check_lengths(series: Mapping[str, Sequence[object]], n: int) -> None:
         raise ValueError(f"series {wrong[0]!r} must have {n} values, one per group")
 
 
-def _label_px(labels: Sequence[str], limit: int = 240) -> float:
-    return min(limit, 12 + _CHARACTER_PX * max((len(x) for x in labels), default=0))
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
-def _cut(text: str, width: float) -> str:
-    fits = max(3, int(width / _CHARACTER_PX))
-    return text if len(text) <= fits else text[: fits - 1] + "…"
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_LABEL else text[: _LONGEST_LABEL - 1] + "…"
+
+
+def _described(found: Estimate, decimals: int) -> str:
+    low, high = _finite(found.low), _finite(found.high)
+    interval = "" if low is None or high is None else f" ({_number(low, decimals)} to {_number(high, decimals)})"
+    return _number(found.value, decimals) + interval
 
 
 def _number(value: float | None, decimals: int) -> str:
@@ -213,129 +254,3 @@ def _number(value: float | None, decimals: int) -> str:
     if value == int(value) and abs(value) >= 2:
         return f"{int(value)}"
     return f"{value:.{decimals}f}"
-
-
-def _tick(value: float) -> str:
-    return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.1e}"
-
-
-def _described(found: Estimate, decimals: int) -> str:
-    interval = ""
-    if _finite(found.low, found.high):
-        interval = f" ({_number(found.low, decimals)} to {_number(found.high, decimals)})"
-    return _number(found.value, decimals) + interval
-
-
-def _colour(index: int) -> str:
-    return PALETTE[index % len(PALETTE)]
-
-
-def _text(x: float, y: float, text: str, *, anchor: str = "start", extra: str = "", tip: str = "") -> str:
-    """One line of text, cut where it would run over the left edge."""
-    shown = _cut(text, x) if anchor == "end" else text
-    tip = text if shown != text and not tip else tip
-    note = f"<title>{escape(tip)}</title>" if tip else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{extra}>{note}{escape(shown)}</text>'
-
-
-def _rectangle(x: float, y: float, width: float, height: float, colour: str, tip: str, *, opacity: float = 1.0) -> str:
-    return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(0.0, width):.1f}" height="{height:.1f}" fill="{colour}" '
-        f'fill-opacity="{opacity:.2f}"><title>{escape(tip)}</title></rect>'
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, style: str = _GRID) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" {style}/>'
-
-
-def _bar(found: Estimate, scale: _Scale, y: float, colour: str, tip: str, decimals: int) -> str:
-    zero = scale(min(max(0.0, scale.low), scale.high))
-    if not _finite(found.value):
-        return _text(zero + 4, y + 10, "n/a", extra=' fill-opacity="0.6"')
-    end = scale(found.value or 0.0)
-    parts = [_rectangle(min(zero, end), y, abs(end - zero), 11, colour, tip)]
-    label_at = max(end, zero)
-    if _finite(found.low, found.high):
-        low, high = scale(found.low or 0.0), scale(found.high or 0.0)
-        ink = 'stroke="currentColor" stroke-width="1.3"'
-        parts += [_line(low, y + 5.5, high, y + 5.5, ink), _line(low, y + 2.5, low, y + 8.5, ink)]
-        parts.append(_line(high, y + 2.5, high, y + 8.5, ink))
-        label_at = max(end, high, zero)
-    parts.append(_text(label_at + 5, y + 10, _number(found.value, decimals)))
-    return "".join(parts)
-
-
-def _vertical_grid(scale: _Scale, top: float, bottom: float) -> str:
-    lines_ = [_line(scale(t), top - 4, scale(t), bottom) for t in scale.ticks()]
-    faint = ' fill-opacity="0.7"'
-    texts = [_text(scale(t), bottom + 14, _tick(t), anchor="middle", extra=faint) for t in scale.ticks()]
-    return "".join(lines_ + texts)
-
-
-def _horizontal_grid(up: _Scale, across: _Scale) -> str:
-    lines_ = [_line(across.start, up(t), across.end, up(t)) for t in up.ticks()]
-    texts = [_text(across.start - 8, up(t) + 4, _tick(t), anchor="end") for t in up.ticks()]
-    return "".join(lines_ + texts)
-
-
-def _x_axis(across: _Scale, bottom: float, label: str) -> str:
-    texts = [_text(across(t), bottom + 16, _tick(t), anchor="middle") for t in across.ticks(6)]
-    return "".join([*texts, _text((across.start + across.end) / 2, bottom + 33, label, anchor="middle")])
-
-
-def _runs(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
-    runs: list[list[tuple[float, float]]] = [[]]
-    for point in points:
-        if _finite(*point):
-            runs[-1].append(point)
-        elif runs[-1]:
-            runs.append([])
-    return [run for run in runs if run]
-
-
-def _curve(points: Sequence[tuple[float, float]], across: _Scale, up: _Scale, colour: str) -> str:
-    places = [(across(x), up(y)) for x, y in points]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in places if len(places) <= 40]
-    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>' + "".join(dots)
-
-
-def _legend_px(series: Mapping[str, object]) -> float:
-    return 8 if len(series) < 2 else _LINE_PX * len(_legend_rows(series)) + 10
-
-
-def _legend_rows(series: Mapping[str, object]) -> list[list[tuple[int, str, float]]]:
-    """(index, name, x) of the legend's entries, line by line."""
-    rows: list[list[tuple[int, str, float]]] = [[]]
-    x = 0.0
-    for index, name in enumerate(series):
-        width = 28 + _CHARACTER_PX * len(name)
-        if rows[-1] and x + width > WIDTH_PX:
-            rows.append([])
-            x = 0.0
-        rows[-1].append((index, name, x))
-        x += width
-    return rows
-
-
-def _legend(series: Mapping[str, object], colours: Sequence[str] = ()) -> list[str]:
-    """A coloured square and a name per series; nothing for one series, which the title names."""
-    if len(series) < 2:
-        return []
-    parts = []
-    for line, row in enumerate(_legend_rows(series)):
-        for index, name, x in row:
-            colour = colours[index] if colours else _colour(index)
-            parts.append(_rectangle(x, 2 + line * _LINE_PX, 11, 11, colour, name))
-            parts.append(_text(x + 16, 12 + line * _LINE_PX, name))
-    return parts
-
-
-def _svg(title: str, parts: Sequence[str], height: float) -> Markup:
-    """The element; its title is read out and shown when nothing more precise is under the pointer."""
-    return Markup(  # every text in `parts` was escaped when it was made
-        f'<svg class="plot" role="img" viewBox="0 0 {WIDTH_PX} {height:.0f}" width="100%" '
-        f'style="max-width:{WIDTH_PX}px" font-size="12" font-family="inherit" fill="currentColor">'
-        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
-    )
