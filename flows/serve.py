@@ -39,6 +39,7 @@ from flows.outcome import read_outcome
 from flows.progress import reported_to
 from flows.settings import Settings, load_settings
 from storage.errors import FatalError
+from storage.validation import faults_of
 from storage.workspace import Workspace
 
 
@@ -87,8 +88,8 @@ def read_plan(path: Path) -> tuple[ServePlan, Settings]:
     except yaml.YAMLError as error:
         raise FatalError(f"{path} is not valid YAML: {error}") from error
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise FatalError(f"{path} has schedules that cannot be used:\n" + "\n".join(lines)) from error
+        lines = "\n  ".join(faults_of(error, ServePlan))
+        raise FatalError(f"{path} has schedules that cannot be used:\n  {lines}") from error
     return plan, load_settings(None if plan.config is None else path.parent / plan.config)
 
 

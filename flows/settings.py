@@ -16,6 +16,7 @@ from recaption.settings import RecaptionSettings
 from storage.dedup import DedupSettings
 from storage.errors import FatalError
 from storage.ingest import IngestSettings
+from storage.validation import faults_of
 
 
 class Settings(BaseModel):
@@ -71,5 +72,5 @@ def load_settings(config: Path | None) -> Settings:
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
-        lines = [f"  {'.'.join(str(part) for part in e['loc']) or 'settings'}: {e['msg']}" for e in error.errors()]
-        raise FatalError(f"{config} has settings that cannot be used:\n" + "\n".join(lines)) from error
+        lines = "\n  ".join(faults_of(error, Settings))
+        raise FatalError(f"{config} has settings that cannot be used:\n  {lines}") from error

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from policies.attributes import vocabulary
 from storage.errors import FatalError
 from storage.records import DerivedVerdict, content_id
+from storage.validation import faults_of
 
 
 class Rule(BaseModel):
@@ -105,9 +106,7 @@ def _load(path: Path, text: str) -> Policy:
     except yaml.YAMLError as error:
         raise FatalError(f"{path.name} is not valid YAML: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise FatalError(f"{path.name}: {where}: {first['msg']}") from error
+        raise FatalError(f"{path.name}: {faults_of(error, Policy)[0]}") from error
 
 
 def derive(policy: Policy, present: Iterable[str], unknown: Iterable[str] = ()) -> Derivation:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from policies.attributes import mentioned
 from policies.engine import Policy
 from storage.errors import FatalError
+from storage.validation import faults_of
 
 
 class Wording(BaseModel):
@@ -56,8 +57,10 @@ def paraphrases(policies: Sequence[Policy], folder: str | Path | None = None) ->
 def _wordings(name: str, text: str, policy: Policy) -> tuple[Wording, ...]:
     try:
         parsed = _File.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, ValidationError) as error:
+    except yaml.YAMLError as error:
         raise FatalError(f"paraphrases/{name} cannot be read: {error}") from error
+    except ValidationError as error:
+        raise FatalError(f"paraphrases/{name} cannot be read: {faults_of(error, _File)[0]}") from error
     if parsed.policy != policy.id:
         raise FatalError(f"paraphrases/{name} words policy {parsed.policy}, but its name says {policy.id}.")
     for wording in parsed.wordings:

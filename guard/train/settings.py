@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from storage.errors import FatalError
+from storage.validation import faults_of
 
 
 class StageSettings(BaseModel):
@@ -116,8 +117,8 @@ def load_recipe(name: str) -> Recipe:
     except yaml.YAMLError as error:
         raise FatalError(f"{name} is not valid YAML: {error}") from error
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise FatalError(f"The recipe {name} cannot be used:\n" + "\n".join(lines)) from error
+        lines = "\n  ".join(faults_of(error, Recipe))
+        raise FatalError(f"The recipe {name} cannot be used:\n  {lines}") from error
 
 
 def recipe_names() -> list[str]:

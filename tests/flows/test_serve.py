@@ -40,7 +40,10 @@ def test_a_plan_becomes_three_deployments_with_their_schedules(tmp_path):
     [
         ("workspace: w", "build: Field required"),
         ("workspace: w\nbuild: {source: s, cron: '* * * * *', every_s: 3}", "give cron or every_s"),
-        ("workspace: w\nbuild: {source: s, when: never}", "build.when: Extra inputs"),
+        (
+            "workspace: w\nbuild: {source: s, when: never}",
+            "build.when: unknown key `when`; known here: cron, every_s",
+        ),
         (": :", "not valid YAML"),
         (PLAN, "Cannot read the config"),
     ],

@@ -21,9 +21,12 @@ def test_no_file_means_the_defaults_and_an_empty_one_too(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("editing: {edit: {strenght: 0.5}}", r"editing\.edit\.strenght: Extra inputs"),
+        (
+            "editing: {edit: {strenght: 0.5}}",
+            r"editing\.edit\.strenght: unknown key .* did you mean `strength`\?",
+        ),
         ("editing: {edit: {strength: 2}}", r"editing\.edit\.strength: Input should be less than or equal to 1"),
-        ("editing: {locate: {source: boxes}}", r"settings: .*needs ingest\.columns\.boxes"),
+        ("editing: {locate: {source: boxes}}", r"used:\n  Value error, .*needs ingest\.columns\.boxes"),
         ("- a", "must hold a mapping"),
         ("a: [", "not valid YAML"),
     ],

@@ -33,7 +33,7 @@ def test_the_defaults_are_the_papers():
     [
         ("model: x\nsft: {save_every: 5, log_every: 2}", "multiple of log_every"),
         ("model: x\ngrpo: {batch_size: 6, generations: 4}", "multiple of generations"),
-        ("model: x\nlearning_rate: 1", "Extra inputs"),
+        ("model: x\nlearning_rate: 1", "learning_rate: unknown key `learning_rate`; known here"),
         ("model: [", "not valid YAML"),
     ],
 )
