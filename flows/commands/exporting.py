@@ -1,8 +1,9 @@
 """`guardset export`, `guardset verify` and `guardset report`."""
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -26,6 +27,25 @@ def export(
         result = export_flow(settings_from(config), workspace, version, to)
     console.print(f"{'Found' if result.looked_up else 'Wrote'} {result.path}", highlight=False)
     console.print(f"Open {result.path}/report.html", highlight=False)
+    for line in _missing(result.counts, workspace):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _missing(counts: Mapping[str, Any], workspace: str) -> Iterator[str]:
+    """Which views have no row, why, and what to run next."""
+    empty = [f"{view}/" for view, splits in counts["views"].items() if not splits]
+    if not empty:
+        return
+    left_out = counts["left_out"]
+    unlabelled, disputed = left_out["cells_without_label"], left_out["cells_in_conflict"]
+    yield f"Not there, for want of rows: {', '.join(empty)}. The report counts what was left out, and why."
+    if {"rl/", "benchmark/"} & set(empty) and unlabelled + disputed:
+        yield (
+            f"rl/ and benchmark/ are made of labels: {unlabelled} verdicts (an image under a policy) have none yet, "
+            f"{disputed} are in conflict. Next, unless they are with annotators already: guardset publish --workspace "
+            f"{workspace}. When people have labelled: guardset collect --workspace {workspace}, then export again. "
+            f"What each waits for: guardset status --workspace {workspace}"
+        )
 
 
 def verify(path: Annotated[str, Parameter(help="An export's folder or s3:// URL.")], /) -> None:

@@ -5,6 +5,7 @@ import json
 import re
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,7 +15,8 @@ from PIL import Image as Pillow
 from annotation.publish import published
 from flows import annotate
 from flows.annotate import publish_flow
-from flows.commands.exporting import verify
+from flows.commands.exporting import _missing, verify
+from flows.commands.exporting import export as export_command
 from flows.export import dataset_of, export_flow, report_flow
 from flows.settings import Settings
 from guard.export.verify import verify as faults_of
@@ -47,6 +49,21 @@ def test_export_goes_where_it_is_told(built: Workspace, tmp_path: Path) -> None:
     assert there.path == str(tmp_path / "elsewhere" / "guardset" / there.version)
     assert here.version == there.version
     assert (Path(here.path) / "README.md").read_bytes() == (Path(there.path) / "README.md").read_bytes()
+
+
+def test_an_export_without_labels_says_what_is_missing_and_what_comes_next(
+    built: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = built.store.root
+    export_command(workspace=root)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "for want of rows: sft/, sft_own_caption/, preference/, rl/, benchmark/." in said  # no caption was made
+    # three originals and three edits under five policies
+    assert "30 verdicts (an image under a policy) have none yet, 0 are in conflict" in said
+    for command in ("publish", "collect", "status"):
+        assert f"guardset {command} --workspace {root}" in said
+    full: dict[str, Any] = {"views": {"rl": {"train": {}}, "benchmark": {"test": {}}}, "left_out": {}}
+    assert list(_missing(full, root)) == []
 
 
 def test_what_images_show_and_other_wordings_reach_the_rows(built: Workspace) -> None:
