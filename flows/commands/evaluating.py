@@ -48,8 +48,12 @@ def evaluate(
     Example: `guardset evaluate --workspace work --data work/exports/guardset/1 --model http://127.0.0.1:8000/v1`
     """
     from flows.evaluate import run_evaluation
+    from guard.evaluation.benchmarks_public import check_benchmark
 
-    settings = _chosen(settings_from(config), data, _guard(model, name, served_model, api_key_env), limit)
+    settings = _with_data(settings_from(config), data, limit)
+    for benchmark in settings.evaluate.benchmarks:  # before a server is asked or a model loaded
+        check_benchmark(benchmark.data)
+    settings = _with_guard(settings, _guard(model, name, served_model, api_key_env))
     with progress():
         summary = run_evaluation(settings, workspace)
     _show(summary)
@@ -73,18 +77,22 @@ def _guard(
     return GuardModelSettings(name=name or served, model=served, server=server)
 
 
-def _chosen(
-    settings: "Settings", data: str | None, guard: "GuardModelSettings | None", limit: int | None
-) -> "Settings":
-    """The settings with what the options name in place of what the config lists."""
+def _with_data(settings: "Settings", data: str | None, limit: int | None) -> "Settings":
+    """The settings with the benchmark that the options name in place of those that the config lists."""
     from guard.evaluation.settings import BenchmarkSettings
 
     cfg = settings.evaluate
     listed = cfg.benchmarks if data is None else (BenchmarkSettings(name=_benchmark_name(data), data=data),)
     if limit is not None:
         listed = tuple(benchmark.model_copy(update={"limit": limit}) for benchmark in listed)
-    chosen = cfg.model_copy(update={"benchmarks": listed, "models": cfg.models if guard is None else (guard,)})
-    return settings.model_copy(update={"evaluate": chosen})
+    return settings.model_copy(update={"evaluate": cfg.model_copy(update={"benchmarks": listed})})
+
+
+def _with_guard(settings: "Settings", guard: "GuardModelSettings | None") -> "Settings":
+    """The settings with the guard that the options name in place of those that the config lists."""
+    if guard is None:
+        return settings
+    return settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update={"models": (guard,)})})
 
 
 def _benchmark_name(data: str) -> str:

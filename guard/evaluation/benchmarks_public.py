@@ -67,10 +67,16 @@ def read_benchmark(path: str, *, limit: int | None = None) -> Iterator[tuple[Eva
                 yield _unique(row, seen), image
 
 
+def check_benchmark(path: str) -> None:
+    """Look at the first row only; raises what `read_benchmark` raises, and FatalError when there is no row."""
+    if next(read_benchmark(path, limit=1), None) is None:
+        raise FatalError(f"{path} holds no row.")
+
+
 def _files(path: str) -> Iterator[tuple[str, pq.ParquetFile]]:
     local = Path(path)
     if local.is_file():
-        yield path, pq.ParquetFile(local)
+        yield path, _opened(path, local)
         return
     store = open_store(path)
     keys = [key for key in store.keys() if key.endswith(".parquet")]  # noqa: SIM118 (a store is no mapping)
@@ -82,7 +88,14 @@ def _files(path: str) -> Iterator[tuple[str, pq.ParquetFile]]:
         raise FatalError(f"{path} holds no Parquet file. Give an export, a folder of Parquet files, or one such file.")
     for key in test or keys:
         source = local / key if local.is_dir() else pa.BufferReader(store.read(key))
-        yield f"{path}/{key}", pq.ParquetFile(source)
+        yield f"{path}/{key}", _opened(f"{path}/{key}", source)
+
+
+def _opened(name: str, source: Any) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(source)
+    except pa.ArrowInvalid as error:
+        raise FatalError(f"{name} is no Parquet file, or a damaged one: {error}") from error
 
 
 def _class_names(schema: pa.Schema) -> Names:

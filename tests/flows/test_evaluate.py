@@ -95,6 +95,20 @@ def test_the_command_asks_the_server_what_it_serves(tmp_path: Path, capsys: pyte
     assert (run.model, len(run.rows)) == ("guard", 6)
 
 
+def test_wrong_data_is_told_before_a_server_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "notes.parquet").write_text("no table")
+    empty = pq.read_table(write_safeeditbench(tmp_path / "full.parquet"))[:0]
+    pq.write_table(empty, tmp_path / "empty.parquet")
+    for data, sentence in (
+        ("gone", "holds no Parquet file"),
+        ("notes.parquet", "notes.parquet is no Parquet file"),
+        ("empty.parquet", "holds no row"),
+    ):
+        with pytest.raises(FatalError, match=sentence):  # nobody listens on port 1
+            evaluate(workspace=str(tmp_path / "w"), data=str(tmp_path / data), model="http://127.0.0.1:1/v1")
+    assert not (tmp_path / "w").exists()
+
+
 def test_a_server_with_several_models_or_none_asks_for_a_choice() -> None:
     with guard_server(perfect) as server:
         assert served_name(server.url, {}) == "guard"
