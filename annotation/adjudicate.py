@@ -27,7 +27,7 @@ from annotation.config import (
     wellbeing_html,
 )
 from annotation.publish import published
-from annotation.tasks import ProjectSpec, check_page, import_once, open_project, tasks_on_server
+from annotation.tasks import ProjectOptions, ProjectSpec, check_page, import_once, open_project, tasks_on_server
 from annotation.vote_store import read_state, store_votes, votes_file
 from policies.engine import Policy
 from storage.errors import FatalError, SampleError
@@ -87,44 +87,51 @@ def publish_adjudications(
     client: "LabelStudio",
     workspace: Workspace,
     policies: Sequence[Policy],
-    labels: Iterable[Label],
+    cells: Sequence[Cell],
     votes: Iterable[Vote],
-    *,
-    name: str,
-    min_votes: int = 3,
-    presign: bool = False,
+    options: ProjectOptions,
 ) -> AdjudicationResult:
-    """Put every disputed cell that was not put before to the judge; safe to repeat after any failure.
+    """Put every cell that was not put before to the judge; safe to repeat after any failure.
 
-    `name` is that of the verdict project. No project is made while there is no dispute. What was put is remembered,
-    since looking at every task takes seconds; after a collect that read everything the server is asked all the same.
-    Raises as `publish` does.
+    `cells` as `disputed` finds them; `options` are those of the verdict project, but one judge is asked. No project is
+    made while there is no dispute. What was put is remembered, since looking at every task takes seconds; after a
+    collect that read everything the server is asked all the same. Raises as `publish` does.
     """
-    cells = disputed(labels, min_votes=min_votes)
     source = published(workspace, policies)
-    file = _file(policies)
-    known = workspace.read_json(file) or {}
+    known = workspace.read_json(_file(policies)) or {}
     if not cells:
         return AdjudicationResult(known.get("project_id"), 0, 0, 0)
-    if read_state(workspace, source.project_key).runs_since_full > 0 and _were_put(known, cells, presign):
+    if read_state(workspace, source.project_key).runs_since_full > 0 and _were_put(known, cells, options.presign):
         shown = {int(task_id): image_id for task_id, image_id in known["images"].items()}
         return AdjudicationResult(known["project_id"], 0, 0, len(cells), known["project_key"], shown)
+    return _put(client, workspace, policies, cells, votes, options)
+
+
+def _put(
+    client: "LabelStudio",
+    workspace: Workspace,
+    policies: Sequence[Policy],
+    cells: Sequence[Cell],
+    votes: Iterable[Vote],
+    options: ProjectOptions,
+) -> AdjudicationResult:
+    """The cells that the server does not have are sent to it, and all that it then has is written down."""
     key = adjudication_key(policies)
-    title = project_title(f"{name} adjudicate", key)
-    spec = ProjectSpec(title, adjudication_config(policies), _instruction(policies), overlap=1, presign=presign)
-    project_id = open_project(client, workspace, spec)
+    title = project_title(f"{options.name} adjudicate", key)
+    page, note = adjudication_config(policies), _instruction(policies)
+    project_id = open_project(client, workspace, ProjectSpec(title, page, note, overlap=1, presign=options.presign))
     listed = tasks_on_server(client, project_id, _KEY).values()
     there = {cell for some in listed for task in some for cell in _cells(task.data)}
-    images = tasks_on_server(client, source.project_id, "image_id")
+    images = tasks_on_server(client, published(workspace, policies).project_id, "image_id")
     fresh = [cell for cell in cells if cell not in there and cell[0] in images]
     urls = {image_id: str(tasks[0].data["image"]) for image_id, tasks in images.items()}
     tasks = _tasks(fresh, urls, policies, current_votes(votes))
-    check_page(spec.label_config, tasks)
-    sent = import_once(client, project_id, tasks, _KEY)
+    check_page(page, tasks)
+    sent = import_once(client, project_id, tasks, _KEY, batch_size=options.batch_size)
     shown = {task.task_id: str(task.data["image_id"]) for task in sent.values()}
     put = sorted(there | set(fresh))
     known = {"project_id": project_id, "project_key": key, "title": title, "cells": len(put)}
-    workspace.write_json(file, known | {"put": put, "presign": presign, "images": shown})
+    workspace.write_json(_file(policies), known | {"put": put, "presign": options.presign, "images": shown})
     return AdjudicationResult(project_id, len(tasks), len(fresh), len(set(cells) & there), key, shown)
 
 

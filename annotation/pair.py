@@ -14,7 +14,16 @@ from annotation.changes import Place, read_answers
 from annotation.collect import SIMULATED_DOMAIN, evidence
 from annotation.config import COMMENT, add_choice, page_xml, project_title, wellbeing_html
 from annotation.reading import Task
-from annotation.tasks import Progress, ProjectSpec, check_page, image_url, import_once, open_project, tasks_on_server
+from annotation.tasks import (
+    Progress,
+    ProjectOptions,
+    ProjectSpec,
+    check_page,
+    image_url,
+    import_once,
+    open_project,
+    tasks_on_server,
+)
 from annotation.verdicts import choices_by_control
 from annotation.vote_store import replace_file
 from policies.engine import Policy
@@ -127,26 +136,23 @@ def publish_pairs(
     workspace: Workspace,
     items: Sequence[PairItem],
     policies: Sequence[Policy],
-    *,
-    name: str,
-    overlap: int = 2,
+    options: ProjectOptions,
     progress: Progress | None = None,
-    presign: bool = False,
 ) -> PairPublication:
     """Put every pair into the project once; safe to repeat. `policies` only say what the note on rest should name.
 
     Raises as `annotation.publish.publish` does.
     """
     key = pair_key()
-    title = project_title(f"{name} pairs", key)
-    spec = ProjectSpec(title, pair_config(), _instruction(policies), overlap, presign=presign)
+    title = project_title(f"{options.name} pairs", key)
+    spec = ProjectSpec(title, pair_config(), _instruction(policies), options.overlap, presign=options.presign)
     unique = {item.edit_id: item for item in items}
     wanted = [_task(workspace, item) for item in unique.values()]
     check_page(spec.label_config, wanted)
     project_id = open_project(client, workspace, spec)
     wanted.sort(key=lambda task: str(task["data"][_KEY]))
     before = len({task["data"][_KEY] for task in wanted} & tasks_on_server(client, project_id, _KEY).keys())
-    sent = import_once(client, project_id, wanted, _KEY, progress=progress)
+    sent = import_once(client, project_id, wanted, _KEY, batch_size=options.batch_size, progress=progress)
     known = (workspace.read_json(_file()) or {}).get("edits", {})
     edits = known | {_pair_id(edit_id): edit_id for edit_id in unique}
     workspace.write_json(_file(), {"project_id": project_id, "project_key": key, "title": spec.title, "edits": edits})

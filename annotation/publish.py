@@ -12,6 +12,7 @@ from annotation.config import CONFIG_VERSION, instruction_html, label_config, pr
 from annotation.tasks import (
     PREFILL_VERSION,
     Progress,
+    ProjectOptions,
     ProjectSpec,
     ServerTask,
     check_page,
@@ -76,33 +77,25 @@ def publish(
     workspace: Workspace,
     items: Sequence[PublishItem],
     policies: Sequence[Policy],
-    *,
-    name: str,
-    overlap: int = 2,
-    batch_size: int = 500,
+    options: ProjectOptions,
     progress: Progress | None = None,
-    presign: bool = False,
 ) -> Publication:
-    """Put every image into the project of these policies, made if need be; safe to repeat after any failure.
+    """Put every image into the project of these policies, made if need be; safe to repeat after any failure. What is on
+    the server already stays as it is, with a draft or without.
 
-    `name` begins the project's title and must be the workspace's own on a shared server. `overlap` is how many
-    people are asked per image. `progress` gets images on the server and images in all, after each batch.
-
-    What is on the server already stays as it is, with a draft or without. `presign`: see
-    `annotation.tasks.ProjectSpec`.
-
+    `progress` gets images on the server and images in all, after each batch.
     Raises FatalError when the server refuses, TransientError when it stays silent through every retry.
     """
     key = project_key(policies)
     unique = {item.image_id: item for item in items}
-    title, instruction = project_title(name, key), instruction_html(policies)
+    title, instruction = project_title(options.name, key), instruction_html(policies)
     drafts = any(item.draft is not None for item in items)
-    spec = ProjectSpec(title, label_config(policies), instruction, overlap, drafts, presign)
+    spec = ProjectSpec(title, label_config(policies), instruction, options.overlap, drafts, options.presign)
     wanted = _tasks(workspace, unique.values(), key, policies)
     check_page(spec.label_config, wanted)
     project_id = open_project(client, workspace, spec)
     before = len(unique.keys() & tasks_on_server(client, project_id, _KEY).keys())
-    tasks = import_once(client, project_id, wanted, _KEY, batch_size=batch_size, progress=progress)
+    tasks = import_once(client, project_id, wanted, _KEY, batch_size=options.batch_size, progress=progress)
     _check_content(tasks, unique.values())
     task_ids = {image_id: task.task_id for image_id, task in tasks.items()}
     prefilled = frozenset(image_id for image_id, task in tasks.items() if task.data.get(_DRAFT))

@@ -8,18 +8,31 @@ from annotation.adjudicate import (
     AdjudicationResult,
     adjudications,
     collect_adjudications,
+    disputed,
     is_adjudicating,
     publish_adjudications,
 )
 from annotation.agreement import labels
 from annotation.collect import collected_votes
 from annotation.overlap import OverlapResult, raise_overlap
+from annotation.tasks import ProjectOptions
 from policies.engine import Policy
 from storage.records import Label, Vote
 from storage.workspace import Workspace
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOptions:
+    """`project` as for publishing. `min_votes` equal votes make a label, up to `max_overlap` people are asked before a
+    judge is, and every `reconcile_every`-th run reads all rulings."""
+
+    project: ProjectOptions
+    min_votes: int = 2
+    max_overlap: int = 3
+    reconcile_every: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +51,19 @@ def advance(
     policies: Sequence[Policy],
     image_ids: Sequence[str],
     attributes_by_image: Mapping[str, Sequence[str]],
-    *,
-    name: str,
-    min_votes: int = 2,
-    max_overlap: int = 3,
-    presign: bool = False,
-    reconcile_every: int = 1,
+    options: RoundOptions,
 ) -> Round:
     """Fetch what judges decided, ask for `max_overlap` people on doubtful images, and put to a judge what that many
     voted on and still disagree about. Works on the votes that the last `collect` stored; safe to repeat.
 
-    Arguments as in `annotation.agreement.labels`, `annotation.publish.publish` and `annotation.collect.collect`;
-    raises as these do.
+    `attributes_by_image` as in `annotation.agreement.labels`; raises as publishing and collecting do.
     """
     votes = collected_votes(workspace, policies)
     if is_adjudicating(workspace, policies):
-        collect_adjudications(client, workspace, policies, reconcile_every=reconcile_every)
+        collect_adjudications(client, workspace, policies, reconcile_every=options.reconcile_every)
     rulings = adjudications(workspace, policies)
-    matrix = labels(image_ids, policies, votes, attributes_by_image, min_votes=min_votes, adjudications=rulings)
-    overlap = raise_overlap(client, workspace, policies, matrix, to=max_overlap)
-    sent = publish_adjudications(
-        client,
-        workspace,
-        policies,
-        matrix,
-        votes,
-        name=name,
-        min_votes=max_overlap,
-        presign=presign,
-    )
+    matrix = labels(image_ids, policies, votes, attributes_by_image, min_votes=options.min_votes, adjudications=rulings)
+    overlap = raise_overlap(client, workspace, policies, matrix, to=options.max_overlap)
+    cells = disputed(matrix, min_votes=options.max_overlap)
+    sent = publish_adjudications(client, workspace, policies, cells, votes, options.project)
     return Round(overlap, sent, rulings, matrix)

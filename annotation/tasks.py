@@ -26,6 +26,18 @@ _LINK_MINUTES = 5  # a browser follows its link at once
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectOptions:
+    """How anything is put before people. `name` begins the projects' titles and must be the workspace's own on a shared
+    server; `overlap` is how many people are asked per task; `presign` lets their browsers fetch a bucket's images
+    themselves; `batch_size` is tasks per import call."""
+
+    name: str
+    overlap: int = 2
+    presign: bool = False
+    batch_size: int = 500
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectSpec:
     """What a project is made from. `overlap` is how many people are asked per task; with `presign` their browsers
     fetch a bucket's images themselves."""

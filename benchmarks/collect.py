@@ -19,6 +19,7 @@ from annotation.client import connect
 from annotation.collect import collect
 from annotation.config import project_key
 from annotation.publish import PublishItem, publish, published
+from annotation.tasks import ProjectOptions
 from annotation.verdicts import PolicyVerdict, to_result
 from policies.engine import load_policies
 from storage.records import sha256_hex
@@ -41,7 +42,7 @@ def fill(client: Any, workspace: Workspace, items: list[PublishItem], result: li
     Annotations come with the import here, because one by one they would take a quarter of a second each.
     """
     policies = load_policies()
-    project_id = publish(client, workspace, [], policies, name=_NAME).project_id
+    project_id = publish(client, workspace, [], policies, ProjectOptions(_NAME)).project_id
     author = client.users.whoami().id
     there = {t.data["image_id"] for t in client.tasks.list(project=project_id, fields="task_only", include="id,data")}
     for start in range(0, len(items), 250):
@@ -55,7 +56,9 @@ def fill(client: Any, workspace: Workspace, items: list[PublishItem], result: li
         ]
         if batch:
             client.projects.import_tasks(id=project_id, request=batch)
-    publish(client, workspace, items, policies, name=_NAME)  # nothing to send: it writes down which task is which
+    publish(
+        client, workspace, items, policies, ProjectOptions(_NAME)
+    )  # sends nothing: it writes down which task is which
     return project_id
 
 

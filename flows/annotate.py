@@ -19,9 +19,10 @@ from annotation.controls import read_controls
 from annotation.opt_out import check_people, keep_from, withheld
 from annotation.pair import PairItem, PairPublication, PairResult, collect_pairs, publish_pairs, published_pairs
 from annotation.publish import Publication, PublishItem, publish, published
-from annotation.rounds import Round, advance
+from annotation.rounds import Round, RoundOptions, advance
 from annotation.sampling import Candidate, doubt_of, sample
 from annotation.settings import AnnotationSettings
+from annotation.tasks import ProjectOptions
 from flows.outcome import Outcome, read_outcome
 from flows.progress import report_progress
 from flows.settings import Settings
@@ -110,6 +111,10 @@ def may_show(outcome: Outcome) -> dict[str, set[str]]:
     return shown
 
 
+def _project_options(options: AnnotationSettings) -> ProjectOptions:
+    return ProjectOptions(options.project, options.overlap, options.presign, options.batch_size)
+
+
 @contextmanager
 def _alone(workspace: Workspace) -> Iterator[None]:
     """Wait until no other publication or collection is at work here: two that write would undo each other's."""
@@ -128,15 +133,7 @@ def publish_flow(settings: Settings, root: str) -> Publication:
     with _alone(workspace):
         people = check_people(client, options.opt_outs)
         done = publish(
-            client,
-            workspace,
-            items,
-            policies,
-            name=options.project,
-            overlap=options.overlap,
-            batch_size=options.batch_size,
-            progress=partial(report_progress, "publish"),
-            presign=options.presign,
+            client, workspace, items, policies, _project_options(options), partial(report_progress, "publish")
         )
         tasks = published(workspace, policies).tasks
         keep = withheld(options.opt_outs, may_show(outcome))
@@ -159,10 +156,8 @@ def publish_pairs_flow(settings: Settings, root: str) -> PairPublication:
             workspace,
             pairs_of(outcome),
             load_policies(settings.policies),
-            name=options.project,
-            overlap=options.overlap,
-            progress=partial(report_progress, "pairs"),
-            presign=options.presign,
+            _project_options(options),
+            partial(report_progress, "pairs"),
         )
         keep_from(
             client, workspace, (done.project_key, done.tasks), withheld(options.opt_outs, may_show(outcome)), people
@@ -203,11 +198,7 @@ def collect_flow(settings: Settings, root: str, *, full: bool = False) -> Collec
             policies,
             [item.image_id for item in items_of(outcome)],
             outcome.attributes,
-            name=options.project,
-            min_votes=options.min_votes,
-            max_overlap=options.max_overlap,
-            presign=options.presign,
-            reconcile_every=reconcile_every,
+            RoundOptions(_project_options(options), options.min_votes, options.max_overlap, reconcile_every),
         )
         _keep_from_judges(client, workspace, options, outcome, step.adjudication)
         rated = bool(published_pairs(workspace))

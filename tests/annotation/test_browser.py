@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from annotation.adjudicate import publish_adjudications
+from annotation.adjudicate import disputed, publish_adjudications
 from annotation.agreement import labels
 from annotation.collect import collect
 from annotation.pair import PairItem, collect_pairs, edited_side, publish_pairs
 from annotation.publish import publish, published
 from annotation.simulate import password_of
+from annotation.tasks import ProjectOptions
 from policies.engine import derive
 from tests.annotation.people import label, large_images, person, verdicts
 
@@ -33,6 +34,7 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
+OPTIONS = ProjectOptions("browser")
 SIZES = {"ann": (1366, 768), "ben": (1920, 1080)}
 COLUMNS = ("1qa", "2ws", "3ed", "4tf", "5yg")  # the keys of safe, unsafe, unsure per policy
 VERDICTS = ("safe", "unsafe", "unsure")
@@ -101,7 +103,7 @@ def answer(page, verdicts, by_keys):
 
 def test_what_two_people_choose_on_the_page_arrives_unchanged(studio, own_policies):
     items = large_images(studio.workspace, 5)
-    project_id = publish(studio.client, studio.workspace, items, own_policies, name="browser").project_id
+    project_id = publish(studio.client, studio.workspace, items, own_policies, OPTIONS).project_id
     tasks = published(studio.workspace, own_policies).tasks
     shown = sorted(tasks, key=lambda image_id: tasks[image_id])  # the queue goes by task id
     for name in SIZES:
@@ -132,7 +134,7 @@ def test_what_two_people_choose_on_the_page_arrives_unchanged(studio, own_polici
 def test_the_page_opens_with_a_draft_where_there_is_one_and_a_person_may_change_it(studio, own_policies):
     blind, drafted = large_images(studio.workspace, 2)
     drafted = replace(drafted, draft=("blade",))
-    project_id = publish(studio.client, studio.workspace, [blind, drafted], own_policies, name="browser").project_id
+    project_id = publish(studio.client, studio.workspace, [blind, drafted], own_policies, OPTIONS).project_id
     derived = {policy.id: derive(policy, drafted.draft).verdict for policy in own_policies}
     with labelling(studio, "ann", project_id) as page:
         rows = page.locator(".gs-policy")
@@ -159,7 +161,9 @@ def test_a_pair_is_rated_by_keys(studio, policies, name):
     items = large_images(studio.workspace, 4)
     first = 0 if name == "ann" else 2
     pair = PairItem(f"edit of {name}", items[first].blob, items[first + 1].blob, "knife")
-    project_id = publish_pairs(studio.client, studio.workspace, [pair], policies, name="browser", overlap=1).project_id
+    project_id = publish_pairs(
+        studio.client, studio.workspace, [pair], policies, ProjectOptions("browser", overlap=1)
+    ).project_id
     with labelling(studio, name, project_id) as page:
         for key in ("1", "t", "d"):  # shows: left; damaged: neither; realistic: both
             page.keyboard.press(key)
@@ -176,13 +180,13 @@ def test_a_pair_is_rated_by_keys(studio, policies, name):
 @pytest.mark.parametrize("name", SIZES)
 def test_a_judge_sees_the_votes_without_scrolling(studio, own_policies, name):
     (item,) = large_images(studio.workspace, 1)
-    publish(studio.client, studio.workspace, [item], own_policies, name="browser")
+    publish(studio.client, studio.workspace, [item], own_policies, OPTIONS)
     task_id = published(studio.workspace, own_policies).tasks[item.image_id]
     for who, said in (("cid", "safe"), ("dee", "unsafe"), ("eve", "unsure")):
         label(person(studio, who), task_id, verdicts(own_policies, said, comment="The blade is drawn."))
     votes = collect(studio.client, studio.workspace, own_policies).votes
     matrix = labels([item.image_id], own_policies, votes, {})
-    sent = publish_adjudications(studio.client, studio.workspace, own_policies, matrix, votes, name="browser")
+    sent = publish_adjudications(studio.client, studio.workspace, own_policies, disputed(matrix), votes, OPTIONS)
     assert sent.cells == 5  # all in dispute: as full as the page can be
     with labelling(studio, name, sent.project_id) as page:
         assert page.evaluate(HIDDEN) == 0

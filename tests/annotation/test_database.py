@@ -18,6 +18,7 @@ from annotation.client import connect
 from annotation.collect import collect
 from annotation.database import check_answers, parse_url, place_of, settings_of
 from annotation.publish import publish, published
+from annotation.tasks import ProjectOptions
 from policies.engine import load_policies
 from storage.errors import FatalError
 from storage.workspace import Workspace
@@ -128,7 +129,7 @@ def test_a_server_on_postgresql_takes_votes_and_comes_back_without_being_told_wh
         running = server.start(folder, port=free_port(), executable=EXECUTABLE, database=postgres)
         workspace, client = Workspace.open(folder), connect(running.url, running.token)
         items, _ = some_images(workspace, 3)
-        publish(client, workspace, items, policies, name="test")
+        publish(client, workspace, items, policies, ProjectOptions("test"))
         label(client, published(workspace, policies).tasks[items[0].image_id], verdicts(policies))
         server.stop(folder)
         again = server.start(folder, port=free_port(), executable=EXECUTABLE)

@@ -18,6 +18,7 @@ PUBLISH = """
 import sys
 from annotation.client import connect
 from annotation.publish import PublishItem, publish
+from annotation.tasks import ProjectOptions
 from policies.engine import load_policies
 from storage.records import sha256_hex
 from storage.workspace import Workspace
@@ -29,7 +30,7 @@ items = [PublishItem(sha256_hex(f"image {n}".encode()), sha256_hex(f"blob {n}".e
          for n in range(int(count))]
 client = connect(url, token)
 print("begin", flush=True)
-publish(client, Workspace.open(folder), items, policies, name="killed", batch_size=100,
+publish(client, Workspace.open(folder), items, policies, ProjectOptions("killed", batch_size=100),
         progress=lambda done, total: print(done, flush=True))
 """
 

@@ -16,6 +16,7 @@ from annotation.collect import collect, collected_votes
 from annotation.config import project_key
 from annotation.publish import publish, published
 from annotation.simulate import simulate
+from annotation.tasks import ProjectOptions
 from annotation.verdicts import PolicyVerdict, to_result
 from storage.errors import FatalError
 from storage.records import Rejection, from_table
@@ -23,6 +24,8 @@ from storage.workspace import read_parquet
 from tests.annotation.people import some_images
 
 pytestmark = pytest.mark.server
+
+OPTIONS = ProjectOptions("test")
 
 
 def image_ids_on_server(studio, project_id):
@@ -42,19 +45,19 @@ def test_published_once_however_often_it_is_repeated_or_killed(studio, own_polic
 
     with pytest.raises(KilledError):
         publish(
-            studio.client, studio.workspace, items, own_policies, name="test", batch_size=4,
+            studio.client, studio.workspace, items, own_policies, ProjectOptions("test", batch_size=4),
             progress=kill_after_the_second_batch,
         )  # fmt: skip
-    done = publish(studio.client, studio.workspace, items, own_policies, name="test", batch_size=4)
+    done = publish(studio.client, studio.workspace, items, own_policies, ProjectOptions("test", batch_size=4))
     assert (done.published, done.already_there) == (4, 8)
-    again = publish(studio.client, studio.workspace, items, own_policies, name="test")
+    again = publish(studio.client, studio.workspace, items, own_policies, OPTIONS)
     assert (again.published, again.already_there, again.project_id) == (0, 12, done.project_id)
     assert image_ids_on_server(studio, done.project_id) == sorted(i.image_id for i in items)
 
 
 def test_an_image_is_served_to_users_only(studio, own_policies):
     items, _ = some_images(studio.workspace, 1)
-    publish(studio.client, studio.workspace, items, own_policies, name="test")
+    publish(studio.client, studio.workspace, items, own_policies, OPTIONS)
     task = next(iter(published(studio.workspace, own_policies).tasks.values()))
     url = studio.server.url + studio.client.tasks.get(id=str(task)).data["image"]
     answer = httpx.get(url, headers={"Authorization": f"Token {studio.server.token}"})
@@ -64,7 +67,7 @@ def test_an_image_is_served_to_users_only(studio, own_policies):
 
 def test_simulated_people_vote_and_collect_repeats_to_the_byte(studio, own_policies):
     items, truth = some_images(studio.workspace, 6)
-    publish(studio.client, studio.workspace, items, own_policies, name="test")
+    publish(studio.client, studio.workspace, items, own_policies, OPTIONS)
     first = simulate(studio.server, studio.workspace, own_policies, truth, accuracy=0.8, seed=1)
     assert (first.annotated, first.already_there) == (12, 0)
     again = simulate(studio.server, studio.workspace, own_policies, truth, accuracy=0.8, seed=1)
@@ -88,7 +91,7 @@ def test_simulated_people_vote_and_collect_repeats_to_the_byte(studio, own_polic
 
 def test_what_cannot_be_believed_is_quarantined_and_leaves_when_corrected(studio, own_policies):
     items, _ = some_images(studio.workspace, 2)
-    key = publish(studio.client, studio.workspace, items, own_policies, name="test").project_key
+    key = publish(studio.client, studio.workspace, items, own_policies, OPTIONS).project_key
     task_id = published(studio.workspace, own_policies).tasks[items[0].image_id]
     good = to_result([PolicyVerdict(p.id, "safe") for p in own_policies])
     bad = [r | {"value": {"choices": ["bogus"]}} if r["from_name"] == "L3_verdict" else r for r in good]
@@ -113,7 +116,7 @@ def test_what_cannot_be_believed_is_quarantined_and_leaves_when_corrected(studio
 
 def test_an_answer_changed_by_somebody_else_is_refused(studio, own_policies):
     items, truth = some_images(studio.workspace, 1)
-    publish(studio.client, studio.workspace, items, own_policies, name="test")
+    publish(studio.client, studio.workspace, items, own_policies, OPTIONS)
     simulate(studio.server, studio.workspace, own_policies, truth, annotators=1, accuracy=1.0)
     (annotation_id,) = {v.annotation_id for v in collect(studio.client, studio.workspace, own_policies).votes}
     other = to_result([PolicyVerdict(p.id, "unsure") for p in own_policies])
@@ -124,7 +127,7 @@ def test_an_answer_changed_by_somebody_else_is_refused(studio, own_policies):
 
 def test_a_project_that_is_gone_keeps_the_votes(studio, own_policies):
     items, truth = some_images(studio.workspace, 1)
-    project_id = publish(studio.client, studio.workspace, items, own_policies, name="test").project_id
+    project_id = publish(studio.client, studio.workspace, items, own_policies, OPTIONS).project_id
     simulate(studio.server, studio.workspace, own_policies, truth, annotators=1)
     votes = collect(studio.client, studio.workspace, own_policies).votes
     studio.client.projects.delete(id=project_id)

@@ -9,6 +9,7 @@ from annotation.collect import collect
 from annotation.opt_out import check_people, keep_from, withheld
 from annotation.publish import publish, published
 from annotation.settings import AnnotationSettings
+from annotation.tasks import ProjectOptions
 from storage.errors import FatalError
 from tests.annotation.people import label, person, some_images, verdicts
 
@@ -62,7 +63,7 @@ def test_each_skip_once_and_the_same_again_after_a_crash(workspace):
 @pytest.mark.server
 def test_the_queue_gives_the_image_to_others_only(studio, own_policies):
     items, truth = some_images(studio.workspace, 4)
-    publish(studio.client, studio.workspace, items, own_policies, name="test", overlap=1)
+    publish(studio.client, studio.workspace, items, own_policies, ProjectOptions("test", overlap=1))
     project = published(studio.workspace, own_policies)
     ann, ben = person(studio, "ann"), person(studio, "ben")
     opt_outs = {"ann@simulated.invalid": ["blade"]}

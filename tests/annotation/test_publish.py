@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from annotation.config import label_config
 from annotation.publish import PublishItem, derived_prediction, presentation_order, publish, published
-from annotation.tasks import check_page, image_url
+from annotation.tasks import ProjectOptions, check_page, image_url
 from storage.errors import FatalError, TransientError
 from storage.s3 import S3Store
 from storage.workspace import Workspace
@@ -27,7 +27,7 @@ ITEMS = [PublishItem(f"image{n}", f"{n:02d}blob", f"family{n // 2}") for n in ra
 
 
 def run(client, workspace, policies, items=ITEMS, **more):
-    return publish(client, workspace, items, policies, name="test", batch_size=6, **more)
+    return publish(client, workspace, items, policies, ProjectOptions("test", batch_size=6), **more)
 
 
 def test_each_image_once_and_nothing_new_the_second_time(client, workspace, policies):

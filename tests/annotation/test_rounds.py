@@ -5,23 +5,26 @@ from dataclasses import replace
 
 import pytest
 
-from annotation.adjudicate import adjudications, collect_adjudications, publish_adjudications
+from annotation.adjudicate import adjudications, collect_adjudications, disputed, publish_adjudications
 from annotation.agreement import labels
 from annotation.collect import collect, collected_votes, deleted_annotations
 from annotation.overlap import raise_overlap
 from annotation.pair import PairItem, collect_pairs, edit_ratings, edited_side, publish_pairs
 from annotation.progress import project_progress
 from annotation.publish import publish, published
+from annotation.tasks import ProjectOptions
 from policies.engine import derive, load_policies
 from storage.errors import FatalError
 from tests.annotation.people import label, pair_answers, person, some_images, verdicts
 
 pytestmark = pytest.mark.server
 
+OPTIONS = ProjectOptions("test")
+
 
 def published_tasks(studio, policies, count, **more):
     items, truth = some_images(studio.workspace, count)
-    publish(studio.client, studio.workspace, items, policies, name="test", **more)
+    publish(studio.client, studio.workspace, items, policies, OPTIONS, **more)
     tasks = published(studio.workspace, policies).tasks
     return [item.image_id for item in items], [tasks[item.image_id] for item in items], truth
 
@@ -44,7 +47,7 @@ def test_a_conflict_asks_a_third_person_and_then_a_judge(studio, own_policies):
     again = raise_overlap(studio.client, studio.workspace, own_policies, cells)
     assert (first.raised, first.already, again.raised, again.already) == (2, 0, 0, 2)
     arguments = (studio.client, studio.workspace, own_policies)
-    assert publish_adjudications(*arguments, cells, votes, name="test").project_id is None  # two votes: too early
+    assert publish_adjudications(*arguments, disputed(cells), votes, OPTIONS).project_id is None  # too early
     with pytest.raises(FatalError, match="Nothing was put to adjudication"):
         collect_adjudications(*arguments)
 
@@ -57,17 +60,17 @@ def test_a_conflict_asks_a_third_person_and_then_a_judge(studio, own_policies):
     assert offered == {tasks[0], tasks[1]}
 
     votes, cells = matrix()
-    sent = publish_adjudications(*arguments, cells, votes, name="test")
+    sent = publish_adjudications(*arguments, disputed(cells), votes, OPTIONS)
     assert (sent.published, sent.cells, sent.already_there) == (1, 1, 0)
-    repeated = publish_adjudications(*arguments, cells, votes, name="test")
+    repeated = publish_adjudications(*arguments, disputed(cells), votes, OPTIONS)
     assert (repeated.published, repeated.already_there, repeated.project_id) == (0, 1, sent.project_id)
     assert repeated.images == sent.images
     unasked = (None, *arguments[1:])  # what was done needs no server, as long as collecting is incremental
-    assert publish_adjudications(*unasked, cells, votes, name="test") == repeated
+    assert publish_adjudications(*unasked, disputed(cells), votes, OPTIONS) == repeated
     assert raise_overlap(*unasked, cells).raised == 0
     collect(*arguments)
     with pytest.raises(AttributeError):
-        publish_adjudications(*unasked, cells, votes, name="test")
+        publish_adjudications(*unasked, disputed(cells), votes, OPTIONS)
     with pytest.raises(AttributeError):
         raise_overlap(*unasked, cells)
     (task,) = studio.client.tasks.list(project=sent.project_id, fields="all")
@@ -145,7 +148,7 @@ def test_a_draft_is_shown_where_there_is_one_and_never_counts_as_an_answer(studi
     published_tasks(studio, own_policies, 1)
     items, truth = some_images(studio.workspace, 4)
     drafted = [*items[:2], *(replace(item, draft=truth[item.image_id]) for item in items[2:])]
-    publish(studio.client, studio.workspace, drafted, own_policies, name="test")
+    publish(studio.client, studio.workspace, drafted, own_policies, OPTIONS)
     project = published(studio.workspace, own_policies)
     assert project.prefilled == {item.image_id for item in items[2:]}
 
@@ -189,8 +192,8 @@ def test_pairs_are_rated_without_a_word_of_which_is_the_edit(studio, workspace):
     arguments = (studio.client, studio.workspace)
     with pytest.raises(FatalError, match="No pairs"):
         collect_pairs(studio.client, workspace)
-    first = publish_pairs(*arguments, pairs, load_policies(), name="test")
-    again = publish_pairs(*arguments, pairs, load_policies(), name="test")
+    first = publish_pairs(*arguments, pairs, load_policies(), OPTIONS)
+    again = publish_pairs(*arguments, pairs, load_policies(), OPTIONS)
     assert ((first.published, first.already_there), (again.published, again.already_there)) == ((3, 0), (0, 3))
     tasks = {t.data["key"]: t for t in studio.client.tasks.list(project=first.project_id, fields="all")}
     assert all(set(t.data) == {"left", "right", "what", "key"} for t in tasks.values())
@@ -209,7 +212,7 @@ def test_pairs_are_rated_without_a_word_of_which_is_the_edit(studio, workspace):
 def test_ratings_are_read_incrementally_too(studio, workspace):
     items, _ = some_images(studio.workspace, 8)
     pairs = [PairItem(f"later{n}", items[2 * n].blob, items[2 * n + 1].blob, "knife") for n in range(4)]
-    tasks = publish_pairs(studio.client, studio.workspace, pairs, load_policies(), name="test").tasks
+    tasks = publish_pairs(studio.client, studio.workspace, pairs, load_policies(), OPTIONS).tasks
     ann, answers = person(studio, "ann"), pair_answers("left", "neither", "both")
     made = [label(ann, tasks[pair.edit_id], answers) for pair in pairs[:3]]
 
