@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 # A row's time is set before its transaction is committed, so a little of the past is read again.
 _LOOK_BACK = timedelta(seconds=60)
+_LASTING = (
+    "id", "task", "project", "completed_by", "updated_by", "updated_at", "lead_time", "result", "was_cancelled",
+)  # fmt: skip
 _BASIS = "tasks 1"  # raise it whenever more of a task is kept: then everything is read anew
 
 
@@ -178,10 +181,18 @@ def read_answers(
     tasks |= {int(task["id"]): task for task in read.tasks}
     ordered = [tasks[task_id] for task_id in sorted(tasks) if tasks[task_id]["annotations"]]
     after = state_after(state, place, read, _BASIS, skipped_in(read.tasks), emails)
-    lines = [canonical_json({name: task[name] for name in ("id", "data", "annotations")}) for task in ordered]
-    replace_file(workspace, _tasks_file(place.key), parquet_bytes(pa.table({"task": pa.array(lines, pa.string())})))
+    if read.full or read.tasks:
+        lines = [canonical_json(_lasting(task)) for task in ordered]
+        replace_file(workspace, _tasks_file(place.key), parquet_bytes(pa.table({"task": pa.array(lines, pa.string())})))
     write_state(workspace, place.key, after)
     return Answered(ordered, emails, after, read.full)
+
+
+def _lasting(task: Task) -> Task:
+    """What is kept of a task: nothing that changes by itself, such as the age in words that comes with an annotation,
+    so that a full reading that finds nothing new writes nothing."""
+    annotations = [{name: given.get(name) for name in _LASTING} for given in task["annotations"]]
+    return {"id": task["id"], "data": task["data"], "annotations": annotations}
 
 
 def _kept(workspace: Workspace, key: str) -> dict[int, Task] | None:

@@ -9,7 +9,7 @@ from annotation.adjudicate import adjudications, collect_adjudications, disputed
 from annotation.agreement import labels
 from annotation.collect import collect, collected_votes, deleted_annotations
 from annotation.overlap import raise_overlap
-from annotation.pair import PairItem, collect_pairs, edit_ratings, edited_side, publish_pairs
+from annotation.pair import PairItem, collect_pairs, edit_ratings, edited_side, pair_key, publish_pairs
 from annotation.progress import project_progress
 from annotation.publish import publish, published
 from annotation.tasks import ProjectOptions
@@ -218,7 +218,9 @@ def test_ratings_are_read_incrementally_too(studio, workspace):
 
     def both():
         quick = collect_pairs(studio.client, studio.workspace, reconcile_every=0)
+        kept = studio.workspace.store.read(f"annotation/{pair_key()}/tasks.parquet")
         full = collect_pairs(studio.client, studio.workspace)
+        assert studio.workspace.store.read(f"annotation/{pair_key()}/tasks.parquet") == kept
         assert (quick.ratings, quick.rejected, quick.skipped) == (full.ratings, full.rejected, full.skipped)
         assert full.full
         return quick
