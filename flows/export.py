@@ -11,7 +11,7 @@ from flows.labels import annotation_summary, labelled
 from flows.outcome import Outcome, read_outcome
 from flows.progress import StageSummary
 from flows.settings import Settings
-from guard.export.dataset import Dataset, StageCount, assemble
+from guard.export.dataset import Dataset, Records, StageCount, assemble
 from guard.export.write import ExportResult, export, report
 from policies.wording import paraphrases
 from storage.store import open_store
@@ -25,19 +25,21 @@ def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
     policies = found.policies
     stages = [StageCount(s["name"], s["rows_in"], s["rows_out"], s["rejected"]) for s in outcome.record["stages"]]
     return assemble(
-        outcome.images,
-        outcome.edits,
-        outcome.recaptions,
-        found.matrix,
-        policies,
-        agreement=agreement(found.votes, found.prefilled),
-        stages=stages,
-        rejections=outcome.rejections,
-        candidates=outcome.candidates,
-        attributes=outcome.attributes,
-        deltas=outcome.deltas,
-        prefilled=found.prefilled,
-        wordings=paraphrases(policies, settings.policies / "paraphrases" if settings.policies else None),
+        Records(
+            outcome.images,
+            outcome.edits,
+            outcome.recaptions,
+            found.matrix,
+            policies,
+            agreement=agreement(found.votes, found.prefilled),
+            stages=stages,
+            rejections=outcome.rejections,
+            candidates=outcome.candidates,
+            attributes=outcome.attributes,
+            deltas=outcome.deltas,
+            prefilled=found.prefilled,
+            wordings=paraphrases(policies, settings.policies / "paraphrases" if settings.policies else None),
+        )
     )
 
 

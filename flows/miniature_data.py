@@ -19,7 +19,7 @@ from flows.outcome import Outcome, read_outcome
 from flows.settings import Settings
 from guard.evaluation.benchmarks_public import read_benchmark
 from guard.evaluation.tally import EvalRow
-from guard.export.dataset import assemble
+from guard.export.dataset import Records, assemble
 from guard.export.features import View
 from guard.export.parquet import write_shards
 from guard.export.write import export
@@ -67,7 +67,7 @@ def make_data(work: Path, *, families: int, accuracy: float, annotators: int, se
     truth = _truth(outcome, drawn)
     votes = list(_votes(truth, policies, accuracy, annotators, seed))
     matrix = labels([i.image_id for i in items_of(outcome)], policies, votes, outcome.attributes, min_votes=annotators)
-    data = assemble(outcome.images, outcome.edits, outcome.recaptions, matrix, policies)
+    data = assemble(Records(outcome.images, outcome.edits, outcome.recaptions, matrix, policies))
     done = export(data, workspace, settings.export)
     shown = {image.file_name: truth[image.image_id] for image in data.sorted_images()}
     return MiniatureData(done.path, shown, done.counts)

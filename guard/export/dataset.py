@@ -115,22 +115,26 @@ class Dataset:
         return sorted(self.images.values(), key=lambda i: i.order)
 
 
-def assemble(
-    images: Iterable[Image],
-    edits: Iterable[Edit],
-    recaptions: Iterable[Recaption],
-    labels: Iterable[Label],
-    policies: Sequence[Policy],
-    *,
-    agreement: Iterable[Agreement] = (),
-    stages: Iterable[StageCount] = (),
-    rejections: Mapping[str, Sequence[Rejection]] | None = None,
-    candidates: Iterable[Edit] = (),
-    attributes: Mapping[str, Sequence[str]] | None = None,
-    wordings: Mapping[str, Sequence[str]] | None = None,
-    deltas: Iterable[CaptionDelta] = (),
-    prefilled: Iterable[str] = (),
-) -> Dataset:
+@dataclass(frozen=True)
+class Records:
+    """What a Dataset is made from, in any order: each as `Dataset` has it, but for what cannot be used."""
+
+    images: Iterable[Image]
+    edits: Iterable[Edit]
+    recaptions: Iterable[Recaption]
+    labels: Iterable[Label]
+    policies: Sequence[Policy]
+    agreement: Iterable[Agreement] = ()
+    stages: Iterable[StageCount] = ()
+    rejections: Mapping[str, Sequence[Rejection]] = field(default_factory=dict)
+    candidates: Iterable[Edit] = ()
+    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    wordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    deltas: Iterable[CaptionDelta] = ()
+    prefilled: Iterable[str] = ()
+
+
+def assemble(records: Records) -> Dataset:
     """A Dataset from storage records.
 
     Only edits and recaptions whose verdict is `accepted` are used. Records about an image that is not there any
@@ -138,33 +142,44 @@ def assemble(
     Raises FatalError when an original has two accepted edits of one kind, or a cell two labels.
     """
     dropped: Counter[str] = Counter()
-    rows = {i.image_id: _original(i) for i in images}
-    pairs = _pairs([e for e in edits if e.verdict == "accepted"], rows, dropped)
-    labels = list(labels)
-    _once([(x.image_id, x.policy_id) for x in labels], "labels for one image and policy")
-    accepted = [r for r in recaptions if r.verdict == "accepted"]
-    _once([r.image_id for r in accepted], "accepted recaptions of one image")
-    known = {p.id for p in policies}
-    kept_labels = [x for x in labels if x.image_id in rows and x.policy_id in known]
-    kept_captions = [r for r in accepted if r.image_id in rows]
-    dropped["label_without_image_or_policy"] += len(labels) - len(kept_labels)
-    dropped["recaption_without_image"] += len(accepted) - len(kept_captions)
+    rows = {i.image_id: _original(i) for i in records.images}
+    pairs = _pairs([e for e in records.edits if e.verdict == "accepted"], rows, dropped)
+    labels = _usable_labels(records, rows, dropped)
+    captions = _usable_captions(records.recaptions, rows, dropped)
     return Dataset(
         images=rows,
         pairs=tuple(pairs),
-        recaptions=tuple(sorted(kept_captions, key=lambda r: rows[r.image_id].order)),
-        labels=tuple(sorted(kept_labels, key=lambda x: (*rows[x.image_id].order, x.policy_id))),
-        policies=tuple(sorted(policies, key=lambda p: p.id)),
-        agreement=tuple(sorted(agreement, key=lambda a: a.policy_id)),
-        stages=tuple(stages),
-        rejections={k: tuple(sorted(v, key=lambda r: (r.code, r.key))) for k, v in (rejections or {}).items()},
+        recaptions=tuple(sorted(captions, key=lambda r: rows[r.image_id].order)),
+        labels=tuple(sorted(labels, key=lambda x: (*rows[x.image_id].order, x.policy_id))),
+        policies=tuple(sorted(records.policies, key=lambda p: p.id)),
+        agreement=tuple(sorted(records.agreement, key=lambda a: a.policy_id)),
+        stages=tuple(records.stages),
+        rejections={k: tuple(sorted(v, key=lambda r: (r.code, r.key))) for k, v in records.rejections.items()},
         dropped={code: n for code, n in sorted(dropped.items()) if n},
-        candidates=tuple(sorted(candidates, key=lambda e: e.edit_id)),
-        attributes={k: tuple(v) for k, v in sorted((attributes or {}).items()) if k in rows},
-        wordings={k: tuple(v) for k, v in sorted((wordings or {}).items())},
-        deltas={x.edit_id: x for x in sorted(deltas, key=lambda x: x.edit_id)},
-        prefilled=frozenset(prefilled) & rows.keys(),
+        candidates=tuple(sorted(records.candidates, key=lambda e: e.edit_id)),
+        attributes={k: tuple(v) for k, v in sorted(records.attributes.items()) if k in rows},
+        wordings={k: tuple(v) for k, v in sorted(records.wordings.items())},
+        deltas={x.edit_id: x for x in sorted(records.deltas, key=lambda x: x.edit_id)},
+        prefilled=frozenset(records.prefilled) & rows.keys(),
     )
+
+
+def _usable_labels(records: Records, rows: Mapping[str, ImageRow], dropped: Counter[str]) -> list[Label]:
+    labels, known = list(records.labels), {p.id for p in records.policies}
+    _once([(x.image_id, x.policy_id) for x in labels], "labels for one image and policy")
+    usable = [x for x in labels if x.image_id in rows and x.policy_id in known]
+    dropped["label_without_image_or_policy"] += len(labels) - len(usable)
+    return usable
+
+
+def _usable_captions(
+    recaptions: Iterable[Recaption], rows: Mapping[str, ImageRow], dropped: Counter[str]
+) -> list[Recaption]:
+    accepted = [r for r in recaptions if r.verdict == "accepted"]
+    _once([r.image_id for r in accepted], "accepted recaptions of one image")
+    usable = [r for r in accepted if r.image_id in rows]
+    dropped["recaption_without_image"] += len(accepted) - len(usable)
+    return usable
 
 
 def _original(image: Image) -> ImageRow:

@@ -53,48 +53,61 @@ def render_report(
     """The page as text. `about` holds name, version, seed, test_ratio and max_report_pairs (how many are drawn),
     `work` what `guard.export.report` says."""
     data = made.data
-    limit = about["max_report_pairs"]
-    drawn = data.pairs[:limit]
-    alone = [r for r in data.recaptions if r.image_id not in data.paired][:limit]
-    listed = [i for i in data.sorted_images() if any((i.image_id, p.id) in data.matrix for p in data.policies)]
     script = _template("report.js")
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            **_drawn(data, blobs, about["max_report_pairs"]),
+            about=about,
+            style=Markup(_template("report.css")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            simulated=data.simulated,
+            images=summary.image_counts(data),
+            matrix_counts=summary.matrix_counts(data),
+            views=made.views,
+            left_out={summary.LEFT_OUT.get(reason, reason): n for reason, n in made.left_out.items()},
+            stage_words=STAGES,
+            kept_from_test=made.kept_from_test,
+            leaks=made.leaks,
+            stages=data.stages,
+            policies=data.policies,
+            flips=summary.flips(data),
+            deltas=summary.delta_counts(data),
+            conflicts=_conflicts(data),
+            agreement={a.policy_id: a for a in data.agreement},
+            refusals=summary.refusals(data),
+            yields=summary.edit_yields(data),
+            probe=probe,
+            probe_rows=probe_rows(probe),
+            work=work or {"projects": [], "cost": None},
+            max_disputed=MAX_DISPUTED,
+            plots=_plots(data, made.views),
+        )
+    )
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("guard"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(measure=measure, percent=_percent, short=_short)
-    return environment.get_template("report.html.j2").render(
-        about=about,
-        style=Markup(_template("report.css")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        simulated=data.simulated,
-        images=summary.image_counts(data),
-        matrix_counts=summary.matrix_counts(data),
-        views=made.views,
-        left_out={summary.LEFT_OUT.get(reason, reason): n for reason, n in made.left_out.items()},
-        stage_words=STAGES,
-        kept_from_test=made.kept_from_test,
-        leaks=made.leaks,
-        stages=data.stages,
-        pairs=[_pair(data, blobs, edit) for edit in drawn],
-        n_pairs=len(data.pairs),
-        alone=[{**_caption(r), "image": _picture(data, blobs, data.images[r.image_id])} for r in alone],
-        matrix=[_row(data, blobs, image) for image in listed[: 2 * limit]],
-        n_listed=len(listed),
-        policies=data.policies,
-        flips=summary.flips(data),
-        deltas=summary.delta_counts(data),
-        conflicts=_conflicts(data),
-        agreement={a.policy_id: a for a in data.agreement},
-        refusals=summary.refusals(data),
-        yields=summary.edit_yields(data),
-        probe=probe,
-        probe_rows=probe_rows(probe),
-        work=work or {"projects": [], "cost": None},
-        disputed=[_disputed(data, blobs, *found) for found in summary.most_disputed(data)[:MAX_DISPUTED]],
-        max_disputed=MAX_DISPUTED,
-        plots=_plots(data, made.views),
-    )
+    return environment
+
+
+def _drawn(data: Dataset, blobs: Blobs, limit: int) -> dict[str, Any]:
+    """All parts of the page that show images, of which most are only the first `limit`, and how many there are."""
+    alone = [r for r in data.recaptions if r.image_id not in data.paired][:limit]
+    listed = [i for i in data.sorted_images() if any((i.image_id, p.id) in data.matrix for p in data.policies)]
+    return {
+        "pairs": [_pair(data, blobs, edit) for edit in data.pairs[:limit]],
+        "n_pairs": len(data.pairs),
+        "alone": [{**_caption(r), "image": _picture(data, blobs, data.images[r.image_id])} for r in alone],
+        "matrix": [_row(data, blobs, image) for image in listed[: 2 * limit]],
+        "n_listed": len(listed),
+        "disputed": [_disputed(data, blobs, *found) for found in summary.most_disputed(data)[:MAX_DISPUTED]],
+    }
 
 
 def _plots(data: Dataset, views: ViewCounts) -> dict[str, Markup]:

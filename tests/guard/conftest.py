@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
-from guard.export.dataset import Dataset, StageCount, assemble
+from guard.export.dataset import Dataset, Records, StageCount, assemble
 from policies.engine import derive, load_policies
 from policies.wording import paraphrases
 from storage.images import perceptual_hash
@@ -152,20 +152,23 @@ def synthetic(workspace: Workspace, families: int = 6) -> Dataset:
             labels.append(label_of(edit.edited_id, p, ()))
     refused = Rejection("f" * 64, "blocked_hash", "in the list", "{}")
     return assemble(
-        images,
-        edits,
-        [recaption_of(image, i) for i, image in enumerate(images)],
-        labels,
-        policies,
-        agreement=[Agreement(p.id, 2 * families, 0.92, 0.83, float("nan")) for p in policies],
-        stages=[
-            StageCount("ingest", families + 2, families + 1, {"truncated": 1}),
-            StageCount("gate", families + 1, families, {"blocked_hash": 1}),
-            StageCount("edit", families, families),
-        ],
-        attributes={i.image_id: (KINDS[n % 3][0],) for n, i in enumerate(images)} | {e.edited_id: () for e in edits},
-        wordings=paraphrases(policies),
-        rejections={"ingest": [Rejection(f"{HOSTILE}.jpg", "truncated", HOSTILE, "{}")], "gate": [refused]},
+        Records(
+            images,
+            edits,
+            [recaption_of(image, i) for i, image in enumerate(images)],
+            labels,
+            policies,
+            agreement=[Agreement(p.id, 2 * families, 0.92, 0.83, float("nan")) for p in policies],
+            stages=[
+                StageCount("ingest", families + 2, families + 1, {"truncated": 1}),
+                StageCount("gate", families + 1, families, {"blocked_hash": 1}),
+                StageCount("edit", families, families),
+            ],
+            attributes={i.image_id: (KINDS[n % 3][0],) for n, i in enumerate(images)}
+            | {e.edited_id: () for e in edits},
+            wordings=paraphrases(policies),
+            rejections={"ingest": [Rejection(f"{HOSTILE}.jpg", "truncated", HOSTILE, "{}")], "gate": [refused]},
+        )
     )
 
 

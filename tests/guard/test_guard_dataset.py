@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from guard.export.dataset import Dataset, assemble, exportable_part
+from guard.export.dataset import Dataset, Records, assemble, exportable_part
 from storage.errors import FatalError
 from storage.records import Edit, Image, Label
 
@@ -20,11 +20,13 @@ def originals(dataset: Dataset) -> list[Image]:
 
 def again(dataset: Dataset, edits: list[Edit] | None = None, labels: list[Label] | None = None) -> Dataset:
     return assemble(
-        originals(dataset),
-        list(dataset.pairs) if edits is None else edits,
-        dataset.recaptions,
-        list(dataset.labels) if labels is None else labels,
-        dataset.policies,
+        Records(
+            originals(dataset),
+            list(dataset.pairs) if edits is None else edits,
+            dataset.recaptions,
+            list(dataset.labels) if labels is None else labels,
+            dataset.policies,
+        )
     )
 
 
@@ -51,7 +53,7 @@ def test_only_accepted_edits_and_captions_are_used(dataset: Dataset) -> None:
     refused = [dataclasses.replace(dataset.pairs[0], verdict="rejected"), *dataset.pairs[1:]]
     assert len(again(dataset, refused).pairs) == len(dataset.pairs) - 1
     captions = [dataclasses.replace(r, verdict="rejected") for r in dataset.recaptions]
-    assert assemble(originals(dataset), [], captions, [], dataset.policies).recaptions == ()
+    assert assemble(Records(originals(dataset), [], captions, [], dataset.policies)).recaptions == ()
 
 
 def test_controls_are_named_by_their_kind(dataset: Dataset) -> None:
