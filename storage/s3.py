@@ -1,13 +1,13 @@
 """A workspace's bytes in an S3 bucket, with credentials, region and endpoint from the usual AWS chain."""
 
 import io
-import random
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO, Any
 from urllib.parse import urlsplit
+
+import stamina
 
 from storage.errors import FatalError, TransientError
 from storage.store import Entry
@@ -17,6 +17,10 @@ _PARALLEL = 16  # reads in flight
 _PARALLEL_PARTS = 4
 _ATTEMPTS = 6
 _PAUSE_S, _LONGEST_PAUSE_S = 0.25, 20.0  # as long as boto3's own
+
+
+class _BrokenOffError(TransientError):
+    """An answer that began and did not end."""
 
 
 class S3Store:
@@ -60,21 +64,23 @@ class S3Store:
         return self._read(**self._at(key), Range=f"bytes=-{size_bytes}")
 
     def _read(self, **what: str) -> bytes:
-        """The bytes of an object. boto3 repeats a request until its answer begins; one that breaks off is our care."""
+        """The bytes of an object."""
+        with self._plain_errors():
+            return self._whole_answer(**what)
+
+    @stamina.retry(
+        on=_BrokenOffError, attempts=_ATTEMPTS, timeout=None, wait_initial=_PAUSE_S, wait_max=_LONGEST_PAUSE_S
+    )
+    def _whole_answer(self, **what: str) -> bytes:
+        """boto3 repeats a request until its answer begins; one that breaks off is our care."""
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
-        attempts = 0
-        with self._plain_errors():
-            while True:
-                body, attempts = self._client.get_object(**what)["Body"], attempts + 1
-                try:
-                    data: bytes = body.read()
-                except (HTTPClientError, IncompleteReadError):
-                    if attempts == _ATTEMPTS:
-                        raise
-                else:
-                    return data
-                time.sleep(random.random() * min(2**attempts * _PAUSE_S, _LONGEST_PAUSE_S))
+        body = self._client.get_object(**what)["Body"]
+        try:
+            data: bytes = body.read()
+        except (HTTPClientError, IncompleteReadError) as error:
+            raise _BrokenOffError(f"S3 does not answer for {self.root} ({error}).") from error
+        return data
 
     def write(self, key: str, data: bytes | IO[bytes], *, overwrite: bool = False) -> bool:
         """What is written once goes in one conditional put (S3 takes 5 GB): not every server that speaks S3 lets one

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import pytest
+import stamina
 
 from storage import s3
 from storage.errors import FatalError, TransientError
@@ -223,8 +224,9 @@ def moody(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setattr(s3, "_PAUSE_S", 0.001)
+    stamina.set_testing(True, attempts=100, cap=True)  # without pauses, and as often as usual
     yield S3Store("s3://bucket/prefix")
+    stamina.set_testing(False)
     server.shutdown()
 
 
