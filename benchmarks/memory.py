@@ -182,6 +182,7 @@ def build(rows: int, root: str, shard_rows: int, is_whole: bool) -> float:
 
     @flow(name="benchmark-memory", task_runner=ThreadPoolTaskRunner(max_workers=2))
     def work() -> int:
+        pa.set_memory_pool(pa.system_memory_pool())  # as a build does
         workspace = Workspace.open(root)
         plan = plan_shards(workspace, "photos", listing(rows), _SHARD_ROWS)
         job = Job(workspace, Settings(), LocalPool())

@@ -62,6 +62,9 @@ def build(
 def build_flow(
     settings: Settings, source: str, root: str, max_cost: float | None = None, limited: bool = False
 ) -> BuildSummary:
+    # For the whole process: Arrow's own allocator keeps what is freed, and stages alternate between large tables and
+    # small ones.
+    pa.set_memory_pool(pa.system_memory_pool())
     policies = load_policies(settings.policies)
     networks.targets_of(settings.editing, policies)  # before anything is written
     workspace = Workspace.open(root)

@@ -101,8 +101,6 @@ class Job:
     """Runs stages of one build and remembers their outcomes. `max_cost` limits what the build may cost in all."""
 
     def __init__(self, workspace: Workspace, settings: Settings, pool: Pool, max_cost: float | None = None) -> None:
-        # Arrow's own allocator keeps what is freed, and stages alternate between large tables and small ones.
-        pa.set_memory_pool(pa.system_memory_pool())
         self.workspace = workspace
         self._settings = settings
         self._pool = pool
