@@ -11,11 +11,12 @@ import itertools
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import pyarrow as pa
+from pydantic import TypeAdapter
 
 Verdict = Literal["safe", "unsafe", "unsure"]
 EditKind = Literal["remove", "sham", "roundtrip"]
@@ -452,60 +453,41 @@ def to_table(records: Iterable[Any], record: type) -> pa.Table:
 
 
 def from_table(table: pa.Table, record: type[Record]) -> list[Record]:
-    """The records of a table written by `to_table`; raises TypeError when the columns are not this record's."""
+    """The records of a table written by `to_table`.
+
+    Raises TypeError when the columns are not this record's, ValueError when a value is none that its field may have.
+    """
+    if not table.num_rows:
+        return []
+    fields: list[dataclasses.Field[Any]] = list(dataclasses.fields(typing.cast(Any, record)))
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+    if not needed <= set(table.column_names) <= {field.name for field in fields}:
+        raise TypeError(f"the columns of {record.__name__} are not {', '.join(table.column_names)}")
     return list(_records(table, record))
 
 
 def _records(table: pa.Table, record: type[Record]) -> Iterator[Record]:
     """A few thousand rows at a time, equal strings once: a build holds many rows, and half their text is ids."""
-    names = table.column_names
-    revivers = [_revivers(record).get(name) for name in names]
     for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
         seen: dict[str, str] = {}
         columns = []
-        for column, revive in zip(batch.columns, revivers, strict=True):
+        for column in batch.columns:
             values = column.to_pylist()
-            if revive is not None:
-                values = [revive(value) for value in values]
-            elif pa.types.is_string(column.type):
-                values = [seen.setdefault(value, value) for value in values]
-            columns.append(values)
+            is_text = pa.types.is_string(column.type)
+            columns.append([seen.setdefault(value, value) for value in values] if is_text else values)
         for row in zip(*columns, strict=True):
-            yield record(**dict(zip(names, row, strict=True)))
+            yield from_dict(dict(zip(table.column_names, row, strict=True)), record)
 
 
 def from_dict(row: Mapping[str, Any], record: type[Record]) -> Record:
-    """One record from a plain mapping (an Arrow row or parsed JSON), nested records included."""
-    revivers = _revivers(record)
-    return record(**{n: revivers[n](v) if n in revivers else v for n, v in row.items()})
-
-
-def _revivers(record: type[Record]) -> Mapping[str, Callable[[Any], Any]]:
-    """What turns a field's plain value back, for the fields that need it."""
-    return _revivers_of(typing.cast(Any, record))
+    """One record from a plain mapping (an Arrow row or parsed JSON), nested records included; raises ValueError."""
+    found: Record = _adapter(typing.cast(Any, record)).validate_python(row)
+    return found
 
 
 @functools.cache
-def _revivers_of(record: Any) -> Mapping[str, Callable[[Any], Any]]:
-    found = {name: _reviver(hint) for name, hint in _hints(record).items()}
-    return {name: revive for name, revive in found.items() if revive is not None}
-
-
-def _reviver(hint: Any) -> Callable[[Any], Any] | None:
-    """None where the plain value is the field's value."""
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is tuple:
-        inner = _reviver(args[0])
-        if inner is None:
-            return lambda value: None if value is None else tuple(value)
-        return lambda value: None if value is None else tuple(inner(v) for v in value)
-    if origin in (typing.Union, types.UnionType):
-        (some,) = (a for a in args if a is not type(None))
-        return _reviver(some)
-    if dataclasses.is_dataclass(hint):
-        kind = typing.cast(type[Any], hint)
-        return lambda value: from_dict(value, kind) if isinstance(value, Mapping) else value
-    return None
+def _adapter(record: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(record)
 
 
 def payload(record: Any) -> str:
