@@ -26,7 +26,7 @@ DEDUP_VERSION = 2
 _BITS = 64
 _SORT_WORTH = 30.0  # sorting one hash takes about as long as comparing so many pairs
 _EDGES_HELD = 20_000_000  # more are folded into components first
-_TEXTS_AT_ONCE = 8192  # as Python strings, or copied
+_TEXTS_AT_ONCE = 8192  # as Python strings
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
@@ -171,15 +171,8 @@ def _without_doubles(shard: pa.Table) -> tuple[pa.Table, list[Rejection]]:
 
 
 def first_places(texts: pa.Array) -> Indices:
-    """For each text the place where it stands for the first time. Texts are sorted by index, not copied."""
-    order = np.asarray(pc.sort_indices(texts)).astype(np.int64)  # stable, so equal texts keep their order
-    is_new = np.ones(len(order), dtype=bool)
-    for start in range(1, len(order), _TEXTS_AT_ONCE):
-        some = texts.take(pa.array(order[start - 1 : start + _TEXTS_AT_ONCE]))
-        is_new[start : start + len(some) - 1] = pc.not_equal(some.slice(1), some.slice(0, len(some) - 1))
-    places = np.empty(len(order), dtype=np.int64)
-    places[order] = order[np.maximum.accumulate(np.where(is_new, np.arange(len(order)), 0))]
-    return places
+    """For each text the place where it stands for the first time."""
+    return np.asarray(pc.index_in(texts, value_set=texts)).astype(np.int64)
 
 
 def _rejections(shard: pa.Table, first: Indices) -> list[Rejection]:
