@@ -17,7 +17,7 @@ import sklearn
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.micro.backgrounds import clouds, pebbles, shuffled
+from models.micro.backgrounds import clouds, pebbles, shuffled, streaks, with_shapes
 from models.micro.icons import draw_icon
 from models.micro.wording import COLOURS, Tone, compose, kinds, mention
 from policies.attributes import vocabulary
@@ -100,12 +100,19 @@ def _gradient(rng: np.random.Generator, width: int, height: int) -> NDArray[np.f
 
 
 def _training_texture(rng: np.random.Generator, width: int, height: int) -> NDArray[np.float32]:
-    """More variety than the few photographs have: drawn textures, odd colours, two pictures in one."""
+    """More variety than the few photographs have: drawn textures, odd colours, two pictures in one, false objects."""
+    pixels = _texture(rng, width, height)
+    return with_shapes(rng, pixels) if rng.random() < 0.4 else pixels
+
+
+def _texture(rng: np.random.Generator, width: int, height: int) -> NDArray[np.float32]:
     draw = rng.random()
-    if draw < 0.3:
+    if draw < 0.2:
         return clouds(rng, width, height)
-    if draw < 0.6:
+    if draw < 0.4:
         return pebbles(rng, width, height)
+    if draw < 0.6:
+        return streaks(rng, width, height)
     photo = shuffled(rng, _crop(rng, str(rng.choice(PHOTOS["train"])), width, height))
     if draw < 0.8:
         return photo

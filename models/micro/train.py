@@ -1,6 +1,6 @@
 """Trains the three micro networks and writes their folders.
 
-    python -m models.micro.train vlm|rewriter|inpaint|all --out models/micro/weights --work DIR
+    python -m models.micro.train vlm|vlm-again|rewriter|inpaint|all --out models/micro/weights --work DIR
 
 Deterministic by seed on one kind of machine. Stop it at any time and start it again: it goes on
 from the last checkpoint in --work.
@@ -22,6 +22,13 @@ def _vlm(work: Path, out: Path) -> None:
     vlm.export(torch.load(path, weights_only=True)["ema"], out)
 
 
+def _vlm_again(work: Path, out: Path) -> None:
+    """A second run that starts from the folder's own weights, at half the rate, on other scenes."""
+    folder = out.with_name("vlm")
+    run = vlm.VlmRun(steps=1200, seed=2, lr=1e-3, ema=0.995, dense_steps=0, start=folder)
+    vlm.export(torch.load(vlm.train(work / "again", run), weights_only=True)["ema"], folder)
+
+
 def _rewriter(work: Path, out: Path) -> None:
     rewriter.export(rewriter.train(work, rewriter.RewriterRun()), out)
 
@@ -30,7 +37,12 @@ def _inpaint(work: Path, out: Path) -> None:
     inpaint.export(inpaint.train(work, inpaint.InpaintRun()), out)
 
 
-_PARTS: dict[str, Callable[[Path, Path], None]] = {"rewriter": _rewriter, "inpaint": _inpaint, "vlm": _vlm}
+_PARTS: dict[str, Callable[[Path, Path], None]] = {
+    "rewriter": _rewriter,
+    "inpaint": _inpaint,
+    "vlm": _vlm,
+    "vlm-again": _vlm_again,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -30,7 +30,6 @@ MIN_PIXELS, MAX_PIXELS = 96 * 96, 17_000  # 4:3 lands on 144x112, a square on 12
 IMAGE_MEAN, IMAGE_STD = (0.5, 0.5, 0.5), (0.27, 0.27, 0.27)
 _DENSE_LAYER = 2  # the language model's layer whose vision tokens must know absolute positions
 _WEIGHT = {"near": 1.0, "far": 0.5, "digits": 0.5, "names": 0.5, "locate": 2.0, "caption": 1.0}
-_DENSE_STEPS = 350  # before these the language model has nothing to read
 _SMOOTH_PX = 1.2  # coordinate targets are spread over neighbouring numbers
 
 log = logging.getLogger(__name__)
@@ -38,13 +37,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VlmRun:
-    """What decides the result: the seed and the numbers of the recipe."""
+    """What decides the result: the seed and the numbers of the recipe.
+
+    The first `dense_steps` train the vision tower alone: before them the language model has nothing to read. `start`
+    is a model folder to go on from instead of random weights.
+    """
 
     steps: int = 2100
     batch: int = 32
     seed: int = 1
     lr: float = 2e-3
     ema: float = 0.99
+    dense_steps: int = 350
+    start: Path | None = None
 
 
 def build(tokenizer: PreTrainedTokenizerFast, *, rope_theta: float = 6.0) -> Qwen2_5_VLForConditionalGeneration:
@@ -229,9 +234,9 @@ def _batches(first: int, run: VlmRun) -> Iterator[dict[str, Any]]:
     yield from DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=8)
 
 
-def tasks_of(step: int) -> tuple[str, ...]:
+def tasks_of(step: int, dense_steps: int) -> tuple[str, ...]:
     """What a step trains besides the dense loss: nothing at first, then boxes, and captions every other step."""
-    if step < _DENSE_STEPS:
+    if step < dense_steps:
         return ()
     return ("locate", "caption") if step % 2 == 0 else ("locate",)
 
@@ -244,6 +249,9 @@ def train(work: Path, run: VlmRun, *, save_every_s: float = 60.0) -> Path:
     torch.manual_seed(run.seed)
     tokenizer = vlm_tokenizer()
     trainee = trainee_of(build(tokenizer))
+    if run.start is not None:
+        started = Qwen2_5_VLForConditionalGeneration.from_pretrained(run.start, dtype=torch.float32)
+        trainee["model"].load_state_dict(started.state_dict())
     optimizers = Optimizers(trainee, run)
     losses = Losses(trainee, tokenizer)
     work.mkdir(parents=True, exist_ok=True)
@@ -258,7 +266,7 @@ def train(work: Path, run: VlmRun, *, save_every_s: float = 60.0) -> Path:
     began = saved_at = time.monotonic()
     for step, batch in enumerate(_batches(first, run), start=first):
         with torch.autocast("cpu", torch.bfloat16):
-            loss, parts = losses(batch, tasks_of(step))
+            loss, parts = losses(batch, tasks_of(step, run.dense_steps))
         loss.backward()
         nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
         optimizers.step(step)
