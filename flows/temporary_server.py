@@ -1,8 +1,11 @@
 """Prefect's temporary server, which serves a command where no other server is named."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 
 def start_temporary_server() -> None:
@@ -16,3 +19,16 @@ def start_temporary_server() -> None:
         get_client(sync_client=True)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def serving_flows() -> Iterator[None]:
+    """Run flows inside with that server, or with the one that is named.
+
+    On the temporary one nobody looks at heartbeats. They cost: at each flow's end Prefect waits up to a second for the
+    last of them, and a Ctrl-C in that second is lost.
+    """
+    unwatched = PREFECT_API_URL.value() is None
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if unwatched else {}):
+        start_temporary_server()
+        yield

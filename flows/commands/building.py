@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.console import ConfigArg, WorkspaceArg, console, progress, settings_from, show_login, show_stages
+from flows.commands.console import (
+    ConfigArg,
+    WorkspaceArg,
+    console,
+    running_flows,
+    settings_from,
+    show_login,
+    show_stages,
+)
 from storage.errors import GuardsetError
 
 if TYPE_CHECKING:
@@ -41,7 +49,7 @@ def build(
     from flows.estimate import estimate
 
     settings = settings_from(config)
-    with _says_how_to_go_on(), progress():
+    with _says_how_to_go_on(), running_flows():
         if dry_run:
             expected = estimate(settings, input, workspace, max_cost)
         else:
@@ -59,7 +67,7 @@ def _publish(config: Path | None, workspace: str) -> None:
     from flows.annotate import publish_flow
 
     settings = settings_from(config)
-    with progress():
+    with running_flows():
         publication = publish_flow(settings, workspace)
     console.print(
         f"Published {publication.published} images to Label Studio project {publication.project_id}; "

@@ -34,6 +34,15 @@ def progress() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def running_flows() -> Iterator[None]:
+    """As `progress`, with Prefect's temporary server for the flows, which Ctrl-C does not reach."""
+    from flows.temporary_server import serving_flows
+
+    with progress(), serving_flows():
+        yield
+
+
 def show_stages(stages: "list[StageSummary]") -> None:
     """Print what each stage took in, gave out and refused."""
     from flows.progress import stage_tables

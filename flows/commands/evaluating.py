@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.console import ConfigArg, WorkspaceArg, console, progress, settings_from
+from flows.commands.console import ConfigArg, WorkspaceArg, console, running_flows, settings_from
 
 if TYPE_CHECKING:
     from flows.evaluate import EvaluationSummary
@@ -54,7 +54,7 @@ def evaluate(
     for benchmark in settings.evaluate.benchmarks:  # before a server is asked or a model loaded
         check_benchmark(benchmark.data)
     settings = _with_guard(settings, _guard(model, name, served_model, api_key_env))
-    with progress():
+    with running_flows():
         summary = run_evaluation(settings, workspace)
     _show(summary)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.commands.console import ConfigArg, WorkspaceArg, console, progress, settings_from
+from flows.commands.console import ConfigArg, WorkspaceArg, console, running_flows, settings_from
 
 
 def export(
@@ -23,7 +23,7 @@ def export(
     """
     from flows.export import export_flow
 
-    with progress():
+    with running_flows():
         result = export_flow(settings_from(config), workspace, version, to)
     console.print(f"{'Found' if result.looked_up else 'Wrote'} {result.path}", highlight=False)
     console.print(f"Open {result.path}/report.html", highlight=False)
@@ -78,6 +78,6 @@ def report(
     """
     from flows.export import report_flow
 
-    with progress():
+    with running_flows():
         report_flow(settings_from(config), workspace, output)
     console.print(f"Open {output}", highlight=False)

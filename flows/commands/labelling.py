@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from flows.commands.console import ConfigArg, WorkspaceArg, console, progress, settings_from, show_login
+from flows.commands.console import ConfigArg, WorkspaceArg, console, progress, running_flows, settings_from, show_login
 from storage.errors import FatalError, TransientError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def publish(
     from flows.annotate import publish_flow, publish_pairs_flow
 
     settings = settings_from(config)
-    with progress():
+    with running_flows():
         done = [publish_flow(settings, workspace)] if verdicts else []
         rated = [publish_pairs_flow(settings, workspace)] if pairs else []
     for what, publications in (("images", done), ("pairs", rated)):
@@ -87,7 +87,7 @@ def _watch(workspace: str, settings: "Settings", full: bool, every_s: float, por
 def _collect_once(workspace: str, settings: "Settings", full: bool) -> None:
     from flows.annotate import collect_flow
 
-    with progress():
+    with running_flows():
         collection = collect_flow(settings, workspace, full=full)
     for line in _found(collection):
         console.print(line, highlight=False)

@@ -6,7 +6,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.console import ConfigArg, WorkspaceArg, console, progress, settings_from, show_login, show_stages
+from flows.commands.console import (
+    ConfigArg,
+    WorkspaceArg,
+    console,
+    running_flows,
+    settings_from,
+    show_login,
+    show_stages,
+)
 
 
 def doctor(*, workspace: WorkspaceArg = "workspace", config: ConfigArg = None) -> None:
@@ -45,7 +53,7 @@ def demo(
     """
     from flows.demo import demo_settings, run_demo
 
-    with progress():
+    with running_flows():
         summary, result = run_demo(workspace, port, lambda text: console.print(text, highlight=False))
     show_stages(summary.stages)
     console.print(f"Export: {result.path} (labels are simulated)", highlight=False)

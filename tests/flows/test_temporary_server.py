@@ -24,6 +24,38 @@ print(httpx.get(server.api_url + "/health").text)
 """
 
 
+_LATE = """
+import os, signal, threading, time
+import flows.cli
+for name, value in flows.cli._QUIET.items():
+    os.environ.setdefault(name, value)
+from prefect import flow
+from flows.temporary_server import serving_flows
+
+@flow
+def short():
+    # Prefect's wait for a last heartbeat, which would come at the end of this flow, is most of a second long.
+    threading.Timer(0.3, os.killpg, (os.getpgrp(), signal.SIGINT)).start()
+
+try:
+    with serving_flows():
+        short()
+        time.sleep(5)
+    print("went on")
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.server
+def test_ctrl_c_at_the_end_of_a_flow_is_not_lost(tmp_path, monkeypatch):
+    for name in ("PREFECT_API_URL", "PREFECT_API_DATABASE_CONNECTION_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", _LATE], capture_output=True, text=True, start_new_session=True)
+    assert done.stdout.strip().endswith("stopped"), done.stderr
+
+
 @pytest.mark.server
 def test_ctrl_c_does_not_reach_the_temporary_server(tmp_path, monkeypatch):
     for name in ("PREFECT_API_URL", "PREFECT_API_DATABASE_CONNECTION_URL"):
