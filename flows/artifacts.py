@@ -21,6 +21,7 @@ from prefect.artifacts import (
 )
 
 from flows.annotate import Collection
+from flows.export import LATEST_EXPORT
 from flows.outcome import Outcome
 from flows.progress import StageSummary
 from guard.export.write import ExportResult
@@ -106,11 +107,9 @@ def leave_views(result: ExportResult) -> None:
 
 def leave_newest_report(workspace: Workspace) -> None:
     """A link to the report of the newest export; none before the first one."""
-    entries = workspace.store.entries("exports/")
-    reports = [entry for entry in entries if entry.key.endswith("/report.html")]
-    if reports:
-        key = max(reports, key=lambda entry: entry.modified_ns).key
-        leave_report(workspace, f"{workspace.store.root}/{key.removesuffix('/report.html')}")
+    latest = workspace.read_json(LATEST_EXPORT)
+    if latest is not None:
+        leave_report(workspace, f"{workspace.store.root}/exports/{latest['name']}/{latest['version']}")
 
 
 def leave_report(workspace: Workspace, path: str) -> None:

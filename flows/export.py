@@ -17,6 +17,8 @@ from policies.wording import paraphrases
 from storage.store import open_store
 from storage.workspace import Workspace
 
+LATEST_EXPORT = "exports/latest.json"
+
 
 def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
     """Everything the newest build and its votes say, ready to be written."""
@@ -48,7 +50,10 @@ def export_flow(settings: Settings, root: str, version: str | None = None, to: s
     """Write the export into the workspace or below `to`; a repeated run with the same content writes nothing."""
     workspace = Workspace.open(root)
     target = open_store(to) if to else None
-    return export(dataset_of(settings, workspace), workspace, settings.export, version=version, target=target)
+    result = export(dataset_of(settings, workspace), workspace, settings.export, version=version, target=target)
+    if target is None:
+        workspace.write_json(LATEST_EXPORT, {"name": settings.export.name, "version": result.version})
+    return result
 
 
 @flow(name="guardset-report")

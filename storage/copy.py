@@ -60,7 +60,7 @@ def copy_workspace(source: Store, target: Store, progress: Callable[[int, int], 
 def _order(entry: Entry) -> tuple[int, bool, str]:
     """Blobs and tables, then builds and exports; of those the files whose presence says "whole" last."""
     key = entry.key
-    closing = key == "builds/latest.json" or key.endswith("/README.md")
+    closing = key.endswith(("/latest.json", "/README.md"))
     return (1 if key.startswith(_LAST) else 0, closing, key)
 
 

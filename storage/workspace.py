@@ -8,7 +8,7 @@ claims/<stage>/<fingerprint>/<turn>           who works on that shard now
 sources/<hash>.json                           which files of a source each build knew, for the next one
 builds/<build_id>.json, builds/latest.json    what a build used and made
 annotation/<project_key>/                     Label Studio ids and the votes collected so far
-exports/<name>/<version>/                     what trainers read
+exports/<name>/<version>/                     what trainers read; exports/latest.json names the newest
 """
 
 import hashlib

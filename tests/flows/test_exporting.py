@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from annotation.publish import published
 from flows import annotate
 from flows.annotate import publish_flow
+from flows.artifacts import leave_newest_report
 from flows.commands.exporting import _missing, verify
 from flows.commands.exporting import export as export_command
 from flows.export import dataset_of, export_flow, report_flow
@@ -49,6 +50,19 @@ def test_export_goes_where_it_is_told(built: Workspace, tmp_path: Path) -> None:
     assert there.path == str(tmp_path / "elsewhere" / "guardset" / there.version)
     assert here.version == there.version
     assert (Path(here.path) / "README.md").read_bytes() == (Path(there.path) / "README.md").read_bytes()
+
+
+def test_a_run_links_the_newest_export_without_a_listing(built: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    links: list[str] = []
+    monkeypatch.setattr("flows.artifacts.create_link_artifact", lambda url, **_: links.append(url))
+    leave_newest_report(built)
+    assert links == []  # before the first export
+    for version in ("2", "1"):  # by time, not by name
+        export_flow(Settings(), built.store.root, version)
+    export_flow(Settings(), built.store.root, "3", str(Path(built.store.root) / "elsewhere"))
+    monkeypatch.setattr(type(built.store), "entries", None)
+    leave_newest_report(built)
+    assert links == [f"file://{built.store.root}/exports/guardset/1/report.html"]
 
 
 def test_an_export_without_labels_says_what_is_missing_and_what_comes_next(
