@@ -196,10 +196,13 @@ class Job:
         expected = tally.expected(shard.rows, self._budget)
         if self._budget.fits(expected) or self.workspace.ledger.has(spec.name, fingerprint_of(spec, shard.input_hash)):
             return
+        spent, left = self._budget.spent, tally.rows - tally.rows_done
+        rest = tally.expected(left, self._budget)
         raise CostLimitError(
-            f"{self._budget.spent:.4g} of the limit of {self._budget.limit:g} is spent, and the next {shard.rows} "
-            f"rows of {spec.name} would cost about {expected:.2g}. "
-            "Raise --max-cost: what is finished is kept, not paid again."
+            f"{spent:.4g} of the limit of {self._budget.limit:g} is spent, and the next {shard.rows} rows of "
+            f"{spec.name} would cost about {expected:.2g}, all {left} that are left {rest:.2g}. "
+            "Raise --max-cost: what is finished is kept, not paid again.",
+            at_least=spent + rest,
         )
 
     def _remember(self, spec: StageSpec, tally: _Tally, seconds: float) -> None:

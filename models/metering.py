@@ -58,7 +58,12 @@ class Usage:
 
 
 class CostLimitError(FatalError):
-    """The next request might pass the limit, so it was not sent."""
+    """The next request might pass the limit, so it was not sent. `at_least` is a limit that would do for what is known
+    to be left, or None where nothing is known of it."""
+
+    def __init__(self, message: str, at_least: float | None = None) -> None:
+        super().__init__(message)
+        self.at_least = at_least
 
 
 class Budget:

@@ -1,5 +1,6 @@
 """`guardset build`."""
 
+import math
 import re
 import shlex
 import sys
@@ -82,22 +83,33 @@ def _publish(config: Path | None, workspace: str) -> None:
 def _says_how_to_go_on() -> Iterator[None]:
     """A note on every failure: the command that continues. `main` prints the error, then its notes.
 
-    With the same limit on costs it would stop at the same place, so there the limit is twice as high.
+    With the same limit on costs it would stop at the same place, so there the limit is higher.
     """
     try:
         yield
     except (GuardsetError, KeyboardInterrupt) as error:
         from models.metering import CostLimitError
 
-        words = _with_twice_the_limit(sys.argv[1:]) if isinstance(error, CostLimitError) else sys.argv[1:]
-        error.add_note(f"To go on: guardset {shlex.join(words)}")
+        words, how = sys.argv[1:], "To go on"
+        if isinstance(error, CostLimitError):
+            words = _with_limit(words, error.at_least)
+            how = "To go on, choose a larger LIMIT" if error.at_least is None else how
+            error.add_note("What a whole build would cost is estimated by --dry-run.")
+        error.add_note(f"{how}: guardset {shlex.join(words)}")
         raise
 
 
-def _with_twice_the_limit(words: Sequence[str]) -> list[str]:
-    """A command line whose `--max-cost N` or `--max-cost=N` is doubled."""
+def _with_limit(words: Sequence[str], at_least: float | None) -> list[str]:
+    """A command line whose `--max-cost N` or `--max-cost=N` is doubled, and is more than `at_least`; where that is not
+    known, the number is left open."""
+
+    def higher(old: str) -> str:
+        if at_least is None:
+            return "LIMIT"
+        return f"{max(2 * float(old), math.ceil(1.1 * at_least)):g}"  # stages that have not begun cost more
+
     line = "\0".join(words)
-    return re.sub(r"(--max-cost[\0=])([^\0]+)", lambda found: f"{found[1]}{2 * float(found[2]):g}", line).split("\0")
+    return re.sub(r"(--max-cost[\0=])([^\0]+)", lambda found: found[1] + higher(found[2]), line).split("\0")
 
 
 def _show_estimate(estimate: "Estimate") -> None:

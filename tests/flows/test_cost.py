@@ -14,6 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.build import build
 from flows.cli import _guarded, app
+from flows.commands.building import _with_limit
 from flows.estimate import scale_up
 from flows.job import Job
 from flows.pool import LocalPool
@@ -79,8 +80,9 @@ def test_a_limit_stops_cleanly_and_a_higher_one_goes_on(guardset, server, monkey
     assert status == 1
     # Three shards of four. The first costs 4; a second would make it 8, so it is not begun.
     assert asked(server) == 4
-    assert "Stopped. 4 of the limit of 6 is spent, and the next 4 rows of caption would cost about 4." in said
-    assert "To go on: guardset build --max-cost=12 -w ws" in said  # with 6 again it would stop there again
+    assert "Stopped. 4 of the limit of 6 is spent, and the next 4 rows of caption would cost about 4, all 8" in said
+    # 4 and 8 make 12, and a tenth more for stages that have not begun: 13.2
+    assert "To go on: guardset build --max-cost=14 -w ws" in said
     assert said.index("Stopped.") < said.index("To go on:")
     assert not (guardset.root / "builds").exists()
 
@@ -96,6 +98,26 @@ def test_a_limit_stops_cleanly_and_a_higher_one_goes_on(guardset, server, monkey
     assert caption["work_seconds"] > 0
     assert (record["cost"]["total"], record["cost"]["accepted_pairs"]) == (12, 0)
     assert record["cost"]["per_accepted_pair"] is None
+
+
+@pytest.mark.parametrize(
+    ("at_least", "words"),
+    [
+        (3.0, ["build", "--max-cost", "4", "-w", "ws"]),  # twice as much is more
+        (40.0, ["build", "--max-cost", "44", "-w", "ws"]),
+        (None, ["build", "--max-cost", "LIMIT", "-w", "ws"]),
+    ],
+)
+def test_the_limit_to_go_on_with_would_do_for_what_is_known_to_be_left(at_least, words):
+    assert _with_limit(["build", "--max-cost", "2", "-w", "ws"], at_least) == words
+
+
+def test_where_nothing_is_known_of_the_rest_a_person_chooses(guardset, server, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["guardset", "build", "--max-cost=0.5", "-w", "ws"])
+    status, said = guardset("--max-cost", "0.5")
+    assert (status, asked(server)) == (1, 0)  # not even the first request is within the limit
+    assert "the next request could cost up to 1. " in said
+    assert "To go on, choose a larger LIMIT: guardset build --max-cost=LIMIT -w ws" in said
 
 
 def test_shards_side_by_side_share_the_limit_and_lost_money_counts(guardset, server):
