@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from errno import EACCES, EDQUOT, EEXIST, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
 
 from cyclopts import App
 from rich.markup import escape
@@ -31,6 +32,9 @@ _QUIET = {
     "TQDM_DISABLE": "1",
     "OMP_NUM_THREADS": "1",
 }
+
+# A file or folder that cannot be what the user asked for, or a disk that is full: no fault of the program.
+_OF_THE_DISK = (EACCES, EPERM, EROFS, EEXIST, ENOTDIR, EISDIR, ENOSPC, EDQUOT)
 
 app = App(
     name="guardset",
@@ -77,6 +81,10 @@ def _guarded(run: Callable[[], object]) -> int:
     except GuardsetError as error:
         again = "" if isinstance(error, FatalError) else " The same command goes on where it was."
         return _stopped(f"[bold red]Stopped.[/] {escape(str(error))}{again}", error, 1)
+    except OSError as error:
+        if error.filename is None or error.errno not in _OF_THE_DISK:
+            raise
+        return _stopped(f"[bold red]Stopped.[/] {escape(str(error.filename))}: {error.strerror}.", error, 1)
     except KeyboardInterrupt as error:
         return _stopped("Stopped by you. Nothing is lost: the same command goes on where it was.", error, 130)
     return 0

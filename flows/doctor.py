@@ -101,6 +101,8 @@ def _model(step: str, source: str) -> Check:
 def _workspace(root: str) -> Check:
     if not root.startswith("s3://"):
         existing = next(p for p in (Path(root).absolute(), *Path(root).absolute().parents) if p.exists())
+        if not existing.is_dir():
+            return Check("workspace", root, f"{existing} is a file. Choose another --workspace.")
         if not os.access(existing, os.W_OK):
             return Check("workspace", root, f"{existing} cannot be written to. Choose another --workspace.")
         free = shutil.disk_usage(existing).free

@@ -103,7 +103,7 @@ class LocalStore:
         try:
             handle, temporary = _beside(path)
         except OSError as error:
-            raise FatalError(f"Cannot write to {path.parent}: {error.strerror}. Choose another --workspace.") from error
+            raise FatalError(f"Cannot write to {path.parent}: {error.strerror}. Choose another place.") from error
         try:
             with os.fdopen(handle, "wb") as file:
                 if isinstance(data, bytes):

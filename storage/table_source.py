@@ -31,6 +31,13 @@ def _may_be_image(kind: pa.DataType) -> bool:
     return not pa.types.is_primitive(kind) and not pa.types.is_nested(kind)
 
 
+def _holds_bytes(kind: pa.DataType) -> bool:
+    """Bytes, or a struct or list with bytes inside: nothing that can be told of an image."""
+    if pa.types.is_nested(kind):
+        return any(_holds_bytes(kind.field(number).type) for number in range(kind.num_fields))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
 class TableReader:
     """Rows of all the tables below a path, by file name and row number. May be shared by threads."""
 
@@ -60,6 +67,12 @@ class TableReader:
                     f"{self._folder / part} has no column {missing[0]!r}. It has {', '.join(schema.names)}. "
                     "Correct ingest.columns in the config."
                 )
+            for column in columns:
+                if _holds_bytes(schema.field(column).type):
+                    raise FatalError(
+                        f"Column {column!r} of {self._folder / part} holds {schema.field(column).type}, which only an "
+                        "image may be. Correct ingest.columns in the config."
+                    )
             if not _may_be_image(schema.field(image).type):
                 raise FatalError(
                     f"Column {image!r} of {self._folder / part} holds {schema.field(image).type}, which is neither an "

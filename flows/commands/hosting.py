@@ -45,13 +45,18 @@ def inspect(source: str, /, *, config: ConfigArg = None) -> None:
     table = []
     for row in rows:
         size = "" if row.trouble else f"{row.size[0]}x{row.size[1]}"
-        about = [str(row.about.get(name, "")) for name in ("category", "boxes", "labels")]
+        about = [_shortened(str(row.about.get(name, ""))) for name in ("category", "boxes", "labels")]
         table.append((row.key, size, row.licence, *about, row.trouble))
     headings = ("key", "size", "licence", "category", "boxes", "labels", "trouble")
     said = [n for n, heading in enumerate(headings) if heading == "key" or any(line[n] for line in table)]
     shown = [[line[n] for n in said] for line in table]
     title = f"{source}: {kind_of(source)}, {count} images"
     console.print(TextTable(title, [headings[n] for n in said], shown, len(said)))
+
+
+def _shortened(text: str, longest: int = 120) -> str:
+    """A cell that may hold the polygons of a whole image."""
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 @workspace_app.command

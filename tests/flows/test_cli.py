@@ -27,6 +27,24 @@ def test_a_passing_trouble_says_that_the_same_command_goes_on(capsys):
     assert "The same command goes on" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize("folder", ["file/below", "file"])
+def test_a_place_that_cannot_be_written_is_a_sentence(folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("no folder")
+    assert _guarded(lambda: app(["demo", "-w", str(tmp_path / folder)], result_action="return_value")) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Stopped." in said
+    assert "Not a directory" in said
+    assert str(tmp_path / "file") in said.replace(" ", "")
+
+
+def test_other_errors_of_the_system_keep_their_traceback():
+    def fail():
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    with pytest.raises(ConnectionResetError):
+        _guarded(fail)
+
+
 def test_ctrl_c_says_that_nothing_is_lost(capsys):
     def interrupt():
         raise KeyboardInterrupt
@@ -78,4 +96,7 @@ def test_the_doctor_names_what_is_missing_and_what_to_do(tmp_path):
     assert "does not exist" in checks["edit model"].advice
     assert "GUARDSET_TEST_NO_TOKEN" in checks["label studio"].advice
     assert not checks["workspace"].advice
+    (tmp_path / "file").write_text("")
+    below_a_file = {check.name: check for check in examine(settings, str(tmp_path / "file"))}
+    assert "is a file" in below_a_file["workspace"].advice
     assert not (tmp_path / "ws").exists()

@@ -58,6 +58,18 @@ def test_inspect_shows_ten_rows_as_they_were_understood(rows):
     assert sorted(path.name for path in rows.parent.iterdir()) == ["guardset.yaml", "rows.parquet"]  # nothing written
 
 
+def test_bytes_are_no_category_and_a_long_cell_is_shortened(rows):
+    config = rows.with_name("guardset.yaml")
+    config.write_text(COLUMNS.replace("category: kind", "category: picture"))
+    with pytest.raises(FatalError, match=r"Column 'picture' of .* holds binary, which only an image may be"):
+        app(["inspect", str(rows), "--config", str(config)])
+    config.write_text(COLUMNS)
+    pq.write_table(pq.read_table(rows).set_column(3, "kind", pa.array(["x" * 5000] * 12)), rows)
+    printed = guardset("inspect", rows, "--config", config)
+    assert "x" * 100 in printed
+    assert max(map(len, printed.splitlines())) < 300
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
