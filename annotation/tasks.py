@@ -92,7 +92,8 @@ def open_project(client: "LabelStudio", workspace: Workspace, spec: ProjectSpec)
             found = sorted(projects, key=lambda project: project.id)
             project_id = found[0].id if found else _create_project(client, spec)
             if found and spec.show_predictions and not found[0].show_collab_predictions:
-                client.projects.update(id=project_id, show_collab_predictions=True)  # which ones: the first import says
+                # which ones: the first import says
+                client.projects.update(id=project_id, show_collab_predictions=True, expert_instruction=spec.instruction)
             if workspace.store.root.startswith("s3://"):
                 _attach_bucket(client, project_id, workspace.store.root, spec.presign)
             else:

@@ -71,7 +71,7 @@ def estimate_flow(settings: Settings, source: str | Path, root: str, max_cost: f
     parts = [sample] if count == files.num_rows else [sample[:_WARM_UP_FILES], sample[_WARM_UP_FILES:]]
     pool, jobs, paid = LocalPool(), [], 0.0
     for part in parts:
-        job = Job(Workspace.open(root), settings, pool, None if max_cost is None else max_cost - paid)
+        job = Job(Workspace.open(root), settings, pool, max_cost, spent=paid)
         run_stages(job, settings, policies, Plan([part], part.num_rows), root)
         jobs.append(job.summaries)
         paid += sum(stage.cost + stage.lost_cost for stage in job.summaries)

@@ -98,13 +98,17 @@ class _Tally:
 
 
 class Job:
-    """Runs stages of one build and remembers their outcomes. `max_cost` limits what the build may cost in all."""
+    """Runs stages of one build and remembers their outcomes. `max_cost` limits what the build may cost in all, `spent`
+    elsewhere included."""
 
-    def __init__(self, workspace: Workspace, settings: Settings, pool: Pool, max_cost: float | None = None) -> None:
+    def __init__(
+        self, workspace: Workspace, settings: Settings, pool: Pool, max_cost: float | None = None, spent: float = 0.0
+    ) -> None:
         self.workspace = workspace
         self._settings = settings
         self._pool = pool
         self._budget = Budget(settings.prices, max_cost)
+        self._budget.add(spent)
         self._summaries: list[StageSummary] = []
         self._tables: dict[str, list[str]] = {}
         self._lost_counted: set[str] = set()

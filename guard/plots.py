@@ -7,6 +7,8 @@ A value that is None, NaN or infinite is shown as "n/a", never as zero.
 
 import io
 import math
+import re
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +30,7 @@ WIDTH_PX = 720
 _INK = "#010203"  # stands for the page's own colour, which matplotlib has no name for, until the SVG is written
 _XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 _TIP = "tip: "  # begins the name of what shows the rest of its name under the pointer
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _LONGEST_LABEL = 34  # characters
 _POINTS_PER_INCH = 72  # an SVG of matplotlib has a pixel to the point
 _STYLE: dict[str, Any] = {
@@ -187,8 +190,9 @@ def _svg(figure: Figure, title: str) -> Markup:
     style that would apply to all of the page, and names that each of them would have."""
     written = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(written, format="svg", transparent=True, metadata=nothing)
-    root = ElementTree.fromstring(written.getvalue())
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the reader's font has, not ours
+        figure.savefig(written, format="svg", transparent=True, metadata=nothing)
+    root = ElementTree.fromstring(_NOT_IN_XML.sub("", written.getvalue()))
     for element in root.iter():  # in a page, SVG needs no namespaces
         element.tag = element.tag.removeprefix("{http://www.w3.org/2000/svg}")
         element.attrib |= {"href": link} if (link := element.attrib.pop(_XLINK_HREF, "")) else {}
@@ -205,7 +209,8 @@ def _svg(figure: Figure, title: str) -> Markup:
     heading = ElementTree.Element("title")
     heading.text = title
     root.insert(0, heading)
-    return Markup(ElementTree.tostring(root, encoding="unicode").replace(_INK, "currentColor"))
+    text = _NOT_IN_XML.sub("", ElementTree.tostring(root, encoding="unicode"))
+    return Markup(text.replace(_INK, "currentColor"))
 
 
 def _tell(shapes: Iterable[Artist], tips: Sequence[str]) -> None:

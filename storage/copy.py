@@ -57,11 +57,12 @@ def copy_workspace(source: Store, target: Store, progress: Callable[[int, int], 
     return CopyResult(copied, done - copied, copied_bytes, len(listed) - len(entries))
 
 
-def _order(entry: Entry) -> tuple[int, bool, str]:
-    """Blobs and tables, then builds and exports; of those the files whose presence says "whole" last."""
+def _order(entry: Entry) -> tuple[bool, int, str]:
+    """Blobs and tables, then builds and exports; of those the files whose presence says "whole", and what points at
+    such a file last."""
     key = entry.key
-    closing = key.endswith(("/latest.json", "/README.md"))
-    return (1 if key.startswith(_LAST) else 0, closing, key)
+    closing = 2 if key.endswith("/latest.json") else 1 if key.endswith("/README.md") else 0
+    return (key.startswith(_LAST), closing, key)
 
 
 def _copy(source: Store, target: Store, entry: Entry, is_there: bool) -> bool:

@@ -116,6 +116,8 @@ class LocalStore:
                 os.replace(temporary, path)
                 return True
             return _link(temporary, path)
+        except OSError as error:
+            raise FatalError(f"Cannot write {path}: {error.strerror}. Make room, or choose another place.") from error
         finally:
             Path(temporary).unlink(missing_ok=True)
 

@@ -16,6 +16,7 @@ from flows.commands.console import (
     WorkspaceArg,
     console,
     running_flows,
+    same_place,
     settings_from,
     show_login,
     show_stages,
@@ -76,7 +77,7 @@ def _publish(config: Path | None, workspace: str) -> None:
         highlight=False,
     )
     show_login(workspace, settings)
-    console.print(f"When people have labelled: guardset collect --workspace {workspace}", highlight=False)
+    console.print(f"When people have labelled: guardset collect {same_place(workspace, config)}", highlight=False)
 
 
 @contextmanager
@@ -94,7 +95,8 @@ def _says_how_to_go_on() -> Iterator[None]:
         if isinstance(error, CostLimitError):
             words = _with_limit(words, error.at_least)
             how = "To go on, choose a larger LIMIT" if error.at_least is None else how
-            error.add_note("What a whole build would cost is estimated by --dry-run.")
+            if "--dry-run" not in words:
+                error.add_note("What a whole build would cost is estimated by --dry-run.")
         error.add_note(f"{how}: guardset {shlex.join(words)}")
         raise
 
@@ -106,7 +108,9 @@ def _with_limit(words: Sequence[str], at_least: float | None) -> list[str]:
     def higher(old: str) -> str:
         if at_least is None:
             return "LIMIT"
-        return f"{max(2 * float(old), math.ceil(1.1 * at_least)):g}"  # stages that have not begun cost more
+        enough = max(2 * float(old), 1.1 * at_least)  # stages that have not begun cost more
+        unit = 10 ** (math.floor(math.log10(enough)) - 1) if enough else 1  # two digits, rounded up
+        return f"{math.ceil(round(enough / unit, 6)) * unit:g}"
 
     line = "\0".join(words)
     return re.sub(r"(--max-cost[\0=])([^\0]+)", lambda found: found[1] + higher(found[2]), line).split("\0")

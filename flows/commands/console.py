@@ -1,5 +1,6 @@
 """What every command shares: the console, its arguments, and how progress and logins are shown."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,11 @@ def running_flows() -> Iterator[None]:
 
     with progress(), serving_flows():
         yield
+
+
+def same_place(workspace: str, config: Path | None) -> str:
+    """The options that make another command work on the same data with the same settings, as a shell reads them."""
+    return shlex.join(["--workspace", workspace, *(("--config", str(config)) if config else ())])
 
 
 def show_stages(stages: "list[StageSummary]") -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.commands.console import ConfigArg, WorkspaceArg, console, running_flows, settings_from
+from flows.commands.console import ConfigArg, WorkspaceArg, console, running_flows, same_place, settings_from
 
 
 def export(
@@ -27,12 +27,12 @@ def export(
         result = export_flow(settings_from(config), workspace, version, to)
     console.print(f"{'Found' if result.looked_up else 'Wrote'} {result.path}", highlight=False)
     console.print(f"Open {result.path}/report.html", highlight=False)
-    for line in _missing(result.counts, workspace):
+    for line in _missing(result.counts, same_place(workspace, config)):
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _missing(counts: Mapping[str, Any], workspace: str) -> Iterator[str]:
-    """Which views have no row, why, and what to run next."""
+def _missing(counts: Mapping[str, Any], place: str) -> Iterator[str]:
+    """Which views have no row, why, and what to run next. `place` as `same_place` gives it."""
     empty = [f"{view}/" for view, splits in counts["views"].items() if not splits]
     if not empty:
         return
@@ -42,9 +42,9 @@ def _missing(counts: Mapping[str, Any], workspace: str) -> Iterator[str]:
     if {"rl/", "benchmark/"} & set(empty) and unlabelled + disputed:
         yield (
             f"rl/ and benchmark/ are made of labels: {unlabelled} verdicts (an image under a policy) have none yet, "
-            f"{disputed} are in conflict. Next, unless they are with annotators already: guardset publish --workspace "
-            f"{workspace}. When people have labelled: guardset collect --workspace {workspace}, then export again. "
-            f"What each waits for: guardset status --workspace {workspace}"
+            f"{disputed} are in conflict. Next, unless they are with annotators already: guardset publish {place}. "
+            f"When people have labelled: guardset collect {place}, then export again. "
+            f"What each waits for: guardset status {place}"
         )
 
 

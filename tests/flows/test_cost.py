@@ -105,6 +105,7 @@ def test_a_limit_stops_cleanly_and_a_higher_one_goes_on(guardset, server, monkey
     [
         (3.0, ["build", "--max-cost", "4", "-w", "ws"]),  # twice as much is more
         (40.0, ["build", "--max-cost", "44", "-w", "ws"]),
+        (4.11, ["build", "--max-cost", "4.6", "-w", "ws"]),  # rounded up
         (None, ["build", "--max-cost", "LIMIT", "-w", "ws"]),
     ],
 )

@@ -16,6 +16,7 @@ from annotation.publish import published
 from flows import annotate
 from flows.annotate import publish_flow
 from flows.artifacts import leave_newest_report
+from flows.commands.console import same_place
 from flows.commands.exporting import _missing, verify
 from flows.commands.exporting import export as export_command
 from flows.export import dataset_of, export_flow, report_flow
@@ -77,7 +78,8 @@ def test_an_export_without_labels_says_what_is_missing_and_what_comes_next(
     for command in ("publish", "collect", "status"):
         assert f"guardset {command} --workspace {root}" in said
     full: dict[str, Any] = {"views": {"rl": {"train": {}}, "benchmark": {"test": {}}}, "left_out": {}}
-    assert list(_missing(full, root)) == []
+    assert list(_missing(full, same_place(root, None))) == []
+    assert same_place("my work", Path("a.yaml")) == "--workspace 'my work' --config a.yaml"
 
 
 def test_what_images_show_and_other_wordings_reach_the_rows(built: Workspace) -> None:

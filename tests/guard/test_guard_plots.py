@@ -120,6 +120,12 @@ def test_text_is_escaped_and_nothing_is_loaded() -> None:
         assert parsed(markup).tag == "svg"
 
 
+def test_a_name_in_any_letters_is_shown_and_warns_of_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    for markup in every_plot("模型\x0b"):
+        assert "模型" in texts(markup)
+    assert not recwarn.list
+
+
 def test_plots_of_one_page_leave_each_other_and_the_page_alone() -> None:
     names = [
         element.attrib["id"] for plot in every_plot("a") for element in parsed(plot).iter() if "id" in element.attrib
