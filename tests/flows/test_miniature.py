@@ -42,9 +42,11 @@ def test_held_out_policies_are_asked_about_and_were_never_trained(finished):
 
 
 def _run(work: Path, kill_at: str | None) -> None:
+    os.setsid()  # so that a temporary Prefect server dies with the process
+
     def tell(line: str) -> None:
         if kill_at is not None and line.startswith(kill_at):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.killpg(os.getpid(), signal.SIGKILL)
 
     run_miniature(work, replace(QUICK, arms=(ARM,)), jobs=1, tell=tell)
 
