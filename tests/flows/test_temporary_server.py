@@ -47,19 +47,25 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.server
-def test_ctrl_c_at_the_end_of_a_flow_is_not_lost(tmp_path, monkeypatch):
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def run_alone(tmp_path, monkeypatch):
+    """A script in a process group and a Prefect home of its own, where no server is named."""
     for name in ("PREFECT_API_URL", "PREFECT_API_DATABASE_CONNECTION_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", _LATE], capture_output=True, text=True, start_new_session=True)
+    return lambda script: subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, start_new_session=True
+    )
+
+
+def test_ctrl_c_at_the_end_of_a_flow_is_not_lost(run_alone):
+    done = run_alone(_LATE)
     assert done.stdout.strip().endswith("stopped"), done.stderr
 
 
-@pytest.mark.server
-def test_ctrl_c_does_not_reach_the_temporary_server(tmp_path, monkeypatch):
-    for name in ("PREFECT_API_URL", "PREFECT_API_DATABASE_CONNECTION_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, start_new_session=True)
+def test_ctrl_c_does_not_reach_the_temporary_server(run_alone):
+    done = run_alone(_SCRIPT)
     assert done.stdout.strip().endswith("true"), done.stderr
