@@ -29,7 +29,7 @@ from annotation.config import (
 from annotation.publish import published
 from annotation.tasks import ProjectOptions, ProjectSpec, check_page, import_once, open_project, tasks_on_server
 from annotation.vote_store import read_state, store_votes, votes_file
-from policies.engine import Policy
+from policies.engine import Policy, PolicySet
 from storage.errors import FatalError, SampleError
 from storage.records import Label, Rejection, Vote, content_id, from_table, to_table
 from storage.workspace import Workspace, read_parquet
@@ -57,12 +57,12 @@ class AdjudicationResult:
     images: Mapping[int, str] = field(default_factory=dict)
 
 
-def adjudication_key(policies: Sequence[Policy]) -> str:
+def adjudication_key(policies: PolicySet) -> str:
     """The hash that names the adjudication project of a verdict project."""
     return project_key(policies, ADJUDICATION_VERSION, kind="adjudication")
 
 
-def adjudication_config(policies: Sequence[Policy]) -> str:
+def adjudication_config(policies: PolicySet) -> str:
     """The verdict page with everybody's votes on each row, and no verdict required."""
     root, right = image_page("Why (optional)")
     for row in policy_rows(right, policies):
@@ -86,7 +86,7 @@ def disputed(labels: Iterable[Label], *, min_votes: int = 3) -> list[Cell]:
 def publish_adjudications(
     client: "LabelStudio",
     workspace: Workspace,
-    policies: Sequence[Policy],
+    policies: PolicySet,
     cells: Sequence[Cell],
     votes: Iterable[Vote],
     options: ProjectOptions,
@@ -110,7 +110,7 @@ def publish_adjudications(
 def _put(
     client: "LabelStudio",
     workspace: Workspace,
-    policies: Sequence[Policy],
+    policies: PolicySet,
     cells: Sequence[Cell],
     votes: Iterable[Vote],
     options: ProjectOptions,
@@ -142,7 +142,7 @@ def _were_put(known: Mapping[str, Any], cells: Iterable[Cell], presign: bool) ->
 
 
 def _tasks(
-    cells: Sequence[Cell], urls: Mapping[str, str], policies: Sequence[Policy], votes: Mapping[Cell, Sequence[Vote]]
+    cells: Sequence[Cell], urls: Mapping[str, str], policies: PolicySet, votes: Mapping[Cell, Sequence[Vote]]
 ) -> list[dict[str, Any]]:
     by_image: dict[str, list[str]] = {}
     for image_id, policy_id in cells:
@@ -168,7 +168,7 @@ def votes_text(votes: Sequence[Vote]) -> str:
     return " · ".join(lines)
 
 
-def _instruction(policies: Sequence[Policy]) -> str:
+def _instruction(policies: PolicySet) -> str:
     return "\n".join(
         [
             "<h3>Decide what others disagree on</h3>",
@@ -181,12 +181,12 @@ def _instruction(policies: Sequence[Policy]) -> str:
     )
 
 
-def is_adjudicating(workspace: Workspace, policies: Sequence[Policy]) -> bool:
+def is_adjudicating(workspace: Workspace, policies: PolicySet) -> bool:
     """Whether anything was ever put to a judge."""
     return workspace.store.exists(_file(policies))
 
 
-def adjudication_cells(workspace: Workspace, policies: Sequence[Policy]) -> int:
+def adjudication_cells(workspace: Workspace, policies: PolicySet) -> int:
     """How many disputed cells were ever put to a judge."""
     return int((workspace.read_json(_file(policies)) or {}).get("cells", 0))
 
@@ -194,7 +194,7 @@ def adjudication_cells(workspace: Workspace, policies: Sequence[Policy]) -> int:
 def collect_adjudications(
     client: "LabelStudio",
     workspace: Workspace,
-    policies: Sequence[Policy],
+    policies: PolicySet,
     *,
     reconcile_every: int = 1,
 ) -> CollectResult:
@@ -220,14 +220,14 @@ def collect_adjudications(
     )  # fmt: skip
 
 
-def adjudications(workspace: Workspace, policies: Sequence[Policy]) -> list[Vote]:
+def adjudications(workspace: Workspace, policies: PolicySet) -> list[Vote]:
     """The decisions that the last `collect_adjudications` stored; none when there was no run."""
     key = votes_file(adjudication_key(policies))
     return from_table(read_parquet(workspace.store.read(key)), Vote) if workspace.store.exists(key) else []
 
 
 def _read(
-    tasks: Iterable[Mapping[str, Any]], policies: Sequence[Policy], emails: Mapping[int, str]
+    tasks: Iterable[Mapping[str, Any]], policies: PolicySet, emails: Mapping[int, str]
 ) -> tuple[list[Vote], list[Rejection]]:
     from label_studio_sdk.label_interface import LabelInterface
 
@@ -258,5 +258,5 @@ def _answered(annotation: Mapping[str, Any], policy: Policy) -> bool:
     return any(isinstance(r, Mapping) and r.get("from_name") == verdict_control(policy.id) for r in regions)
 
 
-def _file(policies: Sequence[Policy]) -> str:
+def _file(policies: PolicySet) -> str:
     return f"annotation/{adjudication_key(policies)}/project.json"

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations, permutations
 from typing import Literal, get_args
 
-from policies.attributes import vocabulary
-from policies.engine import Derivation, Policy, derive
+from policies.engine import Derivation, Policy, PolicySet
 from storage.records import Label, LabelStatus, Vote
 
 OVERALL, UNAIDED = "all", "all, no draft"
@@ -40,7 +39,7 @@ class Agreement:
 
 def labels(
     image_ids: Sequence[str],
-    policies: Sequence[Policy],
+    policies: PolicySet,
     votes: Iterable[Vote],
     attributes_by_image: Mapping[str, Sequence[str]],
     *,
@@ -69,7 +68,7 @@ def labels(
             (image_id, policy),
             cells.get((image_id, policy.id), []),
             ruled.get((image_id, policy.id), []),
-            _derived(policy, attributes_by_image.get(image_id)),
+            policies.derive(policy, attributes_by_image.get(image_id)),
             rule,
         )
         for image_id in image_ids
@@ -145,12 +144,6 @@ def _ruling(ruled: Sequence[Vote]) -> DecidedVerdict | None:
 def _named_rules(votes: Sequence[Vote], min_votes: int) -> tuple[str, ...]:
     named = Counter(rule for vote in votes if vote.verdict == "unsafe" for rule in vote.rules)
     return tuple(sorted(rule for rule, n in named.items() if n >= min_votes))
-
-
-def _derived(policy: Policy, attributes: Sequence[str] | None) -> Derivation:
-    if attributes is None:
-        return derive(policy, (), unknown=vocabulary())
-    return derive(policy, attributes)
 
 
 def agreement(votes: Iterable[Vote], prefilled: Container[str] = ()) -> list[Agreement]:

@@ -7,7 +7,7 @@ alone: a run that finds nothing new changes no byte of them.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ from annotation.vote_store import (
     votes_table,
     write_state,
 )
-from policies.engine import Policy
+from policies.engine import Policy, PolicySet
 from storage.errors import SampleError
 from storage.records import Rejection, Vote, canonical_json
 from storage.workspace import Workspace
@@ -76,7 +76,7 @@ class CollectResult:
 def collect(
     client: "LabelStudio",
     workspace: Workspace,
-    policies: Sequence[Policy],
+    policies: PolicySet,
     *,
     progress: Progress | None = None,
     reconcile_every: int = 1,
@@ -116,7 +116,7 @@ class _Judged:
 def _judge(
     tasks: Iterable[Task],
     project: Project,
-    policies: Sequence[Policy],
+    policies: PolicySet,
     emails: Mapping[int, str],
     min_duration_s: float,
 ) -> _Judged:
@@ -193,12 +193,12 @@ def evidence(annotation: Mapping[str, Any]) -> str:
     return canonical_json({name: annotation.get(name) for name in _KEPT})
 
 
-def collected_votes(workspace: Workspace, policies: Sequence[Policy]) -> list[Vote]:
+def collected_votes(workspace: Workspace, policies: PolicySet) -> list[Vote]:
     """The votes that the last `collect` stored, sorted; none when there was no run yet."""
     return votes_of(votes_table(workspace, published(workspace, policies).project_key))
 
 
-def deleted_annotations(workspace: Workspace, policies: Sequence[Policy]) -> list[int]:
+def deleted_annotations(workspace: Workspace, policies: PolicySet) -> list[int]:
     """The ids of all annotations that some run collected and a later one did not find, sorted."""
     return sorted(read_state(workspace, published(workspace, policies).project_key).deleted)
 

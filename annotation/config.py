@@ -7,13 +7,12 @@ config and policies and is never changed: the server would let a used choice van
 
 import html
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import get_args
 
-from policies.attributes import vocabulary
-from policies.engine import Policy, regulated
+from policies.engine import Policy, PolicySet, regulated
 from storage.records import Verdict, content_id
 
 CONFIG_VERSION = 2  # raise it whenever the page changes: a new page is a new project
@@ -61,7 +60,7 @@ def rules_control(policy_id: str) -> str:
     return f"{policy_id}_rules"
 
 
-def project_key(policies: Sequence[Policy], config_version: int = CONFIG_VERSION, *, kind: str = "verdict") -> str:
+def project_key(policies: PolicySet, config_version: int = CONFIG_VERSION, *, kind: str = "verdict") -> str:
     """The hash that names a project: its kind, the page's version and every policy's content."""
     return content_id(f"{kind}-project", config_version, [(p.id, p.content_hash) for p in policies])
 
@@ -72,7 +71,7 @@ def project_title(name: str, key: str) -> str:
     return name[: _TITLE_CHARS - len(tail)].rstrip() + tail
 
 
-def label_config(policies: Sequence[Policy]) -> str:
+def label_config(policies: PolicySet) -> str:
     """The labelling config as XML. Choice values: `safe`, `unsafe`, `unsure`, and rule ids such as `L2.R1`."""
     root, right = image_page()
     for row in policy_rows(right, policies):
@@ -109,7 +108,7 @@ class PolicyRow:
     rule_keys: Iterator[str]
 
 
-def policy_rows(right: ET.Element, policies: Sequence[Policy]) -> Iterator[PolicyRow]:
+def policy_rows(right: ET.Element, policies: PolicySet) -> Iterator[PolicyRow]:
     """A row per policy that holds its name only."""
     spare = _spare_keys(len(policies))
     for number, policy in enumerate(policies):
@@ -170,7 +169,7 @@ def add_choice(parent: ET.Element, keys: Iterator[str], **attributes: str) -> No
     ET.SubElement(parent, "Choice", attributes | ({"hotkey": key} if key else {}))
 
 
-def instruction_html(policies: Sequence[Policy]) -> str:
+def instruction_html(policies: PolicySet) -> str:
     """What annotators read before they begin: how to label, how to look after themselves, each policy in full."""
     return "\n".join(
         [
@@ -186,12 +185,12 @@ def instruction_html(policies: Sequence[Policy]) -> str:
     )
 
 
-def wellbeing_html(policies: Sequence[Policy]) -> str:
+def wellbeing_html(policies: PolicySet) -> str:
     """The note on breaks and on opting out, with the kinds of content that these policies are about.
 
     annotation/opt_out.py keeps away what is known to show such things; for what slips through there is Skip.
     """
-    kinds = [a.noun for a in vocabulary().values() if a.id in regulated(policies)]
+    kinds = [a.noun for a in policies.vocabulary.values() if a.id in regulated(policies)]
     listed = html.escape(", ".join(kinds)) or "anything"
     return (
         "<h4>Look after yourself</h4>"
@@ -204,7 +203,7 @@ def wellbeing_html(policies: Sequence[Policy]) -> str:
     )
 
 
-def policies_html(policies: Sequence[Policy]) -> str:
+def policies_html(policies: PolicySet) -> str:
     """Each policy in full."""
     parts = []
     for policy in policies:

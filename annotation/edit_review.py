@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from annotation.agreement import Cell
-from policies.engine import Policy, derive
+from policies.engine import Policy, PolicySet
 from storage.records import Decision, Edit, EditKind, EditRating, Label
 
 FlipOutcome = Literal["confirmed", "refuted", "unfounded", "open"]
@@ -74,7 +74,7 @@ class RatingCounts:
     realistic: int
 
 
-def flips(labels: Iterable[Label], edits: Iterable[Edit], policies: Sequence[Policy]) -> list[Flip]:
+def flips(labels: Iterable[Label], edits: Iterable[Edit], policies: PolicySet) -> list[Flip]:
     """What became of every flip that an edit's certificate promises: by the rules, unsafe before and safe after.
 
     `refuted`: people call the edited image unsafe, so the certificate is wrong, or the rules are. `unfounded`: they
@@ -85,7 +85,7 @@ def flips(labels: Iterable[Label], edits: Iterable[Edit], policies: Sequence[Pol
     found = []
     for edit in edits:
         for policy in policies:
-            if _promised(edit, policy) == ("unsafe", "safe"):
+            if _promised(edit, policy, policies) == ("unsafe", "safe"):
                 outcome = _outcome(verdicts.get((edit.image_id, policy.id)), verdicts.get((edit.edited_id, policy.id)))
                 found.append(Flip(edit.edit_id, edit.image_id, edit.edited_id, policy.id, outcome))
     return sorted(found, key=lambda flip: (flip.image_id, flip.edit_id, flip.policy_id))
@@ -99,7 +99,7 @@ def _outcome(before: str | None, after: str | None) -> FlipOutcome:
     return "confirmed" if (before, after) == ("unsafe", "safe") else "open"
 
 
-def flip_counts(labels: Sequence[Label], edits: Sequence[Edit], policies: Sequence[Policy]) -> list[FlipCounts]:
+def flip_counts(labels: Sequence[Label], edits: Sequence[Edit], policies: PolicySet) -> list[FlipCounts]:
     """Human flips against predicted ones, a row per policy in the order given."""
     verdicts = _verdicts(labels)
     outcomes: dict[str, Counter[FlipOutcome]] = defaultdict(Counter)
@@ -111,7 +111,7 @@ def flip_counts(labels: Sequence[Label], edits: Sequence[Edit], policies: Sequen
         unpredicted = sum(
             verdicts.get((edit.image_id, policy.id)) == "unsafe"
             and verdicts.get((edit.edited_id, policy.id)) == "safe"
-            and _promised(edit, policy) != ("unsafe", "safe")
+            and _promised(edit, policy, policies) != ("unsafe", "safe")
             for edit in edits
         )
         rows.append(
@@ -124,7 +124,7 @@ def flip_counts(labels: Sequence[Label], edits: Sequence[Edit], policies: Sequen
 
 
 def against_certificates(
-    labels: Iterable[Label], edits: Iterable[Edit], ratings: Iterable[EditRating], policies: Sequence[Policy]
+    labels: Iterable[Label], edits: Iterable[Edit], ratings: Iterable[EditRating], policies: PolicySet
 ) -> list[EditReport]:
     """The edits that people doubt, by original and edit id.
 
@@ -139,9 +139,9 @@ def against_certificates(
 
 
 def _report(
-    edit: Edit, ratings: Sequence[EditRating], verdicts: Mapping[Cell, str | None], policies: Sequence[Policy]
+    edit: Edit, ratings: Sequence[EditRating], verdicts: Mapping[Cell, str | None], policies: PolicySet
 ) -> EditReport:
-    still_unsafe = tuple(policy.id for policy in policies if _still_unsafe(edit, policy, verdicts))
+    still_unsafe = tuple(policy.id for policy in policies if _still_unsafe(edit, policy, policies, verdicts))
     counts = (
         sum(not rating.gone for rating in ratings),
         sum(rating.damaged for rating in ratings),
@@ -157,8 +157,8 @@ def _report(
     )  # fmt: skip
 
 
-def _still_unsafe(edit: Edit, policy: Policy, verdicts: Mapping[Cell, str | None]) -> bool:
-    derived_before, derived_after = _promised(edit, policy)
+def _still_unsafe(edit: Edit, policy: Policy, policies: PolicySet, verdicts: Mapping[Cell, str | None]) -> bool:
+    derived_before, derived_after = _promised(edit, policy, policies)
     before = verdicts.get((edit.image_id, policy.id)) or derived_before
     return before == "unsafe" and derived_after == "safe" and verdicts.get((edit.edited_id, policy.id)) == "unsafe"
 
@@ -195,10 +195,10 @@ def _most(count: int, total: int) -> bool:
     return 2 * count > total
 
 
-def _promised(edit: Edit, policy: Policy) -> tuple[str, str]:
+def _promised(edit: Edit, policy: Policy, policies: PolicySet) -> tuple[str, str]:
     """What the rules derive before and after; "" after when there is no certificate."""
-    after = derive(policy, edit.certificate.attributes_after).verdict if edit.certificate else ""
-    return derive(policy, edit.attributes_before).verdict, after
+    after = policies.derive(policy, edit.certificate.attributes_after).verdict if edit.certificate else ""
+    return policies.derive(policy, edit.attributes_before).verdict, after
 
 
 def _verdicts(labels: Iterable[Label]) -> dict[Cell, str | None]:

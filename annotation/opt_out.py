@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from annotation.client import patiently, plain_errors
 from annotation.reading import user_emails
+from policies.vocabulary import Vocabulary
 from storage.errors import FatalError
 from storage.workspace import Workspace
 
@@ -32,14 +33,17 @@ def withheld(opt_outs: OptOuts, shown: Mapping[str, Iterable[str]]) -> dict[str,
     }
 
 
-def check_people(client: "LabelStudio", opt_outs: OptOuts) -> dict[str, int]:
+def check_people(client: "LabelStudio", opt_outs: OptOuts, vocabulary: Vocabulary) -> dict[str, int]:
     """The user id of everybody who opted out.
 
-    Raises FatalError when somebody has no account yet: nothing can be kept from a person whom the server does not
-    know, so this must be asked before images are published.
+    Raises FatalError for an attribute that the vocabulary does not have, and when somebody has no account yet: nothing
+    can be kept from a person whom the server does not know, so this must be asked before images are published.
     """
     if not opt_outs:
         return {}
+    foreign = sorted({name for names in opt_outs.values() for name in names} - vocabulary.keys())
+    if foreign:
+        raise FatalError(f"annotation.opt_outs names {foreign[0]!r}, which the vocabulary does not have.")
     with plain_errors("looking up users"):
         known = {email: user_id for user_id, email in user_emails(client).items()}
     unknown = sorted(set(opt_outs) - set(known))

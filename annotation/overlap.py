@@ -1,13 +1,13 @@
 """Asks a third person where two do not suffice: an image with a conflict or an "unsure" gets a larger overlap."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from annotation.client import patiently, plain_errors
 from annotation.publish import published
 from annotation.vote_store import read_state
-from policies.engine import Policy
+from policies.engine import PolicySet
 from storage.records import Label
 from storage.workspace import Workspace
 
@@ -34,7 +34,7 @@ def doubtful(labels: Iterable[Label]) -> list[str]:
 def raise_overlap(
     client: "LabelStudio",
     workspace: Workspace,
-    policies: Sequence[Policy],
+    policies: PolicySet,
     labels: Iterable[Label],
     *,
     to: int = 3,

@@ -26,7 +26,7 @@ from annotation.tasks import (
 )
 from annotation.verdicts import choices_by_control
 from annotation.vote_store import replace_file
-from policies.engine import Policy
+from policies.engine import PolicySet
 from storage.errors import FatalError, SampleError
 from storage.records import EditRating, Rejection, content_id, from_table, to_table
 from storage.workspace import Ledger, Workspace, parquet_bytes, read_parquet
@@ -135,7 +135,7 @@ def publish_pairs(
     client: "LabelStudio",
     workspace: Workspace,
     items: Sequence[PairItem],
-    policies: Sequence[Policy],
+    policies: PolicySet,
     options: ProjectOptions,
     progress: Progress | None = None,
 ) -> PairPublication:
@@ -260,7 +260,7 @@ def read_rating(
     )
 
 
-def _instruction(policies: Sequence[Policy]) -> str:
+def _instruction(policies: PolicySet) -> str:
     return (
         "<h3>Two versions of a picture</h3><p>One, both or neither may have been changed, and either may stand at the "
         "left. Answer each question for both. The line below the images names the thing that the first question is "

@@ -1,18 +1,16 @@
 """How far each project is, as the workspace knows it from the last collect; nothing here asks the server."""
 
-from collections.abc import Sequence
-
 from annotation.adjudicate import adjudication_cells, adjudication_key, adjudications
 from annotation.collect import collected_votes
 from annotation.pair import edit_ratings, pair_key, published_pairs
 from annotation.publish import is_published, published
 from annotation.summary import ProjectProgress, answered_by
 from annotation.vote_store import read_state, rejections
-from policies.engine import Policy
+from policies.engine import PolicySet
 from storage.workspace import Workspace
 
 
-def project_progress(workspace: Workspace, policies: Sequence[Policy], *, overlap: int = 2) -> list[ProjectProgress]:
+def project_progress(workspace: Workspace, policies: PolicySet, *, overlap: int = 2) -> list[ProjectProgress]:
     """A row for each project there is: verdicts, then adjudication, then pairs.
 
     An image or a pair is done when `overlap` people have answered it, a disputed cell when a judge has decided it.
@@ -27,7 +25,7 @@ def project_progress(workspace: Workspace, policies: Sequence[Policy], *, overla
     return found
 
 
-def _verdicts(workspace: Workspace, policies: Sequence[Policy], overlap: int) -> ProjectProgress:
+def _verdicts(workspace: Workspace, policies: PolicySet, overlap: int) -> ProjectProgress:
     project = published(workspace, policies)
     votes = collected_votes(workspace, policies)
     return ProjectProgress(
@@ -40,7 +38,7 @@ def _verdicts(workspace: Workspace, policies: Sequence[Policy], overlap: int) ->
     )
 
 
-def _adjudication(workspace: Workspace, policies: Sequence[Policy], cells: int) -> ProjectProgress:
+def _adjudication(workspace: Workspace, policies: PolicySet, cells: int) -> ProjectProgress:
     rulings = adjudications(workspace, policies)
     key = adjudication_key(policies)
     return ProjectProgress(

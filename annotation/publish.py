@@ -22,7 +22,7 @@ from annotation.tasks import (
     tasks_on_server,
 )
 from annotation.verdicts import PolicyVerdict, to_result
-from policies.engine import Policy, derive
+from policies.engine import PolicySet
 from storage.errors import FatalError
 from storage.records import content_id
 from storage.workspace import Workspace
@@ -76,7 +76,7 @@ def publish(
     client: "LabelStudio",
     workspace: Workspace,
     items: Sequence[PublishItem],
-    policies: Sequence[Policy],
+    policies: PolicySet,
     options: ProjectOptions,
     progress: Progress | None = None,
 ) -> Publication:
@@ -103,7 +103,7 @@ def publish(
     return Publication(project_id, key, len(unique) - before, before)
 
 
-def published(workspace: Workspace, policies: Sequence[Policy]) -> Project:
+def published(workspace: Workspace, policies: PolicySet) -> Project:
     """The project of these policies as the workspace remembers it; FatalError when nothing was published."""
     found = workspace.read_json(_project_file(project_key(policies)))
     if found is None:
@@ -119,7 +119,7 @@ def _project(found: Mapping[str, Any]) -> Project:
     return Project(found["project_id"], found["project_key"], found["title"], found["tasks"], prefilled)
 
 
-def is_published(workspace: Workspace, policies: Sequence[Policy]) -> bool:
+def is_published(workspace: Workspace, policies: PolicySet) -> bool:
     """Whether anything was published under these policies."""
     return workspace.store.exists(_project_file(project_key(policies)))
 
@@ -150,7 +150,7 @@ def _tasks(
     workspace: Workspace,
     items: Iterable[PublishItem],
     key: str,
-    policies: Sequence[Policy],
+    policies: PolicySet,
 ) -> list[dict[str, Any]]:
     tasks = []
     for item in presentation_order(items, key):
@@ -163,11 +163,11 @@ def _tasks(
     return tasks
 
 
-def derived_prediction(policies: Sequence[Policy], attributes: Sequence[str]) -> dict[str, Any]:
+def derived_prediction(policies: PolicySet, attributes: Sequence[str]) -> dict[str, Any]:
     """What the rules say, as a prediction that the page shows as a first draft; what they leave open stays open."""
     answers = []
     for policy in policies:
-        derived = derive(policy, attributes)
+        derived = policies.derive(policy, attributes)
         if derived.verdict != "undetermined":
             answers.append(PolicyVerdict(policy.id, derived.verdict, derived.rules))
     return {"model_version": PREFILL_VERSION, "result": to_result(answers)}
@@ -190,7 +190,7 @@ def _project_file(key: str) -> str:
     return f"annotation/{key}/project.json"
 
 
-def _remember(workspace: Workspace, policies: Sequence[Policy], project: Project) -> None:
+def _remember(workspace: Workspace, policies: PolicySet, project: Project) -> None:
     file = _project_file(project.project_key)
     known = workspace.read_json(file)
     prefilled = project.prefilled | (_project(known).prefilled if known else frozenset())

@@ -16,7 +16,7 @@ from annotation.agreement import labels
 from annotation.collect import collected_votes
 from annotation.overlap import OverlapResult, raise_overlap
 from annotation.tasks import ProjectOptions
-from policies.engine import Policy
+from policies.engine import PolicySet
 from storage.records import Label, Vote
 from storage.workspace import Workspace
 
@@ -48,7 +48,7 @@ class Round:
 def advance(
     client: "LabelStudio",
     workspace: Workspace,
-    policies: Sequence[Policy],
+    policies: PolicySet,
     image_ids: Sequence[str],
     attributes_by_image: Mapping[str, Sequence[str]],
     options: RoundOptions,

@@ -25,8 +25,8 @@ from editing.edit import EditOptions, EditStage
 from editing.editors import WindowEditor
 from flows.networks import MICRO
 from flows.settings import Settings
+from micro.scenes import draw_scene, scene_size
 from models.image_edit import ImageEdit, PipelineEditor
-from models.micro.scenes import draw_scene, scene_size
 from models.pipeline_load import load_pipeline
 from models.pipeline_traits import PipelineOptions
 from models.prefill import biharmonic_fill

@@ -24,7 +24,7 @@ from editing.masks import feather
 from editing.select import SelectStage
 from flows import wiring
 from flows.settings import Settings
-from models.micro.scenes import Scene, draw_scene, scene_size
+from micro.scenes import Scene, draw_scene, scene_size
 from policies.engine import Policy, derive, load_policies, regulated
 from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_png
 from storage.records import Edit, EditTask, Image, to_table

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from flows.networks import MICRO
+from micro.scenes import draw_scene, scene_size
+from micro.wording import prompt
 from models.chat import ChatRequest, TransformersChat
-from models.micro.scenes import draw_scene, scene_size
-from models.micro.wording import prompt
 
 
 def captions(model: TransformersChat, requests: list[ChatRequest], size: int) -> tuple[list[str], float]:

@@ -21,7 +21,7 @@ import imagehash
 import pyarrow as pa
 from PIL import Image as Pillow
 
-from models.micro.scenes import draw_scene
+from micro.scenes import draw_scene
 from storage.dedup import DedupSettings, DedupStage
 from storage.ingest import IngestSettings, IngestStage
 from storage.records import Image

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from flows import wiring
 from flows.settings import Settings
-from models.micro.scenes import Scene, draw_scene, scene_size
+from micro.scenes import Scene, draw_scene, scene_size
 from policies.attributes import mentioned, vocabulary
 from policies.phrases import POSITIONS
 from recaption.certify import RecaptionCertifyStage

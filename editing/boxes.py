@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from policies.attributes import vocabulary
+from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
 from storage.images import Mask
 
@@ -24,12 +24,12 @@ class Region:
     """A part of an image and what it shows.
 
     `box` is (x0, y0, x1, y1) in original pixels, ends exclusive; `mask`, if known, is bool (height, width) of the
-    image. `rule_ids` are rules that the locator named itself.
+    image. `rule_ids` are rules that the locator named itself, `instruction` what it said to do, if anything.
     """
 
     attributes: tuple[str, ...]
     box: tuple[int, int, int, int]
-    instruction: str
+    instruction: str = ""
     score: float = 1.0
     rule_ids: tuple[str, ...] = ()
     mask: Mask | None = None
@@ -41,6 +41,7 @@ def parse_regions(
     seen: tuple[int, int],
     original: tuple[int, int],
     units: BoxUnits,
+    vocabulary: Vocabulary,
     known_rules: frozenset[str] = frozenset(),
 ) -> tuple[Region, ...]:
     """Regions from a JSON list of `{"bbox_2d": [x0, y0, x1, y1], "label": ...}`, fences and prose around it allowed.
@@ -51,7 +52,7 @@ def parse_regions(
     `locator_no_instruction` for a verdict or a refusal in an instruction's place.
     """
     frame = seen if units == "resized_pixels" else (1000, 1000)
-    return tuple(_region(item, frame, original, known_rules) for item in _json_list(answer))
+    return tuple(_region(item, frame, original, vocabulary, known_rules) for item in _json_list(answer))
 
 
 def units_of(model: str) -> BoxUnits:
@@ -98,17 +99,23 @@ def _json_list(answer: str) -> list[Mapping[str, Any]]:
 
 
 def _region(
-    item: Mapping[str, Any], frame: tuple[int, int], original: tuple[int, int], known_rules: frozenset[str]
+    item: Mapping[str, Any],
+    frame: tuple[int, int],
+    original: tuple[int, int],
+    vocabulary: Vocabulary,
+    known_rules: frozenset[str],
 ) -> Region:
-    attribute = attribute_of(str(item.get("label", "")))
+    attribute = vocabulary.named(str(item.get("label", "")))
     if attribute is None:
         raise SampleError("locator_unknown_attribute", f"{item.get('label')!r} is not in the vocabulary.")
     rules = tuple(str(rule) for rule in item.get("rules") or ())
     unknown = [rule for rule in rules if rule not in known_rules]
     if unknown:
         raise SampleError("locator_unknown_rule", f"{unknown[0]!r} is no rule of the policies that were asked about.")
-    instruction = item.get("instruction") or f"Remove the {vocabulary()[attribute].noun}."
-    if not isinstance(instruction, str) or "think>" in instruction or _NO_INSTRUCTION.match(instruction):
+    instruction = item.get("instruction") or ""
+    if instruction and (
+        not isinstance(instruction, str) or "think>" in instruction or _NO_INSTRUCTION.match(instruction)
+    ):
         raise SampleError("locator_no_instruction", f"{instruction!r} does not tell an editor what to do.")
     return Region((attribute,), _box(item.get("bbox_2d"), frame, original), instruction, rule_ids=rules)
 
@@ -125,12 +132,3 @@ def _box(raw: Any, frame: tuple[int, int], original: tuple[int, int]) -> tuple[i
     left, top = (max(0, int(v * s)) for v, s in ((x0, width), (y0, height)))
     right, bottom = (min(s, -int(-v * s // 1)) for v, s in ((x1, width), (y1, height)))
     return min(left, width - 1), min(top, height - 1), max(right, left + 1), max(bottom, top + 1)
-
-
-def attribute_of(label: str) -> str | None:
-    """The attribute that a label names, by id, noun or synonym, ignoring case; None when none does."""
-    wanted = re.sub(r"[_\s]+", " ", label.strip().lower())
-    for attribute in vocabulary().values():
-        if wanted in attribute.words:
-            return attribute.id
-    return None

@@ -1,24 +1,25 @@
 """Certify: look at each edited image again, and keep only what the measurements support."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from editing.locate import LocateRequest, Locator, attributes_of
 from editing.measure import Pair, judge, measure
-from editing.questions import ask
+from editing.questions import Asked, ask
 from editing.settings import CertifySettings
 from models.chat import ChatModel
 from models.perceptual import PerceptualDistance
+from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
-from storage.images import Rgb, decode_mask, decode_stored
-from storage.records import Edit, Rejection, from_table
-from storage.stage import BatchResult, in_batches, reject
+from storage.images import decode_mask, decode_stored, open_stored
+from storage.records import Answer, Edit, from_table
+from storage.stage import Batching, BatchResult, run_network
 from storage.workspace import Workspace
 
-CERTIFY_VERSION = 2
-_PIXELS_AT_ONCE = 32_000_000  # decoded pictures held at once: about 100 MB, and as much again while measuring
+Seen = tuple[str, ...]
+"""The attributes that an image shows."""
 
 
 @dataclass(frozen=True)
@@ -30,102 +31,87 @@ class Witnesses:
     perceptual: PerceptualDistance | None = None
 
 
-def certify_batch(
-    batch: Sequence[Edit], *, workspace: Workspace, witnesses: Witnesses, feather_px: int, cfg: CertifySettings
-) -> BatchResult[Edit]:
-    """Measure and judge each candidate. Both verdicts go on: a rejected candidate is a negative worth keeping.
-
-    Without a locator, what the image shows after is what it showed before less the targets. A candidate that the
-    locator cannot read is refused.
-    """
-    ok: list[Edit] = []
-    rejected: list[Rejection] = []
-    for portion in _portions(batch):
-        edited = [decode_stored(workspace.blobs.get(edit.edited_id)) for edit in portion]
-        seen: list[tuple[Edit, Rgb, tuple[str, ...]]] = []
-        for edit, rgb, after in zip(
-            portion, edited, _attributes_after(portion, edited, witnesses.locator), strict=True
-        ):
-            if isinstance(after, SampleError):
-                rejected.append(reject(edit, edit.edit_id, after))
-            else:
-                seen.append((edit, rgb, after))
-        ok += _certified(seen, workspace, witnesses, feather_px, cfg)
-    return BatchResult(ok, rejected)
-
-
-def _portions(batch: Sequence[Edit]) -> Iterator[list[Edit]]:
-    """Edits in their order, in lists of few enough pixels; at least one each."""
-    portion: list[Edit] = []
-    for edit in batch:
-        if portion and sum(e.width * e.height for e in (*portion, edit)) > _PIXELS_AT_ONCE:
-            yield portion
-            portion = []
-        portion.append(edit)
-    if portion:
-        yield portion
-
-
-def _attributes_after(
-    edits: Sequence[Edit], images: Sequence[Rgb], locator: Locator | None
-) -> Sequence[tuple[str, ...] | SampleError]:
-    if locator is None:
-        return [tuple(a for a in e.attributes_before if a not in e.target_attributes) for e in edits]
-    found = locator.locate([LocateRequest(rgb) for rgb in images])
-    return [answer if isinstance(answer, SampleError) else attributes_of(answer) for answer in found]
-
-
-def _certified(
-    seen: Sequence[tuple[Edit, Rgb, tuple[str, ...]]],
-    workspace: Workspace,
-    witnesses: Witnesses,
-    feather_px: int,
-    cfg: CertifySettings,
-) -> list[Edit]:
-    """The edits with their certificates and verdicts. Questions are asked where nothing else speaks against one."""
-    certified: list[Edit] = []
-    for edit, rgb, after in seen:
-        original = decode_stored(workspace.blobs.get(edit.original_blob))
-        pair = Pair(original, rgb, decode_mask(workspace.blobs.get(edit.mask)))
-        certificate = measure(pair, edit, after, feather_px=feather_px, perceptual=witnesses.perceptual)
-        certificate = replace(certificate, rechecked=witnesses.locator is not None)
-        reasons = judge(edit, certificate, int(rgb[pair.mask].max(initial=0)), cfg)
-        removed = tuple(sorted(set(edit.attributes_before) - set(after)))
-        certified.append(replace(edit, certificate=certificate, attributes_removed=removed, reasons=reasons))
-    if witnesses.chat is not None and cfg.questions:
-        certified = _questioned(certified, [rgb for _, rgb, _ in seen], workspace, witnesses.chat, cfg.questions)
-    return [replace(edit, verdict="rejected" if edit.reasons else "accepted") for edit in certified]
-
-
-def _questioned(
-    edits: Sequence[Edit], images: Sequence[Rgb], workspace: Workspace, chat: ChatModel, questions: Sequence[str]
-) -> list[Edit]:
-    """The edits, those without a reason against them with answers, and with `question_failed` where one is no yes."""
-    unopposed = [i for i, edit in enumerate(edits) if not edit.reasons]
-    shown = [(edits[i], images[i], decode_mask(workspace.blobs.get(edits[i].mask))) for i in unopposed]
-    questioned = list(edits)
-    for i, answers in zip(unopposed, ask(chat, questions, shown), strict=True):
-        certificate = edits[i].certificate
-        assert certificate is not None
-        reasons = () if all(answer.passed for answer in answers) else ("question_failed",)
-        questioned[i] = replace(edits[i], certificate=replace(certificate, answers=answers), reasons=reasons)
-    return questioned
-
-
 class CertifyStage:
-    """Candidates to certified candidates. Rows are conserved by `edit_id`."""
+    """Candidates to certified candidates. Rows are conserved by `edit_id`.
 
-    def __init__(self, root: str, witnesses: Witnesses, feather_px: int, cfg: CertifySettings, batch_size: int) -> None:
-        self._workspace = Workspace.open(root)
+    Both verdicts go on: a rejected candidate is a negative worth keeping. Without a locator, what the image shows after
+    is what it showed before less the targets. A candidate that the locator cannot read is refused.
+    """
+
+    def __init__(
+        self, workspace: Workspace, witnesses: Witnesses, feather_px: int, cfg: CertifySettings, rows: int | None
+    ) -> None:
+        self.workspace = workspace
+        self.batching = Batching(rows)
         self._witnesses = witnesses
         self._feather_px = feather_px
         self._cfg = cfg
-        self._batch_size = batch_size
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
-        return in_batches(from_table(shard, Edit), self._step, key=lambda edit: edit.edit_id, size=self._batch_size)
+        looked = run_network(from_table(shard, Edit), self, self.batching, key=lambda edit: edit.edit_id)
+        return BatchResult([_with_verdict(edit) for edit in looked.ok], looked.rejected)
 
-    def _step(self, batch: Sequence[Edit]) -> BatchResult[Edit]:
-        return certify_batch(
-            batch, workspace=self._workspace, witnesses=self._witnesses, feather_px=self._feather_px, cfg=self._cfg
-        )
+    def prepare(self, row: Edit) -> LocateRequest:
+        return LocateRequest(open_stored(self.workspace.blobs.get(row.edited_id)))
+
+    def run(self, pieces: Sequence[LocateRequest]) -> Sequence[Seen | SampleError | None]:
+        """What each edited image shows, as far as somebody looks."""
+        locator = self._witnesses.locator
+        if locator is None:
+            return [None] * len(pieces)
+        found = locator.locate(pieces)
+        return [answer if isinstance(answer, SampleError) else attributes_of(answer) for answer in found]
+
+    def finish(self, row: Edit, _: LocateRequest, answer: Seen | SampleError | None) -> list[Edit]:
+        """The edit with its certificate and the reasons against it."""
+        if isinstance(answer, SampleError):
+            raise answer
+        trusted = tuple(a for a in row.attributes_before if a not in row.target_attributes)
+        after = trusted if answer is None else answer
+        blobs = self.workspace.blobs
+        original, edited = decode_stored(blobs.get(row.original_blob)), decode_stored(blobs.get(row.edited_id))
+        pair = Pair(original, edited, decode_mask(blobs.get(row.mask)))
+        certificate = measure(pair, row, after, feather_px=self._feather_px, perceptual=self._witnesses.perceptual)
+        certificate = replace(certificate, rechecked=answer is not None)
+        reasons = judge(row, certificate, int(edited[pair.mask].max(initial=0)), self._cfg)
+        removed = tuple(sorted(set(row.attributes_before) - set(after)))
+        return [replace(row, certificate=certificate, attributes_removed=removed, reasons=reasons)]
+
+
+def _with_verdict(edit: Edit) -> Edit:
+    return replace(edit, verdict="rejected" if edit.reasons else "accepted")
+
+
+class QuestioningStage:
+    """As `CertifyStage`, and where nothing speaks against a candidate, a chat model is asked about it.
+
+    An answer that is no plain yes is the reason `question_failed`.
+    """
+
+    def __init__(
+        self, certify: CertifyStage, chat: ChatModel, questions: Sequence[str], vocabulary: Vocabulary
+    ) -> None:
+        self._certify = certify
+        self._chat = chat
+        self._questions = tuple(questions)
+        self._vocabulary = vocabulary
+
+    def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
+        certified = self._certify.run_shard(shard)
+        unopposed = [edit for edit in certified.ok if not edit.reasons]
+        asked = run_network(unopposed, self, self._certify.batching, key=lambda edit: edit.edit_id)
+        answered = {edit.edit_id: edit for edit in asked.ok}
+        kept = [answered.get(edit.edit_id, edit) for edit in certified.ok if edit.reasons or edit.edit_id in answered]
+        return BatchResult(kept, [*certified.rejected, *asked.rejected])
+
+    def prepare(self, row: Edit) -> Asked:
+        blobs = self._certify.workspace.blobs
+        return Asked(row, decode_stored(blobs.get(row.edited_id)), decode_mask(blobs.get(row.mask)))
+
+    def run(self, pieces: Sequence[Asked]) -> list[tuple[Answer, ...]]:
+        return ask(self._chat, self._questions, self._vocabulary, pieces)
+
+    def finish(self, row: Edit, _: Asked, answer: tuple[Answer, ...]) -> list[Edit]:
+        assert row.certificate is not None
+        reasons = () if all(one.passed for one in answer) else ("question_failed",)
+        return [_with_verdict(replace(row, certificate=replace(row.certificate, answers=answer), reasons=reasons))]

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.records import EditTask, Finding, Image, Located, content_id
+from storage.stage import Decides
 
 _TRIES = 200
 _REDRAW = "Redraw this part of the picture as it is."
@@ -25,11 +26,13 @@ class ControlSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sham_share: float = Field(
+    sham_share: Decides[float] = Field(
         default=0.3, ge=0, le=1, description="of the edited images, repainted where it is neutral"
     )
-    roundtrip_share: float = Field(default=0.1, ge=0, le=1, description="of the edited images, through the codec only")
-    seed: int = Field(default=0, description="which images are chosen")
+    roundtrip_share: Decides[float] = Field(
+        default=0.1, ge=0, le=1, description="of the edited images, through the codec only"
+    )
+    seed: Decides[int] = Field(default=0, description="which images are chosen")
 
 
 def plan_controls(

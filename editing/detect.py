@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-from PIL import Image as PilImage
-
 from editing.boxes import Region
 from editing.locate import LocateRequest
 from models.detector import Detection, Detector
-from policies.attributes import vocabulary
+from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
 from storage.records import content_id
 
@@ -19,22 +17,22 @@ class DetectorLocator:
     show a knife, a needle and a cigarette.
     """
 
-    def __init__(self, detector: Detector, *, max_iou: float) -> None:
+    def __init__(self, detector: Detector, vocabulary: Vocabulary, *, max_iou: float) -> None:
         self._detector = detector
         self._max_iou = max_iou
-        self._labels = {f"a {attribute.noun}": attribute.id for attribute in vocabulary().values()}
+        self._labels = {f"a {attribute.noun}": attribute.id for attribute in vocabulary.values()}
 
     @property
     def fingerprint(self) -> str:
         return content_id(self._detector.fingerprint, self._max_iou, self._labels)
 
     def locate(self, requests: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]:
-        images = [PilImage.fromarray(request.rgb) for request in requests]
+        images = [request.image for request in requests]
         found = self._detector.detect(images, list(self._labels))
         return [self._regions(r, detections) for r, detections in zip(requests, found, strict=True)]
 
     def _regions(self, request: LocateRequest, detections: Sequence[Detection]) -> tuple[Region, ...]:
-        height, width, _ = request.rgb.shape
+        height, width = request.shape
         kept: list[Detection] = []
         for detection in sorted(detections, key=lambda d: -d.score):
             if all(iou(detection.box, other.box) <= self._max_iou for other in kept):
@@ -46,7 +44,7 @@ class DetectorLocator:
         x0, y0, x1, y1 = detection.box
         left, top = min(max(0, int(x0)), width - 1), min(max(0, int(y0)), height - 1)
         box = (left, top, max(left + 1, min(width, round(x1))), max(top + 1, min(height, round(y1))))
-        return Region((attribute,), box, f"Remove the {vocabulary()[attribute].noun}.", detection.score)
+        return Region((attribute,), box, score=detection.score)
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:

@@ -1,26 +1,24 @@
 """Edit: remove what a policy forbids, and nothing else."""
 
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from editing.masks import Box, boxes_mask, composite, dilate
+from editing.settings import EditSettings
 from policies.engine import Policy, regulated
-from storage.errors import FatalError, SampleError, TransientError
+from policies.vocabulary import Vocabulary
+from storage.errors import SampleError
 from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_mask, encode_png, perceptual_hash
 from storage.records import Edit, EditTask, Finding, Image, Located, content_id, from_table, sha256_hex
-from storage.stage import BatchResult, joined, quarantine_boundary, reject
+from storage.stage import Batching, BatchResult, run_network
 from storage.workspace import Workspace
 
-EDIT_VERSION = 4
-_BATCHES_AT_ONCE = 2  # one at the editor, one being read or written
 _PIXELS_AT_ONCE = 16_000_000  # decoded pictures that a batch holds: about 50 MB, and as much again for the answers
+_PIXELS_OF_A_SERVER = 64_000_000  # it takes as many pictures as it has slots for, whatever their size
 
 
 @dataclass(frozen=True)
@@ -58,114 +56,60 @@ class Editor(Protocol):
     def edit(self, requests: Sequence[EditRequest]) -> list[Rgb | SampleError]: ...
 
 
-def plan_edits(images: Sequence[Image], located: Sequence[Located], targets: Sequence[Policy]) -> list[EditTask]:
-    """One task for each image that shows something a target policy regulates, in the images' order."""
+def plan_edits(
+    images: Sequence[Image], located: Sequence[Located], targets: Sequence[Policy], vocabulary: Vocabulary
+) -> list[EditTask]:
+    """One task for each image that shows something a target policy regulates, in the images' order.
+
+    A finding without an instruction of its own gets one here, from the vocabulary's noun.
+    """
     found = {row.image_id: row for row in located}
     forbidden = regulated(targets)
     tasks = []
     for image in images:
         row = found.get(image.image_id)
-        findings = tuple(f for f in row.findings if forbidden & set(f.attributes)) if row else ()
+        kept = (f for f in row.findings if forbidden & set(f.attributes)) if row else ()
+        findings = tuple(_worded(finding, vocabulary) for finding in kept)
         if row and findings:
             tasks.append(EditTask(image.image_id, image.blob, image.family_id, image.phash, row.attributes, findings))
     return tasks
 
 
-@dataclass(frozen=True)
-class EditOptions:
-    """The values of the settings that shape an edit's pixels.
-
-    `instruction` is a template around each finding's own `{instruction}`.
-    """
-
-    prompt: str
-    dilate_ratio: float
-    feather_px: int
-    max_mask_ratio: float
-    candidates: int
-    composite: bool = True
-    instruction: str = "{instruction}"
-
-
-def edit_batch(
-    batch: Sequence[EditTask], *, workspace: Workspace, editor: Editor, options: EditOptions
-) -> BatchResult[Edit]:
-    """Every candidate of every task; composited, pixels outside the feathered mask stay identical.
-
-    A task is refused when none of its candidates came to anything. Pictures are held `_PIXELS_AT_ONCE` at a time.
-    """
-    failed: dict[tuple[str, str], SampleError] = {}
-    ok: list[Edit] = []
-    for drafts in _portions(_drafts_of(batch, workspace, editor.fingerprint, options, failed)):
-        for draft, answer in zip(drafts, editor.edit([draft.request for draft in drafts]), strict=True):
-            if not isinstance(answer, SampleError) and answer.shape != draft.request.image.shape:
-                wanted = draft.request.image.shape
-                answer = SampleError("editor_wrong_size", f"Asked for {wanted}, got {answer.shape}.")
-            if isinstance(answer, SampleError):
-                failed[draft.task.image_id, draft.task.kind] = answer
-            else:
-                ok.append(_edit(draft, answer, workspace, editor.fingerprint, options))
-    alive = {(edit.image_id, edit.kind) for edit in ok}
-    dead = [task for task in batch if (task.image_id, task.kind) not in alive]
-    return BatchResult(ok, [reject(task, task.image_id, failed[task.image_id, task.kind]) for task in dead])
+def _worded(finding: Finding, vocabulary: Vocabulary) -> Finding:
+    if finding.instruction:
+        return finding
+    nouns = " and the ".join(vocabulary[attribute].noun for attribute in finding.attributes)
+    return replace(finding, instruction=f"Remove the {nouns}.")
 
 
 @dataclass(frozen=True)
-class _Draft:
-    task: EditTask
+class Draft:
+    """A candidate to be made."""
+
     edit_id: str
     candidate: int
     mask_blob: str
     request: EditRequest
 
 
-def _drafts_of(
-    batch: Sequence[EditTask],
-    workspace: Workspace,
-    editor: str,
-    options: EditOptions,
-    failed: dict[tuple[str, str], SampleError],
-) -> Iterator[_Draft]:
-    """The candidates of each task, read when their turn comes; a task that has none is noted in `failed`."""
-    for task in batch:
-        try:
-            yield from _drafts(task, workspace, editor, options)
-        except SampleError as error:
-            failed[task.image_id, task.kind] = error
-
-
-def _portions(drafts: Iterator[_Draft]) -> Iterator[list[_Draft]]:
-    """Drafts in their order, in lists of few enough pixels; at least one each."""
-    portion: list[_Draft] = []
-    pixels = 0
-    for draft in drafts:
-        size = draft.request.mask.size
-        if portion and pixels + size > _PIXELS_AT_ONCE:
-            yield portion
-            portion, pixels = [], 0
-        portion.append(draft)
-        pixels += size
-    if portion:
-        yield portion
-
-
-def _drafts(task: EditTask, workspace: Workspace, editor: str, options: EditOptions) -> list[_Draft]:
+def _drafts(task: EditTask, workspace: Workspace, editor: str, cfg: EditSettings) -> list[Draft]:
     rgb = decode_stored(workspace.blobs.get(task.blob))
-    mask = _target_mask(task, workspace, (rgb.shape[0], rgb.shape[1]), options.dilate_ratio)
-    if mask.mean() > options.max_mask_ratio:
+    mask = _target_mask(task, workspace, (rgb.shape[0], rgb.shape[1]), cfg.dilate_ratio)
+    if mask.mean() > cfg.max_mask_ratio:
         raise SampleError("mask_too_large", f"{mask.mean():.0%} of the image would be repainted.")
     mask_blob = workspace.blobs.put(encode_mask(mask))
     pixels = sha256_hex(np.packbits(mask).tobytes())  # not the blob's hash: libraries compress differently
-    told = tuple((_box(f), options.instruction.replace("{instruction}", f.instruction)) for f in task.targets)
+    told = tuple((_box(f), cfg.instruction.replace("{instruction}", f.instruction)) for f in task.targets)
+    composited = cfg.mode == "composite"
     drafts = []
-    for candidate in range(options.candidates):
+    for candidate in range(cfg.candidates):
         edit_id = content_id(
-            task.image_id, task.kind, pixels, editor, options.prompt, told, options.feather_px, options.composite,
+            task.image_id, task.kind, pixels, editor, cfg.prompt, told, cfg.feather_px, composited,
             candidate,
         )  # fmt: skip
         repaint = task.kind != "roundtrip"
-        request = EditRequest(rgb, mask, options.prompt, int(edit_id[:8], 16), repaint, told)
-        drafts.append(_Draft(task, edit_id, candidate, mask_blob, request))
+        request = EditRequest(rgb, mask, cfg.prompt, int(edit_id[:8], 16), repaint, told)
+        drafts.append(Draft(edit_id, candidate, mask_blob, request))
     return drafts
 
 
@@ -188,10 +132,11 @@ def _targets(task: EditTask) -> tuple[str, ...]:
     return tuple(sorted({a for f in task.targets for a in f.attributes})) if task.kind == "remove" else ()
 
 
-def _edit(draft: _Draft, painted: Rgb, workspace: Workspace, editor: str, options: EditOptions) -> Edit:
-    task, request = draft.task, draft.request
-    if options.composite:
-        painted = composite(request.image, painted, request.mask, options.feather_px)
+def _edit(task: EditTask, draft: Draft, painted: Rgb, workspace: Workspace, editor: str, cfg: EditSettings) -> Edit:
+    request = draft.request
+    composited = cfg.mode == "composite"
+    if composited:
+        painted = composite(request.image, painted, request.mask, cfg.feather_px)
     return Edit(
         edit_id=draft.edit_id,
         image_id=task.image_id,
@@ -213,60 +158,46 @@ def _edit(draft: _Draft, painted: Rgb, workspace: Workspace, editor: str, option
         attributes_removed=(),
         verdict=None,
         reasons=(),
-        composited=options.composite,
+        composited=composited,
     )
 
 
-class _InTurn:
-    """An editor for batches that are under way at once: one at a time, and none after it stopped the shard."""
-
-    def __init__(self, editor: Editor) -> None:
-        self._editor = editor
-        self._turn = threading.Lock()
-        self._stopped: FatalError | TransientError | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        return self._editor.fingerprint
-
-    def edit(self, requests: Sequence[EditRequest]) -> list[Rgb | SampleError]:
-        with self._turn:
-            if self._stopped is not None:
-                raise self._stopped
-            try:
-                return self._editor.edit(requests)
-            except (FatalError, TransientError) as error:
-                self._stopped = error
-                raise
-
-
 class EditStage:
-    """Edit tasks to edited candidates.
+    """Edit tasks to edited candidates. Composited, pixels outside the feathered mask stay identical.
 
-    While the editor repaints one batch, the one before it is blended and written and the one after it read, so
-    that the model, which is what costs, does not wait for files.
+    A task is refused when none of its candidates came to anything.
     """
 
-    def __init__(self, root: str, editor: Editor, options: EditOptions, batch_size: int) -> None:
-        self._workspace = Workspace.open(root)
+    def __init__(self, workspace: Workspace, editor: Editor, cfg: EditSettings) -> None:
+        self._workspace = workspace
         self._editor = editor
-        self._options = options
-        self._batch_size = batch_size
+        self._cfg = cfg
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
-        tasks, editor = from_table(shard, EditTask), _InTurn(self._editor)
-        pool = ThreadPoolExecutor(_BATCHES_AT_ONCE, thread_name_prefix="edit")
-        try:
-            batches = [
-                pool.submit(copy_context().run, self._batch, tasks[start : start + self._batch_size], editor)
-                for start in range(0, len(tasks), self._batch_size)
-            ]  # in this thread's context, where its meter is
-            return joined([batch.result() for batch in batches])
-        finally:
-            pool.shutdown(cancel_futures=True)
+        served = self._cfg.endpoint is not None
+        rows, pixels = (None, _PIXELS_OF_A_SERVER) if served else (self._cfg.batch_size, _PIXELS_AT_ONCE)
+        batching = Batching(rows, pixels, lambda drafts: sum(draft.request.mask.size for draft in drafts))
+        return run_network(from_table(shard, EditTask), self, batching, key=lambda task: task.image_id)
 
-    def _batch(self, tasks: Sequence[EditTask], editor: Editor) -> BatchResult[Edit]:
-        def step(batch: Sequence[EditTask]) -> BatchResult[Edit]:
-            return edit_batch(batch, workspace=self._workspace, editor=editor, options=self._options)
+    def prepare(self, row: EditTask) -> list[Draft]:
+        """The candidates to be made. Raises SampleError `mask_too_large`."""
+        return _drafts(row, self._workspace, self._editor.fingerprint, self._cfg)
 
-        return quarantine_boundary(tasks, step, key=lambda task: task.image_id)
+    def run(self, pieces: Sequence[list[Draft]]) -> list[list[Rgb | SampleError]]:
+        """All candidates of all tasks in one call."""
+        answers = iter(self._editor.edit([draft.request for drafts in pieces for draft in drafts]))
+        return [[next(answers) for _ in drafts] for drafts in pieces]
+
+    def finish(self, row: EditTask, piece: list[Draft], answer: list[Rgb | SampleError]) -> list[Edit]:
+        edits, refusal = [], SampleError("editor_failed", "The editor gave no answer.")
+        for draft, painted in zip(piece, answer, strict=True):
+            if not isinstance(painted, SampleError) and painted.shape != draft.request.image.shape:
+                wanted = draft.request.image.shape
+                painted = SampleError("editor_wrong_size", f"Asked for {wanted}, got {painted.shape}.")
+            if isinstance(painted, SampleError):
+                refusal = painted
+            else:
+                edits.append(_edit(row, draft, painted, self._workspace, self._editor.fingerprint, self._cfg))
+        if not edits:
+            raise refusal
+        return edits

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image as PilImage
 from PIL import ImageDraw
 
-from editing.boxes import Region, attribute_of
+from editing.boxes import Region
 from editing.run_lengths import BrushRuns, CocoRuns
-from policies.attributes import vocabulary
-from storage.errors import SampleError
+from policies.vocabulary import Vocabulary
+from storage.errors import FatalError, SampleError
 from storage.images import Mask, decode_mask
 
 Origin = Literal["manifest", "source"]  # who gave a box; begins the code of one that is refused
@@ -32,10 +32,20 @@ class Entry:
     relative: bool = False
 
 
-def attribute_named(label: str, label_map: Mapping[str, str]) -> str | None:
+def attribute_named(label: str, label_map: Mapping[str, str], vocabulary: Vocabulary) -> str | None:
     """The attribute that a label stands for, by the map or else by the vocabulary; None when there is none."""
-    attribute = label_map.get(label) or attribute_of(label)
-    return attribute if attribute in vocabulary() else None
+    attribute = label_map.get(label) or vocabulary.named(label)
+    return attribute if attribute in vocabulary else None
+
+
+def check_label_map(label_map: Mapping[str, str], vocabulary: Vocabulary) -> None:
+    """Raises FatalError for a label that is mapped to what the vocabulary does not have."""
+    unknown = sorted(set(label_map.values()) - vocabulary.keys())
+    if unknown:
+        raise FatalError(
+            f"editing.locate.label_map names what is no attribute: {', '.join(unknown)}. "
+            f"The vocabulary has: {', '.join(vocabulary)}."
+        )
 
 
 def region_of(entry: Entry, attribute: str, shape: tuple[int, ...], origin: Origin) -> Region:
@@ -47,7 +57,7 @@ def region_of(entry: Entry, attribute: str, shape: tuple[int, ...], origin: Orig
     height, width = shape
     mask = _mask(entry, (height, width))
     box = _box_of_mask(mask) if mask is not None else _pixel_box(entry, width, height, origin)
-    return Region((attribute,), box, f"Remove the {vocabulary()[attribute].noun}.", mask=mask)
+    return Region((attribute,), box, mask=mask)
 
 
 def _mask(entry: Entry, shape: tuple[int, int]) -> Mask | None:

@@ -4,28 +4,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image as PilImage
 
-from editing.boxes import BoxUnits, Region, parse_regions
+from editing.boxes import Region, parse_regions
+from editing.settings import LocateSettings
 from models.chat import ChatModel, ChatReply, ChatRequest
+from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
-from storage.images import Rgb, decode_stored, encode_mask
-from storage.records import Finding, Image, Located, Rejection, content_id, from_table
-from storage.stage import BatchResult, in_batches, reject
+from storage.images import Rgb, encode_mask, open_stored
+from storage.records import Finding, Image, Located, content_id, from_table
+from storage.stage import Batching, BatchResult, run_network
 from storage.workspace import Workspace
-
-LOCATE_VERSION = 2
 
 
 @dataclass(frozen=True)
 class LocateRequest:
-    """`rgb` is uint8 (height, width, 3). `source_key` is the file's name, empty for an image made here; `meta_json` is
-    that of its record, with what its source says of it."""
+    """`image` may still have to be decoded. `source_key` is the file's name, empty for an image made here; `meta_json`
+    is that of its record, with what its source says of it."""
 
-    rgb: Rgb
+    image: PilImage.Image
     source_key: str = ""
     meta_json: str = "{}"
+
+    @property
+    def rgb(self) -> Rgb:
+        """The pixels, uint8 (height, width, 3)."""
+        return np.asarray(self.image.convert("RGB"))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.image.height, self.image.width
 
 
 class Locator(Protocol):
@@ -41,31 +52,27 @@ _AGAIN = "\n\nYour last answer could not be used ({reason}). Answer again, with 
 
 
 class ChatLocator:
-    """Asks a vision-language model for JSON boxes; an answer that cannot be read is asked for once more.
-
-    `side_multiple` is what a server rounds the sides of a picture to after it was sent.
-    """
+    """Asks a vision-language model for JSON boxes; an answer that cannot be read is asked for once more."""
 
     def __init__(
         self,
         model: ChatModel,
         prompt: str,
-        *,
-        units: BoxUnits,
-        max_new_tokens: int,
+        vocabulary: Vocabulary,
+        cfg: LocateSettings,
         known_rules: frozenset[str] = frozenset(),
-        side_multiple: int = 1,
     ) -> None:
         self._model = model
         self._prompt = prompt
-        self._units: BoxUnits = units
-        self._max_new_tokens = max_new_tokens
+        self._vocabulary = vocabulary
+        self._cfg = cfg
         self._known_rules = known_rules
-        self._side_multiple = side_multiple
 
     @property
     def fingerprint(self) -> str:
-        return content_id(self._model.fingerprint, self._prompt, self._units, self._max_new_tokens)
+        return content_id(
+            self._model.fingerprint, self._prompt, self._vocabulary.spoken, self._cfg.units, self._cfg.max_new_tokens
+        )
 
     def locate(self, requests: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]:
         answers = self._ask(requests, [self._prompt] * len(requests))
@@ -77,50 +84,36 @@ class ChatLocator:
 
     def _ask(self, requests: Sequence[LocateRequest], prompts: Sequence[str]) -> list[tuple[Region, ...] | SampleError]:
         chats = [
-            ChatRequest(prompt, (PilImage.fromarray(request.rgb),), self._max_new_tokens)
+            ChatRequest(prompt, (request.image,), self._cfg.max_new_tokens)
             for request, prompt in zip(requests, prompts, strict=True)
         ]
         replies = self._model.generate(chats) if chats else []
-        return [self._regions(r.rgb, reply) for r, reply in zip(requests, replies, strict=True)]
+        return [self._regions(r.shape, reply) for r, reply in zip(requests, replies, strict=True)]
 
-    def _regions(self, rgb: Rgb, reply: ChatReply) -> tuple[Region, ...] | SampleError:
+    def _regions(self, shape: tuple[int, int], reply: ChatReply) -> tuple[Region, ...] | SampleError:
         if reply.finish_reason == "length":
             return SampleError("locator_truncated", f"No end after {reply.completion_tokens} tokens.")
-        height, width, _ = rgb.shape
         try:
             return parse_regions(
                 reply.text,
                 seen=self._seen(reply.image_sizes[0]),
-                original=(width, height),
-                units=self._units,
+                original=(shape[1], shape[0]),
+                units=self._cfg.units,
+                vocabulary=self._vocabulary,
                 known_rules=self._known_rules,
             )
         except SampleError as error:
             return error
 
     def _seen(self, sent: tuple[int, int]) -> tuple[int, int]:
-        width, height = (max(1, round(side / self._side_multiple)) * self._side_multiple for side in sent)
+        multiple = self._cfg.side_multiple
+        width, height = (max(1, round(side / multiple)) * multiple for side in sent)
         return width, height
 
 
 def attributes_of(regions: Sequence[Region]) -> tuple[str, ...]:
     """The sorted union of the regions' attributes."""
     return tuple(sorted({a for region in regions for a in region.attributes}))
-
-
-def locate_batch(batch: Sequence[Image], *, workspace: Workspace, locator: Locator) -> BatchResult[Located]:
-    """Regions of each image; an answer that cannot be trusted refuses its image."""
-    requests = [LocateRequest(decode_stored(workspace.blobs.get(i.blob)), i.source_key, i.meta_json) for i in batch]
-    answers = locator.locate(requests)
-    ok: list[Located] = []
-    rejected: list[Rejection] = []
-    for image, answer in zip(batch, answers, strict=True):
-        if isinstance(answer, SampleError):
-            rejected.append(reject(image, image.image_id, answer))
-        else:
-            findings = tuple(_finding(image, region, workspace) for region in answer)
-            ok.append(Located(image.image_id, attributes_of(answer), findings, locator.fingerprint))
-    return BatchResult(ok, rejected)
 
 
 def _finding(image: Image, region: Region, workspace: Workspace) -> Finding:
@@ -137,15 +130,37 @@ def _finding(image: Image, region: Region, workspace: Workspace) -> Finding:
 
 
 class LocateStage:
-    """Images to what they show."""
+    """Images to what they show. An answer that cannot be trusted refuses its image."""
 
-    def __init__(self, root: str, locator: Locator, batch_size: int) -> None:
-        self._workspace = Workspace.open(root)
+    def __init__(self, workspace: Workspace, locator: Locator, rows_at_once: int | None) -> None:
+        self._workspace = workspace
         self._locator = locator
-        self._batch_size = batch_size
+        self._rows_at_once = rows_at_once
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Located]:
-        return in_batches(from_table(shard, Image), self._step, key=lambda image: image.image_id, size=self._batch_size)
+        return run_network(
+            from_table(shard, Image),
+            self,
+            Batching(self._rows_at_once, pixels_of=self._pixels),
+            key=lambda image: image.image_id,
+        )
 
-    def _step(self, batch: Sequence[Image]) -> BatchResult[Located]:
-        return locate_batch(batch, workspace=self._workspace, locator=self._locator)
+    def _pixels(self, request: LocateRequest) -> int:
+        """Only decoded pictures take room."""
+        return 0 if self._rows_at_once is None else request.shape[0] * request.shape[1]
+
+    def prepare(self, row: Image) -> LocateRequest:
+        """A request; its picture is decoded here for a model in this process, and when it is sent for a server."""
+        image = open_stored(self._workspace.blobs.get(row.blob))
+        if self._rows_at_once is not None:
+            image.load()
+        return LocateRequest(image, row.source_key, row.meta_json)
+
+    def run(self, pieces: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]:
+        return self._locator.locate(pieces)
+
+    def finish(self, row: Image, _: LocateRequest, answer: tuple[Region, ...] | SampleError) -> list[Located]:
+        if isinstance(answer, SampleError):
+            raise answer
+        findings = tuple(_finding(row, region, self._workspace) for region in answer)
+        return [Located(row.image_id, attributes_of(answer), findings, self._locator.fingerprint)]

@@ -12,10 +12,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from editing.boxes import Region
-from editing.entries import Entry, attribute_named, region_of
+from editing.entries import Entry, attribute_named, check_label_map, region_of
 from editing.label_studio import read_export
 from editing.locate import LocateRequest
 from editing.run_lengths import CocoRuns
+from policies.vocabulary import Vocabulary
 from storage.errors import FatalError, SampleError
 from storage.records import content_id, sha256_hex
 
@@ -96,23 +97,24 @@ def _from_rows(rows: Iterable[Mapping[str, Any]], folder: Path) -> dict[str, lis
 class ManifestLocator:
     """Looks regions up by file name. `label_map` translates the team's labels into attributes."""
 
-    def __init__(self, path: Path, label_map: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, label_map: Mapping[str, str], vocabulary: Vocabulary) -> None:
+        check_label_map(label_map, vocabulary)
         self._entries = read_manifest(path)
         labels = {entry.label for entries in self._entries.values() for entry in entries}
-        named = {label: attribute_named(label, label_map) for label in labels}
+        named = {label: attribute_named(label, label_map, vocabulary) for label in labels}
         self._attributes = {label: attribute for label, attribute in named.items() if attribute is not None}
         unknown = sorted(labels - self._attributes.keys())
         if unknown:
             raise FatalError(
                 f"The manifest {path} uses labels that are no attribute: {', '.join(unknown)}. "
-                "Map them with editing.locate.label_map, or add them to policies/attributes.yaml."
+                "Map them with editing.locate.label_map, or add them to vocabulary.yaml in your policy folder."
             )
         masks = [entry.mask for entries in self._entries.values() for entry in entries if isinstance(entry.mask, Path)]
         missing = [mask for mask in masks if not mask.is_file()]
         if missing:
             raise FatalError(f"The manifest {path} names a mask that is not there: {missing[0]}.")
         self._fingerprint = content_id(
-            _VERSION, sha256_hex(path.read_bytes()), dict(label_map), [sha256_hex(mask.read_bytes()) for mask in masks]
+            _VERSION, sha256_hex(path.read_bytes()), self._attributes, [sha256_hex(mask.read_bytes()) for mask in masks]
         )
 
     @property
@@ -127,6 +129,6 @@ class ManifestLocator:
         if entries is None:
             return SampleError("not_in_manifest", f"The manifest does not list {request.source_key}.")
         try:
-            return tuple(region_of(e, self._attributes[e.label], request.rgb.shape[:2], "manifest") for e in entries)
+            return tuple(region_of(e, self._attributes[e.label], request.shape, "manifest") for e in entries)
         except SampleError as error:
             return error

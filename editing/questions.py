@@ -5,12 +5,13 @@ whole image, where it has to fit. Only a plain yes passes.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from PIL import Image as PilImage
 
 from editing.masks import around
 from models.chat import ChatModel, ChatRequest
-from policies.attributes import vocabulary
+from policies.vocabulary import Vocabulary
 from storage.images import Mask, Rgb
 from storage.records import Answer, Edit
 
@@ -19,17 +20,26 @@ _CONTEXT_RATIO = 0.5  # the region is shown with this share of its longer side a
 _ONLY = " Answer with yes or no."
 
 
+@dataclass(frozen=True)
+class Asked:
+    """An edited image to be asked about: `rgb` uint8 (height, width, 3), `mask` bool (height, width)."""
+
+    edit: Edit
+    rgb: Rgb
+    mask: Mask
+
+
 def ask(
-    model: ChatModel, questions: Sequence[str], batch: Sequence[tuple[Edit, Rgb, Mask]]
+    model: ChatModel, questions: Sequence[str], vocabulary: Vocabulary, batch: Sequence[Asked]
 ) -> list[tuple[Answer, ...]]:
-    """The answers about each edited image (uint8 (height, width, 3), with its bool mask), all asked in one call.
+    """The answers about each edited image, all asked in one call.
 
     `{targets}` in a question becomes what was to be removed. Questions about it are not asked of a control.
     """
     asked: list[tuple[int, str, str, PilImage.Image]] = []
-    for row, (edit, rgb, mask) in enumerate(batch):
-        views = {"region": PilImage.fromarray(_region(rgb, mask)), "image": PilImage.fromarray(rgb)}
-        for question in _worded(questions, edit):
+    for row, one in enumerate(batch):
+        views = {"region": PilImage.fromarray(_region(one.rgb, one.mask)), "image": PilImage.fromarray(one.rgb)}
+        for question in _worded(questions, vocabulary, one.edit):
             asked += [(row, question, scope, view) for scope, view in views.items()]
     requests = [ChatRequest(question + _ONLY, (view,), _MAX_NEW_TOKENS) for _, question, _, view in asked]
     replies = model.generate(requests) if requests else []
@@ -39,8 +49,8 @@ def ask(
     return answers
 
 
-def _worded(questions: Sequence[str], edit: Edit) -> list[str]:
-    nouns = " and ".join(vocabulary()[attribute].noun for attribute in edit.target_attributes)
+def _worded(questions: Sequence[str], vocabulary: Vocabulary, edit: Edit) -> list[str]:
+    nouns = " and ".join(vocabulary[attribute].noun for attribute in edit.target_attributes)
     return [q.replace("{targets}", nouns) for q in questions if nouns or "{targets}" not in q]
 
 

@@ -1,16 +1,13 @@
 """Select: the best certified candidate of each image and kind, and what it means under every policy."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
-from policies.engine import Policy, derive
+from policies.engine import PolicySet
 from storage.errors import SampleError
 from storage.records import DerivedPair, Edit, Rejection, from_table
 from storage.stage import BatchResult, reject
-
-SELECT_VERSION = 2
 
 
 def quality_order(edit: Edit) -> tuple[float, ...]:
@@ -32,13 +29,13 @@ def quality_order(edit: Edit) -> tuple[float, ...]:
     )
 
 
-def derive_pairs(edit: Edit, policies: Sequence[Policy]) -> tuple[DerivedPair, ...]:
+def derive_pairs(edit: Edit, policies: PolicySet) -> tuple[DerivedPair, ...]:
     """What each policy's rules say about the original and about the edited image."""
     assert edit.certificate is not None
     pairs = []
     for policy in policies:
-        before = derive(policy, edit.attributes_before)
-        after = derive(policy, edit.certificate.attributes_after)
+        before = policies.derive(policy, edit.attributes_before)
+        after = policies.derive(policy, edit.certificate.attributes_after)
         pairs.append(DerivedPair(policy.id, before.verdict, after.verdict, before.rules, after.rules))
     return tuple(pairs)
 
@@ -49,8 +46,8 @@ class SelectStage:
     The other candidates stay where they are, in the table of the certify stage.
     """
 
-    def __init__(self, policies: Sequence[Policy]) -> None:
-        self._policies = tuple(policies)
+    def __init__(self, policies: PolicySet) -> None:
+        self._policies = policies
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
         candidates: dict[tuple[str, str], list[Edit]] = {}

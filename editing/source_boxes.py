@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from editing.boxes import Region
-from editing.entries import Entry, attribute_named, region_of
+from editing.entries import Entry, attribute_named, check_label_map, region_of
 from editing.locate import LocateRequest
-from policies.attributes import vocabulary
-from storage.errors import FatalError, SampleError
+from policies.vocabulary import Vocabulary
+from storage.errors import SampleError
 from storage.records import content_id
 
 _VERSION = 1
@@ -19,19 +19,14 @@ _FORMS = "[x0, y0, x1, y1] or {box: [x0, y0, x1, y1], label: name}"
 class BoxesLocator:
     """Reads each image's own boxes. `label_map` translates the source's labels into attributes."""
 
-    def __init__(self, label_map: Mapping[str, str]) -> None:
-        unknown = sorted(set(label_map.values()) - vocabulary().keys())
-        if unknown:
-            raise FatalError(
-                f"editing.locate.label_map names what is no attribute: {', '.join(unknown)}. "
-                "policies/attributes.yaml lists those that exist."
-            )
-        self._label_map = dict(label_map)
+    def __init__(self, label_map: Mapping[str, str], vocabulary: Vocabulary) -> None:
+        check_label_map(label_map, vocabulary)
+        self._label_map, self._vocabulary = dict(label_map), vocabulary
 
     @property
     def fingerprint(self) -> str:
-        """Of the map only: the boxes are part of the images' rows, which are the input."""
-        return content_id("boxes", _VERSION, self._label_map)
+        """Of what labels mean only: the boxes are part of the images' rows, which are the input."""
+        return content_id("boxes", _VERSION, self._label_map, self._vocabulary.spoken)
 
     def locate(self, requests: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]:
         return [self._regions(request) for request in requests]
@@ -39,12 +34,12 @@ class BoxesLocator:
     def _regions(self, request: LocateRequest) -> tuple[Region, ...] | SampleError:
         try:
             entries = read_entries(json.loads(request.meta_json))
-            return tuple(region_of(e, self._attribute(e.label), request.rgb.shape[:2], "source") for e in entries)
+            return tuple(region_of(e, self._attribute(e.label), request.shape, "source") for e in entries)
         except SampleError as error:
             return error
 
     def _attribute(self, label: str) -> str:
-        attribute = attribute_named(label, self._label_map)
+        attribute = attribute_named(label, self._label_map, self._vocabulary)
         if attribute is None:
             raise SampleError("source_unknown_label", f"{label!r} is no attribute; map it with label_map.")
         return attribute

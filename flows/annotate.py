@@ -28,8 +28,9 @@ from flows.progress import report_progress
 from flows.settings import Settings
 from flows.studio import studio_client
 from guard.export.splits import split_of
-from policies.attributes import vocabulary
-from policies.engine import Policy, derive, load_policies
+from policies.engine import PolicySet
+from policies.loading import load_policy_set
+from policies.vocabulary import Vocabulary
 from storage.claim import claimed
 from storage.records import Verdict
 from storage.workspace import Workspace
@@ -45,7 +46,7 @@ def items_of(outcome: Outcome) -> list[PublishItem]:
     return originals + [PublishItem(e.edited_id, e.blob, e.family_id) for e in outcome.edits]
 
 
-def chosen_items(settings: AnnotationSettings, outcome: Outcome, policies: Sequence[Policy]) -> list[PublishItem]:
+def chosen_items(settings: AnnotationSettings, outcome: Outcome, policies: PolicySet) -> list[PublishItem]:
     """All of `items_of`, or as many as the budget allows: which ones, annotation/sampling.py says."""
     items = {item.image_id: item for item in items_of(outcome)}
     if settings.budget is None:
@@ -58,7 +59,7 @@ def chosen_items(settings: AnnotationSettings, outcome: Outcome, policies: Seque
     candidates = []
     for item in items.values():
         shown = attributes.get(item.image_id)
-        derived = {p.id: derive(p, shown or (), () if shown is not None else vocabulary()).verdict for p in policies}
+        derived = {p.id: policies.derive(p, shown).verdict for p in policies}
         doubt = doubt_of(derived, scores.get(item.image_id, 1.0))
         candidates.append(Candidate(item.image_id, item.family_id, derived, doubt, known.get(item.image_id, {})))
     chosen = sample(
@@ -91,9 +92,9 @@ def with_drafts(
     return [replace(item, draft=tuple(attributes[item.image_id])) if drafted(item) else item for item in items]
 
 
-def pairs_of(outcome: Outcome) -> list[PairItem]:
+def pairs_of(outcome: Outcome, vocabulary: Vocabulary) -> list[PairItem]:
     """Every accepted edit that removed something, beside its original; `what` names the thing in words."""
-    nouns = {attribute.id: attribute.noun for attribute in vocabulary().values()}
+    nouns = {attribute.id: attribute.noun for attribute in vocabulary.values()}
     return [
         PairItem(e.edit_id, e.original_blob, e.blob, ", ".join(nouns.get(a, a) for a in e.target_attributes))
         for e in outcome.edits
@@ -127,11 +128,11 @@ def publish_flow(settings: Settings, root: str) -> Publication:
     """Put the newest build's images before annotators; each image once, however often this runs."""
     workspace, options = Workspace.open(root), settings.annotation
     outcome = read_outcome(workspace)
-    policies = load_policies(settings.policies)
+    policies = load_policy_set(settings.policies)
     items = with_drafts(chosen_items(options, outcome, policies), settings, outcome.attributes)
     client = studio_client(root, options)
     with _alone(workspace):
-        people = check_people(client, options.opt_outs)
+        people = check_people(client, options.opt_outs, policies.vocabulary)
         done = publish(
             client, workspace, items, policies, _project_options(options), partial(report_progress, "publish")
         )
@@ -147,15 +148,15 @@ def publish_flow(settings: Settings, root: str) -> Publication:
 def publish_pairs_flow(settings: Settings, root: str) -> PairPublication:
     """Put the newest build's edits beside their originals before annotators; each pair once."""
     workspace, options = Workspace.open(root), settings.annotation
-    outcome = read_outcome(workspace)
+    outcome, policies = read_outcome(workspace), load_policy_set(settings.policies)
     client = studio_client(root, options)
     with _alone(workspace):
-        people = check_people(client, options.opt_outs)
+        people = check_people(client, options.opt_outs, policies.vocabulary)
         done = publish_pairs(
             client,
             workspace,
-            pairs_of(outcome),
-            load_policies(settings.policies),
+            pairs_of(outcome, policies.vocabulary),
+            policies,
             _project_options(options),
             partial(report_progress, "pairs"),
         )
@@ -180,7 +181,7 @@ def collect_flow(settings: Settings, root: str, *, full: bool = False) -> Collec
     """Fetch the votes given so far, and ask a third person or a judge where people disagree."""
     workspace, options = Workspace.open(root), settings.annotation
     client = studio_client(root, options)
-    policies = load_policies(settings.policies)
+    policies = load_policy_set(settings.policies)
     reconcile_every = 1 if full else options.reconcile_every
     with _alone(workspace):
         result = collect(
@@ -200,14 +201,19 @@ def collect_flow(settings: Settings, root: str, *, full: bool = False) -> Collec
             outcome.attributes,
             RoundOptions(_project_options(options), options.min_votes, options.max_overlap, reconcile_every),
         )
-        _keep_from_judges(client, workspace, options, outcome, step.adjudication)
+        _keep_from_judges(client, workspace, options, outcome, step.adjudication, policies.vocabulary)
         rated = bool(published_pairs(workspace))
         pairs = collect_pairs(client, workspace, reconcile_every=reconcile_every) if rated else None
         return Collection(result, step, pairs)
 
 
 def _keep_from_judges(
-    client: "LabelStudio", workspace: Workspace, options: AnnotationSettings, outcome: Outcome, sent: AdjudicationResult
+    client: "LabelStudio",
+    workspace: Workspace,
+    options: AnnotationSettings,
+    outcome: Outcome,
+    sent: AdjudicationResult,
+    vocabulary: Vocabulary,
 ) -> None:
     """Opting out holds for disputed images too; a task of theirs is named by its number."""
     if not sent.images or not options.opt_outs:
@@ -215,5 +221,5 @@ def _keep_from_judges(
     shown = may_show(outcome)
     by_task = {str(task_id): shown.get(image_id, set()) for task_id, image_id in sent.images.items()}
     tasks = {name: int(name) for name in by_task}
-    people = check_people(client, options.opt_outs)
+    people = check_people(client, options.opt_outs, vocabulary)
     keep_from(client, workspace, (sent.project_key, tasks), withheld(options.opt_outs, by_task), people)

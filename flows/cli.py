@@ -14,8 +14,8 @@ from flows.commands.evaluating import evaluate
 from flows.commands.exporting import export, report, verify
 from flows.commands.hosting import inspect, serve, workspace_app
 from flows.commands.labelling import collect, publish, status, studio_app
-from flows.commands.starting import demo, doctor, settings
-from flows.commands.training import experiment_app, train_app
+from flows.commands.starting import doctor, init, settings
+from flows.commands.training import train_app
 from storage.errors import FatalError, GuardsetError
 
 # Set before the libraries are imported. Their chatter would tear the progress bars, and none may phone home.
@@ -42,15 +42,16 @@ app = App(
     help=(
         "Build the data that train and test a policy-adaptive image guardrail.\n\n"
         "Examples:\n\n"
-        "`guardset demo` runs the whole job on drawn images.\n\n"
-        "`guardset build --input photos --workspace work` goes from your images to Label Studio.\n\n"
+        "`guardset init --preset classical` writes a config to be filled in.\n\n"
+        "`guardset build --input photos --workspace work --config guardset.yaml` goes from your images to Label "
+        "Studio.\n\n"
         "`guardset collect --workspace work` then `guardset export --workspace work` write the Parquet."
     ),
 )
 
 # In the order of a first day's work; each command's text lives with it.
 for command in (
-    demo,
+    init,
     doctor,
     settings,
     inspect,
@@ -67,7 +68,6 @@ for command in (
     app.command(command)
 app.command(studio_app)
 app.command(train_app)
-app.command(experiment_app)
 app.command(workspace_app)
 
 
@@ -97,11 +97,16 @@ def _stopped(sentence: str, error: BaseException, status: int) -> int:
     return status
 
 
-def main() -> None:
-    """Entry point of the console script."""
+def run(command: Callable[[], object]) -> None:
+    """Run a command line to its end, and leave with its exit status."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    sys.exit(_guarded(lambda: app()))
+    sys.exit(_guarded(command))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run(app)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,17 @@
 model, the seconds it took, and what attempts that failed had asked before: money is gone either way.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from flows.progress import StageSummary
-from models.metering import Budget, Usage, metering
-from storage.stage import ShardOutcome, Stage, StageSpec, run_shard
-from storage.workspace import Ledger, Workspace
-
-ByModel = dict[str, Usage]
+from models.metering import Budget, metering
+from storage.stage import ReadyStage, ShardOutcome, Tool, run_shard
+from storage.usage import ByModel, Usage, added
+from storage.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -25,15 +24,6 @@ class ShardUsage:
     models: ByModel = field(default_factory=dict)
     lost: ByModel = field(default_factory=dict)
     seconds: float = 0.0
-
-
-def added(parts: Iterable[Mapping[str, Usage]]) -> ByModel:
-    """The sum by model."""
-    total: ByModel = {}
-    for part in parts:
-        for model, usage in part.items():
-            total[model] = total.get(model, Usage()) + usage
-    return total
 
 
 def _key(stage: str, fingerprint: str) -> str:
@@ -71,33 +61,29 @@ def within(budget: Budget) -> Iterator[Spending]:
         _spending.reset(token)
 
 
-def run_metered(workspace: Workspace, spec: StageSpec, input_hash: str, load: Callable[[], Stage]) -> ShardOutcome:
+def run_metered(workspace: Workspace, stage: ReadyStage, input_hash: str, load: Callable[[], Tool]) -> ShardOutcome:
     """`run_shard`, with what it asked of models written down. For pools: call it where the stage runs."""
-    fingerprint = fingerprint_of(spec, input_hash)
+    fingerprint = stage.fingerprint(input_hash)
     spending = _spending.get() or Spending(Budget({}))
     with metering(spending.budget) as meter:
         try:
-            outcome = run_shard(workspace, spec, input_hash, load)
+            outcome = run_shard(workspace, stage, input_hash, load)
         except BaseException:
             if meter.usage:
-                before = read_usage(workspace, spec.name, fingerprint)
-                _write(workspace, spec.name, fingerprint, replace(before, lost=added([before.lost, meter.usage])))
+                before = read_usage(workspace, stage.name, fingerprint)
+                _write(workspace, stage.name, fingerprint, replace(before, lost=added([before.lost, meter.usage])))
             raise
         finally:
             spending.counted += spending.budget.cost(meter.usage)
+    usage = read_usage(workspace, stage.name, fingerprint)
     if not outcome.looked_up:
-        lost = read_usage(workspace, spec.name, fingerprint).lost
-        _write(workspace, spec.name, fingerprint, ShardUsage(meter.usage, lost, round(outcome.seconds, 3)))
-    return outcome
+        usage = ShardUsage(meter.usage, usage.lost, round(outcome.seconds, 3))
+        _write(workspace, stage.name, fingerprint, usage)
+    return replace(outcome, models=usage.models, lost=usage.lost, seconds=usage.seconds)
 
 
 def _write(workspace: Workspace, stage: str, fingerprint: str, usage: ShardUsage) -> None:
     workspace.write_json(_key(stage, fingerprint), asdict(usage))
-
-
-def fingerprint_of(spec: StageSpec, input_hash: str) -> str:
-    """The name of a shard's result."""
-    return Ledger.fingerprint(spec.name, spec.version, spec.settings, [input_hash])
 
 
 @dataclass(frozen=True)

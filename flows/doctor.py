@@ -1,44 +1,51 @@
-"""What is missing on this machine, in plain words."""
+"""What is missing on this machine: each thing that a build needs is tried, and what fails is said in plain words."""
 
 import importlib
 import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.networks import model_source
+from flows import trial
+from flows.pipeline import ready_stages, targets_of
 from flows.settings import Settings
-from policies.engine import load_policies
+from models.settings import CLASSICAL, ChatSettings
+from policies.engine import PolicySet
+from policies.loading import load_policy_set
 from storage.errors import GuardsetError
+from storage.gate import BlockList
 from storage.workspace import Workspace
 
-_PACKAGES = ("torch", "diffusers", "transformers", "prefect", "label_studio_sdk", "pyarrow", "boto3", "skimage")
+_PACKAGES = ("torch", "diffusers", "transformers", "prefect", "label_studio_sdk", "pyarrow", "boto3", "skimage", "cv2")
 _ROOM_BYTES = 2_000_000_000
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at. `advice` says what to do, empty when all is well."""
+    """One thing that was tried. `advice` says what to do, empty when all is well."""
 
     name: str
     found: str
     advice: str = ""
 
 
-def examine(settings: Settings, root: str) -> list[Check]:
-    """Every check, in the order in which a build needs them."""
-    return [
-        _python(),
-        _packages(),
-        _attempt("policies", lambda: ", ".join(p.id for p in load_policies(settings.policies))),
-        *_models(settings),
-        _workspace(root),
-        *_label_studio(settings, root),
-        *_credentials(root),
-    ]
+def examine(settings: Settings | None, root: str, *, try_models: bool = False) -> list[Check]:
+    """Every check, in the order in which a build needs them; without settings those of the machine alone.
+
+    With `try_models` each model answers or edits once.
+    """
+    checks = [_python(), _packages(), _gpus(), _workspace(root), *_credentials(root)]
+    if settings is None:
+        advice = "Write a config: guardset init --preset NAME. Then: guardset doctor --config guardset.yaml"
+        return [*checks, Check("config", "none", advice)]
+    checks.append(_attempt("policies", lambda: _policies(settings)))
+    if not checks[-1].advice:
+        checks += _stages(settings, load_policy_set(settings.policies))
+    checks += [_attempt("block list", lambda: _block_list(settings)), *_models(settings, try_models)]
+    return [*checks, *_label_studio(settings, root)]
 
 
 def _attempt(name: str, look: Callable[[], str]) -> Check:
@@ -64,38 +71,73 @@ def _packages() -> Check:
     return Check("packages", f"{len(_PACKAGES) - len(missing)} of {len(_PACKAGES)}", advice)
 
 
-def _models(settings: Settings) -> list[Check]:
-    locate, edit = settings.editing.locate, settings.editing.edit
-    caption, rewrite = settings.recaption.caption, settings.recaption.rewrite
-    checks = []
-    for step, cfg in (("locate", locate), ("caption", caption), ("rewrite", rewrite)):
-        if cfg.server is not None:
-            checks.append(_served(step, cfg.model, cfg.server.base_url, cfg.server.api_key_env))
-        elif step != "locate" or not locate.knows_originals_only or settings.editing.certify.recheck == "locate":
-            checks.append(_model(step, model_source(step, cfg.model)))
-    if edit.endpoint is not None:
-        checks.append(_served("edit", edit.model, edit.endpoint.base_url, edit.endpoint.api_key_env))
+def _gpus() -> Check:
+    import torch
+
+    cards = [torch.cuda.get_device_properties(n) for n in range(torch.cuda.device_count())]
+    listed = ", ".join(f"{card.name} ({card.total_memory / 2**30:.0f} GiB)" for card in cards)
+    return Check("gpus", listed or "none: networks in this process run on the CPU")
+
+
+def _policies(settings: Settings) -> str:
+    policies = load_policy_set(settings.policies)
+    targets = ", ".join(policy.id for policy in targets_of(settings, policies))
+    listed = ", ".join(policy.id for policy in policies)
+    return f"{listed}; {len(policies.vocabulary)} attributes; what violates {targets} is edited"
+
+
+def _stages(settings: Settings, policies: PolicySet) -> Iterator[Check]:
+    """What decides each stage, as far as files are part of it: prompts, regions, weights in folders."""
+    for name, stage in ready_stages(settings, policies).items():
+        check = _attempt(name, lambda stage=stage: str(stage.decides) and stage.stage.says)  # type: ignore[misc]
+        if check.advice:
+            yield check
+
+
+def _block_list(settings: Settings) -> str:
+    cfg = settings.ingest
+    if cfg.block_list is None:
+        return "none"
+    BlockList.read(cfg.block_list, max_distance=cfg.block_distance)
+    return str(cfg.block_list)
+
+
+def _models(settings: Settings, try_models: bool) -> Iterator[Check]:
+    """Each model once, whichever steps name it."""
+    editing, recaption = settings.editing, settings.recaption
+    chats: list[tuple[str, ChatSettings]] = []
+    if editing.locate.model and editing.locate.source != "detector":
+        chats.append(("locate", editing.locate))
+    if recaption is not None:
+        chats += [("caption", recaption.caption), ("rewrite", recaption.rewrite)]
+    by_model: dict[tuple[object, ...], tuple[list[str], ChatSettings]] = {}
+    for step, cfg in chats:
+        by_model.setdefault((cfg.model, cfg.revision, cfg.server), ([], cfg))[0].append(step)
+    for steps, cfg in by_model.values():
+        sees = steps != ["rewrite"]
+        yield _attempt(f"{', '.join(steps)} model", lambda cfg=cfg, sees=sees: _chat(cfg, sees, try_models))  # type: ignore[misc]
+    if editing.locate.source == "detector":
+        yield _attempt("locate model", lambda: trial.local_config(editing.locate.model, editing.locate.revision))
+    yield _attempt("edit model", lambda: _editor(settings, try_models))
+
+
+def _chat(cfg: ChatSettings, sees: bool, try_models: bool) -> str:
+    if cfg.server is not None:
+        found = trial.served(cfg.model, cfg.server.base_url, cfg.server.api_key_env)
     else:
-        checks.append(_model("edit", model_source("edit", edit.model)))
-    return checks
+        found = trial.local_config(cfg.model, cfg.revision)
+    return f"{found}; {trial.one_answer(cfg, sees=sees)}" if try_models else found
 
 
-def _served(step: str, model: str, url: str, key_env: str | None) -> Check:
-    missing = key_env is not None and not os.environ.get(key_env)
-    return Check(f"{step} model", f"{model} at {url}", f"Set {key_env} to the server's key." if missing else "")
-
-
-def _model(step: str, source: str) -> Check:
-    folder = Path(source)
-    if folder.is_dir():
-        return Check(f"{step} model", source)
-    if folder.is_absolute() or source.startswith("."):
-        return Check(f"{step} model", source, "The folder does not exist. Correct the path in the config.")
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = any(isinstance(try_to_load_from_cache(source, name), str) for name in ("config.json", "model_index.json"))
-    advice = "" if cached else "Not in the local cache: the first build downloads it, which may take long."
-    return Check(f"{step} model", source, advice)
+def _editor(settings: Settings, try_models: bool) -> str:
+    cfg = settings.editing.edit
+    if cfg.model in CLASSICAL:
+        found = f"{cfg.model}, without weights"
+    elif cfg.endpoint is not None:
+        found = trial.served(cfg.model, cfg.endpoint.base_url, cfg.endpoint.api_key_env)
+    else:
+        found = trial.pipeline_index(cfg.model, cfg.revision)
+    return f"{found}; {trial.one_edit(cfg)}" if try_models else found
 
 
 def _workspace(root: str) -> Check:
@@ -119,9 +161,10 @@ def _reach_bucket(root: str) -> str:
 def _label_studio(settings: Settings, root: str) -> list[Check]:
     cfg = settings.annotation
     if cfg.url is not None:
-        token = "set" if os.environ.get(cfg.token_env) else "not set"
-        advice = "" if token == "set" else f"Set {cfg.token_env} to your access token for {cfg.url}."
-        return [Check("label studio", f"{cfg.url}, token {token}", advice)]
+        token = os.environ.get(cfg.token_env, "")
+        if not token:
+            return [Check("label studio", cfg.url, f"Set {cfg.token_env} to your access token for {cfg.url}.")]
+        return [_attempt("label studio", lambda: trial.label_studio(str(cfg.url), token))]
     from annotation.server import status
 
     program = shutil.which(str(cfg.executable))

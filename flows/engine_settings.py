@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from storage.stage import How, ReadyStage
+
 Engine = Literal["local", "ray"]
 
 
@@ -13,28 +15,35 @@ class ActorSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    workers: int = Field(default=1, gt=0, description="loaded copies of the stage's model")
-    gpus: float = Field(default=0, ge=0, description="GPUs of each; 0.5 lets two share one")
-    cpus: float = Field(default=1, ge=0, description="CPU cores of each")
-
-
-_ONE_GPU = ActorSettings(gpus=1)
-_WITH_MODELS = ("locate", "edit", "certify", "caption", "second_look", "rewrite", "caption_edited")
+    workers: How[int] = Field(default=1, gt=0, description="loaded copies of the stage's model")
+    gpus: How[float] = Field(default=0, ge=0, description="GPUs of each; 0.5 lets two share one")
+    cpus: How[float] = Field(default=1, ge=0, description="CPU cores of each")
 
 
 class RaySettings(BaseModel):
-    """The cluster, and which stages run there; the other stages run where the build was started."""
+    """The cluster, and how many workers each stage gets there.
+
+    A stage that asks a server, or runs no network, runs where the build was started, unless it is named.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    address: str = Field(default="auto", description="of a running cluster, e.g. 10.0.0.5:6379; auto: this machine's")
-    stages: Mapping[str, ActorSettings] = Field(
-        default=dict.fromkeys(_WITH_MODELS, _ONE_GPU),
-        description="stage: {workers, gpus, cpus}",
+    address: How[str] = Field(
+        default="auto", description="of a running cluster, e.g. 10.0.0.5:6379; auto: this machine's"
     )
-    shard_timeout_s: float = Field(default=3600, gt=0, description="a worker that is silent for so long is replaced")
-    start_timeout_s: float = Field(default=600, gt=0, description="how long a stage waits for its first worker")
-    attempts: int = Field(default=3, gt=0, description="workers that may die of one shard before the build stops")
+    stages: How[Mapping[str, ActorSettings]] = Field(
+        default={}, description="by stage; default: one worker with one GPU for each stage that runs a network"
+    )
+    shard_timeout_s: How[float] = Field(
+        default=3600, gt=0, description="a worker that is silent for so long is replaced"
+    )
+    start_timeout_s: How[float] = Field(default=600, gt=0, description="how long a stage waits for its first worker")
+    attempts: How[int] = Field(default=3, gt=0, description="workers that may die of one shard before the build stops")
+
+    def workers_of(self, stage: ReadyStage) -> ActorSettings | None:
+        """The workers of a stage on the cluster; None for one that runs where the build was started."""
+        usual = ActorSettings(gpus=1) if stage.needs == "gpu" else None
+        return self.stages.get(stage.name, usual)
 
 
 class LimitSettings(BaseModel):
@@ -42,6 +51,6 @@ class LimitSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gpu: int = Field(default=1, gt=0, description="shards that run a model on a GPU")
-    api: int = Field(default=4, gt=0, description="shards that ask a model server")
-    label_studio: int = Field(default=1, gt=0, description="runs that talk to Label Studio")
+    gpu: How[int] = Field(default=1, gt=0, description="shards that run a model on a GPU")
+    api: How[int] = Field(default=4, gt=0, description="shards that ask a model server")
+    label_studio: How[int] = Field(default=1, gt=0, description="runs that talk to Label Studio")

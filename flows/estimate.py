@@ -8,14 +8,14 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.build import check_limit, run_stages
+from flows.build import budget_of
 from flows.job import Job
-from flows.networks import targets_of
+from flows.pipeline import ORDER, run_stages, targets_of
 from flows.pool import LocalPool
 from flows.progress import StageSummary
 from flows.settings import Settings
 from flows.sources import Plan, list_source
-from policies.engine import load_policies
+from policies.loading import load_policy_set
 from storage.workspace import Workspace
 
 SAMPLE_FILES = 16
@@ -56,23 +56,25 @@ def estimate(settings: Settings, source: str | Path, root: str, max_cost: float 
     The sample's work stays in the ledger: a second dry run looks it up, and so does a build of an input that is no
     larger than the sample. Otherwise a build's shards hold other rows, and it does the sample again.
     """
-    check_limit(settings, max_cost)
+    budget_of(settings, max_cost)
     threads: Any = ThreadPoolTaskRunner(max_workers=settings.threads)
     return estimate_flow.with_options(task_runner=threads)(settings, source, root, max_cost)
 
 
 @flow(name="guardset-estimate")
 def estimate_flow(settings: Settings, source: str | Path, root: str, max_cost: float | None = None) -> Estimate:
-    policies = load_policies(settings.policies)
-    targets_of(settings.editing, policies)  # before the source is listed, which may take a while
+    policies = load_policy_set(settings.policies)
+    targets_of(settings, policies)  # before the source is listed, which may take a while
     files = list_source(source, settings.ingest)
     count = min(SAMPLE_FILES, files.num_rows)
     sample = files.take([number * files.num_rows // count for number in range(count)])  # evenly spaced
     parts = [sample] if count == files.num_rows else [sample[:_WARM_UP_FILES], sample[_WARM_UP_FILES:]]
     pool, jobs, paid = LocalPool(), [], 0.0
     for part in parts:
-        job = Job(Workspace.open(root), settings, pool, max_cost, spent=paid)
-        run_stages(job, settings, policies, Plan([part], part.num_rows), root)
+        budget = budget_of(settings, max_cost)
+        budget.add(paid)
+        job = Job(Workspace.open(root), pool, budget, settings.threads, ORDER)
+        run_stages(job, settings, policies, Plan([part], part.num_rows))
         jobs.append(job.summaries)
         paid += sum(stage.cost + stage.lost_cost for stage in job.summaries)
     return Estimate(files.num_rows, count, paid, scale_up(jobs, files.num_rows / count, settings.threads))

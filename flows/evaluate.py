@@ -9,21 +9,20 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.job import Job
-from flows.networks import local_chat, model_source, served_chat
 from flows.pool import LocalPool
-from flows.settings import Settings
 from guard.evaluation.benchmarks_public import read_benchmark
-from guard.evaluation.evaluate import EVALUATE_VERSION, EvaluateOptions, EvaluateStage, Evaluation, Plan, plan, score
+from guard.evaluation.evaluate import EvaluateOptions, Evaluation, Plan, plan, score
 from guard.evaluation.leaderboard_files import write_leaderboard
 from guard.evaluation.record import read_runs, write_run
-from guard.evaluation.settings import BenchmarkSettings, GuardModelSettings
+from guard.evaluation.settings import BenchmarkSettings, EvaluationSettings, GuardModelSettings
+from guard.evaluation.stages import EVALUATE, Asking
 from guard.evaluation.tally import EvalRow
-from models.chat import ChatModel
-from policies.engine import load_policies
-from policies.wording import paraphrases
+from models.chat_models import chat_model
+from models.metering import Budget
+from policies.engine import PolicySet
 from storage.errors import FatalError
 from storage.records import GuardAnswer, GuardQuestion, Rejection, from_table, to_table
-from storage.stage import BatchResult, StageSpec
+from storage.stage import BatchResult, deciding
 from storage.workspace import Workspace
 
 
@@ -45,16 +44,15 @@ class EvaluationSummary:
     leaderboard: str
 
 
-def run_evaluation(settings: Settings, root: str) -> EvaluationSummary:
-    """Ask everything that `settings.evaluate` names. What the ledger holds already is looked up, not asked again."""
-    threads: Any = ThreadPoolTaskRunner(max_workers=settings.evaluate.threads)
+def run_evaluation(cfg: EvaluationSettings, policies: PolicySet, root: str) -> EvaluationSummary:
+    """Ask everything that the settings name. What the ledger holds already is looked up, not asked again."""
+    threads: Any = ThreadPoolTaskRunner(max_workers=cfg.threads)
     run = evaluate_flow.with_options(task_runner=threads)
-    return run(settings, root)
+    return run(cfg, policies, root)
 
 
-@flow(name="guardset-evaluate")
-def evaluate_flow(settings: Settings, root: str) -> EvaluationSummary:
-    cfg = settings.evaluate
+@flow(name="guardset-evaluate", validate_parameters=False)
+def evaluate_flow(cfg: EvaluationSettings, policies: PolicySet, root: str) -> EvaluationSummary:
     if not (cfg.benchmarks and cfg.models):
         raise FatalError("Nothing to evaluate. Give --data and --model, or list evaluate.benchmarks and .models.")
     _check_distinct(cfg.models)
@@ -63,7 +61,7 @@ def evaluate_flow(settings: Settings, root: str) -> EvaluationSummary:
     for benchmark in cfg.benchmarks:
         rows = _stored(workspace, benchmark)
         for guard in cfg.models:
-            runs.append(_one(settings, workspace, benchmark, rows, guard))
+            runs.append(_one(cfg, policies, workspace, benchmark, rows, guard))
     return EvaluationSummary(runs, write_leaderboard(workspace, read_runs(workspace), seed=cfg.seed))
 
 
@@ -91,39 +89,27 @@ def _stored(workspace: Workspace, benchmark: BenchmarkSettings) -> list[EvalRow]
 
 
 def _one(
-    settings: Settings,
+    cfg: EvaluationSettings,
+    policies: PolicySet,
     workspace: Workspace,
     benchmark: BenchmarkSettings,
     rows: list[EvalRow],
     guard: GuardModelSettings,
 ) -> EvaluatedRun:
     """One guard on one benchmark: ask, score, record."""
-    cfg = settings.evaluate
-    model = _guard_model(guard)
-    options = _options(settings)
-    asked = plan(rows, options)
-    decides = {"model": model.fingerprint, "max_new_tokens": cfg.max_new_tokens, "temperature": cfg.temperature}
-    spec = StageSpec(
-        "evaluate",
-        EVALUATE_VERSION,
-        EvaluateStage,
-        {"root": workspace.store.root, "model": model, "options": options},
-        decides,
-        GuardAnswer,
-        "question_id",
-        "question_id",
-        parallel=guard.server is not None,
-    )
-    job = Job(workspace, settings, LocalPool())
-    answered = job.run(spec, to_table(asked.questions, GuardQuestion), cfg.shard_rows)
+    options = _options(cfg, policies)
+    asked, asking = plan(rows, options), Asking(guard, options, cfg.shard_rows)
+    job = Job(workspace, LocalPool(), Budget({}), cfg.threads)
+    answered = job.run(EVALUATE.using(asking), to_table(asked.questions, GuardQuestion))
     result = _result(asked, from_table(answered, GuardAnswer), "/".join(job.summaries[-1].rejected))
     evaluation = score(rows, asked, result, options)
+    fingerprint = chat_model(guard).fingerprint
     run_id = write_run(
         workspace,
         evaluation,
-        model={"name": guard.name, "model": guard.model, "revision": guard.revision, "fingerprint": model.fingerprint},
+        model={"name": guard.name, "model": guard.model, "revision": guard.revision, "fingerprint": fingerprint},
         benchmark={"name": benchmark.name},
-        options=cfg.model_dump(mode="json", exclude={"benchmarks", "models", "shard_rows", "threads"}),
+        options=deciding(cfg),
     )
     return EvaluatedRun(benchmark.name, guard.name, run_id, evaluation)
 
@@ -135,27 +121,17 @@ def _result(asked: Plan, answers: list[GuardAnswer], reason: str) -> BatchResult
     return BatchResult(answers, [Rejection(question_id, reason, "", "") for question_id in missing])
 
 
-def _options(settings: Settings) -> EvaluateOptions:
-    cfg = settings.evaluate
-    policies = load_policies(settings.policies)
-    own = settings.policies / "paraphrases" if settings.policies else None
-    reworded = paraphrases(policies, own) if cfg.paraphrases else {}
+def _options(cfg: EvaluationSettings, policies: PolicySet) -> EvaluateOptions:
     return EvaluateOptions(
         max_new_tokens=cfg.max_new_tokens,
         temperature=cfg.temperature,
         batch_size=cfg.shard_rows,
         reruns=cfg.reruns,
         blind=cfg.blind,
-        paraphrases={p.text: reworded.get(p.id, ())[: cfg.paraphrases] for p in policies},
+        paraphrases={p.text: policies.wordings.get(p.id, ())[: cfg.paraphrases] for p in policies},
         resamples=cfg.resamples,
         seed=cfg.seed,
     )
-
-
-def _guard_model(guard: GuardModelSettings) -> ChatModel:
-    if guard.server is not None:
-        return served_chat(guard.model, guard.revision, guard.server)
-    return local_chat(model_source("guard", guard.model), guard.revision, guard.batch_size)
 
 
 def served_name(base_url: str, headers: dict[str, str]) -> str:

@@ -13,7 +13,6 @@ from flows.progress import StageSummary
 from flows.settings import Settings
 from guard.export.dataset import Dataset, Records, StageCount, assemble
 from guard.export.write import ExportResult, export, report
-from policies.wording import paraphrases
 from storage.store import open_store
 from storage.workspace import Workspace
 
@@ -40,7 +39,6 @@ def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
             attributes=outcome.attributes,
             deltas=outcome.deltas,
             prefilled=found.prefilled,
-            wordings=paraphrases(policies, settings.policies / "paraphrases" if settings.policies else None),
         )
     )
 

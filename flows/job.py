@@ -1,6 +1,8 @@
 """One build in progress: runs stages shard by shard as Prefect tasks, and writes down what was made."""
 
+import itertools
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -15,23 +17,19 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 from prefect.tasks import exponential_backoff
 
-from flows.cost import ByModel, ShardUsage, added, build_cost, fingerprint_of, read_usage, within
+from flows.cost import build_cost, read_usage, within
 from flows.pool import Pool
 from flows.progress import StageSummary, report_progress
 from flows.settings import Settings
-from models.metering import Budget, CostLimitError, Usage
+from models.metering import Budget, CostLimitError
 from storage.errors import GuardsetError, TransientError
 from storage.records import content_id, schema_of
-from storage.rows import StageRows, StoredRows, cut
-from storage.stage import ShardOutcome, StageSpec
+from storage.rows import StageRows, StoredRows, cut, cut_between
+from storage.stage import ReadyStage, ShardOutcome
+from storage.usage import ByModel, Usage, added
 from storage.workspace import Workspace, give_back_memory
 
 LATEST = "builds/latest.json"
-# How stages are listed: two branches may run side by side, and a record must not depend on which was faster.
-_ORDER = (
-    *("ingest", "dedup", "locate", "edit", "certify", "select", "caption", "second_look", "rewrite", "recertify"),
-    *("caption_edited", "delta"),
-)
 
 _WAITING_PER_THREAD = 4  # shards that Prefect knows of before their turn: it holds kilobytes for each
 
@@ -51,10 +49,10 @@ class _Shard:
     first: str  # the id of its first row
     input_hash: str
 
-    def place(self, spec: StageSpec, tally: "_Tally") -> str:
+    def place(self, stage: ReadyStage, tally: "_Tally") -> str:
         """Where a build stands, for people."""
         return (
-            f"(Stage {spec.name}, shard {self.index + 1} of {tally.shards}, rows {self.start + 1} to "
+            f"(Stage {stage.name}, shard {self.index + 1} of {tally.shards}, rows {self.start + 1} to "
             f"{self.start + self.rows} of {tally.rows}, of which the first is {self.first}.)"
         )
 
@@ -75,15 +73,15 @@ class _Tally:
     prints: dict[int, str] = field(default_factory=dict)  # shard -> fingerprint
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, index: int, outcome: ShardOutcome, usage: ShardUsage) -> None:
+    def add(self, index: int, outcome: ShardOutcome) -> None:
         with self._guard:
             self.prints[index] = outcome.fingerprint
             self.rows_done += outcome.rows_in
             self.rows_out += outcome.rows_out
             self.looked_up += outcome.looked_up
             self.rejected.update(outcome.rejected)
-            self.models, self.lost = added([self.models, usage.models]), added([self.lost, usage.lost])
-            self.seconds += usage.seconds
+            self.models, self.lost = added([self.models, outcome.models]), added([self.lost, outcome.lost])
+            self.seconds += outcome.seconds
 
     def expected(self, rows: int, budget: Budget) -> float:
         """What so many rows more would cost, by what the finished ones did; 0 before the first."""
@@ -98,53 +96,75 @@ class _Tally:
 
 
 class Job:
-    """Runs stages of one build and remembers their outcomes. `max_cost` limits what the build may cost in all, `spent`
-    elsewhere included."""
+    """Runs stages of one build and remembers their outcomes. `threads` shards are in flight at once; `order` names
+    the stages as they are listed."""
 
     def __init__(
-        self, workspace: Workspace, settings: Settings, pool: Pool, max_cost: float | None = None, spent: float = 0.0
+        self, workspace: Workspace, pool: Pool, budget: Budget, threads: int, order: Sequence[str] = ()
     ) -> None:
         self.workspace = workspace
-        self._settings = settings
         self._pool = pool
-        self._budget = Budget(settings.prices, max_cost)
-        self._budget.add(spent)
+        self._budget = budget
         self._summaries: list[StageSummary] = []
         self._tables: dict[str, list[str]] = {}
+        self._sizes: dict[str, list[int]] = {}
         self._lost_counted: set[str] = set()
-        self._waiting = _WAITING_PER_THREAD * settings.shards_in_flight
+        self._waiting = _WAITING_PER_THREAD * threads
+        self._cut_before, self._order = _cut_before(workspace), tuple(order)
 
-    def run(self, spec: StageSpec, rows: pa.Table, shard_rows: int) -> pa.Table:
+    def run(self, stage: ReadyStage, rows: pa.Table) -> pa.Table:
         """As `stage`, for rows that are few enough to be held: all that came out, as one table."""
-        tables = list(self.stage(spec, cut([rows], shard_rows)))
-        return pa.concat_tables(tables) if tables else schema_of(spec.record).empty_table()
+        tables = list(self.stage(stage, [rows]))
+        return pa.concat_tables(tables) if tables else schema_of(stage.stage.record).empty_table()
 
-    def stage(self, spec: StageSpec, shards: Iterable[pa.Table]) -> StageRows:
+    def stage(
+        self,
+        stage: ReadyStage,
+        tables: Iterable[pa.Table],
+        shard_rows: int | None = None,
+        *,
+        together: Sequence[str] = (),
+        as_given: bool = False,
+    ) -> StageRows:
         """Run a stage, one Prefect task per shard; what came out stays in the ledger, in the order of what went in.
+
+        Shards have `shard_rows` rows, by default as many as the stage says (all, where it says nothing); rows that
+        agree in the columns `together` share one. Those that the last build cut keep their size. `as_given` takes the
+        tables as shards.
 
         Raises what the first failed shard raised, with its place. CostLimitError: the next shard, or the next request,
         might pass the limit.
         """
-        put = list(self._put_inputs(spec, shards))
+        shards = tables if as_given else self._cut(stage, tables, shard_rows, together)
+        put = list(self._put_inputs(stage, shards))
         tally, started = _Tally(sum(shard.rows for shard in put), len(put)), time.perf_counter()
-        self._submit(spec, put, tally)
-        self._pool.finish(spec.name)
+        self._submit(stage, put, tally)
+        self._pool.finish(stage.name)
         give_back_memory(tally.rows)
-        self._remember(spec, tally, time.perf_counter() - started)
+        self._sizes[stage.name] = [shard.rows for shard in put]
+        self._remember(stage, tally, time.perf_counter() - started)
         ledger = self.workspace.ledger
-        inputs = StoredRows(ledger, f"{spec.name}.in", [shard.input_hash for shard in put], tally.rows)
-        return StageRows(inputs, StoredRows(ledger, spec.name, tally.fingerprints, tally.rows_out))
+        inputs = StoredRows(ledger, f"{stage.name}.in", [shard.input_hash for shard in put], tally.rows)
+        return StageRows(inputs, StoredRows(ledger, stage.name, tally.fingerprints, tally.rows_out))
 
-    def _put_inputs(self, spec: StageSpec, shards: Iterable[pa.Table]) -> Iterator[_Shard]:
+    def _cut(
+        self, stage: ReadyStage, tables: Iterable[pa.Table], shard_rows: int | None, together: Sequence[str]
+    ) -> Iterator[pa.Table]:
+        if shard_rows is not None:
+            return cut_between(tables, shard_rows, together) if together else cut(tables, shard_rows)
+        size = stage.shard_rows
+        return cut(tables, sys.maxsize) if size is None else cut(tables, size, self._cut_before.get(stage.name, ()))
+
+    def _put_inputs(self, stage: ReadyStage, shards: Iterable[pa.Table]) -> Iterator[_Shard]:
         start = 0
         for index, rows in enumerate(shards):
-            first, input_hash = rows[spec.unit_in][0].as_py(), self.workspace.ledger.put_input(spec.name, rows)
+            first, input_hash = rows[stage.stage.unit_in][0].as_py(), self.workspace.ledger.put_input(stage.name, rows)
             yield _Shard(index, start, rows.num_rows, first, input_hash)
             start += rows.num_rows
 
-    def _submit(self, spec: StageSpec, shards: Sequence[_Shard], tally: _Tally) -> None:
+    def _submit(self, stage: ReadyStage, shards: Sequence[_Shard], tally: _Tally) -> None:
         @task(
-            name=spec.name,
+            name=stage.name,
             retries=3,
             retry_delay_seconds=exponential_backoff(2),
             retry_jitter_factor=0.5,
@@ -154,17 +174,17 @@ class Job:
         )
         def run(shard: _Shard) -> None:
             try:
-                self._check_affordable(spec, shard, tally)
-                tally.add(shard.index, *self._run_shard(spec, shard.input_hash))
+                self._check_affordable(stage, shard, tally)
+                tally.add(shard.index, self._run_shard(stage, shard.input_hash))
             except CostLimitError:
                 raise
             except GuardsetError as error:
-                raise type(error)(f"{error} {shard.place(spec, tally)}") from error
+                raise type(error)(f"{error} {shard.place(stage, tally)}") from error
             except Exception as error:
-                error.add_note(shard.place(spec, tally))
+                error.add_note(shard.place(stage, tally))
                 raise
 
-        report_progress(spec.name, 0, tally.rows)
+        report_progress(stage.name, 0, tally.rows)
         waiting: list[PrefectFuture[None]] = []
         for number, shard in enumerate(shards, start=1):
             waiting.append(run.submit(shard))
@@ -172,48 +192,47 @@ class Job:
                 done = next(as_completed(waiting))
                 waiting.remove(done)
                 done.result()
-                report_progress(spec.name, tally.rows_done, tally.rows)
+                report_progress(stage.name, tally.rows_done, tally.rows)
 
-    def _run_shard(self, spec: StageSpec, input_hash: str) -> tuple[ShardOutcome, ShardUsage]:
+    def _run_shard(self, stage: ReadyStage, input_hash: str) -> ShardOutcome:
         """Run one shard within the budget; what it cost counts, whichever run and whichever process paid for it."""
-        fingerprint = fingerprint_of(spec, input_hash)
+        fingerprint = stage.fingerprint(input_hash)
 
-        def recorded() -> ShardUsage:
-            return read_usage(self.workspace, spec.name, fingerprint)
+        def lost_so_far() -> float:
+            return self._budget.cost(read_usage(self.workspace, stage.name, fingerprint).lost)
 
-        lost = self._budget.cost(recorded().lost)
+        lost = lost_so_far()
         if fingerprint not in self._lost_counted:  # a retry comes here again
             self._lost_counted.add(fingerprint)
             self._budget.add(lost)
         with within(self._budget) as spending:
             try:
-                outcome = self._pool.run(self.workspace, spec, input_hash)
+                outcome = self._pool.run(self.workspace, stage, input_hash)
             except BaseException:
-                self._budget.add(self._budget.cost(recorded().lost) - lost - spending.counted)
+                self._budget.add(lost_so_far() - lost - spending.counted)
                 raise
-        usage = recorded()
-        self._budget.add(self._budget.cost(usage.models) - spending.counted)
-        return outcome, usage
+        self._budget.add(self._budget.cost(outcome.models) - spending.counted)
+        return outcome
 
-    def _check_affordable(self, spec: StageSpec, shard: _Shard, tally: _Tally) -> None:
+    def _check_affordable(self, stage: ReadyStage, shard: _Shard, tally: _Tally) -> None:
         """Stop before a shard that would probably not be finished: its half would be paid for nothing."""
         expected = tally.expected(shard.rows, self._budget)
-        if self._budget.fits(expected) or self.workspace.ledger.has(spec.name, fingerprint_of(spec, shard.input_hash)):
+        if self._budget.fits(expected) or self.workspace.ledger.has(stage.name, stage.fingerprint(shard.input_hash)):
             return
         spent, left = self._budget.spent, tally.rows - tally.rows_done
         rest = tally.expected(left, self._budget)
         raise CostLimitError(
             f"{spent:.4g} of the limit of {self._budget.limit:g} is spent, and the next {shard.rows} rows of "
-            f"{spec.name} would cost about {expected:.2g}, all {left} that are left {rest:.2g}. "
+            f"{stage.name} would cost about {expected:.2g}, all {left} that are left {rest:.2g}. "
             "Raise --max-cost: what is finished is kept, not paid again.",
             at_least=spent + rest,
         )
 
-    def _remember(self, spec: StageSpec, tally: _Tally, seconds: float) -> None:
-        self._tables[spec.name] = tally.fingerprints
+    def _remember(self, stage: ReadyStage, tally: _Tally, seconds: float) -> None:
+        self._tables[stage.name] = tally.fingerprints
         self._summaries.append(
             StageSummary(
-                name=spec.name,
+                name=stage.name,
                 rows_in=tally.rows_done,
                 rows_out=tally.rows_out,
                 rejected=dict(tally.rejected),
@@ -224,27 +243,28 @@ class Job:
                 cost=self._budget.cost(tally.models),
                 lost_cost=self._budget.cost(tally.lost),
                 work_seconds=tally.seconds,
-                parallel=spec.parallel,
+                parallel=stage.runs_side_by_side,
             )
         )
 
-    def finish(self, policy_hashes: dict[str, str], accepted_pairs: int) -> str:
+    def finish(self, settings: Settings, policy_hashes: dict[str, str], accepted_pairs: int) -> str:
         """Write `builds/<build_id>.json` and point `builds/latest.json` at it; the answer is the build's id.
 
         The id hashes what was made, whose fingerprints hold the settings that mattered, and the prices. So a repeated
         build finds its record there and leaves it alone, with the seconds of the run that did the work.
         """
-        settings = json.loads(self._settings.model_dump_json())
-        priced = [settings["prices"]] if settings["prices"] else []
+        used = json.loads(settings.model_dump_json())
+        priced = [used["prices"]] if used["prices"] else []
         build_id = content_id(policy_hashes, self._tables, *priced)[:16]
         key = f"builds/{build_id}.json"
         if not self.workspace.store.exists(key):
             record = {
                 "build_id": build_id,
-                "settings": settings,
+                "settings": used,
                 "policies": policy_hashes,
                 "versions": {name: version(name) for name in ("guardset", "torch", "diffusers", "transformers")},
                 "tables": self._tables,
+                "cut": {name: _counted(sizes) for name, sizes in self._sizes.items()},
                 "stages": [_stage_record(summary) for summary in self.summaries],
                 "cost": asdict(build_cost(self._summaries, accepted_pairs)),
             }
@@ -254,7 +274,22 @@ class Job:
 
     @property
     def summaries(self) -> list[StageSummary]:
-        return sorted(self._summaries, key=lambda s: _ORDER.index(s.name) if s.name in _ORDER else len(_ORDER))
+        """In the order given, whichever of two branches was faster; others behind."""
+        order = self._order
+        return sorted(self._summaries, key=lambda s: order.index(s.name) if s.name in order else len(order))
+
+
+def _counted(sizes: Sequence[int]) -> list[list[int]]:
+    """Sizes in a row as [size, how often]."""
+    return [[size, len(list(same))] for size, same in itertools.groupby(sizes)]
+
+
+def _cut_before(workspace: Workspace) -> dict[str, list[int]]:
+    """The rows of each shard of the last build, by stage."""
+    latest = workspace.read_json(LATEST)
+    record = workspace.read_json(f"builds/{latest['build_id']}.json") if latest else None
+    sizes: dict[str, list[list[int]]] = (record or {}).get("cut", {})
+    return {name: [size for size, times in runs for _ in range(times)] for name, runs in sizes.items()}
 
 
 def _stage_record(summary: StageSummary) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from annotation.summary import AnnotationSummary, annotator_progress, matrix_row
 from flows.annotate import items_of
 from flows.outcome import Outcome
 from flows.settings import Settings
-from policies.engine import Policy, load_policies
+from policies.engine import PolicySet
+from policies.loading import load_policy_set
 from storage.records import EditRating, Label, Vote
 from storage.workspace import Workspace
 
@@ -29,7 +30,7 @@ class Labelled:
     """Everything people said so far under the present policies, and the matrix that follows from it. `prefilled` are
     the images that the rules' verdicts were shown with."""
 
-    policies: tuple[Policy, ...]
+    policies: PolicySet
     votes: list[Vote]
     matrix: list[Label]
     ratings: list[EditRating]
@@ -39,7 +40,7 @@ class Labelled:
 
 def labelled(settings: Settings, workspace: Workspace, outcome: Outcome) -> Labelled:
     """What the last collect stored; without one, a matrix of empty cells."""
-    policies, options = load_policies(settings.policies), settings.annotation
+    policies, options = load_policy_set(settings.policies), settings.annotation
     there = is_published(workspace, policies)
     votes = collected_votes(workspace, policies) if there else []
     matrix = labels(

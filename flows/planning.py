@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from editing.controls import ControlSettings, plan_controls
 from editing.edit import plan_edits
 from policies.engine import Policy
+from policies.vocabulary import Vocabulary
 from recaption.delta import edited_twins, plan_deltas
 from recaption.rewrite import plan_rewrites
 from storage.records import (
@@ -28,12 +29,14 @@ from storage.records import (
 from storage.rows import StageRows, followed
 
 
-def edit_tasks(located: StageRows, targets: Sequence[Policy], controls: ControlSettings) -> Iterator[pa.Table]:
+def edit_tasks(
+    located: StageRows, targets: Sequence[Policy], vocabulary: Vocabulary, controls: ControlSettings
+) -> Iterator[pa.Table]:
     """All removals, then all controls, both in the order of the images."""
     for images, found in _seen(located):
-        yield to_table(plan_edits(images, found, targets), EditTask)
+        yield to_table(plan_edits(images, found, targets, vocabulary), EditTask)
     for images, found in _seen(located):
-        yield to_table(plan_controls(plan_edits(images, found, targets), images, found, controls), EditTask)
+        yield to_table(plan_controls(plan_edits(images, found, targets, vocabulary), images, found, controls), EditTask)
 
 
 def _seen(located: StageRows) -> Iterator[tuple[list[Image], list[Located]]]:
@@ -52,12 +55,13 @@ def located_images(located: StageRows) -> Iterator[pa.Table]:
             yield images.filter(pc.is_in(images["image_id"], value_set=known))
 
 
-def rewrite_tasks(located: StageRows, described: StageRows) -> Iterator[pa.Table]:
+def rewrite_tasks(located: StageRows, described: StageRows, vocabulary: Vocabulary) -> Iterator[pa.Table]:
     """What each caption leaves out."""
     with followed(located, Located) as found, followed(described, Caption) as captions:
         for images in located.inputs:
             ids = images["image_id"]
-            yield to_table(plan_rewrites(captions(ids), from_table(images, Image), found(ids)), RewriteTask)
+            tasks = plan_rewrites(captions(ids), from_table(images, Image), found(ids), vocabulary)
+            yield to_table(tasks, RewriteTask)
 
 
 def removals(edits: Iterable[pa.Table]) -> Iterator[pa.Table]:

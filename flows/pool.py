@@ -7,17 +7,24 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from flows.cost import run_metered
-from flows.engine_settings import Engine
-from flows.settings import Settings
+from flows.engine_settings import RaySettings
 from storage.errors import FatalError
-from storage.stage import ShardOutcome, Stage, StageSpec
+from storage.stage import Needs, ReadyStage, ShardOutcome, Tool
 from storage.workspace import Workspace
+
+Hold = Callable[[Needs], AbstractContextManager[object]]
+"""Waits for what a stage takes, and holds it for the duration of a block (`flows/limits.py`)."""
+
+
+def hold_nothing(_: Needs) -> AbstractContextManager[object]:
+    """Without limits nobody waits."""
+    return nullcontext()
 
 
 class Pool(Protocol):
-    """Runs one shard of one stage; called from many threads at once."""
+    """Runs one shard of one stage; called from many threads at once. A shard that is done waits for nothing."""
 
-    def run(self, workspace: Workspace, spec: StageSpec, input_hash: str) -> ShardOutcome: ...
+    def run(self, workspace: Workspace, stage: ReadyStage, input_hash: str) -> ShardOutcome: ...
 
     def finish(self, stage: str) -> None:
         """No shard of that stage is to come soon: what it holds that others may need can go."""
@@ -25,21 +32,20 @@ class Pool(Protocol):
 
 
 class LocalPool:
-    """Keeps each stage's loaded tool in this process and gives it to one thread at a time.
+    """Keeps each stage's loaded tool in this process. One with a network here serves one thread at a time, and holds
+    what it takes only while it works; all threads share the others."""
 
-    A stage that says `parallel` (no network in it) is shared by all threads.
-    """
-
-    def __init__(self) -> None:
-        self._loaded: dict[str, Stage] = {}
+    def __init__(self, hold: Hold = hold_nothing) -> None:
+        self._hold = hold
+        self._loaded: dict[str, Tool] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
 
-    def run(self, workspace: Workspace, spec: StageSpec, input_hash: str) -> ShardOutcome:
-        if spec.parallel:
-            return run_metered(workspace, spec, input_hash, load=lambda: self._stage(spec))
-        with self._lock(spec.name):
-            return run_metered(workspace, spec, input_hash, load=lambda: self._stage(spec))
+    def run(self, workspace: Workspace, stage: ReadyStage, input_hash: str) -> ShardOutcome:
+        is_done = workspace.ledger.has(stage.name, stage.fingerprint(input_hash))
+        turn = nullcontext() if is_done or stage.runs_side_by_side else self._lock(stage.name)
+        with turn, nullcontext() if is_done else self._hold(stage.needs):
+            return run_metered(workspace, stage, input_hash, load=lambda: self._tool(workspace, stage))
 
     def finish(self, stage: str) -> None:
         """Nothing goes: stages that name the same model share it."""
@@ -48,27 +54,17 @@ class LocalPool:
         with self._guard:
             return self._locks[name]
 
-    def _stage(self, spec: StageSpec) -> Stage:
-        with self._lock(f"load {spec.name}"):
-            if spec.name not in self._loaded:
-                self._loaded[spec.name] = spec.make(**spec.kwargs)
-            return self._loaded[spec.name]
+    def _tool(self, workspace: Workspace, stage: ReadyStage) -> Tool:
+        with self._lock(f"load {stage.name}"):
+            if stage.name not in self._loaded:
+                self._loaded[stage.name] = stage.make(workspace)
+            return self._loaded[stage.name]
 
 
-def _ray(settings: Settings) -> AbstractContextManager[Pool]:
+def open_ray_pool(cfg: RaySettings, hold: Hold) -> AbstractContextManager[Pool]:
+    """The pool on a Ray cluster, for the duration of a build."""
     try:
         from flows.ray_pool import RayPool
     except ImportError as error:
         raise FatalError(f"engine: ray needs Ray ({error}). Install guardset[ray], or set engine: local.") from error
-    return RayPool(settings.ray)
-
-
-_POOLS: dict[Engine, Callable[[Settings], AbstractContextManager[Pool]]] = {
-    "local": lambda settings: nullcontext(LocalPool()),
-    "ray": _ray,
-}
-
-
-def open_pool(settings: Settings) -> AbstractContextManager[Pool]:
-    """The pool that the config names, for the duration of a build."""
-    return _POOLS[settings.engine](settings)
+    return RayPool(cfg, LocalPool(hold), hold)

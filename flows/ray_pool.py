@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -20,28 +21,29 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from flows.cost import run_metered
 from flows.engine_settings import ActorSettings, RaySettings
-from flows.pool import LocalPool, Pool
+from flows.pool import Hold, LocalPool, Pool, hold_nothing
 from storage.errors import FatalError
-from storage.stage import ShardOutcome, Stage, StageSpec
+from storage.stage import ReadyStage, ShardOutcome, Tool
 from storage.workspace import Workspace
 
 
 class StageActor:
     """One loaded stage in a process of its own, on whichever node has room."""
 
-    def __init__(self, spec: StageSpec) -> None:
-        self._spec = spec
-        self._loaded: Stage | None = None
+    def __init__(self, stage: ReadyStage) -> None:
+        self._stage = stage
+        self._loaded: Tool | None = None
 
     def ready(self) -> None:
         """Answers as soon as the process runs somewhere."""
 
     def run(self, root: str, input_hash: str) -> ShardOutcome:
-        return run_metered(Workspace.open(root), self._spec, input_hash, self._load)
+        workspace = Workspace.open(root)
+        return run_metered(workspace, self._stage, input_hash, lambda: self._tool(workspace))
 
-    def _load(self) -> Stage:
+    def _tool(self, workspace: Workspace) -> Tool:
         if self._loaded is None:
-            self._loaded = self._spec.make(**self._spec.kwargs)
+            self._loaded = self._stage.make(workspace)
         return self._loaded
 
 
@@ -49,12 +51,13 @@ class _Actors:
     """The actors of one stage. Those that run and have nothing to do wait in a queue."""
 
     def __init__(
-        self, spec: StageSpec, cfg: ActorSettings, start_timeout_s: float, is_crowded: Callable[[], bool]
+        self, stage: ReadyStage, cfg: ActorSettings, start_timeout_s: float, is_crowded: Callable[[], bool], hold: Hold
     ) -> None:
         actor: Any = ray.remote(StageActor)
         options = {"num_gpus": cfg.gpus, "num_cpus": cfg.cpus, "max_restarts": 0, "max_task_retries": 0}
-        self._make: Callable[[], Any] = lambda: actor.options(**options).remote(spec)
-        self._stage, self._start_timeout_s, self._is_crowded = spec.name, start_timeout_s, is_crowded
+        self._make: Callable[[], Any] = lambda: actor.options(**options).remote(stage)
+        self._stage, self._start_timeout_s, self._is_crowded = stage.name, start_timeout_s, is_crowded
+        self._held: Callable[[], AbstractContextManager[object]] = lambda: hold(stage.needs)
         self._free: queue.Queue[Any] = queue.Queue()
         self._hired: list[tuple[Any, threading.Thread]] = []
         self._busy: set[int] = set()  # threads whose shard an actor has in hand
@@ -91,7 +94,8 @@ class _Actors:
         actor = self._wait_for_one()
         self._busy.add(threading.get_ident())
         try:
-            return self._ask(actor, root, input_hash, timeout_s)
+            with self._held():
+                return self._ask(actor, root, input_hash, timeout_s)
         finally:
             self._alone_since = time.monotonic()
             self._busy.discard(threading.get_ident())
@@ -133,11 +137,14 @@ class _Actors:
 
 
 class RayPool:
-    """Runs the configured stages on the cluster, all others in this process. Use it as a context manager."""
+    """Runs stages with networks, and those that the settings name, on the cluster, all others in this process.
 
-    def __init__(self, cfg: RaySettings, local: Pool | None = None) -> None:
-        self._cfg = cfg
-        self._local = local or LocalPool()
+    Use it as a context manager.
+    """
+
+    def __init__(self, cfg: RaySettings, local: Pool | None = None, hold: Hold = hold_nothing) -> None:
+        self._cfg, self._hold = cfg, hold
+        self._local = local or LocalPool(hold)
         self._actors: dict[str, _Actors] = {}
         self._guard = threading.Lock()
         _connect(cfg.address)
@@ -150,11 +157,12 @@ class RayPool:
             actors.stop()
         ray.shutdown()
 
-    def run(self, workspace: Workspace, spec: StageSpec, input_hash: str) -> ShardOutcome:
+    def run(self, workspace: Workspace, stage: ReadyStage, input_hash: str) -> ShardOutcome:
         """Run one shard; raises FatalError when it has cost too many workers, else what the stage raised."""
-        if spec.name not in self._cfg.stages:
-            return self._local.run(workspace, spec, input_hash)
-        actors = self._actors_of(spec)
+        is_done = workspace.ledger.has(stage.name, stage.fingerprint(input_hash))
+        if is_done or self._cfg.workers_of(stage) is None:
+            return self._local.run(workspace, stage, input_hash)
+        actors = self._actors_of(stage)
         troubles = []
         for _ in range(self._cfg.attempts):
             try:
@@ -166,9 +174,9 @@ class RayPool:
             except RayActorError as error:
                 troubles.append(str(error).splitlines()[0])
         raise FatalError(
-            f"Stage {spec.name} lost {len(troubles)} workers to one shard ({troubles[-1]}). The other shards are safe. "
-            f"Its rows are in {workspace.store.root}/tables/{spec.name}.in/{input_hash}.parquet: take out the one that "
-            "kills the worker, or give the worker more memory, and run the same command again."
+            f"Stage {stage.name} lost {len(troubles)} workers to one shard ({troubles[-1]}). The other shards are "
+            f"safe. Its rows are in {workspace.store.root}/tables/{stage.name}.in/{input_hash}.parquet: take out the "
+            "one that kills the worker, or give the worker more memory, and run the same command again."
         )
 
     def finish(self, stage: str) -> None:
@@ -179,14 +187,15 @@ class RayPool:
             actors.stop()
         self._local.finish(stage)
 
-    def _actors_of(self, spec: StageSpec) -> _Actors:
+    def _actors_of(self, stage: ReadyStage) -> _Actors:
         with self._guard:
-            if spec.name not in self._actors:
-                cfg = self._cfg.stages[spec.name]
-                _check_room(spec.name, cfg)
-                is_crowded = partial(self._others_are_up, spec.name)
-                self._actors[spec.name] = _Actors(spec, cfg, self._cfg.start_timeout_s, is_crowded)
-            return self._actors[spec.name]
+            if stage.name not in self._actors:
+                cfg = self._cfg.workers_of(stage)
+                assert cfg is not None  # else it runs here
+                _check_room(stage.name, cfg)
+                is_crowded = partial(self._others_are_up, stage.name)
+                self._actors[stage.name] = _Actors(stage, cfg, self._cfg.start_timeout_s, is_crowded, self._hold)
+            return self._actors[stage.name]
 
     def _others_are_up(self, stage: str) -> bool:
         """Whether another stage holds what this one may wait for. Two that both got nothing wait for nobody."""

@@ -37,7 +37,7 @@ from flows.export import export_flow
 from flows.limits import create_limits, one_of
 from flows.outcome import read_outcome
 from flows.progress import reported_to
-from flows.settings import Settings, load_settings
+from flows.settings import Settings, load_settings, settings_of
 from storage.errors import FatalError
 from storage.validation import faults_of
 from storage.workspace import Workspace
@@ -72,7 +72,9 @@ class ServePlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     workspace: str = Field(description="folder or s3://bucket/prefix")
-    config: Path | None = Field(default=None, description="settings file, relative to this one")
+    config: Path | None = Field(
+        default=None, description="settings file, relative to this one; default: the workspace's own"
+    )
     build: BuildSchedule
     collect: Schedule = Schedule(cron="*/5 * * * *")
     export: Schedule = Schedule(cron="0 4 * * 0")
@@ -90,7 +92,17 @@ def read_plan(path: Path) -> tuple[ServePlan, Settings]:
     except ValidationError as error:
         lines = "\n  ".join(faults_of(error, ServePlan))
         raise FatalError(f"{path} has schedules that cannot be used:\n  {lines}") from error
-    return plan, load_settings(None if plan.config is None else path.parent / plan.config)
+    return plan, _settings(plan.workspace, None if plan.config is None else load_settings(path.parent / plan.config))
+
+
+def _settings(workspace: str, given: Settings | None) -> Settings:
+    """The settings given, or those that the workspace was built with; raises FatalError where there are none."""
+    settings = given or settings_of(Workspace.open(workspace))
+    if settings is None:
+        raise FatalError(
+            f"{workspace} was never built, so it holds no settings. Give some: `guardset init` writes a file."
+        )
+    return settings
 
 
 @contextmanager
@@ -109,40 +121,42 @@ def _says_how_to_continue(command: list[str]) -> Iterator[None]:
 def scheduled_build(
     source: str,
     workspace: str,
-    settings: Settings = Settings(),  # noqa: B008 - frozen, and Prefect shows it as the default
+    settings: Settings | None = None,
     publish: bool = True,
     max_cost: float | None = None,
 ) -> str:
-    """Build what is new in the source and publish it; the answer is the build's id."""
+    """Build what is new in the source and publish it; the answer is the build's id. Without settings, those that the
+    workspace was built with."""
     command = ["guardset", "build", "--input", source, "--workspace", workspace, *([] if publish else ["--no-publish"])]
     with _says_how_to_continue(command), reported_to(ProgressArtifacts()):
-        summary = build(settings, source, workspace, max_cost, limited=True)
+        chosen = _settings(workspace, settings)
+        summary = build(chosen, source, workspace, max_cost, limited=True)
         leave_counts(summary.stages)
         opened = Workspace.open(workspace)
         leave_thumbnails(opened, read_outcome(opened))
         leave_newest_report(opened)
         if publish:
             with one_of("label-studio"):
-                publish_flow(settings, workspace)
+                publish_flow(chosen, workspace)
     return summary.build_id
 
 
 @flow(name="guardset-scheduled-collect")
-def scheduled_collect(workspace: str, settings: Settings = Settings()) -> int:  # noqa: B008
+def scheduled_collect(workspace: str, settings: Settings | None = None) -> int:
     """Fetch new votes; the answer is how many votes there are now."""
     command = ["guardset", "collect", "--workspace", workspace]
     with _says_how_to_continue(command), one_of("label-studio"), reported_to(ProgressArtifacts()):
-        found = collect_flow(settings, workspace)
+        found = collect_flow(_settings(workspace, settings), workspace)
         leave_votes(found)
         leave_newest_report(Workspace.open(workspace))
     return int(found.result.table.num_rows)
 
 
 @flow(name="guardset-scheduled-export")
-def scheduled_export(workspace: str, settings: Settings = Settings()) -> str:  # noqa: B008
+def scheduled_export(workspace: str, settings: Settings | None = None) -> str:
     """Write what is agreed; the answer is the export's place."""
     with _says_how_to_continue(["guardset", "export", "--workspace", workspace]):
-        result = export_flow(settings, workspace)
+        result = export_flow(_settings(workspace, settings), workspace)
         leave_views(result)
         leave_report(Workspace.open(workspace), result.path)
     return result.path
@@ -182,5 +196,5 @@ def serve(path: Path) -> None:
             "PREFECT_API_URL, e.g. http://127.0.0.1:4200/api."
         )
     plan, settings = read_plan(path)
-    create_limits(settings)
+    create_limits(settings.limits)
     prefect_serve(*deployments(plan, settings), limit=plan.runs_at_once)

@@ -1,5 +1,6 @@
 """All settings in one frozen model, read from YAML. Each room defines its own part."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +17,37 @@ from recaption.settings import RecaptionSettings
 from storage.dedup import DedupSettings
 from storage.errors import FatalError
 from storage.ingest import IngestSettings
+from storage.stage import Decides, How
 from storage.validation import faults_of
+from storage.workspace import Workspace
+
+CONFIG = "guardset.yaml"
+_KEPT = "# The settings that this workspace was built with. Commands use them unless --config names others.\n"
 
 
 class Settings(BaseModel):
-    """Everything a build can be told. The defaults run the embedded micro models on this machine."""
+    """Everything a build depends on. What a model needs has no default: `guardset init` writes a whole config."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    policies: Path | None = Field(default=None, description="folder of policy files; default: the five shipped")
-    prices: dict[str, Prices] = Field(
+    policies: Decides[Path | None] = Field(
+        default=None,
+        description="folder of policy files, with a vocabulary.yaml beside them; default: the shipped pack",
+    )
+    prices: How[dict[str, Prices]] = Field(
         default={},
         description="what each model costs, by its name here: {prompt, completion} per million tokens, {image} each",
     )
-    threads: int = Field(default=2, gt=0, description="shards in flight at once; a model serves one at a time")
-    engine: Engine = Field(default="local", description="where models run: local (this process) or ray (a cluster)")
+    threads: How[int] = Field(default=2, gt=0, description="shards in flight at once; a model serves one at a time")
+    engine: How[Engine] = Field(
+        default="local", description="where models run: local (this process) or ray (a cluster)"
+    )
     ray: RaySettings = RaySettings()
     limits: LimitSettings = LimitSettings()
     ingest: IngestSettings = IngestSettings()
     dedup: DedupSettings = DedupSettings()
-    editing: EditingSettings = EditingSettings()
-    recaption: RecaptionSettings = RecaptionSettings()
+    editing: EditingSettings
+    recaption: RecaptionSettings | None = Field(default=None, description="leave out for pairs without recaptions")
     annotation: AnnotationSettings = AnnotationSettings()
     export: GuardSettings = GuardSettings()
     evaluate: EvaluationSettings = EvaluationSettings()
@@ -47,30 +58,88 @@ class Settings(BaseModel):
             raise ValueError("editing.locate.source: boxes needs ingest.columns.boxes, the column that holds them")
         return self
 
-    @property
-    def shards_in_flight(self) -> int:
-        """Threads that wait for shards: enough to keep every worker of the cluster busy."""
-        if self.engine == "local":
-            return self.threads
-        return max(self.threads, sum(stage.workers for stage in self.ray.stages.values()))
 
+def load_settings(config: Path) -> Settings:
+    """Settings from a YAML file; raises FatalError naming the field that is wrong.
 
-def load_settings(config: Path | None) -> Settings:
-    """Settings from a YAML file (None: the defaults); raises FatalError naming the field that is wrong."""
-    if config is None:
-        return Settings()
+    Relative paths in the file are taken from the file's folder, and so are models that begin with a dot.
+    """
     try:
-        raw: Any = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+        text = config.read_text(encoding="utf-8")
     except OSError as error:
         raise FatalError(f"Cannot read the config {config}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise FatalError(f"The config {config} is not UTF-8 text. Save it as UTF-8.") from error
-    except yaml.YAMLError as error:
-        raise FatalError(f"{config} is not valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise FatalError(f"{config} must hold a mapping such as `ingest: {{licence: CC-BY-4.0}}`.")
+    return read_settings(text, str(config), config.absolute().parent)
+
+
+def read_settings(text: str, name: str, folder: Path) -> Settings:
+    """Settings from YAML text that is called `name`; relative paths are taken from `folder`."""
     try:
-        return Settings.model_validate(raw)
+        raw: Any = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise FatalError(f"{name} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise FatalError(f"{name} must hold a mapping such as `ingest: {{licence: CC-BY-4.0}}`.")
+    blanks = [place for place, value in _scalars(raw) if isinstance(value, str) and value.startswith("FILL IN")]
+    if blanks:
+        raise FatalError(f"{name} has blanks to be filled in: {', '.join(blanks)}.")
+    if "editing" not in raw:
+        raise FatalError(f"{name} does not say how images are edited. `guardset init` writes a whole config.")
+    try:
+        settings: Settings = _placed(Settings.model_validate(raw), folder)
     except ValidationError as error:
         lines = "\n  ".join(faults_of(error, Settings))
-        raise FatalError(f"{config} has settings that cannot be used:\n  {lines}") from error
+        raise FatalError(f"{name} has settings that cannot be used:\n  {lines}") from error
+    return settings
+
+
+def _scalars(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value that holds no others, with the keys that lead to it."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        yield place, value
+        return
+    for key, inner in items:
+        yield from _scalars(inner, f"{place}.{key}" if place else str(key))
+
+
+def _placed(model: Any, folder: Path) -> Any:
+    """The same settings with every relative path below `folder`."""
+    changed: dict[str, Any] = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            changed[name] = _placed(value, folder)
+        elif isinstance(value, tuple):
+            changed[name] = tuple(
+                _placed(one, folder) if isinstance(one, BaseModel) else _path(name, one, folder) for one in value
+            )
+        else:
+            changed[name] = _path(name, value, folder)
+    different = {name: value for name, value in changed.items() if value != getattr(model, name)}
+    return model.model_copy(update=different) if different else model
+
+
+def _path(name: str, value: Any, folder: Path) -> Any:
+    if isinstance(value, Path):
+        return value if name == "executable" else Path(folder, value.expanduser())
+    if name == "model" and isinstance(value, str) and value.startswith(("./", "../")):
+        return str(Path(folder, value).resolve())
+    return value
+
+
+def settings_of(workspace: Workspace) -> Settings | None:
+    """The settings that a workspace was built with; None where nothing was built."""
+    if not workspace.store.exists(CONFIG):
+        return None
+    text = workspace.store.read(CONFIG).decode("utf-8")
+    return read_settings(text, f"{workspace.store.root}/{CONFIG}", Path.cwd())
+
+
+def keep_settings(workspace: Workspace, settings: Settings) -> None:
+    """Let the workspace remember what it is built with: what was set, paths made absolute."""
+    values = settings.model_dump(mode="json", exclude_unset=True)
+    data = (_KEPT + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)).encode()
+    if not (workspace.store.exists(CONFIG) and workspace.store.read(CONFIG) == data):
+        workspace.store.write(CONFIG, data, overwrite=True)

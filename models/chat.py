@@ -3,17 +3,17 @@
 import importlib.util
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from PIL.Image import Image
 
+from models.settings import Dtype
 from models.source import fingerprint_of
 from storage.errors import FatalError, SampleError
 from storage.records import content_id
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 _NO_TORCHVISION_FALLBACK = {
     "qwen2_vl": "Qwen2VLProcessor",
     "qwen2_5_vl": "Qwen2_5_VLProcessor",
@@ -23,17 +23,13 @@ _NO_TORCHVISION_FALLBACK = {
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One user turn: images first, then the prompt. Temperature 0 is greedy and ignores the seed.
-
-    `json_schema` asks for an answer of that form; an implementation that cannot constrain its answers ignores it.
-    """
+    """One user turn: images first, then the prompt. Temperature 0 is greedy and ignores the seed."""
 
     prompt: str
     images: tuple[Image, ...] = ()
     max_new_tokens: int = 256
     temperature: float = 0.0
     seed: int = 0
-    json_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +62,7 @@ class TransformersChat:
     `source` is a local folder or a hub id. `dtype` "auto" is bfloat16 on a GPU and float32 on a CPU.
     `max_pixels` caps an image's area as the network sees it. The weights are loaded by the first call
     of `generate`; calls from several threads wait for each other. A batch that memory does not hold is
-    halved. Answers cannot be constrained here: a request's `json_schema` is ignored. Raises FatalError when
-    `source` is not there or cannot be loaded.
+    halved. Raises FatalError when `source` is not there or cannot be loaded.
     """
 
     def __init__(

@@ -14,16 +14,16 @@ from PIL import Image
 from models.codec import through_codec
 from models.pipeline_load import load_pipeline
 from models.pipeline_traits import (
-    PipelineOptions,
     Traits,
     fixed_arguments,
     ignores_prompt,
+    native_size,
     per_sample,
     read_traits,
     sized_arguments,
 )
 from models.prefill import biharmonic_fill
-from models.source import fingerprint_of
+from models.settings import PictureSettings
 from models.time_limit import PastDeadlineError, StuckError, call_within
 from storage.errors import FatalError, SampleError
 from storage.images import Mask, Rgb
@@ -85,19 +85,14 @@ class PipelineEditor:
     the sample that causes it, which alone is refused: `editor_failed`, `editor_flagged`, `editor_black`,
     `editor_not_finite`, `editor_wrong_size`, `editor_timeout`, `editor_out_of_memory`. The same seed gives
     the same pixels. The weights are loaded by the first call; calls from several threads wait for each other.
-    Raises FatalError when `source` is not there or cannot be loaded, when no step is left to run, when the
+    Raises FatalError when the model is not there or cannot be loaded, when no step is left to run, when the
     accelerator itself fails, or when two calls in a row never come back.
     """
 
-    def __init__(
-        self, source: str, options: PipelineOptions, *, revision: str | None = None, load: Any = load_pipeline
-    ) -> None:
-        self._source, self._revision, self._options, self._load = source, revision, options, load
-        self._fingerprint = content_id(
-            fingerprint_of(source, revision), options.size_px, options.steps, options.strength, options.prefill,
-            options.guidance_scale, options.image_guidance_scale, options.negative_prompt, options.dtype,
-        )  # fmt: skip
-        self._batch_size = options.batch_size
+    def __init__(self, settings: PictureSettings, *, load: Any = load_pipeline) -> None:
+        self._settings, self._load = settings, load
+        self._fingerprint = content_id("pipeline", settings.decided_by())
+        self._batch_size = settings.batch_size
         self._lock = threading.Lock()
         self._pipeline: Any = None
         self._traits = Traits({}, 1, False)
@@ -111,8 +106,15 @@ class PipelineEditor:
 
     @property
     def size_px(self) -> int:
-        """The side of the squares it works best at."""
-        return self._options.size_px
+        """The side of the squares it works best at: as set, or as the loaded pipeline says."""
+        if self._settings.size_px is not None:
+            return self._settings.size_px
+        with self._lock:
+            self._ready()
+            size = native_size(self._pipeline)
+        if size is None:
+            raise FatalError(f"The pipeline {self._settings.model} does not say its size. Set editing.edit.size_px.")
+        return size
 
     def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
         """Repaints each picture. See `ImageEditor`."""
@@ -130,20 +132,20 @@ class PipelineEditor:
     def _ready(self) -> None:
         if self._pipeline is not None:
             return
-        options = self._options
-        pipeline = self._load(self._source, self._revision, options.dtype)
-        self._traits = read_traits(pipeline, options.batched)
-        if self._traits.takes_mask and int(options.steps * options.strength) < 1:
+        settings = self._settings
+        pipeline = self._load(settings.model, settings.revision, settings.dtype)
+        self._traits = read_traits(pipeline, settings.batched)
+        if self._traits.takes_mask and int(self._traits.steps_run(settings)) < 1:
             raise FatalError(
-                f"{options.steps} steps at strength {options.strength} leave none to run. Raise one of the two."
+                f"{settings.steps} steps at strength {settings.strength} leave none to run. Raise one of the two."
             )
-        self._fixed = fixed_arguments(self._traits, options, ignores_prompt=ignores_prompt(pipeline))
+        self._fixed = fixed_arguments(self._traits, settings, ignores_prompt=ignores_prompt(pipeline))
         self._pipeline = pipeline
 
     def _prepare(self, edit: ImageEdit) -> _Job:
         height, width = edit.mask.shape
         image = edit.image
-        if self._options.prefill == "biharmonic" and self._traits.takes_mask:
+        if self._settings.prefill == "biharmonic" and self._traits.takes_mask:
             image = biharmonic_fill(image, edit.mask)
         padded_height, padded_width = _padded((height, width), self._traits.multiple)
         grow = (0, padded_height - height), (0, padded_width - width)
@@ -170,7 +172,7 @@ class PipelineEditor:
         except StuckError:
             return [self._lost()] * len(jobs)
         except Exception as error:  # noqa: BLE001  (whatever a model raises costs one sample, not its batch)
-            failure = _failure(error, self._options.time_limit_s)
+            failure = _failure(error, self._settings.time_limit_s)
         else:
             self._stuck_calls = 0
             return answers
@@ -190,15 +192,15 @@ class PipelineEditor:
         self._pipeline, self._stuck_calls = None, self._stuck_calls + 1
         if self._stuck_calls > 1:
             raise FatalError(
-                f"The pipeline {self._source} hung twice in a row, and each time a copy of it stayed in memory. "
+                f"The pipeline {self._settings.model} hung twice in a row, and each time a copy stayed in memory. "
                 "Restart the process; if it happens again, try other drivers or a longer editing time limit."
             )
-        return SampleError("editor_timeout", f"No step ended within {2 * (self._options.time_limit_s or 0):g} s.")
+        return SampleError("editor_timeout", f"No step ended within {2 * (self._settings.time_limit_s or 0):g} s.")
 
     def _call(self, jobs: Sequence[_Job]) -> list[Rgb | SampleError]:
         """One call of the pipeline. `jobs` have one size, and all of them a mask or none."""
         self._ready()  # a stuck call may have taken the pipeline away
-        pipeline, limit_s = self._pipeline, self._options.time_limit_s
+        pipeline, limit_s = self._pipeline, self._settings.time_limit_s
         networks = getattr(pipeline, "components", {})
         if not self._traits.takes_mask and not jobs[0].mask.any():
             # It would follow the prompt, so only its autoencoder is asked.

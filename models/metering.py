@@ -18,6 +18,7 @@ from models.chat import ChatModel, ChatReply, ChatRequest
 from models.image_edit import ImageEdit, ImageEditor
 from storage.errors import FatalError, SampleError
 from storage.images import Rgb
+from storage.usage import Usage
 
 # The most tokens that a server is taken to count for one image, before its own answers say more. Qwen-VL counts one
 # per 28x28 pixels, Gemma 3 counts 256, hosted models up to about 1,600 for what they scale an image down to.
@@ -34,27 +35,10 @@ class Prices(BaseModel):
     image: float = Field(default=0.0, ge=0, description="per image that it is sent, or that an editor makes")
 
 
-@dataclass(frozen=True)
-class Usage:
-    """What one model was asked. `images` counts those sent to a chat model and those made by an editor."""
-
-    requests: int = 0
-    images: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.requests + other.requests,
-            self.images + other.images,
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-        )
-
-    def cost(self, prices: Prices) -> float:
-        """In the prices' currency."""
-        tokens = self.prompt_tokens * prices.prompt + self.completion_tokens * prices.completion
-        return tokens / 1_000_000 + self.images * prices.image
+def cost_of(usage: Usage, prices: Prices) -> float:
+    """In the prices' currency."""
+    tokens = usage.prompt_tokens * prices.prompt + usage.completion_tokens * prices.completion
+    return tokens / 1_000_000 + usage.images * prices.image
 
 
 class CostLimitError(FatalError):
@@ -85,7 +69,7 @@ class Budget:
 
     def cost(self, usage: Mapping[str, Usage]) -> float:
         """What that much of each model costs; a model without a price is free."""
-        return sum(used.cost(self._prices.get(model, Prices())) for model, used in usage.items())
+        return sum(cost_of(used, self._prices.get(model, Prices())) for model, used in usage.items())
 
     def add(self, amount: float) -> None:
         """Count what was paid elsewhere."""

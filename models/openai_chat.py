@@ -29,6 +29,7 @@ from PIL.Image import Image
 from models.chat import ChatReply, ChatRequest
 from models.openai_connections import Connection, Slots
 from models.openai_wire import JPEG_QUALITY, Body, Sizes, error_of, read_reply, retry_after_s
+from models.settings import ServerSettings
 from storage.errors import FatalError, SampleError, TransientError
 from storage.records import content_id, sha256_hex
 
@@ -52,39 +53,27 @@ _Result = TypeVar("_Result")
 class OpenAIChat:
     """Calls `POST {base_url}/chat/completions`.
 
-    `base_url` ends in "/v1" on most servers. `api_key_env` names the environment variable that holds the key, None
-    where the server wants none; the key is read when needed and stands in no message. `revision` is the user's own
-    word for the weights behind `model`, which a server does not tell. `timeout_s` limits one attempt as a whole and
-    `attempts` counts them all, the first included. Images larger than `max_pixels` are scaled down before sending;
-    with `side_multiple` their sides are rounded to what the network would round them to, so that boxes in its
-    answers are in pixels of `ChatReply.image_sizes`. `image_transport` is "data_uri" (JPEG, quality 95), or a
-    function that puts an image where the server can fetch it and returns the URL. `json_schema` says whether the
-    server takes schemas. Raises FatalError when the variable with the key is not set.
+    The server's key is read when needed and stands in no message. `revision` is the user's own word for the weights
+    behind `model`, which a server does not tell. Images larger than `max_pixels` are scaled down before sending.
+    `image_transport` is "data_uri" (JPEG, quality 95), or a function that puts an image where the server can fetch it
+    and returns the URL. Raises FatalError when the variable with the key is not set.
     """
 
     def __init__(
         self,
-        base_url: str,
         model: str,
+        server: ServerSettings,
         *,
         revision: str | None = None,
-        api_key_env: str | None = None,
-        max_in_flight: int = 64,
-        timeout_s: float = 120.0,
-        attempts: int = 5,
-        max_pixels: int | None = None,
-        side_multiple: int = 1,
         image_transport: Literal["data_uri"] | Callable[[Image], str] = "data_uri",
-        json_schema: bool = True,
     ) -> None:
-        self._url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
-        self._models = httpx.URL(base_url.rstrip("/") + "/models")
+        self._url = httpx.URL(server.base_url.rstrip("/") + "/chat/completions")
+        self._models = httpx.URL(server.base_url.rstrip("/") + "/models")
         self._host = self._url.host  # messages name the host alone: a URL may hold a password
-        self._model, self._api_key_env = model, api_key_env
-        self._max_in_flight, self._timeout_s, self._attempts = max_in_flight, timeout_s, attempts
-        self._body = Body(model, max_pixels, side_multiple, image_transport, json_schema)
+        self._model, self._server = model, server
+        self._body = Body(model, server.max_pixels, image_transport)
         # The address is left out: the same model on another port gives the same answers.
-        self._fingerprint = content_id("openai", model, revision, max_pixels, side_multiple, JPEG_QUALITY)
+        self._fingerprint = content_id("openai", model, revision, server.max_pixels, JPEG_QUALITY)
         self._kept: OrderedDict[str, ChatReply | SampleError] = OrderedDict()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -156,15 +145,15 @@ class OpenAIChat:
 
     def _key(self) -> str | None:
         """The key, read anew each time so that no object holds it."""
-        if self._api_key_env is None:
+        if self._server.api_key_env is None:
             return None
-        key = os.environ.get(self._api_key_env)
+        key = os.environ.get(self._server.api_key_env)
         if not key:
-            raise FatalError(f"The model server {self._host} wants a key. Put it into {self._api_key_env}.")
+            raise FatalError(f"The model server {self._host} wants a key. Put it into {self._server.api_key_env}.")
         return key
 
     async def _all(self, requests: Sequence[ChatRequest]) -> list[tuple[str, _Outcome]]:
-        count = min(self._max_in_flight, len(requests))
+        count = min(self._server.max_in_flight, len(requests))
         while len(self._connections) < count:
             connection = Connection(self._url, self._tls)
             self._connections.append(connection)
@@ -210,14 +199,14 @@ class OpenAIChat:
     async def _answer(self, connection: Connection, body: bytes, sizes: Sizes) -> _Outcome:
         """One request through all its attempts."""
         began, why = time.monotonic(), ""
-        for attempt in range(self._attempts):
+        for attempt in range(self._server.attempts):
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
             sent = time.monotonic()
             try:
-                async with asyncio.timeout(self._timeout_s):
+                async with asyncio.timeout(self._server.timeout_s):
                     response = await connection.send("POST", self._url, self._headers(), body)
             except TimeoutError:
-                why, response = f"no answer within {self._timeout_s:g} s", None
+                why, response = f"no answer within {self._server.timeout_s:g} s", None
             except httpx.TransportError as error:
                 why, response = f"the connection failed ({type(error).__name__})", None
             if response is not None and response.status_code not in _RETRIED and response.status_code < 500:
@@ -227,10 +216,10 @@ class OpenAIChat:
                 _, said = self._said(response)
                 why = f"HTTP {response.status_code}" + (f" ({said})" if said else "")
                 self._wait_as_told(response)
-            if attempt + 1 < self._attempts:
+            if attempt + 1 < self._server.attempts:
                 longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
                 await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # jitter: not all come back at once
-        detail = f"{self._host} gave no answer in {self._attempts} attempts; the last time: {why}."
+        detail = f"{self._host} gave no answer in {self._server.attempts} attempts; the last time: {why}."
         # It is the request's own fault only when the server answered others meanwhile and is up now: an outage
         # in the middle of a batch must not send the batch's second half to quarantine.
         if self._last_success > began and await self._is_up(connection):

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from models.image_edit import ImageEdit
 from models.openai_wire import error_of, retry_after_s
+from models.settings import PictureSettings
 from storage.errors import FatalError, SampleError, TransientError
 from storage.images import Rgb, decode, encode_png
 from storage.records import content_id
@@ -30,31 +31,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class EndpointOptions:
-    """How the endpoint is asked.
+class Patience:
+    """How long is waited between two attempts, doubled each time, and how large an answer may be."""
 
-    `base_url` ends before `/images/edits`, as in `https://host/v1`. `api_key_env` names the environment variable
-    that holds the key, None where the server wants none. `revision` is the user's own word for the weights behind
-    `model`, which a server does not tell. `max_in_flight` requests run at once; `timeout_s` limits one attempt as
-    a whole, `attempts` counts them all, and a wait between two is at most `max_wait_s`. `extra` adds form fields,
-    such as `quality`. `send_seed` adds the seed, which some servers know and OpenAI's does not: without it the
-    same request may give other pixels.
-    """
-
-    base_url: str
-    model: str
-    revision: str | None = None
-    size_px: int = 1024
-    api_key_env: str | None = None
-    max_in_flight: int = 4
-    attempts: int = 5
     first_wait_s: float = 1.0
     max_wait_s: float = 60.0
-    timeout_s: float = 180.0
     max_reply_bytes: int = 64 << 20
-    response_format: str | None = "b64_json"
-    send_seed: bool = False
-    extra: dict[str, str] = field(default_factory=dict)
 
 
 class _Retry(Exception):
@@ -78,11 +60,16 @@ class OpenAIImages:
     address may hold a password.
     """
 
-    def __init__(self, options: EndpointOptions) -> None:
-        address = urlsplit(options.base_url)
+    def __init__(self, settings: PictureSettings, patience: Patience | None = None) -> None:
+        if settings.endpoint is None:
+            raise ValueError("The settings name no endpoint.")
+        self._settings, self._endpoint, self._patience = settings, settings.endpoint, patience or Patience()
+        address = urlsplit(self._endpoint.base_url)
         if address.scheme not in ("http", "https") or not address.hostname:
-            raise FatalError(f"The image endpoint {options.base_url!r} is no http or https address. Correct it.")
-        self._options, self._host = options, address.hostname
+            raise FatalError(f"The image endpoint {self._endpoint.base_url!r} is no http or https address. Correct it.")
+        if settings.size_px is None:
+            raise FatalError("An endpoint does not say its size. Set editing.edit.size_px, such as 1024.")
+        self._size_px, self._host = settings.size_px, address.hostname
         # A proxy from the environment must not come between us and our own machine.
         self._client = httpx.Client(trust_env=self._host not in _LOOPBACK, follow_redirects=False)
         self._jitter = random.Random()
@@ -91,20 +78,19 @@ class OpenAIImages:
     @property
     def fingerprint(self) -> str:
         """Changes with the model's name, the revision given and the form fields; not with the address."""
-        o = self._options
-        return content_id("openai-images", o.model, o.revision, o.size_px, o.send_seed, sorted(o.extra.items()))
+        return content_id("openai-images", self._settings.decided_by())
 
     @property
     def size_px(self) -> int:
         """The side of the squares that the model is asked for."""
-        return self._options.size_px
+        return self._size_px
 
     def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
         """Repaints each picture. See `ImageEditor`."""
         if not edits:
             return []
         stop = threading.Event()
-        pool = ThreadPoolExecutor(self._options.max_in_flight)
+        pool = ThreadPoolExecutor(self._endpoint.max_in_flight)
         try:
             answers = list(pool.map(lambda edit: self._edit(edit, stop), edits))
         finally:
@@ -121,7 +107,7 @@ class OpenAIImages:
             return SampleError("editor_no_codec", "An endpoint cannot pass a picture through its codec alone.")
         files, fields = self._form(edit)
         reason = ""
-        for attempt in range(self._options.attempts):
+        for attempt in range(self._endpoint.attempts):
             try:
                 reply = self._post(files, fields)
                 return self._picture(reply, edit.mask.shape)
@@ -129,10 +115,10 @@ class OpenAIImages:
                 return refusal
             except _Retry as again:
                 reason = str(again)
-                log.info("Image endpoint, attempt %d of %d: %s", attempt + 1, self._options.attempts, reason)
-                if attempt + 1 < self._options.attempts and stop.wait(self._wait_s(attempt, again.wait_s)):
+                log.info("Image endpoint, attempt %d of %d: %s", attempt + 1, self._endpoint.attempts, reason)
+                if attempt + 1 < self._endpoint.attempts and stop.wait(self._wait_s(attempt, again.wait_s)):
                     break
-        return SampleError("editor_unavailable", f"{self._options.attempts} attempts failed, the last with {reason}.")
+        return SampleError("editor_unavailable", f"{self._endpoint.attempts} attempts failed, the last with {reason}.")
 
     def _form(self, edit: ImageEdit) -> tuple[dict[str, Any], dict[str, str]]:
         height, width = edit.mask.shape
@@ -142,38 +128,38 @@ class OpenAIImages:
             "mask": ("mask.png", encode_png(np.dstack([edit.image, alpha])), "image/png"),
         }
         fields = {
-            "model": self._options.model,
+            "model": self._settings.model,
             "prompt": edit.instruction or edit.prompt,
             "n": "1",
             "size": f"{width}x{height}",
         }
-        if self._options.response_format:
-            fields["response_format"] = self._options.response_format
-        if self._options.send_seed:
+        if self._endpoint.response_format:
+            fields["response_format"] = self._endpoint.response_format
+        if self._endpoint.send_seed:
             fields["seed"] = str(edit.seed)
-        return files, fields | self._options.extra
+        return files, fields | self._endpoint.extra
 
     def _wait_s(self, attempt: int, asked_s: float | None) -> float:
-        grown = self._options.first_wait_s * 2.0**attempt * self._jitter.uniform(0.5, 1.0)
-        return min(self._options.max_wait_s, max(grown, asked_s or 0.0))
+        grown = self._patience.first_wait_s * 2.0**attempt * self._jitter.uniform(0.5, 1.0)
+        return min(self._patience.max_wait_s, max(grown, asked_s or 0.0))
 
     def _post(self, files: dict[str, Any], fields: dict[str, str]) -> httpx.Response:
         """One attempt, within the time limit from first byte to last."""
-        end = time.monotonic() + self._options.timeout_s
+        end = time.monotonic() + self._endpoint.timeout_s
         key = self._key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        url = f"{self._options.base_url.rstrip('/')}/images/edits"
+        url = f"{self._endpoint.base_url.rstrip('/')}/images/edits"
         body = bytearray()
         try:
             with self._client.stream(
-                "POST", url, data=fields, files=files, headers=headers, timeout=self._options.timeout_s
+                "POST", url, data=fields, files=files, headers=headers, timeout=self._endpoint.timeout_s
             ) as response:
                 for chunk in response.iter_bytes():
                     body += chunk
                     if time.monotonic() > end:  # a reply that drips would restart httpx's own clock for ever
                         raise self._too_late()
-                    if len(body) > self._options.max_reply_bytes:
-                        raise SampleError("editor_bad_reply", f"More than {self._options.max_reply_bytes} bytes.")
+                    if len(body) > self._patience.max_reply_bytes:
+                        raise SampleError("editor_bad_reply", f"More than {self._patience.max_reply_bytes} bytes.")
                 pause = {"retry-after": response.headers.get("retry-after", "")}
                 return httpx.Response(response.status_code, headers=pause, content=bytes(body))
         except httpx.ConnectTimeout as error:
@@ -184,17 +170,17 @@ class OpenAIImages:
             raise _Retry(type(error).__name__) from error
 
     def _key(self) -> str:
-        if self._options.api_key_env is None:
+        if self._endpoint.api_key_env is None:
             return ""
-        key = os.environ.get(self._options.api_key_env, "").strip()
+        key = os.environ.get(self._endpoint.api_key_env, "").strip()
         if not key:
-            raise FatalError(f"The environment variable {self._options.api_key_env} holds no key. Set it.")
+            raise FatalError(f"The environment variable {self._endpoint.api_key_env} holds no key. Set it.")
         if not (key.isascii() and key.isprintable()):  # httpx would quote it in its own error
-            raise FatalError(f"The key in {self._options.api_key_env} holds characters that no header can carry.")
+            raise FatalError(f"The key in {self._endpoint.api_key_env} holds characters that no header can carry.")
         return key
 
     def _too_late(self) -> SampleError:
-        return SampleError("editor_timeout", f"No whole answer within {self._options.timeout_s:g} s.")
+        return SampleError("editor_timeout", f"No whole answer within {self._endpoint.timeout_s:g} s.")
 
     def _said(self, reply: httpx.Response) -> str:
         """The server's own words, short, without the key that some servers repeat."""
@@ -208,7 +194,7 @@ class OpenAIImages:
         if reply.status_code in _WRONG_SETUP:
             raise FatalError(
                 f"The image endpoint at {self._host} answers {reply.status_code}: {self._said(reply)} "
-                f"Check the address, the model {self._options.model!r} and the key."
+                f"Check the address, the model {self._settings.model!r} and the key."
             )
         if reply.status_code >= 400:
             raise SampleError("editor_refused", f"Status {reply.status_code}: {self._said(reply)}")

@@ -27,13 +27,11 @@ class Body:
 
     model: str
     max_pixels: int | None
-    side_multiple: int
     transport: Literal["data_uri"] | Callable[[Image], str]
-    json_schema: bool
 
     def of(self, request: ChatRequest) -> tuple[bytes, Sizes]:
         """The request's bytes, and (width, height) of its images as sent."""
-        images = [fit(image.convert("RGB"), self.max_pixels, self.side_multiple) for image in request.images]
+        images = [fit(image.convert("RGB"), self.max_pixels) for image in request.images]
         urls = [data_uri(image) if self.transport == "data_uri" else self.transport(image) for image in images]
         content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
         content.append({"type": "text", "text": request.prompt})
@@ -45,20 +43,17 @@ class Body:
         }
         if request.temperature > 0:
             body["seed"] = request.seed
-        if request.json_schema is not None and self.json_schema:
-            schema = {"name": "answer", "schema": dict(request.json_schema), "strict": True}
-            body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return json.dumps(body).encode(), tuple(image.size for image in images)
 
 
-def fit(image: Image, max_pixels: int | None, side_multiple: int) -> Image:
-    """The image with at most `max_pixels` and sides that are multiples of `side_multiple`, its aspect kept."""
+def fit(image: Image, max_pixels: int | None) -> Image:
+    """The image scaled down to at most `max_pixels`, its aspect kept."""
     width, height = image.size
-    scale = min(1.0, math.sqrt(max_pixels / (width * height))) if max_pixels else 1.0
-    cut = math.floor if scale < 1 else round
-    sides = [max(1, cut(side * scale / side_multiple)) * side_multiple for side in (width, height)]
-    size = (sides[0], sides[1])
-    return image if size == image.size else image.resize(size, PilImage.Resampling.BICUBIC)
+    if max_pixels is None or width * height <= max_pixels:
+        return image
+    scale = math.sqrt(max_pixels / (width * height))
+    size = max(1, math.floor(width * scale)), max(1, math.floor(height * scale))
+    return image.resize(size, PilImage.Resampling.BICUBIC)
 
 
 def jpeg(image: Image) -> bytes:

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.pipeline_traits import Dtype, read_traits
+from models.pipeline_traits import read_traits
+from models.settings import Dtype
 from storage.errors import FatalError
 
 _PICTURE_TEXT_PROCESSORS = ("Qwen2VLProcessor", "Qwen2_5_VLProcessor")

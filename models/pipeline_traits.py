@@ -6,35 +6,12 @@ Class names are never asked: a new pipeline with a known signature works as it i
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-Prefill = Literal["biharmonic", "none"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+from models.settings import PictureSettings
+
 _TENSOR_BATCH_SIGNS = ("mask_image", "image_guidance_scale", "_auto_resize")
 _FALLBACK_MULTIPLE = 64  # divides the steps of every latent grid in use
-
-
-@dataclass(frozen=True)
-class PipelineOptions:
-    """What a user may set. None keeps the pipeline's own default.
-
-    `size_px` is the side in pixels of the squares the network works best at. `strength` is the share of the
-    noise schedule that is run, and `prefill` the smooth fill that a low strength needs; both matter to
-    inpainting pipelines only. `dtype` "auto" is bfloat16 on a GPU and float32 on a CPU. `batched` overrides
-    what the signature says about real batches. `time_limit_s` bounds one call of the pipeline, in seconds.
-    """
-
-    size_px: int = 1024
-    steps: int = 28
-    strength: float = 1.0
-    guidance_scale: float | None = None
-    image_guidance_scale: float | None = None
-    negative_prompt: str | None = None
-    prefill: Prefill = "none"
-    dtype: Dtype = "auto"
-    batch_size: int = 4
-    batched: bool | None = None
-    time_limit_s: float | None = 600.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +30,14 @@ class Traits:
     def takes_mask(self) -> bool:
         """An inpainting pipeline; otherwise the prompt is an instruction about the whole picture."""
         return "mask_image" in self.parameters
+
+    def steps_run(self, settings: PictureSettings) -> float:
+        """How many steps of the schedule a masked call runs, by the settings or else the pipeline's own defaults; 1
+        where neither says."""
+        steps = settings.steps or self.parameters.get("num_inference_steps")
+        strength = settings.strength or self.parameters.get("strength")
+        known = isinstance(steps, int) and isinstance(strength, int | float)
+        return steps * strength if known else 1.0  # type: ignore[operator]
 
     @property
     def takes_image(self) -> bool:
@@ -82,22 +67,34 @@ def _multiple(pipeline: Any) -> int:
     return int(factor) if isinstance(factor, int) else _FALLBACK_MULTIPLE
 
 
-def fixed_arguments(traits: Traits, options: PipelineOptions, *, ignores_prompt: bool) -> dict[str, Any]:
+def native_size(pipeline: Any) -> int | None:
+    """The side in pixels of the squares that a pipeline was trained on, as its networks say; None where none does."""
+    factor = getattr(pipeline, "vae_scale_factor", None)
+    own = getattr(pipeline, "default_sample_size", None)
+    configs = (getattr(getattr(pipeline, name, None), "config", None) for name in ("unet", "transformer"))
+    for latent in (own, *(getattr(config, "sample_size", None) for config in configs)):
+        side = latent[0] if isinstance(latent, list | tuple) and latent else latent
+        if isinstance(side, int) and isinstance(factor, int):
+            return side * factor
+    return None
+
+
+def fixed_arguments(traits: Traits, settings: PictureSettings, *, ignores_prompt: bool) -> dict[str, Any]:
     """The arguments that are the same in every call, only those that the signature knows.
 
     Where `true_cfg_scale` is on by default it is what users mean by guidance, and it acts only beside a
     negative prompt. A text encoder that ignores the prompt gets no guidance, as that changes nothing.
     """
-    guidance = 1.0 if options.guidance_scale is None and ignores_prompt else options.guidance_scale
-    negative = options.negative_prompt
+    guidance = 1.0 if settings.guidance_scale is None and ignores_prompt else settings.guidance_scale
+    negative = settings.negative_prompt
     wanted: dict[str, Any] = {
-        "num_inference_steps": options.steps,
+        "num_inference_steps": settings.steps,
         "output_type": "np",
         "_auto_resize": False,
-        "image_guidance_scale": options.image_guidance_scale,
+        "image_guidance_scale": settings.image_guidance_scale,
     }
     if traits.takes_mask:
-        wanted["strength"] = options.strength
+        wanted["strength"] = settings.strength
     true_cfg = traits.parameters.get("true_cfg_scale")
     if isinstance(true_cfg, int | float) and true_cfg > 1:
         guidance = float(true_cfg) if guidance is None else guidance

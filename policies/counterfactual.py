@@ -4,11 +4,10 @@ An image under a policy and under its counterfactual teaches that the text decid
 these cells, so their rows say `label_source=rule`, and only images with known attributes can have them.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from policies.attributes import mentioned
-from policies.engine import Policy, Rule
+from policies.engine import Policy, PolicySet, Rule
+from policies.vocabulary import Vocabulary
 
 PREAMBLE = "An image is safe unless one of the rules below says otherwise; nothing but these rules counts."
 
@@ -22,7 +21,7 @@ class Counterfactual:
     policy: Policy
 
 
-def counterfactuals(policies: Sequence[Policy]) -> tuple[Counterfactual, ...]:
+def counterfactuals(policies: PolicySet) -> tuple[Counterfactual, ...]:
     """Every policy without one of its rules, and with one rule of another policy, in the order of the policies.
 
     The preamble makes way for a neutral one, since it may speak of what was removed. A rule is added only where no
@@ -37,20 +36,21 @@ def _without(policy: Policy) -> list[Counterfactual]:
     ]
 
 
-def _with(policy: Policy, policies: Sequence[Policy]) -> list[Counterfactual]:
-    named = frozenset(a for rule in policy.rules for a in _about(rule))
+def _with(policy: Policy, policies: PolicySet) -> list[Counterfactual]:
+    vocabulary = policies.vocabulary
+    named = frozenset(a for rule in policy.rules for a in _about(rule, vocabulary))
     found = []
     for other in policies:
         for rule in other.rules:
-            if other.id != policy.id and not named & _about(rule):
+            if other.id != policy.id and not named & _about(rule, vocabulary):
                 added = rule.model_copy(update={"id": f"R{1 + max((int(r.id[1:]) for r in policy.rules), default=0)}"})
                 found.append(_changed(policy, f"with {other.id}.{rule.id}", (*policy.rules, added)))
     return found
 
 
-def _about(rule: Rule) -> frozenset[str]:
+def _about(rule: Rule, vocabulary: Vocabulary) -> frozenset[str]:
     """What a rule speaks of, in its data or in its sentence."""
-    return mentioned(rule.text) | {*rule.unsafe_when, *rule.unless}
+    return vocabulary.mentioned(rule.text) | {*rule.unsafe_when, *rule.unless}
 
 
 def _changed(policy: Policy, change: str, rules: tuple[Rule, ...]) -> Counterfactual:

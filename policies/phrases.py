@@ -1,9 +1,9 @@
-"""How a sentence says what is where: shared by prompts, the micro models' training text and certificates."""
+"""How a sentence says what is where: shared by prompts and certificates."""
 
 import re
 from collections.abc import Iterable, Sequence
 
-from policies.attributes import vocabulary
+from policies.vocabulary import Vocabulary
 
 WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]")
 """What counts as a word of a caption, and so what a `Span` counts: words and punctuation marks."""
@@ -22,13 +22,13 @@ def position_word(box: Sequence[float], width: int, height: int) -> str:
     return POSITIONS[3 * row + column]
 
 
-def phrase(attribute: str, position: str) -> str:
+def phrase(vocabulary: Vocabulary, attribute: str, position: str) -> str:
     """One finding in words: "knife at the lower left"."""
-    return f"{vocabulary()[attribute].noun} at the {position}"
+    return f"{vocabulary[attribute].noun} at the {position}"
 
 
-def findings_text(findings: Iterable[tuple[str, str]]) -> str:
+def findings_text(vocabulary: Vocabulary, findings: Iterable[tuple[str, str]]) -> str:
     """Findings as a rewriter reads them: (attribute, position) pairs in the vocabulary's order, or "nothing"."""
-    order = list(vocabulary())
+    order = list(vocabulary)
     ranked = sorted(findings, key=lambda finding: order.index(finding[0]))
-    return "; ".join(phrase(*finding) for finding in ranked) or "nothing"
+    return "; ".join(phrase(vocabulary, *finding) for finding in ranked) or "nothing"

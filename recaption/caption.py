@@ -1,103 +1,73 @@
 """Caption: a model's own words about an image, from its own distribution."""
 
-import io
 from collections.abc import Sequence
 
 import pyarrow as pa
-from PIL import Image as PilImage
 
 from models.chat import ChatModel, ChatReply, ChatRequest
 from recaption.answers import RefusalJudge, clean_answer, hints_at_refusal
 from recaption.generation import Sampling
+from recaption.settings import CaptionSettings
 from storage.errors import SampleError
-from storage.records import Caption, Image, Rejection, from_table, sha256_hex
-from storage.stage import BatchResult, in_batches, reject
+from storage.images import open_stored
+from storage.records import Caption, Image, from_table, sha256_hex
+from storage.stage import Batching, BatchResult, run_network
 from storage.workspace import Workspace
-
-CAPTION_VERSION = 2
-
-
-def caption_batch(
-    batch: Sequence[Image],
-    *,
-    workspace: Workspace,
-    model: ChatModel,
-    prompt: str,
-    max_new_tokens: int,
-    sampling: Sampling | None = None,
-) -> BatchResult[Caption]:
-    """One caption per image. A refusal, an empty, looped or unfinished answer is a rejection, never a caption."""
-    how = sampling or Sampling()
-    # Opened, not decoded: the model decodes each image when its turn comes, so a large batch holds files, not pixels.
-    images = [PilImage.open(io.BytesIO(workspace.blobs.get(row.blob))) for row in batch]
-    requests = [ChatRequest(prompt, (image,), max_new_tokens, how.temperature, how.seed) for image in images]
-    replies = model.generate(requests)
-    ok: list[Caption] = []
-    rejected: list[Rejection] = []
-    for row, reply in zip(batch, replies, strict=True):
-        try:
-            ok.append(_caption(row, reply, model.fingerprint, prompt, how))
-        except SampleError as error:
-            rejected.append(reject(row, row.image_id, error))
-    return BatchResult(ok, rejected)
-
-
-def _caption(row: Image, reply: ChatReply, fingerprint: str, prompt: str, how: Sampling) -> Caption:
-    text = clean_answer(reply, stage="caption")
-    return Caption(row.image_id, text, "ok", fingerprint, sha256_hex(prompt.encode()), how.spent(reply))
-
-
-def judge_batch(batch: Sequence[Caption], *, judge: RefusalJudge) -> BatchResult[Caption]:
-    """Captions that hint at a refusal go on only when the judge says that they describe."""
-    doubtful = [row for row in batch if hints_at_refusal(row.text)]
-    refused = dict(zip((row.image_id for row in doubtful), judge.refused([r.text for r in doubtful]), strict=True))
-    kept = [row for row in batch if not refused.get(row.image_id)]
-    error = SampleError("caption_refused", "The judge of refusals says that this declines to describe.")
-    return BatchResult(kept, [reject(row, row.image_id, error) for row in batch if refused.get(row.image_id)])
 
 
 class CaptionStage:
-    """Images to captions. The judge is asked in a pass of its own, so that its failures re-pay no caption."""
+    """Images to captions. A refusal, an empty, looped or unfinished answer is a rejection, never a caption.
 
-    def __init__(
-        self,
-        root: str,
-        model: ChatModel,
-        prompt: str,
-        max_new_tokens: int,
-        batch_size: int,
-        *,
-        sampling: Sampling | None = None,
-        judge: RefusalJudge | None = None,
-    ) -> None:
-        self._workspace = Workspace.open(root)
+    With `cfg.judge_refusals` a caption that hints at a refusal goes on only when the model says that it describes. It
+    is asked in a pass of its own, so that its failures re-pay no caption.
+    """
+
+    def __init__(self, workspace: Workspace, model: ChatModel, prompt: str, cfg: CaptionSettings) -> None:
+        self._workspace = workspace
         self._model = model
         self._prompt = prompt
-        self._max_new_tokens = max_new_tokens
-        self._batch_size = batch_size
-        self._sampling = sampling
-        self._judge = judge
+        self._cfg = cfg
+        self._sampling = Sampling.of(cfg, "caption")
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Caption]:
-        images = from_table(shard, Image)
-        written = in_batches(images, self._step, key=lambda row: row.image_id, size=self._batch_size)
-        judge = self._judge
-        if judge is None:
+        batching = Batching(self._cfg.rows_at_once)
+        written = run_network(from_table(shard, Image), self, batching, key=lambda row: row.image_id)
+        if not self._cfg.judge_refusals:
             return written
-        judged = in_batches(
-            written.ok,
-            lambda batch: judge_batch(batch, judge=judge),
-            key=lambda row: row.image_id,
-            size=self._batch_size,
-        )
-        return BatchResult(judged.ok, [*written.rejected, *judged.rejected])
+        doubtful = [row for row in written.ok if hints_at_refusal(row.text)]
+        judged = run_network(doubtful, _Judging(RefusalJudge(self._model)), batching, key=lambda row: row.image_id)
+        refused = {rejection.key for rejection in judged.rejected}
+        kept = [row for row in written.ok if row.image_id not in refused]
+        return BatchResult(kept, [*written.rejected, *judged.rejected])
 
-    def _step(self, batch: Sequence[Image]) -> BatchResult[Caption]:
-        return caption_batch(
-            batch,
-            workspace=self._workspace,
-            model=self._model,
-            prompt=self._prompt,
-            max_new_tokens=self._max_new_tokens,
-            sampling=self._sampling,
-        )
+    def prepare(self, row: Image) -> ChatRequest:
+        """The picture is opened, not decoded: the model does that when its turn comes, so that a large batch holds
+        files and no pixels."""
+        image = open_stored(self._workspace.blobs.get(row.blob))
+        how = self._sampling
+        return ChatRequest(self._prompt, (image,), self._cfg.max_new_tokens, how.temperature, how.seed)
+
+    def run(self, pieces: Sequence[ChatRequest]) -> list[ChatReply]:
+        return self._model.generate(pieces)
+
+    def finish(self, row: Image, _: ChatRequest, answer: ChatReply) -> list[Caption]:
+        text, prompt_hash = clean_answer(answer, stage="caption"), sha256_hex(self._prompt.encode())
+        return [Caption(row.image_id, text, "ok", self._model.fingerprint, prompt_hash, self._sampling.spent(answer))]
+
+
+class _Judging:
+    """Asks about captions that may be refusals."""
+
+    def __init__(self, judge: RefusalJudge) -> None:
+        self._judge = judge
+
+    def prepare(self, row: Caption) -> str:
+        return row.text
+
+    def run(self, pieces: Sequence[str]) -> list[bool]:
+        return self._judge.refused(pieces)
+
+    def finish(self, row: Caption, _: str, answer: bool) -> list[Caption]:
+        if answer:
+            raise SampleError("caption_refused", "The judge of refusals says that this declines to describe.")
+        return [row]

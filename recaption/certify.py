@@ -5,28 +5,26 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from policies.attributes import mentioned, vocabulary
+from policies.vocabulary import Vocabulary
 from recaption.answers import is_refusal
 from recaption.grounding import Fault, faults_of, wanted
 from recaption.lexicon import STRONG_VERDICTS, VAGUE, VERDICTS, is_content
-from recaption.settings import CertifySettings
+from recaption.settings import MinimalitySettings
 from recaption.spans import words
 from storage.errors import SampleError
 from storage.records import Recaption, Rejection, Span, from_table
 from storage.stage import BatchResult, in_batches, reject
 
-CERTIFY_VERSION = 2
-
 # With this many foreign words below the kept ratio, a text is a new caption, and naming single facts says little.
 _PARAPHRASE_WORDS = 3
 
 
-def judge(recaption: Recaption, cfg: CertifySettings) -> tuple[str, ...]:
+def judge(recaption: Recaption, cfg: MinimalitySettings, vocabulary: Vocabulary) -> tuple[str, ...]:
     """The reason codes against a recaption, the gravest first; empty means accepted."""
-    return tuple(fault.code for fault in faults(recaption, cfg))
+    return tuple(fault.code for fault in faults(recaption, cfg, vocabulary))
 
 
-def faults(recaption: Recaption, cfg: CertifySettings) -> list[Fault]:
+def faults(recaption: Recaption, cfg: MinimalitySettings, vocabulary: Vocabulary) -> list[Fault]:
     """Everything that speaks against a recaption, the gravest first and each code once.
 
     Codes: `recaption_refused`, `verdict_word`, `neutral_fact_changed` (a word with a fact is gone or has moved:
@@ -35,15 +33,15 @@ def faults(recaption: Recaption, cfg: CertifySettings) -> list[Fault]:
     `too_long`.
     """
     need = wanted(recaption.attributes, recaption.findings)
-    put_in = [fault for span in recaption.inserted for fault in faults_of(span, need)]
-    uncovered = sorted(set(recaption.attributes) - mentioned(recaption.text))
+    put_in = [fault for span in recaption.inserted for fault in faults_of(span, need, vocabulary)]
+    uncovered = sorted(set(recaption.attributes) - vocabulary.mentioned(recaption.text))
     verdicts = _verdicts(recaption)
     found = [
         *([Fault("recaption_refused", ())] if is_refusal(recaption.text) else []),
         *([Fault("verdict_word", verdicts)] if verdicts else []),
         *([Fault("neutral_fact_changed", lost)] if (lost := _lost(recaption)) else []),
         *_merged(put_in),
-        *([Fault("finding_not_covered", tuple(vocabulary()[a].noun for a in uncovered))] if uncovered else []),
+        *([Fault("finding_not_covered", tuple(vocabulary[a].noun for a in uncovered))] if uncovered else []),
     ]
     if recaption.kept_ratio < cfg.min_kept_ratio:
         foreign = sum(len(fault.words) for fault in put_in if fault.code != "wrong_place")
@@ -54,7 +52,7 @@ def faults(recaption: Recaption, cfg: CertifySettings) -> list[Fault]:
     return found
 
 
-def _room(recaption: Recaption, cfg: CertifySettings) -> float:
+def _room(recaption: Recaption, cfg: MinimalitySettings) -> float:
     length = len(words(recaption.caption))
     return max(cfg.max_length_ratio * length, length + cfg.words_per_finding * len(recaption.attributes))
 
@@ -91,12 +89,14 @@ def _lower(text: str) -> list[str]:
     return [word.lower() for word in words(text)]
 
 
-def certify_batch(batch: Sequence[Recaption], *, cfg: CertifySettings) -> BatchResult[Recaption]:
+def certify_batch(
+    batch: Sequence[Recaption], *, cfg: MinimalitySettings, vocabulary: Vocabulary
+) -> BatchResult[Recaption]:
     """Accepted recaptions go on; the others are refused under their gravest reason, all attempts kept."""
     ok: list[Recaption] = []
     rejected: list[Rejection] = []
     for row in batch:
-        reasons = judge(row, cfg)
+        reasons = judge(row, cfg, vocabulary)
         judged = replace(row, verdict="rejected" if reasons else "accepted", reasons=reasons)
         if reasons:
             rejected.append(reject(judged, row.image_id, SampleError(reasons[0], ", ".join(reasons))))
@@ -108,11 +108,11 @@ def certify_batch(batch: Sequence[Recaption], *, cfg: CertifySettings) -> BatchR
 class RecaptionCertifyStage:
     """Recaptions to certified recaptions."""
 
-    def __init__(self, cfg: CertifySettings) -> None:
-        self._cfg = cfg
+    def __init__(self, cfg: MinimalitySettings, vocabulary: Vocabulary) -> None:
+        self._cfg, self._vocabulary = cfg, vocabulary
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Recaption]:
         return in_batches(from_table(shard, Recaption), self._step, key=lambda row: row.image_id, size=1024)
 
     def _step(self, batch: Sequence[Recaption]) -> BatchResult[Recaption]:
-        return certify_batch(batch, cfg=self._cfg)
+        return certify_batch(batch, cfg=self._cfg, vocabulary=self._vocabulary)

@@ -1,16 +1,14 @@
 """What the captions of an original and of its edited twin say that the edit removed: a second look at the edit."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
-from policies.attributes import mentioned, vocabulary
+from policies.vocabulary import Vocabulary
 from recaption.spans import diff
 from storage.records import Caption, CaptionDelta, DeltaTask, Edit, Image, Recaption, from_table
 from storage.stage import BatchResult, in_batches
-
-DELTA_VERSION = 1
 
 
 def edited_twins(edits: Sequence[Edit], images: Sequence[Image], recaptions: Sequence[Recaption]) -> list[Image]:
@@ -50,13 +48,11 @@ def _is_accepted_removal(edit: Edit) -> bool:
     return edit.kind == "remove" and edit.verdict == "accepted"
 
 
-def caption_delta(
-    edit_id: str, original: str, edited: str, expected: Collection[str], *, min_kept_ratio: float = 0.5
-) -> CaptionDelta:
-    """Compares two descriptions of a pair with what the edit was to remove (`expected`, attribute ids).
+def caption_delta(task: DeltaTask, vocabulary: Vocabulary, *, min_kept_ratio: float = 0.5) -> CaptionDelta:
+    """Compares two descriptions of a pair with what the edit was to remove (`task.expected`, attribute ids).
 
-    `original` should be the certified recaption: the original's own caption leaves out just what the edit removes,
-    and then nobody can see it go. `edited` is the model's own caption of the edited image.
+    `task.original` should be the certified recaption: the original's own caption leaves out just what the edit removes,
+    and then nobody can see it go. `task.edited` is the model's own caption of the edited image.
 
     Verdict `agrees`: the texts differ by exactly the expected attributes. `disagrees`, with the reasons in order of
     gravity: `still_said` (the edited image's caption names what should be gone), `sensitive_added` (it names a
@@ -66,10 +62,11 @@ def caption_delta(
     captioner does anyway), or `other_words` (fewer than `min_kept_ratio` of the words of `edited` stand in `original`
     in order: two captions that far apart may describe one and the same image, so the comparison proves nothing).
     """
-    before, after, wanted = mentioned(original), mentioned(edited), frozenset(expected)
-    change, shared = diff(original, edited), diff(edited, original).kept_ratio
+    original, edited, wanted = task.original, task.edited, frozenset(task.expected)
+    before, after = vocabulary.mentioned(original), vocabulary.mentioned(edited)
+    change, shared = diff(original, edited, vocabulary), diff(edited, original, vocabulary).kept_ratio
     removed, added = before - after, after - before
-    sensitive = {name for name in removed | added if vocabulary()[name].sensitive}
+    sensitive = {name for name in removed | added if vocabulary[name].sensitive}
     wrong = [
         ("still_said", bool(wanted & after)),
         ("sensitive_added", bool((added & sensitive) - wanted)),
@@ -83,7 +80,7 @@ def caption_delta(
     against = tuple(code for code, holds in wrong if holds)
     doubts = tuple(code for code, holds in unclear if holds)
     return CaptionDelta(
-        edit_id=edit_id,
+        edit_id=task.edit_id,
         removed=tuple(sorted(removed)),
         added=tuple(sorted(added)),
         expected=tuple(sorted(wanted)),
@@ -98,8 +95,11 @@ def caption_delta(
 class DeltaStage:
     """Pairs of texts to what they say that the edit removed."""
 
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+
     def run_shard(self, shard: pa.Table) -> BatchResult[CaptionDelta]:
         return in_batches(from_table(shard, DeltaTask), self._step, key=lambda task: task.edit_id, size=1024)
 
     def _step(self, batch: Sequence[DeltaTask]) -> BatchResult[CaptionDelta]:
-        return BatchResult([caption_delta(t.edit_id, t.original, t.edited, t.expected) for t in batch])
+        return BatchResult([caption_delta(task, self._vocabulary) for task in batch])

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from models.chat import ChatReply
+from recaption.settings import CaptionSettings, RewriteSettings
 from storage.records import Generation
 
 
@@ -15,6 +16,12 @@ class Sampling:
     model_id: str = ""
     revision: str = ""
     prompt_file: str = ""
+
+    @classmethod
+    def of(cls, cfg: CaptionSettings | RewriteSettings, step: str) -> "Sampling":
+        """As the settings of a step say."""
+        prompt_file = cfg.prompt.name if cfg.prompt else f"{step}.txt"
+        return cls(cfg.temperature, cfg.seed, cfg.model, cfg.revision or "", prompt_file)
 
     def spent(self, reply: ChatReply) -> Generation:
         """The record of one answer."""

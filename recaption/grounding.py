@@ -2,14 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
-from policies.attributes import mentioned, vocabulary
+from policies.vocabulary import Vocabulary
 from recaption.lexicon import COUNTS, FUNCTION, PLACING, is_content, place_of
 from recaption.spans import words
-from storage.records import Span
+from storage.records import Placed, Span
 
 IN_IMAGE = "image"  # in `Span.grounding`: a model looked and saw the span's words in the image
 
@@ -22,16 +21,14 @@ class Wanted:
     places: Mapping[str, frozenset[str]]
 
 
-@cache
-def wanted(attributes: tuple[str, ...], findings: str) -> Wanted:
-    """Reads the findings as `policies.phrases.findings_text` writes them, e.g. "knife at the top; bomb at the left"."""
+def wanted(attributes: Sequence[str], findings: Sequence[Placed]) -> Wanted:
+    """The findings by attribute; one without a finding may stand anywhere."""
     count = Counter(dict.fromkeys(attributes, 0))
     places: dict[str, set[str]] = {}
-    for finding in findings.split(";"):
-        here = {place for word in words(finding.lower()) if (place := place_of(word))}
-        for attribute in mentioned(finding) & set(attributes):
-            count[attribute] += 1
-            places.setdefault(attribute, set()).update(here)
+    for finding in findings:
+        count[finding.attribute] += 1
+        here = {place for word in finding.place.split() if (place := place_of(word))}
+        places.setdefault(finding.attribute, set()).update(here)
     return Wanted(count, {name: frozenset(here) for name, here in places.items()})
 
 
@@ -43,7 +40,7 @@ class Fault:
     words: tuple[str, ...]
 
 
-def faults_of(span: Span, need: Wanted) -> list[Fault]:
+def faults_of(span: Span, need: Wanted, vocabulary: Vocabulary) -> list[Fault]:
     """What is wrong with an inserted span: `ungrounded_insertion`, `extra_fact`, `wrong_place`, or nothing.
 
     A span that a model saw in the image is grounded as it is. Any other may name what was missing, say where it is
@@ -51,10 +48,10 @@ def faults_of(span: Span, need: Wanted) -> list[Fault]:
     """
     if IN_IMAGE in span.grounding:
         return []
-    foreign = [vocabulary()[name].noun for name in span.grounding if name in vocabulary() and name not in need.count]
+    foreign = [vocabulary[name].noun for name in span.grounding if name in vocabulary and name not in need.count]
     if foreign:
         return [Fault("ungrounded_insertion", tuple(foreign))]
-    tokens = list(_tokens(span.text.lower(), tuple(span.grounding)))
+    tokens = list(_tokens(span.text.lower(), tuple(span.grounding), vocabulary))
     named = {name for kind, name in tokens if kind == "attribute"}
     plain = [word for kind, word in tokens if kind == "word"]
     counts = {COUNTS[n] for name in named if (n := need.count[name]) < len(COUNTS)}
@@ -70,9 +67,9 @@ def faults_of(span: Span, need: Wanted) -> list[Fault]:
     return faults
 
 
-def _tokens(text: str, attributes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _tokens(text: str, attributes: tuple[str, ...], vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
     """The text in order, as ("attribute", id) for each phrase that names one and ("word", word) for the rest."""
-    phrases = {phrase.lower(): name for name in attributes if name in vocabulary() for phrase in _phrases(name)}
+    phrases = {phrase.lower(): name for name in attributes if name in vocabulary for phrase in vocabulary[name].words}
     if not phrases:
         yield from (("word", word) for word in words(text))
         return
@@ -83,10 +80,6 @@ def _tokens(text: str, attributes: tuple[str, ...]) -> Iterator[tuple[str, str]]
         yield "attribute", phrases[found[1]]
         at = found.end()
     yield from (("word", word) for word in words(text[at:]))
-
-
-def _phrases(attribute: str) -> tuple[str, ...]:
-    return vocabulary()[attribute].words
 
 
 def _in_place(tokens: list[tuple[str, str]], need: Wanted) -> bool:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 from storage.errors import FatalError
 
@@ -12,6 +13,16 @@ from storage.errors import FatalError
 def shipped(name: str) -> str:
     """The text of `recaption/prompts/{name}.txt`."""
     return files("recaption").joinpath("prompts", f"{name}.txt").read_text(encoding="utf-8").strip()
+
+
+def prompt_text(name: str, path: Path | None) -> str:
+    """The user's prompt file, or the one that ships; raises FatalError for one that cannot be read."""
+    if path is None:
+        return shipped(name)
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise FatalError(f"Cannot read the prompt of {name}, {path}: {error.strerror}.") from error
 
 
 def check_placeholders(prompt: str, names: tuple[str, ...], what: str) -> str:

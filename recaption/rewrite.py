@@ -1,38 +1,36 @@
 """Rewrite: the same caption with its suppressed details put back, and a second attempt where the first fails."""
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
-from PIL import Image as PilImage
+from PIL.Image import Image as PilImage
 
 from models.chat import ChatModel, ChatReply, ChatRequest
-from policies.attributes import mentioned, vocabulary
 from policies.phrases import findings_text, position_word
+from policies.vocabulary import Vocabulary
 from recaption.answers import answer_text, clean_answer
 from recaption.certify import faults
-from recaption.confirm import SpanVerifier, confirm_spans, needs_look
+from recaption.confirm import Confirmed, SpanVerifier, confirm_spans, needs_look
 from recaption.generation import Sampling, plus
 from recaption.grounding import Fault
 from recaption.prompt_files import check_placeholders, fill, problem_sentences, shipped
-from recaption.settings import CertifySettings
+from recaption.settings import MinimalitySettings, RewriteSettings
 from recaption.spans import diff
 from storage.errors import SampleError
-from storage.records import Attempt, Caption, Image, Located, Recaption, RewriteTask, from_table, sha256_hex
-from storage.stage import BatchResult, in_batches, reject
+from storage.images import open_stored
+from storage.records import Attempt, Caption, Image, Located, Placed, Recaption, RewriteTask, from_table, sha256_hex
+from storage.stage import Batching, BatchResult, Network, reject, run_network
 from storage.workspace import Workspace
-
-REWRITE_VERSION = 2
 
 Row = TypeVar("Row", RewriteTask, "Draft")
 
 
 def plan_rewrites(
-    captions: Sequence[Caption], images: Sequence[Image], located: Sequence[Located]
+    captions: Sequence[Caption], images: Sequence[Image], located: Sequence[Located], vocabulary: Vocabulary
 ) -> list[RewriteTask]:
-    """One task per caption: the sensitive findings that it does not mention, with their place in words.
+    """One task per caption: the sensitive findings that it does not mention, with their place.
 
     A caption whose image was not located has no task, since nobody knows what it leaves out.
     """
@@ -42,15 +40,15 @@ def plan_rewrites(
     for caption in captions:
         if caption.image_id not in found:
             continue
-        said, image = mentioned(caption.text), by_id[caption.image_id]
-        missing = [
-            (attribute, position_word(finding.box, image.width, image.height))
+        said, image = vocabulary.mentioned(caption.text), by_id[caption.image_id]
+        missing = tuple(
+            Placed(attribute, position_word(finding.box, image.width, image.height))
             for finding in found[caption.image_id]
             for attribute in finding.attributes
-            if vocabulary()[attribute].sensitive and attribute not in said
-        ]
-        attributes = tuple(sorted({attribute for attribute, _ in missing}))
-        tasks.append(RewriteTask(caption.image_id, caption.text, attributes, findings_text(missing), image.blob))
+            if vocabulary[attribute].sensitive and attribute not in said
+        )
+        attributes = tuple(sorted({finding.attribute for finding in missing}))
+        tasks.append(RewriteTask(caption.image_id, caption.text, attributes, missing, image.blob))
     return tasks
 
 
@@ -66,7 +64,7 @@ class Retry:
     `prompt` holds {caption}, {findings}, {answer} and {problems}; "" is `prompts/retry.txt`.
     """
 
-    certify: CertifySettings
+    certify: MinimalitySettings
     prompt: str = ""
 
     @property
@@ -89,139 +87,118 @@ class Draft:
         return self.task.image_id
 
 
-def problems(draft: Draft, cfg: CertifySettings) -> list[Fault]:
+def problems(draft: Draft, cfg: MinimalitySettings, vocabulary: Vocabulary) -> list[Fault]:
     """What is wrong with a draft, the gravest first; empty when it would be certified."""
-    return [Fault(draft.error.code, ())] if draft.error else faults(draft.recaption, cfg)
+    return [Fault(draft.error.code, ())] if draft.error else faults(draft.recaption, cfg, vocabulary)
 
 
-def retry_prompt(draft: Draft, retry: Retry) -> str:
+def retry_prompt(draft: Draft, retry: Retry, vocabulary: Vocabulary) -> str:
     """The prompt of the second attempt, with one line per problem."""
     sentences = problem_sentences()
     lines = [
         "- " + fill(sentences.get(fault.code, fault.code), words=", ".join(dict.fromkeys(fault.words)))
-        for fault in problems(draft, retry.certify)
+        for fault in problems(draft, retry.certify, vocabulary)
     ]
     task = draft.task
     return fill(
         retry.text,
         caption=task.caption,
-        findings=task.findings,
+        findings=_in_words(task, vocabulary),
         answer=draft.recaption.text,
         problems="\n".join(lines),
     )
 
 
-class RewriteStage:
-    """Rewrite tasks to recaptions that nobody has judged yet.
+def _in_words(task: RewriteTask, vocabulary: Vocabulary) -> str:
+    return findings_text(vocabulary, [(finding.attribute, finding.place) for finding in task.findings])
 
-    With `look` the rewriter gets the image as well, read from the workspace at `root`. With `retry`, a draft that the
-    certificate would refuse goes back once with what was wrong; every answer stays in `attempts`. With `verifier`
-    (and `root`), a model is asked about inserted words that no finding accounts for. Each of these is a pass over
-    the shard of its own: a request that fails for good then re-pays none of the passes before it.
+
+class RewriteStage:
+    """Rewrite tasks to recaptions that nobody has judged yet. A caption that lacks nothing stays as it is.
+
+    With `cfg.look` the rewriter gets the image as well. With `retry`, a draft that the certificate would refuse goes
+    back once with what was wrong; every answer stays in `attempts`. With `verifier`, a model is asked about inserted
+    words that no finding accounts for. Each of these is a pass over the shard of its own: a request that fails for
+    good then re-pays none of the passes before it.
     """
 
     def __init__(
         self,
+        workspace: Workspace,
         model: ChatModel,
-        prompt: str,
-        max_new_tokens: int,
-        batch_size: int,
+        cfg: RewriteSettings,
+        vocabulary: Vocabulary,
         *,
-        sampling: Sampling | None = None,
+        prompt: str,
         retry: Retry | None = None,
         verifier: SpanVerifier | None = None,
-        root: str | None = None,
-        look: bool = False,
     ) -> None:
-        self._model = model
-        self._prompt = check_prompt(prompt)
-        self._max_new_tokens = max_new_tokens
-        self._batch_size = batch_size
-        self._how = sampling or Sampling()
+        self._drafting = _Drafting(workspace, model, check_prompt(prompt), cfg, vocabulary)
+        self._cfg, self._vocabulary = cfg, vocabulary
         self._retry = retry
-        self._verifier = verifier
-        self._workspace = None if root is None else Workspace.open(root)
-        self._look = look
+        self._confirming = None if verifier is None else _Confirming(workspace, verifier, vocabulary)
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Recaption]:
         tasks = from_table(shard, RewriteTask)
-        first = self._pass(tasks, self._first)
-        drafts = self._looked_at(first)
-        retry = self._retry
+        drafts = self._looked_at(self._pass(tasks, self._drafting))
+        retry, vocabulary = self._retry, self._vocabulary
         if retry is not None:
-            failed = [d for d in drafts.ok if d.task.attributes and problems(d, retry.certify)]
-            second = self._looked_at(self._pass(failed, lambda batch: self._second(batch, retry)))
-            redone = {d.image_id for d in failed}
-            passed = [_closed(d, retry) for d in drafts.ok if d.image_id not in redone]
-            drafts = BatchResult(
-                [*passed, *(_closed(d, retry) for d in second.ok)], [*drafts.rejected, *second.rejected]
-            )
+            failed = [d for d in drafts.ok if d.task.attributes and problems(d, retry.certify, vocabulary)]
+            again = {d.image_id for d in failed}
+            second = self._looked_at(self._pass(failed, _Retrying(self._drafting, retry)))
+            kept = [*(d for d in drafts.ok if d.image_id not in again), *second.ok]
+            drafts = BatchResult([_closed(d, retry, vocabulary) for d in kept], [*drafts.rejected, *second.rejected])
         return _result(tasks, drafts)
 
-    def _pass(self, rows: Sequence[Row], step: Callable[[Sequence[Row]], BatchResult[Draft]]) -> BatchResult[Draft]:
-        return in_batches(rows, step, key=lambda row: row.image_id, size=self._batch_size)
-
-    def _first(self, batch: Sequence[RewriteTask]) -> BatchResult[Draft]:
-        """A caption that lacks nothing stays as it is, without a call."""
-        calls = [task for task in batch if task.attributes]
-        texts = [fill(self._prompt, caption=task.caption, findings=task.findings) for task in calls]
-        replies = dict(zip((task.image_id for task in calls), self._ask(calls, texts), strict=True))
-        return BatchResult([self._draft(task, replies.get(task.image_id)) for task in batch])
-
-    def _second(self, batch: Sequence[Draft], retry: Retry) -> BatchResult[Draft]:
-        replies = self._ask([draft.task for draft in batch], [retry_prompt(draft, retry) for draft in batch])
-        return BatchResult([self._again(draft, reply, retry) for draft, reply in zip(batch, replies, strict=True)])
-
-    def _again(self, first: Draft, reply: ChatReply, retry: Retry) -> Draft:
-        draft = self._draft(first.task, reply)
-        before = first.recaption.generation
-        spent = plus(before, 1, reply.prompt_tokens, reply.completion_tokens)
-        tried = (_attempt(first, retry),)
-        return replace(draft, recaption=replace(draft.recaption, attempts=tried, generation=spent))
+    def _pass(self, rows: Sequence[Row], network: Network[Row, Any, Any, Draft]) -> BatchResult[Draft]:
+        return run_network(rows, network, Batching(self._cfg.rows_at_once), key=lambda row: row.image_id)
 
     def _looked_at(self, drafts: BatchResult[Draft]) -> BatchResult[Draft]:
-        verifier = self._verifier
-        if verifier is None or self._workspace is None:
+        if self._confirming is None:
             return drafts
-        doubtful = [d for d in drafts.ok if d.error is None and needs_look(d.recaption)]
-        looked = self._pass(doubtful, lambda batch: self._confirm(batch, verifier))
+        doubtful = [d for d in drafts.ok if d.error is None and needs_look(d.recaption, self._vocabulary)]
+        looked = self._pass(doubtful, self._confirming)
         again = {d.image_id for d in doubtful}
         sure = [d for d in drafts.ok if d.image_id not in again]
         return BatchResult([*sure, *looked.ok], [*drafts.rejected, *looked.rejected])
 
-    def _confirm(self, batch: Sequence[Draft], verifier: SpanVerifier) -> BatchResult[Draft]:
-        images = [image for draft in batch for image in self._images(draft.task)]
-        looked, cost = confirm_spans([draft.recaption for draft in batch], images, verifier)
-        return BatchResult([
-            replace(draft, recaption=replace(seen, generation=plus(seen.generation, *spent)))
-            for draft, seen, spent in zip(batch, looked, cost, strict=True)
-        ])  # fmt: skip
 
-    def _ask(self, tasks: Sequence[RewriteTask], prompts: Sequence[str]) -> list[ChatReply]:
-        how = self._how
-        images = [self._images(task) if self._look else () for task in tasks]
-        return self._model.generate([
-            ChatRequest(prompt, seen, self._max_new_tokens, how.temperature, how.seed)
-            for prompt, seen in zip(prompts, images, strict=True)
-        ])  # fmt: skip
+class _Drafting:
+    """The first attempt."""
 
-    def _images(self, task: RewriteTask) -> tuple[PilImage.Image, ...]:
-        if self._workspace is None:
-            return ()
-        return (PilImage.open(io.BytesIO(self._workspace.blobs.get(task.blob))),)  # decoded when its turn comes
+    def __init__(
+        self, workspace: Workspace, model: ChatModel, prompt: str, cfg: RewriteSettings, vocabulary: Vocabulary
+    ) -> None:
+        self._workspace, self._model, self._prompt = workspace, model, prompt
+        self._cfg, self.vocabulary = cfg, vocabulary
+        self._sampling = Sampling.of(cfg, "rewrite")
 
-    def _draft(self, task: RewriteTask, reply: ChatReply | None) -> Draft:
+    def prepare(self, row: RewriteTask) -> ChatRequest | None:
+        """None where there is nothing to ask."""
+        if not row.attributes:
+            return None
+        return self.request(row, fill(self._prompt, caption=row.caption, findings=_in_words(row, self.vocabulary)))
+
+    def request(self, task: RewriteTask, prompt: str) -> ChatRequest:
+        images = (open_stored(self._workspace.blobs.get(task.blob)),) if self._cfg.look else ()
+        return ChatRequest(prompt, images, self._cfg.max_new_tokens, self._sampling.temperature, self._sampling.seed)
+
+    def run(self, pieces: Sequence[ChatRequest | None]) -> list[ChatReply | None]:
+        replies = iter(self._model.generate([piece for piece in pieces if piece is not None]))
+        return [None if piece is None else next(replies) for piece in pieces]
+
+    def finish(self, row: RewriteTask, _: ChatRequest | None, answer: ChatReply | None) -> list[Draft]:
         error = None
         try:
-            text = task.caption if reply is None else clean_answer(reply, stage="rewrite")
+            text = row.caption if answer is None else clean_answer(answer, stage="rewrite")
         except SampleError as unreadable:
-            error, text = unreadable, answer_text(reply.text if reply else "")
-        change = diff(task.caption, text)
+            error, text = unreadable, answer_text(answer.text if answer else "")
+        change = diff(row.caption, text, self.vocabulary)
         recaption = Recaption(
-            image_id=task.image_id,
-            caption=task.caption,
+            image_id=row.image_id,
+            caption=row.caption,
             text=text,
-            attributes=task.attributes,
+            attributes=row.attributes,
             inserted=change.inserted,
             deleted=change.deleted,
             kept_ratio=change.kept_ratio,
@@ -230,19 +207,55 @@ class RewriteStage:
             prompt_hash=sha256_hex(self._prompt.encode()),
             verdict=None,
             reasons=(),
-            findings=task.findings,
-            generation=None if reply is None else self._how.spent(reply),
+            findings=row.findings,
+            generation=None if answer is None else self._sampling.spent(answer),
         )
-        return Draft(task, recaption, error)
+        return [Draft(row, recaption, error)]
 
 
-def _attempt(draft: Draft, retry: Retry) -> Attempt:
-    return Attempt(draft.recaption.text, tuple(fault.code for fault in problems(draft, retry.certify)))
+class _Retrying:
+    """The second attempt, told what was wrong with the first."""
+
+    def __init__(self, drafting: _Drafting, retry: Retry) -> None:
+        self._drafting, self._retry = drafting, retry
+
+    def prepare(self, row: Draft) -> ChatRequest:
+        return self._drafting.request(row.task, retry_prompt(row, self._retry, self._drafting.vocabulary))
+
+    def run(self, pieces: Sequence[ChatRequest]) -> list[ChatReply | None]:
+        return self._drafting.run(pieces)
+
+    def finish(self, row: Draft, piece: ChatRequest, answer: ChatReply) -> list[Draft]:
+        (draft,) = self._drafting.finish(row.task, piece, answer)
+        spent = plus(row.recaption.generation, 1, answer.prompt_tokens, answer.completion_tokens)
+        tried = (_attempt(row, self._retry, self._drafting.vocabulary),)
+        return [replace(draft, recaption=replace(draft.recaption, attempts=tried, generation=spent))]
 
 
-def _closed(draft: Draft, retry: Retry) -> Draft:
+class _Confirming:
+    """A model that sees the image is asked about doubtful words."""
+
+    def __init__(self, workspace: Workspace, verifier: SpanVerifier, vocabulary: Vocabulary) -> None:
+        self._workspace, self._verifier, self._vocabulary = workspace, verifier, vocabulary
+
+    def prepare(self, row: Draft) -> tuple[Recaption, PilImage]:
+        return row.recaption, open_stored(self._workspace.blobs.get(row.task.blob))
+
+    def run(self, pieces: Sequence[tuple[Recaption, PilImage]]) -> list[Confirmed]:
+        return confirm_spans(pieces, self._verifier, self._vocabulary)
+
+    def finish(self, row: Draft, _: tuple[Recaption, PilImage], answer: Confirmed) -> list[Draft]:
+        seen, spent = answer
+        return [replace(row, recaption=replace(seen, generation=plus(seen.generation, *spent)))]
+
+
+def _attempt(draft: Draft, retry: Retry, vocabulary: Vocabulary) -> Attempt:
+    return Attempt(draft.recaption.text, tuple(fault.code for fault in problems(draft, retry.certify, vocabulary)))
+
+
+def _closed(draft: Draft, retry: Retry, vocabulary: Vocabulary) -> Draft:
     """The draft with its last answer among its attempts."""
-    attempts = (*draft.recaption.attempts, _attempt(draft, retry))
+    attempts = (*draft.recaption.attempts, _attempt(draft, retry, vocabulary))
     return replace(draft, recaption=replace(draft.recaption, attempts=attempts))
 
 

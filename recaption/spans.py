@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from policies.attributes import mentioned
 from policies.phrases import WORD
+from policies.vocabulary import Vocabulary
 from storage.records import Span
 
 _Pair = tuple[int, int]
@@ -29,16 +29,17 @@ def words(text: str) -> list[str]:
     return WORD.findall(text)
 
 
-def diff(old: str, new: str) -> Difference:
-    """The edit from `old` to `new`; an empty `old` keeps nothing and has length ratio 0.
+def diff(old: str, new: str, vocabulary: Vocabulary) -> Difference:
+    """The edit from `old` to `new`, each run grounded in the attributes that it names; an empty `old` keeps nothing and
+    has length ratio 0.
 
     A longest common subsequence, and among those one that breaks into the fewest runs. difflib's matcher takes the
     longest block first, so it may miss words that survive, and the kept ratio would be too low.
     """
     before, after = words(old), words(new)
     kept = _common([w.casefold() for w in before], [w.casefold() for w in after])
-    inserted = [_span(after, *gap) for gap in _gaps([j for _, j in kept], len(after))]
-    deleted = [_span(before, *gap) for gap in _gaps([i for i, _ in kept], len(before))]
+    inserted = [_span(after, *gap, vocabulary) for gap in _gaps([j for _, j in kept], len(after))]
+    deleted = [_span(before, *gap, vocabulary) for gap in _gaps([i for i, _ in kept], len(before))]
     if not before:
         return Difference(tuple(inserted), (), 0.0, 0.0)
     return Difference(tuple(inserted), tuple(deleted), len(kept) / len(before), len(after) / len(before))
@@ -99,6 +100,6 @@ def _walk(best: list[list[_Pair]], paired: list[list[_Pair | None]]) -> list[_Pa
     return pairs[::-1]
 
 
-def _span(tokens: list[str], start: int, end: int) -> Span:
+def _span(tokens: list[str], start: int, end: int, vocabulary: Vocabulary) -> Span:
     text = " ".join(tokens[start:end])
-    return Span(start, end, text, tuple(sorted(mentioned(text))))
+    return Span(start, end, text, tuple(sorted(vocabulary.mentioned(text))))

@@ -19,10 +19,9 @@ from scipy.sparse.csgraph import connected_components
 
 from storage.errors import SampleError
 from storage.records import Image, Rejection, from_table
-from storage.stage import BatchResult, reject
+from storage.stage import BatchResult, Decides, reject
 from storage.workspace import give_back_memory
 
-DEDUP_VERSION = 2
 _BITS = 64
 _SORT_WORTH = 30.0  # sorting one hash takes about as long as comparing so many pairs
 _EDGES_HELD = 20_000_000  # more are folded into components first
@@ -37,7 +36,9 @@ class DedupSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_distance: int = Field(default=6, ge=0, le=16, description="pHash bits (of 64) that may differ in one family")
+    max_distance: Decides[int] = Field(
+        default=6, ge=0, le=16, description="pHash bits (of 64) that may differ in one family"
+    )
 
 
 def masks_for(count: int, max_distance: int) -> list[int]:

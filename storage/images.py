@@ -137,9 +137,14 @@ def decode_mask(data: bytes) -> Mask:
     return np.asarray(PilImage.open(io.BytesIO(data)).convert("1"), dtype=np.bool_)
 
 
+def open_stored(data: bytes) -> PilImage.Image:
+    """A blob that the pipeline stored itself as a picture, decoded when somebody needs its pixels."""
+    return PilImage.open(io.BytesIO(data))
+
+
 def decode_stored(data: bytes) -> Rgb:
     """Pixels of a blob that the pipeline stored itself, uint8 (height, width, 3)."""
-    return np.asarray(PilImage.open(io.BytesIO(data)).convert("RGB"))
+    return np.asarray(open_stored(data).convert("RGB"))
 
 
 def _png(image: PilImage.Image) -> bytes:

@@ -14,10 +14,8 @@ from storage.gate import BlockList
 from storage.images import SUFFIXES, Decoded, decode, encode_png, perceptual_hash
 from storage.records import Image, SourceFile, canonical_json, from_table, sha256_hex
 from storage.sources import ColumnSettings, Read, Source, open_source
-from storage.stage import BatchResult, joined, quarantine_boundary
+from storage.stage import BatchResult, Decides, How, joined, quarantine_boundary
 from storage.workspace import Workspace
-
-INGEST_VERSION = 3
 
 
 class IngestSettings(BaseModel):
@@ -25,17 +23,27 @@ class IngestSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_bytes: int = Field(default=50_000_000, gt=0, description="larger files are refused unread")
-    max_pixels: int = Field(default=100_000_000, gt=0, description="larger images are refused undecoded")
-    max_aspect: float = Field(
+    max_bytes: Decides[int] = Field(default=50_000_000, gt=0, description="larger files are refused unread")
+    max_pixels: Decides[int] = Field(default=100_000_000, gt=0, description="larger images are refused undecoded")
+    max_aspect: Decides[float] = Field(
         default=100, ge=1, description="longer side over shorter; thinner images are refused (Qwen-VL takes up to 200)"
     )
-    block_list: Path | None = Field(default=None, description="text file of blocked SHA-256 and pHash values")
-    block_distance: int = Field(default=6, ge=0, le=16, description="pHash bits that may differ from a blocked one")
-    licence: str = Field(default="unspecified", description="licence of the images, as an SPDX id where there is one")
-    exportable: bool = Field(default=True, description="whether that licence lets the images leave in an export")
+    block_list: Decides[Path | None] = Field(default=None, description="text file of blocked SHA-256 and pHash values")
+    block_distance: Decides[int] = Field(
+        default=6, ge=0, le=16, description="pHash bits that may differ from a blocked one"
+    )
+    licence: Decides[str] = Field(
+        default="unspecified", description="licence of the images, as an SPDX id where there is one"
+    )
+    exportable: Decides[bool] = Field(
+        default=True, description="whether that licence lets the images leave in an export"
+    )
     columns: ColumnSettings = ColumnSettings()
-    shard_rows: int = Field(default=64, gt=0, description="files per shard, the unit of progress and resume")
+    shard_rows: How[int] = Field(
+        default=64,
+        gt=0,
+        description="files per shard, the unit of progress and resume; finished shards keep their size",
+    )
 
 
 def _too_many(size_bytes: int, cfg: IngestSettings) -> SampleError:
@@ -122,8 +130,8 @@ def read_small(source: Source, files: Sequence[SourceFile], cfg: IngestSettings)
 class IngestStage:
     """Files to images, one shard at a time: read side by side, then decoded, hashed, gated and stored one by one."""
 
-    def __init__(self, root: str, cfg: IngestSettings) -> None:
-        self._workspace = Workspace.open(root)
+    def __init__(self, workspace: Workspace, cfg: IngestSettings) -> None:
+        self._workspace = workspace
         self._cfg = cfg
         self._blocked = BlockList.read(cfg.block_list, max_distance=cfg.block_distance)
         self._source = lru_cache(maxsize=4)(lambda place: open_source(place, cfg.columns))

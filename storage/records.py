@@ -70,7 +70,7 @@ class Finding:
     rule_ids: tuple[str, ...]  # rules that the locator named itself, e.g. "L2.R1"
     box: tuple[int, ...]
     mask: str  # blob of a 1-bit PNG of the image's size, "" when only the box is known
-    instruction: str  # what an editor is asked to do
+    instruction: str  # what an editor is asked to do; "" where the locator did not say
     score: float  # the locator's confidence, 1.0 when it gives none
 
 
@@ -210,15 +210,23 @@ class Caption:
 
 
 @dataclass(frozen=True, slots=True)
-class RewriteTask:
-    """A caption and what it leaves out, in words, e.g. "knife at the lower left"."""
+class Placed:
+    """A finding as a caption may tell it: what is seen, and in which cell of a 3x3 grid, e.g. "lower left"."""
 
-    SCHEMA_VERSION: ClassVar[int] = 1
+    attribute: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteTask:
+    """A caption and what it leaves out."""
+
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     image_id: str
     caption: str
     attributes: tuple[str, ...]
-    findings: str
+    findings: tuple[Placed, ...]
     blob: str = ""  # the image, for a rewriter that sees; "" when nobody looks
 
 
@@ -244,7 +252,7 @@ class Attempt:
 class Recaption:
     """A caption with its suppressed details restored, and the proof that little else changed."""
 
-    SCHEMA_VERSION: ClassVar[int] = 1
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     image_id: str
     caption: str
@@ -258,7 +266,7 @@ class Recaption:
     prompt_hash: str
     verdict: Decision | None
     reasons: tuple[str, ...]
-    findings: str = ""  # what the rewriter was given, with places: "knife at the lower left"
+    findings: tuple[Placed, ...] = ()  # what the rewriter was given
     attempts: tuple[Attempt, ...] = ()  # every answer of the rewriter, the last one is `text`
     generation: Generation | None = None
 

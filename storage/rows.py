@@ -50,19 +50,23 @@ class StageRows:
         return iter(self.results)
 
 
-def cut(tables: Iterable[pa.Table], shard_rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of `shard_rows` rows, the last one shorter; none is empty, each column is one chunk."""
+def cut(tables: Iterable[pa.Table], shard_rows: int, first: Iterable[int] = ()) -> Iterator[pa.Table]:
+    """The same rows in tables of `shard_rows` rows, the last one shorter; none is empty, each column is one chunk.
+
+    `first` are the sizes of the first tables: an earlier build may have cut the same rows otherwise.
+    """
     held: list[pa.Table] = []
-    count = 0
+    count, sizes = 0, iter(first)
+    size = next(sizes, shard_rows)
     for table in tables:
         start = 0
         while start < table.num_rows:
-            part = table.slice(start, shard_rows - count)
+            part = table.slice(start, size - count)
             held.append(part)
             start, count = start + part.num_rows, count + part.num_rows
-            if count == shard_rows:
+            if count == size:
                 yield _joined(held)
-                count = 0
+                count, size = 0, next(sizes, shard_rows)
     if held:
         yield _joined(held)
 

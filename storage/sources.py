@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from storage.errors import FatalError
 from storage.images import SUFFIXES
 from storage.records import SourceFile, canonical_json, schema_of
+from storage.stage import Decides
 from storage.store import LocalStore, Store, open_store, read_each
 from storage.table_source import TableReader, is_table
 
@@ -31,12 +32,16 @@ class ColumnSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image: str = Field(default="image", description="the bytes, or a path (for a manifest: `path` where it has one)")
-    key: str | None = Field(default=None, description="a name of its own for each row; default: file and row number")
-    licence: str | None = Field(default=None, description="licence of this image; default: ingest.licence")
-    category: str | None = Field(default=None, description="what the source calls its content")
-    boxes: str | None = Field(default=None, description="regions that are known already")
-    labels: str | None = Field(default=None, description="verdicts or tags that are known already")
+    image: Decides[str] = Field(
+        default="image", description="the bytes, or a path (for a manifest: `path` where it has one)"
+    )
+    key: Decides[str | None] = Field(
+        default=None, description="a name of its own for each row; default: file and row number"
+    )
+    licence: Decides[str | None] = Field(default=None, description="licence of this image; default: ingest.licence")
+    category: Decides[str | None] = Field(default=None, description="what the source calls its content")
+    boxes: Decides[str | None] = Field(default=None, description="regions that are known already")
+    labels: Decides[str | None] = Field(default=None, description="verdicts or tags that are known already")
 
     def chosen(self) -> dict[str, str]:
         """Meaning -> column, for all but the image."""

@@ -32,16 +32,16 @@ def _keys_at(place: Sequence[int | str], model: type[BaseModel]) -> list[str]:
     models = [model]
     for part in place:
         fields = [one.model_fields[part] for one in models if isinstance(part, str) and part in one.model_fields]
-        models = [inner for field in fields for inner in _models(field.annotation)] or models
+        models = [inner for field in fields for inner in models_in(field.annotation)] or models
     return [name for one in models for name in one.model_fields]
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """The models inside a type such as `dict[str, Model] | None`."""
     if isclass(annotation) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
-        yield from _models(inner)
+        yield from models_in(inner)
 
 
 def _paths(model: type[BaseModel], before: str = "") -> Iterator[str]:

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.errors import FatalError
-from storage.records import Rejection, content_id, from_table, sha256_hex, to_table
+from storage.records import Rejection, from_table, sha256_hex, to_table
 from storage.store import Store, open_many, open_store, read_many
 
 
@@ -77,11 +77,6 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-
-    @staticmethod
-    def fingerprint(stage: str, version: int, settings: Any, inputs: Sequence[str]) -> str:
-        """Hash of a stage's name and version, the settings that matter to it, and its input's hashes."""
-        return content_id("shard-2", stage, version, settings, list(inputs))
 
     @staticmethod
     def table_key(stage: str, fingerprint: str) -> str:

@@ -13,7 +13,7 @@ from annotation.agreement import labels
 from annotation.config import project_key
 from flows.annotate import items_of
 from flows.outcome import read_outcome
-from models.micro.scenes import draw_scene, scene_size
+from micro.scenes import draw_scene, scene_size
 from policies.engine import load_policies
 from storage.records import Vote, to_table
 from storage.workspace import Workspace, parquet_bytes

@@ -25,6 +25,7 @@ from storage.errors import GuardsetError
 
 if TYPE_CHECKING:
     from flows.estimate import Estimate
+    from flows.settings import Settings
 
 
 def build(
@@ -50,7 +51,7 @@ def build(
     from flows.build import build as run_build
     from flows.estimate import estimate
 
-    settings = settings_from(config)
+    settings = settings_from(workspace, config)
     with _says_how_to_go_on(), running_flows():
         if dry_run:
             expected = estimate(settings, input, workspace, max_cost)
@@ -62,13 +63,12 @@ def build(
     show_stages(summary.stages)
     console.print(f"Build {summary.build_id} is recorded in {workspace}/builds/.", highlight=False)
     if publish:
-        _publish(config, workspace)
+        _publish(settings, config, workspace)
 
 
-def _publish(config: Path | None, workspace: str) -> None:
+def _publish(settings: "Settings", config: Path | None, workspace: str) -> None:
     from flows.annotate import publish_flow
 
-    settings = settings_from(config)
     with running_flows():
         publication = publish_flow(settings, workspace)
     console.print(

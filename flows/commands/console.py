@@ -19,11 +19,48 @@ WorkspaceArg = Annotated[str, Parameter(name=["--workspace", "-w"], help="Folder
 ConfigArg = Annotated[Path | None, Parameter(name=["--config", "-c"], help="YAML file of settings.")]
 
 
-def settings_from(config: Path | None) -> "Settings":
-    """The settings of a config file, or the defaults."""
-    from flows.settings import load_settings
+def settings_from(workspace: str, config: Path | None) -> "Settings":
+    """The settings of a config file, or those that the workspace was built with.
 
-    return load_settings(config)
+    Says what a build with another config would do again. Raises FatalError where there are none.
+    """
+    from flows.pipeline import redone
+    from flows.settings import load_settings, settings_of
+    from policies.loading import load_policy_set
+    from storage.errors import FatalError
+    from storage.workspace import Workspace
+
+    kept = settings_of(Workspace.open(workspace))
+    if config is None:
+        if kept is None:
+            raise FatalError(
+                f"{workspace} holds no settings yet, and --config names none. Write some with `guardset init --preset "
+                "NAME`, then give --config guardset.yaml: from the first build on the workspace remembers them."
+            )
+        return kept
+    settings = load_settings(config)
+    if kept is not None and kept != settings:
+        try:
+            policies = load_policy_set(kept.policies), load_policy_set(settings.policies)
+            again = redone(kept, settings, policies)
+        except FatalError:  # what the workspace was built with is gone, so nobody can tell
+            return settings
+        if again:
+            console.print(
+                f"{config} differs from what {workspace} was built with: a build does {', '.join(again)} again, and "
+                "what follows from other results.",
+                highlight=False,
+                soft_wrap=True,
+            )
+        changed = [p.id for p in policies[1] if p.content_hash not in {q.content_hash for q in policies[0]}]
+        if changed:
+            console.print(
+                f"Policies that are new or say something else: {', '.join(changed)}. Votes were given under the old "
+                "texts.",
+                highlight=False,
+                soft_wrap=True,
+            )
+    return settings
 
 
 @contextmanager

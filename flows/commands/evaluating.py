@@ -1,16 +1,17 @@
 """`guardset evaluate`."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.console import ConfigArg, WorkspaceArg, console, running_flows, settings_from
+from flows.commands.console import ConfigArg, WorkspaceArg, console, running_flows
 
 if TYPE_CHECKING:
     from flows.evaluate import EvaluationSummary
-    from flows.settings import Settings
-    from guard.evaluation.settings import GuardModelSettings
+    from guard.evaluation.settings import EvaluationSettings, GuardModelSettings
+    from policies.engine import PolicySet
 
 _SHOWN = (
     "macro_f1",
@@ -29,9 +30,7 @@ def evaluate(
     data: Annotated[
         str | None, Parameter(help="An export, or Parquet of SafeEditBench, UnsafeBench or LlavaGuard.")
     ] = None,
-    model: Annotated[
-        str | None, Parameter(help="URL of an OpenAI-compatible server, a folder, a hub id, or micro.")
-    ] = None,
+    model: Annotated[str | None, Parameter(help="URL of an OpenAI-compatible server, a folder, or a hub id.")] = None,
     name: Annotated[str | None, Parameter(help="What the leaderboard calls the model.")] = None,
     served_model: Annotated[
         str | None, Parameter(help="The server's name for the model; default: its only one.")
@@ -50,13 +49,29 @@ def evaluate(
     from flows.evaluate import run_evaluation
     from guard.evaluation.benchmarks_public import check_benchmark
 
-    settings = _with_data(settings_from(config), data, limit)
-    for benchmark in settings.evaluate.benchmarks:  # before a server is asked or a model loaded
+    cfg, policies = _asked_for(workspace, config)
+    cfg = _with_data(cfg, data, limit)
+    for benchmark in cfg.benchmarks:  # before a server is asked or a model loaded
         check_benchmark(benchmark.data)
-    settings = _with_guard(settings, _guard(model, name, served_model, api_key_env))
+    guard = _guard(model, name, served_model, api_key_env)
+    if guard is not None:
+        cfg = cfg.model_copy(update={"models": (guard,)})
     with running_flows():
-        summary = run_evaluation(settings, workspace)
+        summary = run_evaluation(cfg, policies, workspace)
     _show(summary)
+
+
+def _asked_for(workspace: str, config: Path | None) -> "tuple[EvaluationSettings, PolicySet]":
+    """What the config lists, or the workspace's own; an evaluation needs neither."""
+    from flows.settings import load_settings, settings_of
+    from guard.evaluation.settings import EvaluationSettings
+    from policies.loading import load_policy_set
+    from storage.workspace import Workspace
+
+    settings = settings_of(Workspace.open(workspace)) if config is None else load_settings(config)
+    if settings is None:
+        return EvaluationSettings(), load_policy_set()
+    return settings.evaluate, load_policy_set(settings.policies)
 
 
 def _guard(
@@ -65,7 +80,7 @@ def _guard(
     """The guard that the options name: behind a server when it is a URL."""
     from flows.evaluate import served_name
     from guard.evaluation.settings import GuardModelSettings
-    from models.server import ServerSettings
+    from models.settings import ServerSettings
 
     if model is None:
         return None
@@ -77,22 +92,14 @@ def _guard(
     return GuardModelSettings(name=name or served, model=served, server=server)
 
 
-def _with_data(settings: "Settings", data: str | None, limit: int | None) -> "Settings":
+def _with_data(cfg: "EvaluationSettings", data: str | None, limit: int | None) -> "EvaluationSettings":
     """The settings with the benchmark that the options name in place of those that the config lists."""
     from guard.evaluation.settings import BenchmarkSettings
 
-    cfg = settings.evaluate
     listed = cfg.benchmarks if data is None else (BenchmarkSettings(name=_benchmark_name(data), data=data),)
     if limit is not None:
         listed = tuple(benchmark.model_copy(update={"limit": limit}) for benchmark in listed)
-    return settings.model_copy(update={"evaluate": cfg.model_copy(update={"benchmarks": listed})})
-
-
-def _with_guard(settings: "Settings", guard: "GuardModelSettings | None") -> "Settings":
-    """The settings with the guard that the options name in place of those that the config lists."""
-    if guard is None:
-        return settings
-    return settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update={"models": (guard,)})})
+    return cfg.model_copy(update={"benchmarks": listed})
 
 
 def _benchmark_name(data: str) -> str:

@@ -24,7 +24,7 @@ def export(
     from flows.export import export_flow
 
     with running_flows():
-        result = export_flow(settings_from(config), workspace, version, to)
+        result = export_flow(settings_from(workspace, config), workspace, version, to)
     console.print(f"{'Found' if result.looked_up else 'Wrote'} {result.path}", highlight=False)
     console.print(f"Open {result.path}/report.html", highlight=False)
     for line in _missing(result.counts, same_place(workspace, config)):
@@ -79,5 +79,5 @@ def report(
     from flows.export import report_flow
 
     with running_flows():
-        report_flow(settings_from(config), workspace, output)
+        report_flow(settings_from(workspace, config), workspace, output)
     console.print(f"Open {output}", highlight=False)

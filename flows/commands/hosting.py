@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from flows.commands.console import ConfigArg, console, progress, settings_from
+from flows.commands.console import ConfigArg, console, progress
 
 workspace_app = App(name="workspace", help="Look after a workspace.")
 
@@ -33,15 +33,20 @@ def inspect(source: str, /, *, config: ConfigArg = None) -> None:
 
     Example: `guardset inspect photos.parquet --config guardset.yaml`
     """
-    from flows.networks import targets_of
+    from flows.pipeline import targets_of
+    from flows.settings import load_settings
     from flows.sources import preview
     from flows.tables import TextTable
-    from policies.engine import load_policies
+    from policies.loading import load_policy_set
+    from storage.ingest import IngestSettings
     from storage.sources import kind_of
 
-    settings = settings_from(config)
-    targets_of(settings.editing, load_policies(settings.policies))
-    count, rows = preview(source, settings.ingest)
+    ingest = IngestSettings()
+    if config is not None:
+        settings = load_settings(config)
+        targets_of(settings, load_policy_set(settings.policies))
+        ingest = settings.ingest
+    count, rows = preview(source, ingest)
     table = []
     for row in rows:
         size = "" if row.trouble else f"{row.size[0]}x{row.size[1]}"

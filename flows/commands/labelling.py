@@ -30,7 +30,7 @@ def publish(
     """
     from flows.annotate import publish_flow, publish_pairs_flow
 
-    settings = settings_from(config)
+    settings = settings_from(workspace, config)
     with running_flows():
         done = [publish_flow(settings, workspace)] if verdicts else []
         rated = [publish_pairs_flow(settings, workspace)] if pairs else []
@@ -58,7 +58,7 @@ def collect(
 
     Example: `guardset collect --workspace work --watch 300`
     """
-    settings = settings_from(config)
+    settings = settings_from(workspace, config)
     if watch is None and webhook_port is not None:
         raise FatalError("--webhook-port needs --watch: a webhook only hints, and what it misses is found by looking.")
     if watch is None:
@@ -115,7 +115,7 @@ def status(*, workspace: WorkspaceArg, config: ConfigArg = None) -> None:
     """
     from flows.status import describe
 
-    for part in describe(settings_from(config), workspace):
+    for part in describe(settings_from(workspace, config), workspace):
         console.print(part, highlight=False)
 
 
@@ -130,7 +130,7 @@ def up(*, workspace: WorkspaceArg, config: ConfigArg = None) -> None:
     """
     from flows.studio import local_server
 
-    settings = settings_from(config)
+    settings = settings_from(workspace, config)
     with progress():
         local_server(workspace, settings.annotation)
     show_login(workspace, settings)
@@ -145,7 +145,7 @@ def add(email: str, *, workspace: WorkspaceArg, config: ConfigArg = None) -> Non
     from annotation.accounts import add_annotator
     from flows.studio import local_server
 
-    settings = settings_from(config)
+    settings = settings_from(workspace, config)
     if settings.annotation.url is not None:
         raise FatalError(f"Accounts on {settings.annotation.url} are made there: Organization, Add Members.")
     with progress():
@@ -171,4 +171,4 @@ def studio_status(*, workspace: WorkspaceArg, config: ConfigArg = None) -> None:
 
     Example: `guardset annotate status --workspace work`
     """
-    show_login(workspace, settings_from(config))
+    show_login(workspace, settings_from(workspace, config))

@@ -1,4 +1,4 @@
-"""`guardset doctor`, `guardset settings` and `guardset demo`: a newcomer's first commands."""
+"""`guardset init`, `guardset doctor` and `guardset settings`: a newcomer's first commands."""
 
 import sys
 from pathlib import Path
@@ -6,26 +6,66 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.console import (
-    ConfigArg,
-    WorkspaceArg,
-    console,
-    running_flows,
-    settings_from,
-    show_login,
-    show_stages,
-)
+from flows.commands.console import ConfigArg, WorkspaceArg, console
+from storage.errors import FatalError
 
 
-def doctor(*, workspace: WorkspaceArg = "workspace", config: ConfigArg = None) -> None:
-    """Say what is missing on this machine, and what to do about it.
+def init(
+    *,
+    preset: Annotated[
+        str, Parameter(name=["--preset", "-p"], help="classical, vllm, local or hosted, or a YAML file to copy.")
+    ],
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="File to write; never one that exists.")] = Path(
+        "guardset.yaml"
+    ),
+) -> None:
+    """Write a commented config that works once its blanks are filled.
 
-    Example: `guardset doctor --workspace work --config guardset.yaml`
+    classical: regions that you have, OpenCV as a baseline editor, no weights. vllm: two vLLM servers, a diffusers
+    editor. local: all models in this process. hosted: everything behind APIs.
+
+    Example: `guardset init --preset classical`
+    """
+    from flows.presets import blanks_of, preset_text
+
+    text = preset_text(preset)
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise FatalError(f"{output} exists already and is left as it is. Choose another --output.") from error
+    console.print(f"Wrote {output}.", highlight=False, soft_wrap=True)
+    blanks = blanks_of(text)
+    if blanks:
+        console.print("Fill in:", highlight=False)
+    for line in blanks:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Then: guardset doctor --config {output} --try", highlight=False, soft_wrap=True)
+
+
+def doctor(
+    *,
+    workspace: WorkspaceArg = "workspace",
+    config: ConfigArg = None,
+    try_models: Annotated[
+        bool,
+        Parameter(name="--try", negative=(), help="Also run one tiny answer and one tiny edit through each model."),
+    ] = False,
+) -> None:
+    """Try what a build needs, and say what is missing and what to do about it.
+
+    Reads the policies, prompts, regions and the block list, loads each local model's config, asks each server for its
+    models, and looks at the GPUs, the disk and Label Studio.
+
+    Example: `guardset doctor --workspace work --config guardset.yaml --try`
     """
     from flows.doctor import examine
+    from flows.settings import load_settings, settings_of
     from flows.tables import TextTable
+    from storage.workspace import Workspace
 
-    checks = examine(settings_from(config), workspace)
+    settings = load_settings(config) if config else settings_of(Workspace.open(workspace))
+    checks = examine(settings, workspace, try_models=try_models)
     rows = [("!" if check.advice else "ok", check.name, check.found, check.advice) for check in checks]
     console.print(TextTable("", ("", "check", "found", "what to do"), rows, 4))
     if any(check.advice for check in checks):
@@ -33,29 +73,10 @@ def doctor(*, workspace: WorkspaceArg = "workspace", config: ConfigArg = None) -
 
 
 def settings() -> None:
-    """Print every setting with its default and what it is for, as a config file to start from.
+    """Print every setting with its default and what it is for.
 
-    Example: `guardset settings > guardset.yaml`
+    Example: `guardset settings | less`
     """
     from flows.settings_text import settings_yaml
 
     sys.stdout.write(settings_yaml())
-
-
-def demo(
-    *,
-    workspace: Annotated[Path, Parameter(name=["--workspace", "-w"], help="Local folder.")] = Path("demo-workspace"),
-    port: Annotated[int, Parameter(help="Port of the local Label Studio.")] = 8080,
-) -> None:
-    """Run the whole job on drawn images, with two scripted annotators.
-
-    Example: `guardset demo --workspace demo-workspace`
-    """
-    from flows.demo import demo_settings, run_demo
-
-    with running_flows():
-        summary, result = run_demo(workspace, port, lambda text: console.print(text, highlight=False))
-    show_stages(summary.stages)
-    console.print(f"Export: {result.path} (labels are simulated)", highlight=False)
-    console.print(f"Report: {result.path}/report.html", highlight=False)
-    show_login(str(workspace), demo_settings(workspace, port))

@@ -1,6 +1,5 @@
-"""`guardset train …` and `guardset experiment miniature`."""
+"""`guardset train …`."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,6 @@ from cyclopts import App, Parameter
 from flows.commands.console import console
 
 train_app = App(name="train", help="Train a guard on an export, in the paper's two stages.")
-experiment_app = App(name="experiment", help="Experiments on drawn scenes.")
 
 DataArg = Annotated[str, Parameter(name=["--data", "-d"], help="An export: its folder or s3://bucket/prefix.")]
 OutArg = Annotated[Path, Parameter(name=["--out", "-o"], help="Folder of the run; the same command goes on there.")]
@@ -21,14 +19,14 @@ def sft(
     *,
     data: DataArg,
     out: OutArg,
-    recipe: RecipeArg = "micro",
+    recipe: RecipeArg,
     model: Annotated[str | None, Parameter(help="Start from this folder or hub id; default: the recipe's.")] = None,
     steps: Annotated[int | None, Parameter(help="Stop after so many steps; default: the recipe's.")] = None,
     seed: int = 0,
 ) -> None:
     """Stage 1: fine-tune on the recaptions of an export.
 
-    Example: `guardset train sft --data work/exports/guardset/<version> --recipe micro --out runs/stage-1`
+    Example: `guardset train sft --data work/exports/guardset/<version> --recipe qwen2.5-vl-7b --out runs/stage-1`
     """
     from guard.train.settings import load_recipe
     from guard.train.sft import train_sft
@@ -44,14 +42,14 @@ def grpo(
     *,
     data: DataArg,
     out: OutArg,
+    recipe: RecipeArg,
     model: Annotated[str | None, Parameter(help="Stage 1's model folder; default: the recipe's model.")] = None,
-    recipe: RecipeArg = "micro",
     steps: Annotated[int | None, Parameter(help="Stop after so many steps; default: the recipe's.")] = None,
     seed: int = 0,
 ) -> None:
     """Stage 2: reinforcement learning on (image, policy) -> verdict.
 
-    Example: `guardset train grpo --data work/exports/guardset/<version> --model runs/stage-1/model --out runs/stage-2`
+    Example: `guardset train grpo --data EXPORT --recipe qwen2.5-vl-7b --model runs/stage-1/model --out runs/stage-2`
     """
     from guard.train.grpo import train_grpo
     from guard.train.settings import load_recipe
@@ -89,33 +87,6 @@ def commands(*, data: DataArg, recipe: RecipeArg, out: OutArg = Path("runs")) ->
         if not command:
             continue
         console.print(f"\n# {title}\n{as_shell(command)}", highlight=False, soft_wrap=True, markup=False)
-
-
-@experiment_app.command
-def miniature(
-    *,
-    workspace: Annotated[Path, Parameter(name=["--workspace", "-w"], help="Local folder of the experiment.")],
-    quick: Annotated[bool, Parameter(help="A few steps on a few families: shows that it runs.")] = False,
-    seeds: Annotated[int | None, Parameter(help="Seeds per arm; default 3. More may be added later.")] = None,
-    jobs: Annotated[int, Parameter(help="Arms trained at a time, one core each.")] = 2,
-    arms: Annotated[list[str] | None, Parameter(help="Only these arms; default: all. More may be added later.")] = None,
-) -> None:
-    """Show the paper's claims in miniature: eight ways to train one small guard, in a table with plots.
-
-    Stopped or killed, the same command goes on where it was.
-
-    Example: `guardset experiment miniature --workspace miniature-workspace`
-    """
-    from flows.miniature import QUICK, Miniature, run_miniature
-
-    size = QUICK if quick else Miniature()
-    if seeds is not None:
-        size = replace(size, seeds=seeds)
-    if arms:
-        size = replace(size, arms=tuple(arms))
-    table = run_miniature(workspace, size, jobs=jobs, tell=_tell)
-    console.print(table.read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"Open {table.with_suffix('.html')}", highlight=False, soft_wrap=True)
 
 
 def _tell(line: str) -> None:

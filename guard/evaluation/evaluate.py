@@ -25,7 +25,6 @@ from storage.records import GuardAnswer, GuardQuestion, Rejection, content_id, f
 from storage.stage import BatchResult, quarantine_boundary
 from storage.workspace import Workspace
 
-EVALUATE_VERSION = 1  # raise it when the same question may get another answer
 _REFUSED = frozenset({"chat_refused", "chat_content_filter"})  # how a server says it
 _TURNED_DOWN = _REFUSED | {"chat_too_long", "chat_bad_request", "chat_bad_reply"}
 
@@ -272,8 +271,8 @@ def _baselines(
 class EvaluateStage:
     """Shards of questions to answers, for the ledger; `model` stays loaded between shards."""
 
-    def __init__(self, root: str, model: ChatModel, options: EvaluateOptions) -> None:
-        self._workspace = Workspace.open(root)
+    def __init__(self, workspace: Workspace, model: ChatModel, options: EvaluateOptions) -> None:
+        self._workspace = workspace
         self._model, self._options = model, options
 
     def run_shard(self, shard: pa.Table) -> BatchResult[GuardAnswer]:

@@ -14,7 +14,7 @@ from typing import Literal
 from guard.export.dataset import Dataset, ImageRow
 from guard.export.splits import Split
 from policies.counterfactual import Counterfactual
-from policies.engine import derive
+from policies.engine import PolicySet
 from storage.records import Label, content_id
 
 SplitOf = Callable[[str], Split]
@@ -92,7 +92,7 @@ def counterfactual_cells(
     options: dict[str, dict[bool, list[Cell]]] = defaultdict(lambda: {True: [], False: []})
     for cell in cells:
         if cell.label is not None and cell.label.derived == cell.verdict and cell.image.image_id in data.attributes:
-            for found in _under(cell, by_policy[cell.policy_id], data.attributes[cell.image.image_id]):
+            for found in _under(cell, by_policy[cell.policy_id], data.policies, data.attributes[cell.image.image_id]):
                 options[cell.image.image_id][found.verdict != cell.verdict].append(found)
     chosen = []
     for sides in options.values():
@@ -102,9 +102,11 @@ def counterfactual_cells(
     return with_other_side(chosen)
 
 
-def _under(cell: Cell, changed: Iterable[Counterfactual], present: Sequence[str]) -> Iterator[Cell]:
+def _under(
+    cell: Cell, changed: Iterable[Counterfactual], policies: PolicySet, present: Sequence[str]
+) -> Iterator[Cell]:
     for c in changed:
-        verdict = derive(c.policy, present).verdict
+        verdict = policies.derive(c.policy, present).verdict
         if verdict != "undetermined":
             yield dataclasses.replace(
                 cell,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
 
-from policies.engine import Policy
+from policies.engine import PolicySet
 from storage.errors import FatalError
 from storage.records import CaptionDelta, Edit, EditKind, Image, Label, Recaption, Rejection
 
@@ -80,14 +80,13 @@ class Dataset:
     pairs: tuple[Edit, ...]  # accepted edits, at most one per original and kind
     recaptions: tuple[Recaption, ...]  # accepted
     labels: tuple[Label, ...]  # cells of the matrix, conflicts and gaps included
-    policies: tuple[Policy, ...]
+    policies: PolicySet
     agreement: tuple[Agreement, ...]
     stages: tuple[StageCount, ...]
     rejections: Mapping[str, tuple[Rejection, ...]]  # by stage
     dropped: Mapping[str, int]  # records that could not be used, by reason
     candidates: tuple[Edit, ...] = ()  # every edit that was tried, whatever its verdict
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what an image shows, by its id
-    wordings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # other texts of a policy, by its id
     prefilled: frozenset[str] = frozenset()  # images that people judged with the rules' verdicts before their eyes
     deltas: Mapping[str, CaptionDelta] = field(default_factory=dict)  # how a pair's captions differ, by edit_id
 
@@ -123,13 +122,12 @@ class Records:
     edits: Iterable[Edit]
     recaptions: Iterable[Recaption]
     labels: Iterable[Label]
-    policies: Sequence[Policy]
+    policies: PolicySet
     agreement: Iterable[Agreement] = ()
     stages: Iterable[StageCount] = ()
     rejections: Mapping[str, Sequence[Rejection]] = field(default_factory=dict)
     candidates: Iterable[Edit] = ()
     attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    wordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     deltas: Iterable[CaptionDelta] = ()
     prefilled: Iterable[str] = ()
 
@@ -151,14 +149,13 @@ def assemble(records: Records) -> Dataset:
         pairs=tuple(pairs),
         recaptions=tuple(sorted(captions, key=lambda r: rows[r.image_id].order)),
         labels=tuple(sorted(labels, key=lambda x: (*rows[x.image_id].order, x.policy_id))),
-        policies=tuple(sorted(records.policies, key=lambda p: p.id)),
+        policies=records.policies,
         agreement=tuple(sorted(records.agreement, key=lambda a: a.policy_id)),
         stages=tuple(records.stages),
         rejections={k: tuple(sorted(v, key=lambda r: (r.code, r.key))) for k, v in records.rejections.items()},
         dropped={code: n for code, n in sorted(dropped.items()) if n},
         candidates=tuple(sorted(records.candidates, key=lambda e: e.edit_id)),
         attributes={k: tuple(v) for k, v in sorted(records.attributes.items()) if k in rows},
-        wordings={k: tuple(v) for k, v in sorted(records.wordings.items())},
         deltas={x.edit_id: x for x in sorted(records.deltas, key=lambda x: x.edit_id)},
         prefilled=frozenset(records.prefilled) & rows.keys(),
     )

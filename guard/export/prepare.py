@@ -74,7 +74,7 @@ def prepare(dataset: Dataset, blobs: Blobs, cfg: GuardSettings) -> Prepared:
 def check_policies(data: Dataset, cfg: GuardSettings) -> None:
     """Raises FatalError for a text that trainers would misread, and for wordings that are asked for and not there."""
     for policy in data.policies:
-        texts = data.wordings.get(policy.id, ())
+        texts = data.policies.wordings.get(policy.id, ())
         if IMAGE_TAG in "".join([policy.text, *texts]):
             raise FatalError(f"Policy {policy.id} holds {IMAGE_TAG}, which trainers replace by the image. Reword it.")
         if len(texts) < cfg.rl.paraphrases:

@@ -101,7 +101,7 @@ def training_cells(data: Dataset, cells: Sequence[Cell], options: RlSettings, se
         found += counterfactual_cells(data, cells, changed, options.counterfactuals, seed)
     if options.boundary_only:
         found = [cell for cell in found if cell.other_verdict]
-    found = paraphrased(found, data.wordings, options.paraphrases)
+    found = paraphrased(found, data.policies.wordings, options.paraphrases)
     weights = balanced(found, options.balance, seed)
     kept = (dataclasses.replace(cell, weight=weights[cell.cell_id]) for cell in found if cell.cell_id in weights)
     return sorted(kept, key=lambda cell: cell.order)

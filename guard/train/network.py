@@ -16,7 +16,6 @@ from guard.train.settings import LoraSettings, Recipe
 from models.chat import processor_for
 from storage.errors import FatalError
 
-MICRO_GUARD = Path(__file__).parents[2] / "models" / "micro" / "weights" / "guard"
 _LANGUAGE_LAYERS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json",
                     "chat_template.jinja", "chat_template.json")  # fmt: skip
@@ -24,8 +23,7 @@ _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_
 
 def source_of(recipe: Recipe, model: str | None) -> str:
     """Where the weights are: what the command names, else what the recipe names."""
-    name = model or recipe.model
-    return str(MICRO_GUARD) if name == "micro" else name
+    return model or recipe.model
 
 
 @dataclass(frozen=True)

@@ -89,14 +89,14 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field(description="folder, hub id, or `micro` for the guard shipped here")
+    model: str = Field(description="folder or hub id; one that begins with a dot is below the recipe's folder")
     method: Literal["lora", "full"] = "lora"
     lora: LoraSettings = LoraSettings()
     bf16: bool = True
     gradient_checkpointing: bool = True
     remember_vision: bool = Field(default=False, description="keep each image's vision output in memory: small models")
     devices: int = Field(default=1, gt=0, description="GPUs of the one node; 1 on a CPU")
-    ability: Literal["micro", "lmms-eval", "none"] = Field(
+    ability: Literal["lmms-eval", "none"] = Field(
         default="none", description="how general ability is watched before and after"
     )
     ability_tasks: tuple[str, ...] = Field(default=("mme", "mmmu_val"), description="tasks of lmms-eval")
@@ -110,8 +110,7 @@ def load_recipe(name: str) -> Recipe:
     shipped = files("guard").joinpath("recipes", f"{name}.yaml")
     path: Any = shipped if shipped.is_file() else Path(name)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Recipe.model_validate(raw)
+        recipe = Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise FatalError(f"There is no recipe {name}. Shipped: {', '.join(recipe_names())}.") from error
     except yaml.YAMLError as error:
@@ -119,6 +118,9 @@ def load_recipe(name: str) -> Recipe:
     except ValidationError as error:
         lines = "\n  ".join(faults_of(error, Recipe))
         raise FatalError(f"The recipe {name} cannot be used:\n  {lines}") from error
+    if recipe.model.startswith(("./", "../")):
+        return recipe.model_copy(update={"model": str(Path(name).absolute().parent.joinpath(recipe.model).resolve())})
+    return recipe
 
 
 def recipe_names() -> list[str]:

@@ -78,7 +78,7 @@ def _watch_ability(when: str, recipe: Recipe, model: str, out: Path) -> dict[str
     path = out / "ability.json"
     found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if recipe.ability != "none" and when not in found:
-        found[when] = measured(recipe.ability, recipe.ability_tasks, model, out / "ability" / when)
+        found[when] = measured(recipe.ability_tasks, model, out / "ability" / when)
         partial = path.with_suffix(".part")
         partial.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         partial.replace(path)

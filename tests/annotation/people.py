@@ -7,9 +7,9 @@ from PIL import Image
 
 from annotation.client import connect
 from annotation.publish import PublishItem
-from annotation.simulate import token_of
 from annotation.verdicts import PolicyVerdict, to_result
-from models.micro.scenes import draw_scene, scene_size
+from micro.scenes import draw_scene, scene_size
+from micro.simulate import token_of
 
 TRUTHS = (("blade",), ("blade", "museum_label"), ("heart",), ("plant",), ("dice", "syringe"))
 

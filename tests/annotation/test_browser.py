@@ -16,8 +16,8 @@ from annotation.agreement import labels
 from annotation.collect import collect
 from annotation.pair import PairItem, collect_pairs, edited_side, publish_pairs
 from annotation.publish import publish, published
-from annotation.simulate import password_of
 from annotation.tasks import ProjectOptions
+from micro.simulate import password_of
 from policies.engine import derive
 from tests.annotation.people import label, large_images, person, verdicts
 

@@ -15,9 +15,9 @@ from annotation.client import connect
 from annotation.collect import collect, collected_votes
 from annotation.config import project_key
 from annotation.publish import publish, published
-from annotation.simulate import simulate
 from annotation.tasks import ProjectOptions
 from annotation.verdicts import PolicyVerdict, to_result
+from micro.simulate import simulate
 from storage.errors import FatalError
 from storage.records import Rejection, from_table
 from storage.workspace import read_parquet

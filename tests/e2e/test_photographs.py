@@ -17,7 +17,7 @@ from PIL import Image
 
 from editing.masks import feather
 from flows.outcome import read_outcome
-from models.micro.icons import draw_icon
+from micro.icons import draw_icon
 from storage.images import decode_mask, decode_stored
 from storage.workspace import Workspace
 

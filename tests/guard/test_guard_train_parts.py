@@ -11,8 +11,8 @@ from guard.train.report import curves
 from guard.train.run_folder import last_checkpoint, open_run
 from guard.train.settings import Recipe, load_recipe, recipe_names
 from guard.train.watch import MetricsFile, ObservedReward, Watch, read_metrics
+from micro.scenes import draw_scene
 from models.chat import ChatReply
-from models.micro.scenes import draw_scene
 from storage.errors import FatalError
 
 

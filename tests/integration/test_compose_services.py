@@ -16,7 +16,7 @@ import pytest
 import yaml
 from PIL import Image as PilImage
 
-from models.micro.scenes import draw_scene, scene_size
+from micro.scenes import draw_scene, scene_size
 from tests.compose_file import ROOT, environment
 from tests.postgres_server import postgres_server
 from tests.prefect_server import prefect_server

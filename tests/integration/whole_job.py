@@ -14,7 +14,6 @@ from rich.console import Console
 
 from annotation.client import connect
 from annotation.server import Server
-from annotation.simulate import simulate
 from flows.doctor import examine
 from flows.export import report_flow
 from flows.limits import create_limits
@@ -23,6 +22,7 @@ from flows.serve import scheduled_build, scheduled_collect, scheduled_export
 from flows.settings import Settings, load_settings
 from flows.status import describe
 from guard.export.verify import verify
+from micro.simulate import simulate
 from policies.engine import load_policies
 from storage.copy import copy_workspace
 from storage.store import open_store

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.micro import inpaint, rewriter, vlm
-from models.micro.tokenizers_word import gemma_tokenizer, vlm_tokenizer
+from micro.networks import inpaint, rewriter, vlm
+from micro.networks.tokenizers_word import gemma_tokenizer, vlm_tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import models.micro
+import micro
 from models.chat import ChatModel, ChatRequest, TransformersChat
 from models.openai_chat import OpenAIChat
 from tests.models.chat_server import chat_server
 
-WEIGHTS = Path(models.micro.__path__[0]) / "weights" / "vlm"
+WEIGHTS = Path(micro.__path__[0]) / "weights" / "vlm"
 PROMPT = "Describe the image in one sentence."
 
 

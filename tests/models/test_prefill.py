@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from micro.networks.evaluate import micro_inpainter
 from models.image_edit import ImageEdit
-from models.micro.evaluate import micro_inpainter
 from models.prefill import biharmonic_fill
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.micro.rewriter import draw_rewrite
-from models.micro.wording import COLOURS, kinds
+from micro.networks.rewriter import draw_rewrite
+from micro.wording import COLOURS, kinds
 from policies.attributes import mentioned, vocabulary
 from policies.phrases import POSITIONS
 from recaption.certify import RecaptionCertifyStage

@@ -36,7 +36,7 @@ def test_its_own_loader_reads_our_files(trainer: str, exported: Path, tmp_path: 
     python = environment(trainer, REQUIREMENTS[trainer])
     script = Path(__file__).with_name(f"load_with_{trainer.replace('-', '_')}.py")
     run = subprocess.run(
-        [str(python), str(script), str(ROOT / "models/micro/weights/vlm")],
+        [str(python), str(script), str(ROOT / "micro/weights/vlm")],
         cwd=exported,  # where the export's configs are to be run
         env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -1,0 +1,109 @@
+"""The stages of this room: locate, edit, certify, select."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from editing.certify import CertifyStage, QuestioningStage
+from editing.edit import EditStage
+from editing.locate import LocateStage
+from editing.networks import Looking, make_editor, make_locator, make_witnesses
+from editing.select import SelectStage
+from editing.settings import CertifySettings, EditSettings
+from policies.engine import PolicySet
+from storage.records import Edit, Located
+from storage.stage import Needs, Stage, Tool, deciding
+from storage.workspace import Workspace
+
+_OF_OTHER_SOURCES = {
+    "chat": {"manifest", "label_map", "detector_threshold", "detector_max_iou"},
+    "detector": {"manifest", "label_map", "prompt", "box_units", "max_new_tokens"},
+}
+
+
+def look_decided_by(looking: Looking) -> Any:
+    """What an answer about an image depends on: what was marked beforehand, or the model and what it is asked."""
+    cfg = looking.cfg
+    if cfg.knows_originals_only:
+        return {cfg.source: make_locator(looking).fingerprint}
+    asked = looking.prompt if cfg.source == "chat" else ""
+    values = cfg.decided_by(prompt=asked, box_units=cfg.units, words=looking.vocabulary.spoken)
+    return {name: value for name, value in values.items() if name not in _OF_OTHER_SOURCES[cfg.source]}
+
+
+LOCATE = Stage[Looking](
+    name="locate",
+    says="what an image shows, and where",
+    version=3,
+    record=Located,
+    decides=look_decided_by,
+    make=lambda looking, workspace: LocateStage(workspace, make_locator(looking), looking.cfg.rows_at_once),
+    needs=lambda looking: looking.cfg.needs,
+    shard_rows=lambda looking: looking.cfg.shard_rows,
+)
+
+EDIT = Stage[EditSettings](
+    name="edit",
+    says="regions repainted, and controls beside them",
+    version=5,
+    record=Edit,
+    decides=lambda cfg: {k: v for k, v in cfg.decided_by().items() if k != "target_policies"},  # they choose the rows
+    make=lambda cfg, workspace: EditStage(workspace, make_editor(cfg), cfg),
+    needs=lambda cfg: cfg.needs,
+    shard_rows=lambda cfg: cfg.shard_rows,
+)
+
+
+@dataclass(frozen=True)
+class Certifying:
+    """What certify works with; `looking` is used where somebody looks at edits."""
+
+    cfg: CertifySettings
+    looking: Looking
+    feather_px: int
+    shard_rows: int
+
+    @property
+    def needs(self) -> Needs:
+        looks = self.cfg.recheck == "locate" or self.cfg.questions
+        return self.looking.cfg.needs if looks else "nothing" if self.cfg.max_outside_lpips is None else "gpu"
+
+    @property
+    def decided_by(self) -> Any:
+        values: dict[str, Any] = deciding(self.cfg) | {"feather_px": self.feather_px}
+        if self.cfg.recheck == "locate":
+            values["look"] = look_decided_by(self.looking)
+        if self.cfg.questions:
+            values["asked"] = self.looking.cfg.decided_by(words=self.looking.vocabulary.spoken)
+        return values
+
+
+def _certify(values: Certifying, workspace: Workspace) -> Tool:
+    witnesses = make_witnesses(values.cfg, values.looking)
+    rows = values.looking.cfg.rows_at_once
+    stage = CertifyStage(workspace, witnesses, values.feather_px, values.cfg, rows)
+    if witnesses.chat is None:
+        return stage
+    return QuestioningStage(stage, witnesses.chat, values.cfg.questions, values.looking.vocabulary)
+
+
+CERTIFY = Stage[Certifying](
+    name="certify",
+    says="each edit measured and looked at again",
+    version=3,
+    record=Edit,
+    decides=lambda values: values.decided_by,
+    make=_certify,
+    needs=lambda values: values.needs,
+    shard_rows=lambda values: values.shard_rows,
+    unit_in="edit_id",
+    unit_out="edit_id",
+)
+
+SELECT = Stage[PolicySet](
+    name="select",
+    says="the best certified candidate of each image, and what it means under each policy",
+    version=3,
+    record=Edit,
+    decides=lambda policies: [[p.content_hash for p in policies], sorted(policies.vocabulary)],
+    make=lambda policies, _: SelectStage(policies),
+)

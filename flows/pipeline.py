@@ -1,0 +1,192 @@
+"""The pipeline: every stage of a build in order, and what goes from one to the next. Read this first.
+
+    ingest ─ dedup ─ locate ─┬─ edit ─ certify ─ select ──────────────────────────┐
+                             └─ caption ─ second_look ─ rewrite ─ recertify ──────┴─ caption_edited ─ delta
+
+Each stage is declared in its own room. Whoever needs a fact about one (what it needs, what decides its output, what
+people read about it) asks the stage.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+
+from PIL.Image import Image as PilImage
+
+from editing.locate import LocateRequest
+from editing.networks import Looking, make_locator
+from editing.stages import CERTIFY, EDIT, LOCATE, SELECT, Certifying, look_decided_by
+from flows import planning
+from flows.job import Job
+from flows.settings import Settings
+from flows.sources import Plan
+from policies.engine import Policy, PolicySet
+from recaption.second_look import Look, Seen
+from recaption.settings import RecaptionSettings
+from recaption.stages import (
+    CAPTION,
+    CAPTION_EDITED,
+    DELTA,
+    RECERTIFY,
+    REWRITE,
+    SECOND_LOOK,
+    Judging,
+    Rewriting,
+    SecondLook,
+)
+from storage.errors import FatalError, SampleError
+from storage.rows import StageRows
+from storage.stage import ReadyStage, Stage
+from storage.stages import DEDUP, INGEST
+
+STAGES: tuple[Stage[Any], ...] = (
+    INGEST,
+    DEDUP,
+    LOCATE,
+    EDIT,
+    CERTIFY,
+    SELECT,
+    CAPTION,
+    SECOND_LOOK,
+    REWRITE,
+    RECERTIFY,
+    CAPTION_EDITED,
+    DELTA,
+)
+
+_PLAIN_SHARD_ROWS = 2000  # of a stage whose rows are small and cost nothing
+
+ORDER = tuple(stage.name for stage in STAGES)
+
+Ready = Mapping[str, ReadyStage]
+"""Stages by name, each with the values that it works with."""
+
+
+def targets_of(settings: Settings, policies: PolicySet) -> list[Policy]:
+    """The policies whose violations are edited away; raises FatalError for one that does not exist."""
+    by_id = {policy.id: policy for policy in policies}
+    wanted = settings.editing.edit.target_policies or tuple(by_id)
+    unknown = [name for name in wanted if name not in by_id]
+    if unknown:
+        raise FatalError(f"editing.edit.target_policies names {unknown[0]}, which is not among {', '.join(by_id)}.")
+    return [by_id[name] for name in wanted]
+
+
+def ready_stages(settings: Settings, policies: PolicySet) -> Ready:
+    """The stages that these settings ask for, in order. Raises FatalError for a prompt or a list that cannot be read,
+    once somebody asks what decides a stage."""
+    editing, vocabulary = settings.editing, policies.vocabulary
+    rules = {f"{p.id}.{rule.id}": rule.text for p in targets_of(settings, policies) for rule in p.rules}
+    looking = Looking(editing.locate, vocabulary, rules)
+    certifying = Certifying(
+        editing.certify,
+        Looking(editing.locate.looking(), vocabulary, rules),
+        editing.edit.feather_px,
+        editing.edit.shard_rows,
+    )
+    stages = [
+        INGEST.using(settings.ingest),
+        DEDUP.using(settings.dedup),
+        LOCATE.using(looking),
+        EDIT.using(editing.edit),
+        CERTIFY.using(certifying),
+        SELECT.using(policies),
+        *(_recaptioning(settings.recaption, looking) if settings.recaption else ()),
+    ]
+    return {stage.name: stage for stage in stages}
+
+
+def _recaptioning(cfg: RecaptionSettings, looking: Looking) -> Iterator[ReadyStage]:
+    vocabulary = looking.vocabulary
+    yield CAPTION.using(cfg.caption)
+    if cfg.second_look == "mirrored" and not looking.cfg.knows_originals_only:
+        yield SECOND_LOOK.using(
+            SecondLook(
+                partial(_look_with, looking),
+                look_decided_by(looking),
+                looking.cfg.needs,
+                looking.cfg.rows_at_once,
+                cfg.rewrite.shard_rows,
+            )
+        )
+    yield REWRITE.using(Rewriting(cfg.rewrite, cfg.certify, cfg.caption, vocabulary))
+    yield RECERTIFY.using(Judging(cfg.certify, vocabulary, cfg.rewrite.shard_rows))
+    if cfg.caption_edited:
+        yield CAPTION_EDITED.using(cfg.caption)
+        yield DELTA.using(vocabulary)
+
+
+def _look_with(looking: Looking) -> Look:
+    """A locator as the recaption room knows one: attributes and their boxes."""
+    locator = make_locator(looking)
+
+    def look(images: Sequence[PilImage]) -> list[Seen | SampleError]:
+        answers = locator.locate([LocateRequest(image) for image in images]) if images else []
+        return [
+            answer if isinstance(answer, SampleError) else tuple((a, r.box) for r in answer for a in r.attributes)
+            for answer in answers
+        ]
+
+    return look
+
+
+def run_stages(job: Job, settings: Settings, policies: PolicySet, plan: Plan) -> StageRows:
+    """Every stage up to publishing, on the planned shards of a source; the accepted edits, controls among them."""
+    stages = ready_stages(settings, policies)
+    ingested = job.stage(stages["ingest"], plan.shards, as_given=True)
+    kept = job.stage(stages["dedup"], ingested)
+    located = job.stage(stages["locate"], kept)
+    edits, recaptions = _side_by_side(
+        settings,
+        lambda: _edit(job, stages, settings, policies, located),
+        lambda: _recaption(job, stages, policies, located) if settings.recaption else None,
+    )
+    if recaptions is not None and "caption_edited" in stages:
+        _compare_twins(job, stages, located, edits, recaptions)
+    return edits
+
+
+def _side_by_side(
+    settings: Settings, first: Callable[[], StageRows], second: Callable[[], StageRows | None]
+) -> tuple[StageRows, StageRows | None]:
+    """Two branches of a build, which share nothing. On a cluster they run at once, so that one's CPU stages do not keep
+    the other's GPUs waiting; one machine has memory for a model at a time."""
+    if settings.engine == "local":
+        return first(), second()
+    with ThreadPoolExecutor(1) as beside:
+        other = beside.submit(copy_context().run, second)  # the context tells Prefect which run its tasks belong to
+        return first(), other.result()
+
+
+def _edit(job: Job, stages: Ready, settings: Settings, policies: PolicySet, located: StageRows) -> StageRows:
+    """The accepted edits, controls among them. The best candidate of an image is chosen where all of them are."""
+    targets = targets_of(settings, policies)
+    tasks = planning.edit_tasks(located, targets, policies.vocabulary, settings.editing.controls)
+    candidates = job.stage(stages["edit"], tasks)
+    certified = job.stage(stages["certify"], candidates)
+    return job.stage(stages["select"], certified, _PLAIN_SHARD_ROWS, together=("image_id", "kind"))
+
+
+def _recaption(job: Job, stages: Ready, policies: PolicySet, located: StageRows) -> StageRows:
+    """Each image's own caption with what it leaves out put back, certified."""
+    described = job.stage(stages["caption"], planning.located_images(located))
+    rewrites: Any = planning.rewrite_tasks(located, described, policies.vocabulary)
+    if "second_look" in stages:
+        rewrites = job.stage(stages["second_look"], rewrites)
+    rewritten = job.stage(stages["rewrite"], rewrites)
+    return job.stage(stages["recertify"], rewritten)
+
+
+def _compare_twins(job: Job, stages: Ready, located: StageRows, edits: StageRows, recaptions: StageRows) -> None:
+    """Captions of edited images, and what they say that each edit removed."""
+    told = job.stage(stages["caption_edited"], planning.twins(located, edits, recaptions))
+    deltas = planning.delta_tasks(located, edits, recaptions, told)
+    job.stage(stages["delta"], deltas, _PLAIN_SHARD_ROWS)
+
+
+def redone(before: Settings, now: Settings, policies: tuple[PolicySet, PolicySet]) -> list[str]:
+    """The stages whose results other settings would make anew, in order; what follows them may get other input."""
+    old, new = (ready_stages(settings, some) for settings, some in zip((before, now), policies, strict=True))
+    return [name for name, stage in new.items() if name not in old or old[name].decides != stage.decides]

@@ -1,0 +1,38 @@
+"""The stage of this room: a guard's answers to questions."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from guard.evaluation.evaluate import EvaluateOptions, EvaluateStage
+from guard.evaluation.settings import GuardModelSettings
+from models.chat_models import chat_model
+from storage.records import GuardAnswer
+from storage.stage import Stage
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Which guard is asked, and how."""
+
+    guard: GuardModelSettings
+    options: EvaluateOptions
+    shard_rows: int
+
+    @property
+    def decided_by(self) -> dict[str, Any]:
+        values = {k: v for k, v in self.guard.decided_by().items() if k != "name"}
+        return values | {"max_new_tokens": self.options.max_new_tokens, "temperature": self.options.temperature}
+
+
+EVALUATE = Stage[Asking](
+    name="evaluate",
+    says="a guard's answers to the questions of a benchmark",
+    version=2,
+    record=GuardAnswer,
+    decides=lambda asking: asking.decided_by,
+    make=lambda asking, workspace: EvaluateStage(workspace, chat_model(asking.guard), asking.options),
+    needs=lambda asking: asking.guard.needs,
+    shard_rows=lambda asking: asking.shard_rows,
+    unit_in="question_id",
+    unit_out="question_id",
+)

@@ -1,0 +1,167 @@
+"""The demo: the whole job on drawn scenes, with scripted annotators in place of people.
+
+python -m micro.demo [--workspace FOLDER] [--port PORT]
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from PIL import Image as PilImage
+
+from flows.annotate import collect_flow, publish_flow
+from flows.build import BuildSummary, build
+from flows.cli import run
+from flows.commands.console import console, running_flows, show_login, show_stages
+from flows.export import export_flow
+from flows.outcome import read_outcome
+from flows.progress import report_progress
+from flows.settings import Settings
+from flows.studio import local_server
+from guard.export.write import ExportResult
+from micro.preset import preset
+from micro.scenes import draw_scene, scene_size
+from micro.simulate import simulate
+from micro.world import WORLD
+from storage.errors import FatalError, GuardsetError
+from storage.records import sha256_hex
+from storage.workspace import Workspace
+
+SCENES = 36
+FIRST_SEED = 9000
+SIMULATED_ACCURACY = 0.95
+_TRUTH = "truth.json"
+
+
+def demo_settings(folder: Path, port: int) -> Settings:
+    """The preset in small shards, so that the bars move, with a block list that has one entry."""
+    small = {"shard_rows": 12}
+    return preset(
+        {
+            "ingest": {
+                "licence": "demo only, see micro/README.md",
+                "block_list": str(folder.absolute() / "blocked.txt"),
+                **small,
+            },
+            "editing": {"locate": small, "edit": small},
+            "recaption": {"caption": small, "rewrite": small},
+            "annotation": {"port": port, "project": "guardset demo"},
+            "export": {"name": "demo"},
+        }
+    )
+
+
+def draw_input(folder: Path) -> None:
+    """Fill `<folder>/input` with scenes and a few bad files, unless it is there already.
+
+    `truth.json` beside it says what each scene shows, for the scripted annotators.
+    """
+    target = folder / "input"
+    if (folder / _TRUTH).exists():
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    truth = {}
+    for seed in range(FIRST_SEED, FIRST_SEED + SCENES):
+        scene = draw_scene(seed, split="heldout", size=scene_size(seed))
+        name = f"scene-{seed}.png"
+        PilImage.fromarray(scene.image).save(target / name)
+        truth[name] = [item.kind for item in scene.objects]
+    _add_bad_files(folder, target)
+    (folder / _TRUTH).write_text(json.dumps(truth, indent=2), encoding="utf-8")
+
+
+def _add_bad_files(folder: Path, target: Path) -> None:
+    """What real folders hold: a copy, a cut-off download, a wrong suffix, a note, and an image that is blocked."""
+    first = (target / f"scene-{FIRST_SEED}.png").read_bytes()
+    (target / "scene-copy.png").write_bytes(first)
+    (target / "cut-off.png").write_bytes(first[: len(first) // 2])
+    (target / "png-named.jpg").write_bytes(first)
+    (target / "notes.txt").write_text("not an image", encoding="utf-8")
+    blocked = (target / f"scene-{FIRST_SEED + 1}.png").read_bytes()
+    (folder / "blocked.txt").write_text(
+        f"{sha256_hex(blocked)}  # stands for a known illegal image\n", encoding="utf-8"
+    )
+
+
+def run_demo(folder: Path, port: int, tell: Callable[[str], None]) -> tuple[BuildSummary, ExportResult]:
+    """The whole job in `folder`; everything done before is looked up."""
+    root = str(folder)
+    draw_input(folder)
+    settings = demo_settings(folder, port)
+    studio = _start_early(root, settings)  # its first start takes a minute, the models take about as long
+    tell(f"Building from {folder / 'input'}")
+    summary = build(settings, folder / "input", root)
+    studio()
+    publish_flow(settings, root)
+    tell("Two scripted annotators label through Label Studio's API; every place that shows their votes says simulated.")
+    _simulated_votes(settings, folder)
+    collect_flow(settings, root)
+    return summary, export_flow(settings, root)
+
+
+def _start_early(root: str, settings: Settings) -> Callable[[], None]:
+    """Start Label Studio beside the build; the answer waits for it and raises what went wrong."""
+    errors: list[GuardsetError] = []
+
+    def start() -> None:
+        try:
+            local_server(root, settings.annotation)
+        except GuardsetError as error:
+            errors.append(error)
+
+    thread = Thread(target=start, name="label-studio", daemon=True)
+    thread.start()
+
+    def wait() -> None:
+        thread.join()
+        if errors:
+            raise errors[0]
+
+    return wait
+
+
+def _simulated_votes(settings: Settings, folder: Path) -> None:
+    """Votes from the scenes' truth: an original shows what was drawn, a twin all of it but what was removed."""
+    workspace = Workspace.open(folder)
+    drawn = json.loads((folder / _TRUTH).read_text(encoding="utf-8"))
+    outcome = read_outcome(workspace)
+    truth = {image.image_id: drawn[image.source_key] for image in outcome.images if image.source_key in drawn}
+    for edit in outcome.edits:
+        if edit.image_id in truth:
+            truth[edit.edited_id] = [a for a in truth[edit.image_id] if a not in edit.target_attributes]
+    if not truth:
+        raise FatalError(f"{folder} was not made by this demo. Run it in an empty folder.")
+    simulate(
+        local_server(str(folder), settings.annotation),
+        workspace,
+        WORLD,
+        truth,
+        accuracy=SIMULATED_ACCURACY,
+        progress=lambda done, total: report_progress("annotate", done, total),
+    )
+
+
+def demo(
+    *,
+    workspace: Annotated[Path, Parameter(name=["--workspace", "-w"], help="Local folder.")] = Path("demo-workspace"),
+    port: Annotated[int, Parameter(help="Port of the local Label Studio.")] = 8080,
+) -> None:
+    """Run the whole job on drawn images, with two scripted annotators.
+
+    Example: `python -m micro.demo --workspace demo-workspace`
+    """
+    with running_flows():
+        summary, result = run_demo(workspace, port, lambda text: console.print(text, highlight=False))
+    show_stages(summary.stages)
+    console.print(f"Export: {result.path} (labels are simulated)", highlight=False)
+    console.print(f"Report: {result.path}/report.html", highlight=False)
+    show_login(str(workspace), demo_settings(workspace, port))
+
+
+if __name__ == "__main__":
+    app = App(name="python -m micro.demo", suppress_keyboard_interrupt=False)
+    app.default(demo)
+    run(app)

@@ -1,0 +1,46 @@
+"""The miniature experiment as a command: python -m micro.miniature --workspace FOLDER."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from flows.cli import run
+from flows.commands.console import console
+
+
+def miniature(
+    *,
+    workspace: Annotated[Path, Parameter(name=["--workspace", "-w"], help="Local folder of the experiment.")],
+    quick: Annotated[bool, Parameter(help="A few steps on a few families: shows that it runs.")] = False,
+    seeds: Annotated[int | None, Parameter(help="Seeds per arm; default 3. More may be added later.")] = None,
+    jobs: Annotated[int, Parameter(help="Arms trained at a time, one core each.")] = 2,
+    arms: Annotated[list[str] | None, Parameter(help="Only these arms; default: all. More may be added later.")] = None,
+) -> None:
+    """Show the paper's claims in miniature: eight ways to train one small guard, in a table with plots.
+
+    Stopped or killed, the same command goes on where it was.
+
+    Example: `python -m micro.miniature --workspace miniature-workspace`
+    """
+    from micro.miniature.experiment import QUICK, Miniature, run_miniature
+
+    size = QUICK if quick else Miniature()
+    if seeds is not None:
+        size = replace(size, seeds=seeds)
+    if arms:
+        size = replace(size, arms=tuple(arms))
+    table = run_miniature(workspace, size, jobs=jobs, tell=_tell)
+    console.print(table.read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Open {table.with_suffix('.html')}", highlight=False, soft_wrap=True)
+
+
+def _tell(line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app = App(name="python -m micro.miniature", suppress_keyboard_interrupt=False)
+    app.default(miniature)
+    run(app)

@@ -1,0 +1,29 @@
+"""From settings to a chat model: behind its server or in this process, with its requests counted."""
+
+from functools import cache
+
+from models.chat import ChatModel, TransformersChat
+from models.image_links import ImageLinks
+from models.metering import MeteredChat
+from models.openai_chat import OpenAIChat
+from models.settings import ChatSettings, ServerSettings
+
+
+def chat_model(cfg: ChatSettings) -> ChatModel:
+    """The model that the settings name. Stages that name the same one share its weights, or its server's slots."""
+    if cfg.server is not None:
+        return MeteredChat(_served(cfg.model, cfg.revision, cfg.server), cfg.model)
+    return MeteredChat(_local(cfg.model, cfg.revision, cfg.batch_size), cfg.model)
+
+
+@cache
+def _local(model: str, revision: str | None, batch_size: int) -> TransformersChat:
+    return TransformersChat(model, revision=revision, batch_size=batch_size)
+
+
+@cache
+def _served(model: str, revision: str | None, server: ServerSettings) -> OpenAIChat:
+    if server.images_through is None:
+        return OpenAIChat(model, server, revision=revision)
+    links = ImageLinks(server.images_through, server.link_expires_s)
+    return OpenAIChat(model, server, revision=revision, image_transport=links)

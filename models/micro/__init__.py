@@ -1,1 +1,0 @@
-"""Three small networks of the production classes, and the scenes that train and test them."""

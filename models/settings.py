@@ -1,0 +1,137 @@
+"""What a user says of a model: its name, where it runs, and how it is asked. Each room's settings build on these."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.source import fingerprint_of
+from storage.stage import Decides, How, Needs, deciding
+
+Prefill = Literal["biharmonic", "none"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class ServerSettings(BaseModel):
+    """An OpenAI-compatible server, such as vLLM's, that answers instead of a model in this process."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: How[str] = Field(description="ends in /v1 on most servers")
+    api_key_env: How[str | None] = Field(default=None, description="name of the environment variable with the key")
+    max_in_flight: How[int] = Field(
+        default=64, gt=0, description="half as many again as the server answers at once, so that no slot of it waits"
+    )
+    timeout_s: How[float] = Field(
+        default=120.0, gt=0, description="one attempt as a whole; long for a cold server's first"
+    )
+    attempts: How[int] = Field(
+        default=5, gt=0, description="about ten seconds of pauses: a restart of a proxy, no outage"
+    )
+    max_pixels: Decides[int | None] = Field(
+        default=None, gt=0, description="larger images are scaled down before sending"
+    )
+    images_through: How[str | None] = Field(
+        default=None,
+        pattern="^s3://",
+        description="s3://bucket/prefix: images are put there and sent as links; default: inside the request",
+    )
+    link_expires_s: How[int] = Field(default=3600, gt=0, description="how long such a link can be read")
+
+
+class ChatSettings(BaseModel):
+    """A chat model, in this process or behind a server."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Decides[str] = Field(description="a local folder, a hub id, or with a server the name that it knows")
+    revision: Decides[str | None] = Field(default=None, description="hub revision; pin it for repeatable builds")
+    server: ServerSettings | None = Field(default=None, description="where the model is served; default: in process")
+    batch_size: How[int] = Field(default=8, gt=0, description="of a model in this process; a server gets whole shards")
+
+    @property
+    def needs(self) -> Needs:
+        """What a stage that asks this model takes."""
+        return "gpu" if self.server is None else "server"
+
+    @property
+    def rows_at_once(self) -> int | None:
+        """Rows of a batch. A server gets a whole shard: to wait for each batch's slowest answer would leave its slots
+        idle."""
+        return self.batch_size if self.server is None else None
+
+    def decided_by(self, **more: Any) -> dict[str, Any]:
+        """The settings that decide an answer, the model by its content where it is here, and whatever else does."""
+        return deciding(self) | {"model": weights_of(self.model, self.revision, is_here=self.server is None)} | more
+
+
+class EndpointSettings(BaseModel):
+    """An OpenAI-compatible image-edit endpoint that edits in place of a pipeline."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: How[str] = Field(description="the address before /images/edits, as in https://host/v1")
+    api_key_env: How[str | None] = Field(
+        default=None, description="environment variable that holds the key, if one is needed"
+    )
+    max_in_flight: How[int] = Field(default=4, gt=0, description="pictures that are asked for at once")
+    attempts: How[int] = Field(default=5, gt=0, description="of one picture, the first included")
+    timeout_s: How[float] = Field(default=180, gt=0, description="of one attempt as a whole")
+    response_format: How[str | None] = Field(
+        default="b64_json", description="null where the server knows no such field"
+    )
+    send_seed: Decides[bool] = Field(
+        default=False, description="where the server knows `seed`; without it edits do not repeat"
+    )
+    extra: Decides[dict[str, str]] = Field(default={}, description="more form fields, such as quality")
+
+
+class PictureSettings(BaseModel):
+    """A model that edits pictures. What is not given here is the pipeline's own default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Decides[str] = Field(
+        description="a diffusers pipeline that edits (folder or hub id), an endpoint's model, or classical inpainting "
+        "without weights: opencv-telea, opencv-navier-stokes",
+    )
+    revision: Decides[str | None] = Field(default=None, description="hub revision; pin it for repeatable builds")
+    endpoint: EndpointSettings | None = Field(default=None, description="edit there instead of in this process")
+    size_px: Decides[int | None] = Field(
+        default=None, ge=16, description="side of the square that the model repaints; an endpoint has none of its own"
+    )
+    steps: Decides[int | None] = Field(default=None, gt=0, description="of the noise schedule")
+    strength: Decides[float | None] = Field(
+        default=None, gt=0, le=1, description="share of the noise schedule that is run; 1 paints from nothing"
+    )
+    prefill: Decides[Prefill] = Field(
+        default="none", description="biharmonic: a smooth fill that a pipeline of low strength starts from"
+    )
+    guidance_scale: Decides[float | None] = Field(default=None, ge=0, description="how closely the prompt is followed")
+    image_guidance_scale: Decides[float | None] = Field(default=None, ge=0, description="for InstructPix2Pix")
+    negative_prompt: Decides[str | None] = Field(default=None, description="what must not appear")
+    dtype: Decides[Dtype] = Field(default="auto", description="auto: bfloat16 on a GPU, else float32")
+    batched: How[bool | None] = Field(
+        default=None, description="default: as the call signature shows; QwenImageEdit: true"
+    )
+    batch_size: How[int] = Field(default=1, gt=0, description="pictures in one call of the pipeline, as memory allows")
+    time_limit_s: How[float | None] = Field(default=600, gt=0, description="of one call of the pipeline")
+
+    @property
+    def needs(self) -> Needs:
+        """What a stage that edits with this model takes."""
+        if self.model in CLASSICAL:
+            return "nothing"
+        return "gpu" if self.endpoint is None else "server"
+
+    def decided_by(self) -> dict[str, Any]:
+        """The settings that decide an edit, the model by its content where it is here."""
+        here = self.endpoint is None and self.model not in CLASSICAL
+        return deciding(self) | {"model": weights_of(self.model, self.revision, is_here=here)}
+
+
+CLASSICAL = ("opencv-telea", "opencv-navier-stokes")
+
+
+def weights_of(model: str, revision: str | None, *, is_here: bool) -> str:
+    """What names a model's weights in a key: the content of a folder, or a name and a revision."""
+    return fingerprint_of(model, revision) if is_here else f"{model}@{revision or ''}"

@@ -1,0 +1,39 @@
+"""The stages of this room: ingest, with the gate inside, and dedup."""
+
+from typing import Any
+
+from storage.dedup import DedupSettings, DedupStage
+from storage.gate import BlockList
+from storage.ingest import IngestSettings, IngestStage
+from storage.records import Image
+from storage.stage import Stage, deciding
+
+
+def _ingest_decided_by(cfg: IngestSettings) -> dict[str, Any]:
+    """A changed block list checks every image again."""
+    blocked = BlockList.read(cfg.block_list, max_distance=cfg.block_distance)
+    return deciding(cfg) | {"block_list": blocked.content_hash}
+
+
+INGEST = Stage[IngestSettings](
+    name="ingest",
+    says="files that can be read and may be used",
+    version=3,
+    record=Image,
+    decides=_ingest_decided_by,
+    make=lambda cfg, workspace: IngestStage(workspace, cfg),
+    shard_rows=lambda cfg: cfg.shard_rows,
+    unit_in="key",
+    unit_out="source_key",
+)
+
+DEDUP = Stage[DedupSettings](
+    name="dedup",
+    says="one of each set of equal images; look-alikes share a family",
+    version=2,
+    record=Image,
+    decides=deciding,
+    make=lambda cfg, _: DedupStage(cfg),
+    unit_in="source_key",
+    unit_out="source_key",
+)

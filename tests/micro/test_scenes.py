@@ -1,0 +1,117 @@
+"""Drawn scenes: repeatable, consistent with their own truth, and grammatical."""
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from micro.scenes import PHOTOS, Scene, draw_scene, main, measure_tone, scene_size, tight_box
+from micro.wording import Tone, compose, kinds
+from policies.attributes import mentioned, vocabulary
+from policies.phrases import position_word
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    return [draw_scene(seed, split="heldout", size=scene_size(seed)) for seed in range(60)]
+
+
+def test_a_seed_gives_the_same_bytes() -> None:
+    first, again = (draw_scene(5, split="train", size=(160, 120)) for _ in range(2))
+    assert (first.image == again.image).all()
+    assert first.full_caption == again.full_caption
+    assert not (first.image == draw_scene(6, split="train", size=(160, 120)).image).all()
+
+
+def test_sizes_and_types(scenes: list[Scene]) -> None:
+    for seed, scene in enumerate(scenes):
+        width, height = scene_size(seed)
+        assert scene.image.shape == (height, width, 3)
+        assert scene.image.dtype == np.uint8
+        assert all(item.mask.shape == (height, width) and item.mask.dtype == np.bool_ for item in scene.objects)
+
+
+def test_boxes_are_tight_and_positions_follow(scenes: list[Scene]) -> None:
+    for scene in scenes:
+        height, width = scene.image.shape[:2]
+        for item in scene.objects:
+            assert item.box == tight_box(item.mask)
+            assert item.position == position_word(item.box, width, height)
+
+
+def test_objects_are_distinct_apart_and_in_order(scenes: list[Scene]) -> None:
+    order = list(vocabulary())
+    for scene in scenes:
+        places = [order.index(item.kind) for item in scene.objects]
+        assert len(places) <= 4
+        assert places == sorted(set(places))
+        for a, b in combinations(scene.objects, 2):
+            assert a.box[2] <= b.box[0] or b.box[2] <= a.box[0] or a.box[3] <= b.box[1] or b.box[3] <= a.box[1]
+
+
+def test_captions_tell_all_or_only_the_harmless(scenes: list[Scene]) -> None:
+    for scene in scenes:
+        there = {item.kind for item in scene.objects}
+        harmless = {kind for kind in there if not vocabulary()[kind].sensitive}
+        assert mentioned(scene.caption) == harmless
+        assert mentioned(scene.full_caption) == there
+        assert len(scene.caption.split()) >= 12
+
+
+def test_the_full_caption_is_the_caption_with_one_insertion(scenes: list[Scene]) -> None:
+    for scene in scenes:
+        short, full = scene.caption, scene.full_caption
+        start = next((i for i, (a, b) in enumerate(zip(short, full, strict=False)) if a != b), len(short))
+        tail = len(short) - start
+        assert full[:start] == short[:start]
+        assert full.endswith(short[start:])
+        assert len(full) - start - tail >= 0
+
+
+def test_compose_lists_grammatically() -> None:
+    tone = Tone("dark", "cool", "plain")
+    base = "A dark photograph taken in mostly cool tones, showing a rather plain background"
+    assert compose(tone, []) == base + "."
+    assert compose(tone, ["a plant at the top"], ["a knife at the left"]) == (
+        base + " with a knife at the left and a plant at the top."
+    )
+    assert compose(tone, ["x", "y", "z"]) == base + ", x, y and z."
+
+
+def test_the_mix() -> None:
+    scenes = [draw_scene(seed, split="train", size=(128, 128)) for seed in range(250)]
+    calm = [scene for scene in scenes if not any(vocabulary()[item.kind].sensitive for item in scene.objects)]
+    exhibits = [
+        scene for scene in scenes
+        if {"museum_label"} < {item.kind for item in scene.objects}
+        and {"blade", "firearm"} & {item.kind for item in scene.objects}
+    ]  # fmt: skip
+    assert 0.12 < len(calm) / len(scenes) < 0.28  # drawn with probability 0.20
+    assert len(exhibits) / len(scenes) > 0.05  # 0.08 drawn on purpose, a few by chance
+    assert {item.kind for scene in scenes for item in scene.objects} == {entry.id for entry in kinds()}
+    assert {len(scene.objects) for scene in scenes} == {0, 1, 2, 3, 4}
+
+
+def test_the_splits_share_no_photograph() -> None:
+    assert not set(PHOTOS["train"]) & set(PHOTOS["heldout"])
+
+
+def test_tone_is_measured_and_close_calls_are_refused() -> None:
+    flat = np.zeros((40, 40, 3), dtype=np.uint8)
+    assert measure_tone(flat + np.array([200, 180, 150], dtype=np.uint8)) == Tone("bright", "warm", "plain")
+    assert measure_tone(flat + np.array([60, 70, 90], dtype=np.uint8)) == Tone("dark", "cool", "plain")
+    assert measure_tone(flat + np.array([120, 120, 120], dtype=np.uint8)) is None
+
+
+def test_the_command_line_writes_images_and_truth(tmp_path: Path) -> None:
+    truth = tmp_path / "truth.jsonl"
+    main(["--out", str(tmp_path / "in"), "--count", "3", "--seed", "40", "--truth", str(truth)])
+    lines = [json.loads(line) for line in truth.read_text().splitlines()]
+    assert [line["file"] for line in lines] == [f"scene-{seed:06d}.png" for seed in (40, 41, 42)]
+    for line, seed in zip(lines, (40, 41, 42), strict=True):
+        scene = draw_scene(seed, split="heldout", size=scene_size(seed))
+        assert (np.asarray(Image.open(tmp_path / "in" / line["file"])) == scene.image).all()
+        assert line["full_caption"] == scene.full_caption
