@@ -3,11 +3,12 @@ FROM python:3.11.13-slim-bookworm
 
 ENV PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1 PREFECT_HOME=/tmp/prefect
 WORKDIR /opt/guardset
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE guardset.py ./
 COPY annotation annotation
 COPY editing editing
 COPY flows flows
 COPY guard guard
+COPY micro micro
 COPY models models
 COPY policies policies
 COPY recaption recaption

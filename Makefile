@@ -28,10 +28,10 @@ $(STUDIO)/.installed: constraints-label-studio.txt | $(VENV)/.installed
 	touch $@
 
 demo: install label-studio  ## Run the whole job on drawn images, in demo-workspace/
-	$(BIN)/guardset demo --workspace demo-workspace
+	$(BIN)/python -m micro.demo --workspace demo-workspace
 
 miniature: install  ## Show the paper's claims on drawn images (about an hour), in miniature-workspace/
-	$(BIN)/guardset experiment miniature --workspace miniature-workspace
+	$(BIN)/python -m micro.miniature --workspace miniature-workspace
 
 test: install label-studio  ## Run the whole test suite
 	$(BIN)/python -m pytest

@@ -21,7 +21,7 @@ from annotation.config import project_key
 from annotation.publish import PublishItem, publish, published
 from annotation.tasks import ProjectOptions
 from annotation.verdicts import PolicyVerdict, to_result
-from policies.engine import load_policies
+from micro.world import WORLD
 from storage.records import sha256_hex
 from storage.workspace import Workspace
 
@@ -41,7 +41,7 @@ def fill(client: Any, workspace: Workspace, items: list[PublishItem], result: li
 
     Annotations come with the import here, because one by one they would take a quarter of a second each.
     """
-    policies = load_policies()
+    policies = WORLD
     project_id = publish(client, workspace, [], policies, ProjectOptions(_NAME)).project_id
     author = client.users.whoami().id
     there = {t.data["image_id"] for t in client.tasks.list(project=project_id, fields="task_only", include="id,data")}
@@ -66,7 +66,7 @@ def tasks_of(workspace: Workspace, items: list[PublishItem]) -> list[dict[str, A
     """The tasks that publishing would send for these images."""
     from annotation.publish import _tasks
 
-    policies = load_policies()
+    policies = WORLD
     return _tasks(workspace, items, project_key(policies), policies, {})
 
 
@@ -86,7 +86,7 @@ def full_snapshot(client: Any, project_id: int) -> int:
 
 
 def measure(client: Any, workspace: Workspace, tasks: int, new: int) -> dict[str, Any]:
-    policies = load_policies()
+    policies = WORLD
     result = to_result([PolicyVerdict(p.id, "safe") for p in policies])
     items = [PublishItem(sha256_hex(f"i{n}".encode()), sha256_hex(f"b{n}".encode())) for n in range(tasks)]
     filled_s, project_id = timed(lambda: fill(client, workspace, items, result))

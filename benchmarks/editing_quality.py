@@ -25,7 +25,8 @@ from editing.select import SelectStage
 from flows import wiring
 from flows.settings import Settings
 from micro.scenes import Scene, draw_scene, scene_size
-from policies.engine import Policy, derive, load_policies, regulated
+from micro.world import WORLD
+from policies.engine import Policy, regulated
 from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_png
 from storage.records import Edit, EditTask, Image, to_table
 from storage.workspace import Workspace
@@ -81,7 +82,7 @@ class Quality:
 
 def measure_quality(root: str, count: int, seed: int) -> Quality:
     """The whole benchmark in the workspace `root`, on `count` held-out scenes from number `seed` on."""
-    workspace, settings, policies = Workspace.open(root), Settings().editing, load_policies()
+    workspace, settings, policies = Workspace.open(root), Settings().editing, WORLD
     targets = [p for p in policies if p.id in settings.edit.target_policies]
     forbidden = regulated(targets)
     images, scenes = _draw(workspace, count, seed)
@@ -145,7 +146,7 @@ def _right_flips(edit: Edit, scene: Scene, policies: Sequence[Policy], forbidden
     """For how many policies the pair of verdicts that was stored is the one that follows from the scene's truth."""
     before = {item.kind for item in scene.objects}
     predicted = {pair.policy_id: (pair.before, pair.after) for pair in edit.derived}
-    return sum(predicted[p.id] == (derive(p, before).verdict, derive(p, before - forbidden).verdict) for p in policies)
+    return sum(predicted[p.id] == (WORLD.derive(p, before).verdict, WORLD.derive(p, before - forbidden).verdict) for p in policies)
 
 
 def _identical_outside(workspace: Workspace, edit: Edit, feather_px: int) -> bool:

@@ -22,7 +22,7 @@ from guard.evaluation.evaluate import EvaluateOptions, evaluate
 from guard.evaluation.tally import EvalRow
 from guard.prompt import question
 from models.openai_chat import OpenAIChat
-from policies.engine import load_policies
+from micro.world import WORLD
 from storage.records import sha256_hex
 
 Item = tuple[EvalRow, bytes]
@@ -30,7 +30,7 @@ Item = tuple[EvalRow, bytes]
 
 def questions(count: int, side_px: int) -> list[Item]:
     """`count` rows: images of noise, each under the five policies, an original and its twin in turn."""
-    policies = load_policies()
+    policies = WORLD
     made: list[Item] = []
     for number in range(-(-count // len(policies))):
         pixels = np.random.default_rng(number).integers(0, 256, (side_px // 8, side_px // 8, 3), dtype=np.uint8)

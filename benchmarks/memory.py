@@ -29,7 +29,7 @@ from flows.job import Job
 from flows.pool import LocalPool
 from flows.settings import Settings
 from flows.sources import Plan, plan_shards
-from policies.engine import load_policies
+from micro.world import WORLD
 from storage.records import (
     Caption,
     Certificate,
@@ -160,7 +160,7 @@ def up_to_locate(job: Job, plan: Plan) -> int:
     kept = job.stage(wiring.dedup_spec(Settings().dedup), cut(ingested, ingested.num_rows))
     locate = StageSpec("locate", 1, Nothing, {}, {}, Located, parallel=True)
     located = job.stage(locate, cut(kept, _SHARD_ROWS))
-    edits = sum(tasks.num_rows for tasks in planning.edit_tasks(located, load_policies(None), ControlSettings()))
+    edits = sum(tasks.num_rows for tasks in planning.edit_tasks(located, WORLD, ControlSettings()))
     return edits + sum(images.num_rows for images in planning.located_images(located))
 
 
@@ -173,7 +173,7 @@ def whole(job: Job, plan: Plan, root: str, shard_rows: int) -> int:
     specs = {name: lambda *_, spec=spec: spec for name, spec in MADE_UP.items()}
     caption = lambda root, cfg, name="caption": StageSpec(name, 1, Described, {}, {}, Caption, parallel=True)  # noqa: E731
     with patch.multiple(wiring, caption_spec=caption, **specs):
-        run_stages(job, settings, load_policies(None), plan, root)
+        run_stages(job, settings, WORLD, plan, root)
     return next(stage.rows_out for stage in job.summaries if stage.name == "recertify")
 
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from flows import wiring
 from flows.settings import Settings
 from micro.scenes import Scene, draw_scene, scene_size
-from policies.attributes import mentioned, vocabulary
+from micro.world import VOCABULARY
 from policies.phrases import POSITIONS
 from recaption.certify import RecaptionCertifyStage
 from recaption.rewrite import plan_rewrites
@@ -68,9 +68,9 @@ def end_to_end(root: str, count: int, seed: int) -> EndToEnd:
     drafts = wiring.make_rewrite_stage(root, settings.recaption).run_shard(to_table(seen.ok, RewriteTask))
     judged = RecaptionCertifyStage(settings.recaption.certify).run_shard(to_table(drafts.ok, Recaption))
     said = {row.image_id: row.text for row in captions.ok}
-    missing = {key: _hidden(scene) - mentioned(said.get(key, "")) for key, scene in scenes.items()}
+    missing = {key: _hidden(scene) - VOCABULARY.mentioned(said.get(key, "")) for key, scene in scenes.items()}
     certified = {row.image_id: row for row in judged.ok}
-    restored = [k for k, kinds in missing.items() if kinds and k in certified and kinds <= mentioned(certified[k].text)]
+    restored = [k for k, kinds in missing.items() if kinds and k in certified and kinds <= VOCABULARY.mentioned(certified[k].text)]
     stages = {"locate": located, "caption": captions, "second look": seen, "rewrite": drafts, "certify": judged}
     return EndToEnd(
         scenes=count,
@@ -96,7 +96,7 @@ def _draw(workspace: Workspace, count: int, seed: int) -> tuple[list[Image], dic
 
 
 def _hidden(scene: Scene) -> set[str]:
-    return {item.kind for item in scene.objects if vocabulary()[item.kind].sensitive}
+    return {item.kind for item in scene.objects if VOCABULARY[item.kind].sensitive}
 
 
 def _inserted(row: Recaption) -> str:
@@ -105,14 +105,14 @@ def _inserted(row: Recaption) -> str:
 
 def _invented(row: Recaption, scene: Scene) -> tuple[str, ...]:
     """Kinds among the inserted words that the scene does not show."""
-    return tuple(sorted(mentioned(_inserted(row)) - {item.kind for item in scene.objects}))
+    return tuple(sorted(VOCABULARY.mentioned(_inserted(row)) - {item.kind for item in scene.objects}))
 
 
 def _misplaced(row: Recaption, scene: Scene) -> tuple[str, ...]:
     """Kinds that the scene shows, put in with a place that is not theirs."""
     wrong = []
     for noun, place in re.findall(rf"\ba ([\w ]+?) at the ({_PLACES})\b", _inserted(row)):
-        kinds = mentioned(noun) & {item.kind for item in scene.objects}
+        kinds = VOCABULARY.mentioned(noun) & {item.kind for item in scene.objects}
         if kinds and not any(item.kind in kinds and item.position == place for item in scene.objects):
             wrong.append(f"{noun} at the {place}")
     return tuple(wrong)

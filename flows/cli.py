@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from errno import EACCES, EDQUOT, EEXIST, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
+from importlib.metadata import version
 
 from cyclopts import App
 from rich.markup import escape
@@ -39,8 +40,9 @@ _OF_THE_DISK = (EACCES, EPERM, EROFS, EEXIST, ENOTDIR, EISDIR, ENOSPC, EDQUOT)
 app = App(
     name="guardset",
     suppress_keyboard_interrupt=False,  # `_guarded` says what Ctrl-C means
-    help=(
-        "Build the data that train and test a policy-adaptive image guardrail.\n\n"
+    version=lambda: version("guardset"),
+    help="Build the data that train and test a policy-adaptive image guardrail.",
+    help_epilogue=(
         "Examples:\n\n"
         "`guardset init --preset classical` writes a config to be filled in.\n\n"
         "`guardset build --input photos --workspace work --config guardset.yaml` goes from your images to Label "

@@ -9,6 +9,7 @@ from prefect import flow
 from annotation.agreement import agreement
 from flows.labels import annotation_summary, labelled
 from flows.outcome import Outcome, read_outcome
+from flows.pipeline import STAGES
 from flows.progress import StageSummary
 from flows.settings import Settings
 from guard.export.dataset import Dataset, Records, StageCount, assemble
@@ -24,7 +25,11 @@ def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
     outcome = read_outcome(workspace)
     found = labelled(settings, workspace, outcome)
     policies = found.policies
-    stages = [StageCount(s["name"], s["rows_in"], s["rows_out"], s["rejected"]) for s in outcome.record["stages"]]
+    says = {stage.name: stage.says for stage in STAGES}
+    stages = [
+        StageCount(s["name"], s["rows_in"], s["rows_out"], s["rejected"], says.get(s["name"], ""))
+        for s in outcome.record["stages"]
+    ]
     return assemble(
         Records(
             outcome.images,

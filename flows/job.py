@@ -24,7 +24,7 @@ from flows.settings import Settings
 from models.metering import Budget, CostLimitError
 from storage.errors import GuardsetError, TransientError
 from storage.records import content_id, schema_of
-from storage.rows import StageRows, StoredRows, cut, cut_between
+from storage.rows import StageRows, StoredRows, cut, cut_between, peeked
 from storage.stage import ReadyStage, ShardOutcome
 from storage.usage import ByModel, Usage, added
 from storage.workspace import Workspace, give_back_memory
@@ -129,7 +129,7 @@ class Job:
         """Run a stage, one Prefect task per shard; what came out stays in the ledger, in the order of what went in.
 
         Shards have `shard_rows` rows, by default as many as the stage says (all, where it says nothing); rows that
-        agree in the columns `together` share one. Those that the last build cut keep their size. `as_given` takes the
+        agree in the columns `together` share one. `as_given` takes the
         tables as shards.
 
         Raises what the first failed shard raised, with its place. CostLimitError: the next shard, or the next request,
@@ -152,8 +152,15 @@ class Job:
     ) -> Iterator[pa.Table]:
         if shard_rows is not None:
             return cut_between(tables, shard_rows, together) if together else cut(tables, shard_rows)
-        size = stage.shard_rows
-        return cut(tables, sys.maxsize) if size is None else cut(tables, size, self._cut_before.get(stage.name, ()))
+        size, before = stage.shard_rows, self._cut_before.get(stage.name, [])
+        if size is None:
+            return cut(tables, sys.maxsize)
+        if all(rows == size for rows in before[:-1]) and before[-1:] <= [size]:
+            return cut(tables, size)
+        # The size was changed. Finished shards keep theirs, unless these rows were once cut by the new one.
+        head, tables = peeked(tables, size)
+        is_known = self.workspace.ledger.has_input(stage.name, head)
+        return cut(tables, size, () if is_known else before)
 
     def _put_inputs(self, stage: ReadyStage, shards: Iterable[pa.Table]) -> Iterator[_Shard]:
         start = 0

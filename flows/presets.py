@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from flows.settings import BLANK
 from storage.errors import FatalError
 
 _FOLDER = files("flows").joinpath("presets")
@@ -48,4 +49,4 @@ def _made_absolute(text: str, folder: Path) -> str:
 def blanks_of(text: str) -> list[str]:
     """The lines of a config that hold a blank, shortened, for people."""
     lines = [line.split("#")[0].strip() for line in text.splitlines()]
-    return [line for line in lines if "FILL IN" in line]
+    return [line for line in lines if BLANK in line]

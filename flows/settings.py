@@ -22,6 +22,7 @@ from storage.validation import faults_of
 from storage.workspace import Workspace
 
 CONFIG = "guardset.yaml"
+BLANK = "FILL IN"  # begins a value of a preset that only the user knows
 _KEPT = "# The settings that this workspace was built with. Commands use them unless --config names others.\n"
 
 
@@ -81,7 +82,7 @@ def read_settings(text: str, name: str, folder: Path) -> Settings:
         raise FatalError(f"{name} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise FatalError(f"{name} must hold a mapping such as `ingest: {{licence: CC-BY-4.0}}`.")
-    blanks = [place for place, value in _scalars(raw) if isinstance(value, str) and value.startswith("FILL IN")]
+    blanks = [place for place, value in _scalars(raw) if isinstance(value, str) and value.startswith(BLANK)]
     if blanks:
         raise FatalError(f"{name} has blanks to be filled in: {', '.join(blanks)}.")
     if "editing" not in raw:

@@ -1,19 +1,19 @@
 """All settings as commented YAML: what `guardset settings` prints."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args, get_origin
+from typing import Any, get_origin
 
 import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flows.settings import Settings
+from flows.settings import BLANK, Settings
 from storage.stage import Role, role_of
 from storage.validation import models_in
 
 _HEAD = """\
 # Every setting, with its default and its reason. `guardset init` writes a config that works; take from here what it
-# lacks. A setting marked [how] changes no result. What is commented out is off unless it is given; <...> must be given.
+# lacks. A setting marked [how] changes no result. What is commented out is off by default; FILL IN has no default.
 """
 
 
@@ -58,7 +58,8 @@ def _optional(name: str, field: FieldInfo, inner: type[BaseModel], depth: int, m
         yield f"{off}{'  ' * (depth + 1)}<name>:"
         yield from _lines(inner, depth + 2, off)
     else:
-        yield f"{indent}{name}: null"
+        if not mark:
+            yield f"{indent}{name}: null"
         yield f"{off}{'  ' * depth}{name}:"
         yield from _lines(inner, depth + 1, off)
 
@@ -73,11 +74,8 @@ def _comment(field: FieldInfo, indent: str, inner: type[BaseModel] | None = None
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
-        return f"<{' or '.join(_choices(field.annotation)) or 'to be given'}>"
+        return BLANK
     value: Any = field.get_default(call_default_factory=True)
     plain = list(value) if isinstance(value, tuple) else str(value) if hasattr(value, "__fspath__") else value
     return yaml.safe_dump(plain, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
 
-
-def _choices(annotation: Any) -> list[str]:
-    return [str(value) for value in get_args(annotation) if isinstance(value, str)]

@@ -122,7 +122,7 @@ def per_sample(traits: Traits, values: Sequence[Any]) -> Any:
 
 
 def ignores_prompt(pipeline: Any) -> bool:
-    """Whether a CLIP-style text encoder gives the same output for every prompt, as the micro pipeline's does."""
+    """Whether a CLIP-style text encoder gives the same output for every prompt: it was trained without captions."""
     import torch
 
     encoder, tokenizer = getattr(pipeline, "text_encoder", None), getattr(pipeline, "tokenizer", None)

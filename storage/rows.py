@@ -6,6 +6,7 @@ index of either.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,15 @@ def cut(tables: Iterable[pa.Table], shard_rows: int, first: Iterable[int] = ()) 
                 count, size = 0, next(sizes, shard_rows)
     if held:
         yield _joined(held)
+
+
+def peeked(tables: Iterable[pa.Table], rows: int) -> tuple[pa.Table, Iterable[pa.Table]]:
+    """The first `rows` rows as one table, and the same tables from the beginning."""
+    rest, held, count = iter(tables), [], 0
+    while count < rows and (table := next(rest, None)) is not None:
+        held.append(table)
+        count += table.num_rows
+    return next(cut(held, rows), _NOTHING), itertools.chain(held, rest)
 
 
 def _joined(parts: list[pa.Table]) -> pa.Table:

@@ -95,6 +95,12 @@ class Ledger:
         give_back_memory(table.num_rows)
         return input_hash
 
+    def has_input(self, stage: str, table: pa.Table) -> bool:
+        """Whether a shard with these rows was ever put."""
+        with _parquet_file(table.combine_chunks()) as file:
+            input_hash = hashlib.file_digest(file, "sha256").hexdigest()
+        return self._store.exists(self.table_key(f"{stage}.in", input_hash))
+
     def read_input(self, stage: str, input_hash: str) -> pa.Table:
         return self.read(f"{stage}.in", input_hash)
 

@@ -1,11 +1,13 @@
-"""Stand-ins at the seams: a locator, an inpainter and a chat model that do as they are told."""
+"""Stand-ins at the seams: a locator, an editor and a chat model that do as they are told."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from editing.boxes import Region
 from editing.locate import LocateRequest
+from editing.settings import EditSettings
 from models.chat import ChatReply, ChatRequest
 from models.image_edit import ImageEdit
 from storage.errors import SampleError
@@ -66,3 +68,9 @@ class FakeImageEditor:
             painted[request.mask] = self._colour
             results.append(self._error or painted)
         return results
+
+
+def edit_settings(**changes: Any) -> EditSettings:
+    """Settings of an edit stage whose editor is a stand-in: a box grows by a tenth and is feathered by two pixels."""
+    plain = {"model": "fake", "prompt": "p", "instruction": "{instruction}", "dilate_ratio": 0.1, "feather_px": 2}
+    return EditSettings.model_validate({**plain, "batch_size": 4, **changes})

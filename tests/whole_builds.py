@@ -14,7 +14,7 @@ from annotation.config import project_key
 from flows.annotate import items_of
 from flows.outcome import read_outcome
 from micro.scenes import draw_scene, scene_size
-from policies.engine import load_policies
+from micro.world import WORLD
 from storage.records import Vote, to_table
 from storage.workspace import Workspace, parquet_bytes
 
@@ -55,7 +55,7 @@ def finish(process: subprocess.Popen, timeout_s: float = 420) -> str:
 
 def vote(workspace: Workspace) -> None:
     """Two agreeing votes in every cell, as `collect` would store them: the rules' own verdicts."""
-    outcome, policies = read_outcome(workspace), load_policies()
+    outcome, policies = read_outcome(workspace), WORLD
     ids = [item.image_id for item in items_of(outcome)]
     votes = [
         Vote(

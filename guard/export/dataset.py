@@ -39,6 +39,7 @@ class StageCount:
     rows_in: int
     rows_out: int
     rejected: Mapping[str, int] = field(default_factory=dict)
+    says: str = ""  # what the stage does, for people
 
 
 @dataclass(frozen=True, slots=True)

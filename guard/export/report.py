@@ -28,22 +28,6 @@ from storage.records import Edit, Label, Recaption, Span
 from storage.workspace import Blobs
 
 MAX_DISPUTED = 12
-STAGES = {
-    "ingest": "files are read, checked, and held against the block list",
-    "dedup": "copies and near-copies",
-    "locate": "what the image shows, and where",
-    "boxes": "regions that came with the images",
-    "edit": "candidates are repainted, control edits included",
-    "certify": "what an edit changed, and what is seen afterwards",
-    "select": "the best candidate of each image",
-    "caption": "the model's own caption",
-    "second_look": "findings are looked at again, in the mirrored image",
-    "rewrite": "confirmed findings that the caption lacks are put in",
-    "recertify": "whether the rewrite is a minimal edit",
-    "caption_edited": "captions of edited twins",
-    "delta": "captions of both sides are compared",
-}
-"""What a stage does, for people; a stage that is not here stands alone."""
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,7 +52,6 @@ def render_report(
             matrix_counts=summary.matrix_counts(data),
             views=made.views,
             left_out={summary.LEFT_OUT.get(reason, reason): n for reason, n in made.left_out.items()},
-            stage_words=STAGES,
             kept_from_test=made.kept_from_test,
             leaks=made.leaks,
             stages=data.stages,

@@ -11,7 +11,8 @@ import stamina
 
 from annotation import server
 from annotation.client import connect
-from policies.engine import Policy, load_policies
+from micro.world import WORLD
+from policies.engine import Policy
 from storage.records import Vote
 from storage.workspace import Workspace
 
@@ -56,7 +57,7 @@ def no_waiting() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def policies() -> tuple[Policy, ...]:
-    return load_policies()
+    return WORLD
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from annotation.pair import PairItem, collect_pairs, edited_side, publish_pairs
 from annotation.publish import publish, published
 from annotation.tasks import ProjectOptions
 from micro.simulate import password_of
-from policies.engine import derive
+from micro.world import WORLD
 from tests.annotation.people import label, large_images, person, verdicts
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
@@ -135,7 +135,7 @@ def test_the_page_opens_with_a_draft_where_there_is_one_and_a_person_may_change_
     blind, drafted = large_images(studio.workspace, 2)
     drafted = replace(drafted, draft=("blade",))
     project_id = publish(studio.client, studio.workspace, [blind, drafted], own_policies, OPTIONS).project_id
-    derived = {policy.id: derive(policy, drafted.draft).verdict for policy in own_policies}
+    derived = {policy.id: WORLD.derive(policy, drafted.draft).verdict for policy in own_policies}
     with labelling(studio, "ann", project_id) as page:
         rows = page.locator(".gs-policy")
         rows.last.wait_for()

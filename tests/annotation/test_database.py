@@ -19,7 +19,7 @@ from annotation.collect import collect
 from annotation.database import check_answers, parse_url, place_of, settings_of
 from annotation.publish import publish, published
 from annotation.tasks import ProjectOptions
-from policies.engine import load_policies
+from micro.world import WORLD
 from storage.errors import FatalError
 from storage.workspace import Workspace
 from tests.annotation.conftest import EXECUTABLE, free_port
@@ -120,7 +120,7 @@ def postgres() -> Iterator[str]:
 def test_a_server_on_postgresql_takes_votes_and_comes_back_without_being_told_where(postgres, tmp_path):
     if not Path(EXECUTABLE).exists():
         pytest.skip(f"Label Studio is not installed at {EXECUTABLE}: run `make label-studio`")
-    policies = load_policies()
+    policies = WORLD
     wrong = postgres.replace(":only", ":not")
     with pytest.raises(FatalError, match="password authentication failed"):
         server.start(tmp_path / "wrong", port=free_port(), executable=EXECUTABLE, database=wrong)

@@ -19,12 +19,12 @@ import sys
 from annotation.client import connect
 from annotation.publish import PublishItem, publish
 from annotation.tasks import ProjectOptions
-from policies.engine import load_policies
+from micro.world import WORLD
 from storage.records import sha256_hex
 from storage.workspace import Workspace
 
 url, token, folder, setting, count = sys.argv[1:]
-policies = load_policies()
+policies = WORLD
 policies = (policies[0].model_copy(update={"setting": setting}), *policies[1:])
 items = [PublishItem(sha256_hex(f"image {n}".encode()), sha256_hex(f"blob {n}".encode()), str(n // 2))
          for n in range(int(count))]

@@ -13,7 +13,7 @@ from annotation.pair import PairItem, collect_pairs, edit_ratings, edited_side, 
 from annotation.progress import project_progress
 from annotation.publish import publish, published
 from annotation.tasks import ProjectOptions
-from policies.engine import derive, load_policies
+from micro.world import WORLD
 from storage.errors import FatalError
 from tests.annotation.people import label, pair_answers, person, some_images, verdicts
 
@@ -165,7 +165,7 @@ def test_a_draft_is_shown_where_there_is_one_and_never_counts_as_an_answer(studi
         assert len(predictions) == (image_id in project.prefilled)
     (prediction,) = offered[items[2].image_id]  # a heart, which L3 forbids and L2 does not
     given = {(r["from_name"], *r["value"]["choices"]) for r in prediction["result"]}
-    said = {(f"{p.id}_verdict", derive(p, truth[items[2].image_id]).verdict) for p in own_policies}
+    said = {(f"{p.id}_verdict", WORLD.derive(p, truth[items[2].image_id]).verdict) for p in own_policies}
     assert {("L2_verdict", "safe"), *said} <= given
     assert {verdict for _, verdict in said} == {"safe", "unsafe"}
     votes = collect(studio.client, studio.workspace, own_policies).votes
@@ -192,8 +192,8 @@ def test_pairs_are_rated_without_a_word_of_which_is_the_edit(studio, workspace):
     arguments = (studio.client, studio.workspace)
     with pytest.raises(FatalError, match="No pairs"):
         collect_pairs(studio.client, workspace)
-    first = publish_pairs(*arguments, pairs, load_policies(), OPTIONS)
-    again = publish_pairs(*arguments, pairs, load_policies(), OPTIONS)
+    first = publish_pairs(*arguments, pairs, WORLD, OPTIONS)
+    again = publish_pairs(*arguments, pairs, WORLD, OPTIONS)
     assert ((first.published, first.already_there), (again.published, again.already_there)) == ((3, 0), (0, 3))
     tasks = {t.data["key"]: t for t in studio.client.tasks.list(project=first.project_id, fields="all")}
     assert all(set(t.data) == {"left", "right", "what", "key"} for t in tasks.values())
@@ -212,7 +212,7 @@ def test_pairs_are_rated_without_a_word_of_which_is_the_edit(studio, workspace):
 def test_ratings_are_read_incrementally_too(studio, workspace):
     items, _ = some_images(studio.workspace, 8)
     pairs = [PairItem(f"later{n}", items[2 * n].blob, items[2 * n + 1].blob, "knife") for n in range(4)]
-    tasks = publish_pairs(studio.client, studio.workspace, pairs, load_policies(), OPTIONS).tasks
+    tasks = publish_pairs(studio.client, studio.workspace, pairs, WORLD, OPTIONS).tasks
     ann, answers = person(studio, "ann"), pair_answers("left", "neither", "both")
     made = [label(ann, tasks[pair.edit_id], answers) for pair in pairs[:3]]
 
@@ -235,7 +235,7 @@ def test_ratings_are_read_incrementally_too(studio, workspace):
     assert [r.edit_id for r in changed.ratings if r.edit_id.startswith("later")] == ["later1", "later3"]
     assert [r.code for r in changed.rejected if r.key == "later0"] == ["missing_answer"]
     assert edit_ratings(studio.workspace) == changed.ratings
-    (row,) = [row for row in project_progress(studio.workspace, load_policies()) if row.kind == "pairs"]
+    (row,) = [row for row in project_progress(studio.workspace, WORLD) if row.kind == "pairs"]
     assert (row.answers, row.skipped) == (len(changed.ratings), changed.skipped)
     assert changed.skipped >= 1
 

@@ -5,10 +5,10 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from annotation.config import label_config
 from annotation.verdicts import PolicyVerdict, from_result, to_result
-from policies.engine import load_policies
+from micro.world import WORLD
 from storage.errors import SampleError
 
-POLICIES = load_policies()
+POLICIES = WORLD
 INTERFACE = LabelInterface(label_config(POLICIES))
 SAFE = {p.id: PolicyVerdict(p.id, "safe") for p in POLICIES}
 

@@ -1,147 +1,198 @@
-"""Real photographs with regions that a team drew itself: `guardset build` makes certified pairs of them.
+"""Real photographs, somebody's own vocabulary and policies, regions that they drew: the main job, from the first command.
 
-The photographs ship with scikit-image (public domain or CC0). On three of them a harmless drawing is put at a known
-place; on the fourth a floodlight stands in for a flame. The COCO file is written by hand, polygons and boxes.
+No weights and no file of the package are touched: the preset `classical` with its blanks filled in, captions from a
+scripted server, a real Label Studio.
 """
 
 import json
 import os
+import re
+import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-import skimage
-from PIL import Image
 
+from annotation.server import status, stop
 from editing.masks import feather
-from flows.outcome import read_outcome
-from micro.icons import draw_icon
+from flows.outcome import Outcome, read_outcome
+from micro.simulate import simulate
+from policies.loading import load_policy_set
 from storage.images import decode_mask, decode_stored
 from storage.workspace import Workspace
+from tests.flows.test_settings_redo import answer
+from tests.photographs import LABEL_MAP, POLICIES, collect, regions_for
+from tests.scripted_chat import scripted_chat
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+CHECKOUT = Path(__file__).resolve().parents[2]
 
-PHOTOGRAPHS = Path(skimage.__path__[0]) / "data"
-# Photograph, and what is drawn on it: kind, colour, left, top, longest side in pixels.
-DRAWN = {
-    "rocket.jpg": (),
-    "grass.png": (("blade", "red", 60, 330, 110), ("cup", "blue", 330, 60, 110)),
-    "gravel.png": (("firearm", "green", 180, 200, 150),),
-    "brick.png": (("syringe", "green", 60, 300, 150),),
-    "chelsea.png": (),
-    "coffee.png": (),
-}
-COCO = {
-    "images": [
-        {"id": 1, "file_name": "rocket.jpg", "width": 640, "height": 427},
-        {"id": 2, "file_name": "grass.png", "width": 512, "height": 512},
-        {"id": 3, "file_name": "gravel.png", "width": 512, "height": 512},
-        {"id": 4, "file_name": "brick.png", "width": 512, "height": 512},
-        {"id": 5, "file_name": "chelsea.png", "width": 451, "height": 300},
-    ],
-    "categories": [
-        {"id": 1, "name": "Open fire"},
-        {"id": 2, "name": "knife"},
-        {"id": 3, "name": "pistol"},
-        {"id": 4, "name": "syringe"},
-        {"id": 5, "name": "cup"},
-    ],
-    "annotations": [
-        {
-            "id": 1, "image_id": 1, "category_id": 1, "bbox": [340, 372, 50, 50],
-            "segmentation": [[365, 372, 382, 380, 390, 397, 382, 414, 365, 422, 348, 414, 340, 397, 348, 380]],
-        },
-        {"id": 2, "image_id": 2, "category_id": 2, "bbox": [60, 330, 110, 105]},
-        {"id": 3, "image_id": 2, "category_id": 5, "bbox": [330, 60, 110, 106]},
-        {"id": 4, "image_id": 3, "category_id": 3, "bbox": [180, 200, 150, 120]},
-        {"id": 5, "image_id": 4, "category_id": 4, "bbox": [60, 300, 150, 140]},
-    ],
-}  # fmt: skip
-CONFIG = """
-ingest: {licence: CC0-1.0}
-editing:
-  locate:
-    source: manifest
-    manifest: regions.json
-    label_map: {Open fire: flame}
-  edit: {target_policies: [L3]}
-  controls: {sham_share: 1.0, roundtrip_share: 1.0}
-"""
+
+class Team:
+    """A user's folder, and the command as the user types it there."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder, self._home = folder, home
+
+    def guardset(self, line: str, status: int = 0) -> str:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_API")}
+        done = subprocess.run(
+            [sys.executable, "-m", "guardset", *line.split()],
+            cwd=self.folder,
+            env=environment
+            | {"PREFECT_HOME": str(self._home), "OMP_NUM_THREADS": "1", "COLUMNS": "120", "PYTHONPATH": str(CHECKOUT)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace.open(self.folder / "work")
+
+    @property
+    def outcome(self) -> Outcome:
+        return read_outcome(self.workspace)
+
+
+def fill_in(config: Path, url: str) -> None:
+    """As a person would in an editor."""
+    text = config.read_text()
+    text = re.sub(r"FILL IN the folder of your policies", "policies", text)
+    text = re.sub(r"FILL IN the licence.*", "mixed", text)
+    text = re.sub(r"FILL IN your regions", "regions.json", text)
+    text = text.replace("# label_map: {Kitten: cat}", f"label_map: {json.dumps(LABEL_MAP)}")
+    text = text.replace("# recaption:", "recaption:").replace("#   second_look", "  second_look")
+    text = re.sub(r"#   (caption|rewrite): .*", rf'  \1: {{model: scripted, server: {{base_url: "{url}"}}}}', text)
+    program = CHECKOUT / ".venv-label-studio" / "bin" / "label-studio"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config.write_text(f"{text}\nannotation: {{executable: {program}, port: {port}}}\nexport: {{test_ratio: 0.4}}\n")
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Workspace:
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     folder = tmp_path_factory.mktemp("team")
     (folder / "photographs").mkdir()
-    for name, drawings in DRAWN.items():
-        picture = Image.open(PHOTOGRAPHS / name).convert("RGB")
-        for kind, colour, left, top, longest in drawings:
-            icon = draw_icon(kind, colour, angle=0, flip=False, longest_px=longest, squeeze=1.0)
-            picture.paste(icon, (left, top), icon)
-        picture.save(folder / "photographs" / name)
-    (folder / "regions.json").write_text(json.dumps(COCO))
-    (folder / "guardset.yaml").write_text(CONFIG)
-    command = "build --input photographs --workspace work --config guardset.yaml --no-publish"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_API")}
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *command.split()],
-        cwd=folder,
-        env=environment | {"PREFECT_HOME": str(folder / "prefect"), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Workspace.open(folder / "work")
+    names = collect(folder / "photographs")
+    (folder / "regions.json").write_text(json.dumps(regions_for(names)))
+    shutil.copytree(POLICIES, folder / "policies")
+    team = Team(folder, tmp_path_factory.mktemp("prefect"))
+    with scripted_chat(answer) as (url, _):
+        team.guardset("init --preset classical")
+        refused = team.guardset("build --input photographs --workspace work --config guardset.yaml", status=1)
+        assert "has blanks to be filled in: policies, ingest.licence, editing.locate.manifest" in " ".join(
+            refused.split()
+        )
+        fill_in(folder / "guardset.yaml", url)
+        assert "jpg" in team.guardset("inspect photographs --config guardset.yaml")
+        found = team.guardset("doctor --workspace work --config guardset.yaml --try")
+        assert "Fleet, Quiet, Town" in found
+        assert "edits in" in found
+        team.guardset("build --input photographs --workspace work --config guardset.yaml")
+        try:
+            _vote(team)
+            yield team
+        finally:
+            stop(folder / "work")
 
 
-def test_every_photograph_with_a_forbidden_region_becomes_a_certified_pair(built):
-    outcome = read_outcome(built)
+def _vote(team: Team) -> None:
+    """Two scripted people say what the regions show; an edit shows what its original does, less what was removed."""
+    outcome, policies = team.outcome, load_policy_set(POLICIES)
+    truth = {row.image_id: list(row.attributes) for row in outcome.located}
+    for edit in outcome.edits:
+        truth[edit.edited_id] = [a for a in truth[edit.image_id] if a not in edit.target_attributes]
+    server = status(team.folder / "work")
+    assert server is not None
+    simulate(server, team.workspace, policies, truth, accuracy=1.0)
+    team.guardset("collect --workspace work")
+
+
+def test_every_photograph_with_a_forbidden_region_becomes_a_pair_or_says_why_not(team: Team) -> None:
+    outcome, policies = team.outcome, load_policy_set(POLICIES)
     names = {image.image_id: image.source_key for image in outcome.images}
-    pairs = {names[e.image_id]: e for e in outcome.edits if e.kind == "remove"}
-    assert {name: edit.attributes_removed for name, edit in pairs.items()} == {
-        "rocket.jpg": ("flame",),
-        "grass.png": ("blade",),
-        "gravel.png": ("firearm",),
-        "brick.png": ("syringe",),
-    }
-    for edit in pairs.values():
-        assert edit.certificate.rechecked
-        (strict,) = (pair for pair in edit.derived if pair.policy_id == "L3")
-        assert strict.flips
-    assert pairs["grass.png"].certificate.attributes_after == ("cup",)  # allowed there, and still there
+    regulated = {a for policy in policies for rule in policy.rules for a in rule.unsafe_when}
+    wanted = {names[row.image_id] for row in outcome.located if regulated & set(row.attributes)}
+    pairs = {names[edit.image_id]: edit for edit in outcome.edits if edit.kind == "remove"}
+    refused = {names[r.key]: r.code for r in outcome.rejections["edit"]}
+    assert wanted == pairs.keys() | refused.keys()
+    assert set(refused.values()) <= {"mask_too_large"}
+    assert refused["chelsea.jpg"] == "mask_too_large"  # a cat that fills the picture
+    assert pairs["rocket.jpg"].attributes_removed == ("rocket",)
+    assert len(pairs) >= 5
 
 
-def test_outside_the_mask_a_photograph_keeps_every_pixel(built):
-    for edit in (e for e in read_outcome(built).edits if e.kind == "remove"):
-        original, edited = (decode_stored(built.blobs.get(blob)) for blob in (edit.original_blob, edit.edited_id))
-        mask = decode_mask(built.blobs.get(edit.mask))
-        outside = feather(mask, 3) == 0
+def test_outside_the_mask_a_photograph_keeps_every_pixel(team: Team) -> None:
+    blobs = team.workspace.blobs
+    for edit in (e for e in team.outcome.edits if e.kind == "remove"):
+        original, edited = (decode_stored(blobs.get(blob)) for blob in (edit.original_blob, edit.edited_id))
+        mask = decode_mask(blobs.get(edit.mask))
+        outside = feather(mask, 2) == 0
         np.testing.assert_array_equal(edited[outside], original[outside])
         assert (edited[mask] != original[mask]).any(axis=1).mean() > 0.5
 
 
-def test_a_polygon_is_repainted_as_drawn_and_not_as_its_box(built):
-    outcome = read_outcome(built)
-    (rocket,) = (image for image in outcome.images if image.source_key == "rocket.jpg")
-    (edit,) = (e for e in outcome.edits if e.image_id == rocket.image_id and e.kind == "remove")
-    mask = decode_mask(built.blobs.get(edit.mask))
-    # Grown by 12 % of 51 pixels, so by 6: the box's corner stays, the polygon's sides do not.
-    assert not mask[372, 340]
-    assert mask[397, 335]
+def test_a_polygon_is_repainted_as_drawn_and_not_as_its_box(team: Team) -> None:
+    regions = json.loads((team.folder / "regions.json").read_text())
+    polygons = {a["image_id"] for a in regions["annotations"] if a.get("segmentation")}
+    names = {image["id"]: image["file_name"] for image in regions["images"]}
+    drawn = {names[image_id] for image_id in polygons}
+    outcome = team.outcome
+    sources = {image.image_id: image.source_key for image in outcome.images}
+    shares = [
+        decode_mask(team.workspace.blobs.get(finding.mask))[y0:y1, x0:x1].mean()
+        for row in outcome.located
+        if sources[row.image_id] in drawn
+        for finding in row.findings
+        if finding.mask
+        for x0, y0, x1, y1 in [finding.box]
+    ]
+    assert len(shares) >= 5
+    assert max(shares) < 0.98  # a polygon leaves the corners of its box alone
 
 
-def test_controls_stand_beside_the_pairs_and_keep_what_they_show(built):
-    controls = [e for e in read_outcome(built).edits if e.kind != "remove"]
-    assert {e.kind for e in controls} >= {"roundtrip"}
-    assert {e.attributes_removed for e in controls} == {()}
+def test_recaptions_speak_the_words_of_the_team(team: Team) -> None:
+    vocabulary = load_policy_set(POLICIES).vocabulary
+    restored = {a for r in team.outcome.recaptions for a in r.attributes}
+    assert {"rocket", "coffee_cup", "pagoda"} <= restored
+    for recaption in team.outcome.recaptions:
+        for attribute in recaption.attributes:
+            assert vocabulary[attribute].noun in recaption.text
 
 
-def test_a_photograph_without_regions_is_kept_and_one_that_is_not_listed_is_refused(built):
-    outcome = read_outcome(built)
-    names = {image.image_id: image.source_key for image in outcome.images}
-    assert [row.findings for row in outcome.located if names[row.image_id] == "chelsea.png"] == [()]
-    assert [(names[r.key], r.code) for r in outcome.rejections["locate"]] == [("coffee.png", "not_in_manifest")]
+def test_the_workspace_keeps_its_config_and_later_commands_need_none(team: Team) -> None:
+    shown = team.guardset("status --workspace work")
+    for policy in ("Fleet", "Quiet", "Town"):
+        assert policy in shown
+    assert "L1" not in shown
+    again = team.guardset("build --input photographs --workspace work --no-publish")
+    assert "looked up" in again
+
+
+def test_another_config_says_what_it_would_redo(team: Team) -> None:
+    other = (team.folder / "guardset.yaml").read_text().replace("feather_px: 2", "feather_px: 4")
+    (team.folder / "other.yaml").write_text(other)
+    said = " ".join(team.guardset("status --workspace work --config other.yaml").split())
+    assert "a build does edit, certify again" in said
+
+
+def test_the_export_is_whole_and_trains(team: Team) -> None:
+    team.guardset("export --workspace work")
+    (export,) = (team.folder / "work" / "exports" / "guardset").iterdir()
+    team.guardset(f"verify {export}")
+    for view in ("sft", "rl", "benchmark"):
+        assert list((export / view).glob("*.parquet")), view
+    rows = [row for path in (export / "rl").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    assert {row["policy_name"] for row in rows} <= {0, 1, 2, "Policy Fleet", "Policy Quiet", "Policy Town"}
+    assert {row["safety_label"] for row in rows} == {0, 1}
+    assert "Fleet" in (export / "report.html").read_text()

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from editing.certify import CertifyStage, Witnesses
-from editing.edit import EditOptions, EditStage
+from editing.edit import EditStage
 from editing.editors import WindowEditor
 from editing.settings import CertifySettings
 from models.image_edit import PipelineEditor
-from models.pipeline_traits import PipelineOptions
+from models.settings import PictureSettings
 from storage.errors import SampleError
 from storage.images import decode_stored, encode_mask, encode_png
 from storage.records import Edit, EditTask, Finding, to_table
 from tests.drawing import draw
-from tests.fakes import FakeImageEditor
+from tests.fakes import FakeImageEditor, edit_settings
 
-OPTIONS = EditOptions("p", dilate_ratio=0.1, feather_px=2, max_mask_ratio=1.0, candidates=1)
+ANY_MASK = edit_settings(max_mask_ratio=1.0, batch_size=8)
 
 
 def task(workspace, seed, size, box, mask=None):
@@ -32,12 +32,11 @@ def task(workspace, seed, size, box, mask=None):
     return EditTask(blob, blob, blob, "0" * 16, ("blade",), (target,))
 
 
-def edit_and_certify(workspace, tasks, editor=None, options=OPTIONS):
+def edit_and_certify(workspace, tasks, editor=None, cfg=ANY_MASK):
     """Image id -> the verdict and reasons of its edit, or the code it was refused with. No task may be missing."""
     editor = editor or WindowEditor(FakeImageEditor(), context_ratio=1.8)
-    root = workspace.store.root
-    edited = EditStage(root, editor, options, batch_size=8).run_shard(to_table(tasks, EditTask))
-    stage = CertifyStage(root, Witnesses(), options.feather_px, CertifySettings(), 8)
+    edited = EditStage(workspace, editor, cfg).run_shard(to_table(tasks, EditTask))
+    stage = CertifyStage(workspace, Witnesses(), cfg.feather_px, CertifySettings(), 8)
     certified = stage.run_shard(to_table(edited.ok, Edit))
     found = {r.key: r.code for r in edited.rejected} | {e.image_id: (e.verdict, *e.reasons) for e in certified.ok}
     assert found.keys() == {t.image_id for t in tasks}
@@ -48,7 +47,7 @@ def edit_and_certify(workspace, tasks, editor=None, options=OPTIONS):
 ACCEPTED = ("accepted",)
 
 
-@pytest.mark.parametrize("composite", [True, False])
+@pytest.mark.parametrize("mode", ["composite", "free"])
 @pytest.mark.parametrize(
     ("size", "box"),
     [
@@ -64,18 +63,17 @@ ACCEPTED = ("accepted",)
     ],
     ids=["a few pixels", "top left", "bottom right", "odd", "thin", "one row", "one pixel", "four pixels", "full mask"],
 )
-def test_every_size_and_place_is_edited_and_certified(workspace, size, box, composite):
+def test_every_size_and_place_is_edited_and_certified(workspace, size, box, mode):
     row = task(workspace, 1, size, box)
-    options = EditOptions("p", 0.1, 2, max_mask_ratio=1.0, candidates=1, composite=composite)
-    found = edit_and_certify(workspace, [row], options=options)
+    found = edit_and_certify(workspace, [row], cfg=edit_settings(max_mask_ratio=1.0, mode=mode))
     assert found[row.image_id][0] in ("accepted", "rejected")
-    if composite:
+    if mode == "composite":
         assert found[row.image_id] == ACCEPTED
 
 
 def test_a_full_mask_leaves_no_scene_and_is_refused_by_default(workspace):
     rows = [task(workspace, 1, (96, 64), (0, 0, 96, 64)), task(workspace, 2, (96, 64), (30, 20, 50, 40))]
-    found = edit_and_certify(workspace, rows, options=EditOptions("p", 0.1, 2, 0.5, 1))
+    found = edit_and_certify(workspace, rows, cfg=edit_settings())
     assert [found[row.image_id] for row in rows] == ["mask_too_large", ACCEPTED]
 
 
@@ -156,8 +154,8 @@ def test_a_model_that_hangs_costs_one_row(workspace):
                 time.sleep(0.8)
             return SimpleNamespace(images=[np.asarray(255 - np.asarray(i), np.float32) / 255 for i in image])
 
-    options = PipelineOptions(steps=1, size_px=64, batch_size=1, time_limit_s=0.3)
-    model = PipelineEditor("hub/hanging", options, load=lambda *_: Hanging())
+    settings = PictureSettings(model="hub/hanging", steps=1, size_px=64, batch_size=1, time_limit_s=0.3)
+    model = PipelineEditor(settings, load=lambda *_: Hanging())
     found = edit_and_certify(workspace, rows, WindowEditor(model, context_ratio=1.8))
     assert [found[row.image_id] for row in rows] == [ACCEPTED, "editor_timeout", ACCEPTED]
 
@@ -170,9 +168,8 @@ def test_a_candidate_that_fails_does_not_cost_the_others(workspace):
             answers = super().edit(edits)
             return [SampleError("editor_failed") if i % 2 else a for i, a in enumerate(answers)]
 
-    options = EditOptions("p", 0.1, 2, 0.5, candidates=4)
     editor = WindowEditor(EveryOther(), context_ratio=1.8)
-    edits = EditStage(workspace.store.root, editor, options, 8).run_shard(to_table([row], EditTask))
+    edits = EditStage(workspace, editor, edit_settings(candidates=4)).run_shard(to_table([row], EditTask))
     assert [e.candidate for e in edits.ok] == [0, 2]
     assert not edits.rejected
 
@@ -181,13 +178,13 @@ _FORTY_MEGAPIXELS = """
 import json, resource, sys
 import numpy as np
 from editing.certify import CertifyStage, Witnesses
-from editing.edit import EditOptions, EditStage
+from editing.edit import EditStage
 from editing.editors import WindowEditor
 from editing.settings import CertifySettings
 from storage.images import encode_png
 from storage.records import Edit, EditTask, Finding, to_table
 from storage.workspace import Workspace
-from tests.fakes import FakeImageEditor
+from tests.fakes import FakeImageEditor, edit_settings
 
 workspace = Workspace.open(sys.argv[1])
 tasks = []
@@ -196,11 +193,11 @@ for level in (80, 160):
     target = Finding("f", ("blade",), (), (4000, 2000, 4400, 2300), "", "Remove it.", 1.0)
     tasks.append(EditTask(blob, blob, blob, "0" * 16, ("blade",), (target,)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-options = EditOptions("p", 0.1, 3, 0.5, candidates=1)
-edits = EditStage(sys.argv[1], WindowEditor(FakeImageEditor(), context_ratio=1.8), options, 8).run_shard(
+cfg = edit_settings(feather_px=3, batch_size=8)
+edits = EditStage(workspace, WindowEditor(FakeImageEditor(), context_ratio=1.8), cfg).run_shard(
     to_table(tasks, EditTask))
 edited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-stage = CertifyStage(sys.argv[1], Witnesses(), 3, CertifySettings(), 8)
+stage = CertifyStage(workspace, Witnesses(), 3, CertifySettings(), 8)
 certified = stage.run_shard(to_table(edits.ok, Edit))
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"verdicts": [e.verdict for e in certified.ok], "edit_kb": edited - before, "all_kb": after - before}))
@@ -222,5 +219,5 @@ def test_forty_megapixels_are_edited_and_certified_in_bounded_memory(tmp_path):
 def test_stored_pictures_are_what_was_certified(workspace):
     row = task(workspace, 1, (97, 65), (40, 20, 61, 41))
     editor = WindowEditor(FakeImageEditor(), context_ratio=1.8)
-    (edit,) = EditStage(workspace.store.root, editor, OPTIONS, 8).run_shard(to_table([row], EditTask)).ok
+    (edit,) = EditStage(workspace, editor, ANY_MASK).run_shard(to_table([row], EditTask)).ok
     assert decode_stored(workspace.blobs.get(edit.edited_id)).shape == (edit.height, edit.width, 3) == (65, 97, 3)

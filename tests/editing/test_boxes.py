@@ -6,19 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from editing.boxes import attribute_of, parse_regions, units_of
+from editing.boxes import parse_regions, units_of
+from micro.world import VOCABULARY
 from storage.errors import SampleError
 
 
-def parse(answer, seen=(100, 50), original=(200, 100), units="resized_pixels"):
-    return parse_regions(answer, seen=seen, original=original, units=units)
+def parse(answer, units="resized_pixels", known_rules=frozenset()):
+    return parse_regions(
+        answer, seen=(100, 50), original=(200, 100), units=units, vocabulary=VOCABULARY, known_rules=known_rules
+    )
 
 
 def test_pixels_of_the_resized_image_become_original_pixels():
     (region,) = parse('[{"bbox_2d": [10, 5, 50, 25], "label": "blade"}]')
     assert region.box == (20, 10, 100, 50)  # the original is twice as large
     assert region.attributes == ("blade",)
-    assert region.instruction == "Remove the knife."
+    assert region.instruction == ""  # the answer gave none
 
 
 def test_thousandths_become_original_pixels():
@@ -53,7 +56,6 @@ def test_thinking_that_never_ends_is_no_answer():
         ("Qwen/Qwen3-VL-30B-A3B-Instruct", "thousandths"),
         ("Qwen/Qwen2-VL-7B-Instruct", "thousandths"),
         ("/models/qwen3_vl_finetuned", "thousandths"),
-        ("micro", "resized_pixels"),
         ("some-model", "resized_pixels"),
     ],
 )
@@ -88,8 +90,7 @@ def test_an_instruction_that_only_looks_like_one_passes(text):
 
 def test_rules_and_instructions_come_along_and_an_invented_rule_does_not():
     answer = '[{"bbox_2d": [1, 1, 2, 2], "label": "cup", "rules": ["L2.R1"], "instruction": "Take it away."}]'
-    known = frozenset({"L2.R1"})
-    (region,) = parse_regions(answer, seen=(9, 9), original=(9, 9), units="resized_pixels", known_rules=known)
+    (region,) = parse(answer, known_rules=frozenset({"L2.R1"}))
     assert (region.rule_ids, region.instruction) == (("L2.R1",), "Take it away.")
     with pytest.raises(SampleError, match="locator_unknown_rule"):
         parse(answer)
@@ -131,10 +132,3 @@ def test_an_accepted_box_lies_in_the_image_and_has_an_area(xs, ys):
     x0, y0, x1, y1 = region.box
     assert 0 <= x0 < x1 <= 200
     assert 0 <= y0 < y1 <= 100
-
-
-@pytest.mark.parametrize(
-    ("label", "attribute"), [("music_note", "music_note"), ("Music Note ", "music_note"), ("x", None)]
-)
-def test_a_label_is_an_id_a_noun_or_a_synonym(label, attribute):
-    assert attribute_of(label) == attribute

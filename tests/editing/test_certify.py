@@ -7,18 +7,18 @@ import pytest
 
 from editing.boxes import Region
 from editing.certify import CertifyStage, Witnesses
-from editing.edit import EditOptions, EditStage
+from editing.edit import EditStage
 from editing.editors import WindowEditor
 from editing.settings import CertifySettings
 from storage.errors import SampleError
 from storage.images import decode_stored, encode_png
 from storage.records import Edit, EditTask, Finding, to_table
 from tests.drawing import draw
-from tests.fakes import FakeImageEditor, FakeLocator
+from tests.fakes import FakeImageEditor, FakeLocator, edit_settings
 
-CUP = Region(("cup",), (50, 40, 60, 50), "")
-BLADE = Region(("blade",), (20, 10, 40, 30), "")
-HEART = Region(("heart",), (1, 1, 5, 5), "")
+CUP = Region(("cup",), (50, 40, 60, 50))
+BLADE = Region(("blade",), (20, 10, 40, 30))
+HEART = Region(("heart",), (1, 1, 5, 5))
 
 
 @pytest.fixture
@@ -26,14 +26,13 @@ def edit(workspace) -> Edit:
     blob = workspace.blobs.put(encode_png(draw(1)))
     target = Finding("f", ("blade",), (), (20, 10, 40, 30), "", "Remove it.", 1.0)
     task = EditTask(blob, blob, blob, "0" * 16, ("blade", "cup"), (target,))
-    options = EditOptions("p", 0.1, 2, 0.5, 1)
-    stage = EditStage(workspace.store.root, WindowEditor(FakeImageEditor(), context_ratio=1.8), options, 4)
+    stage = EditStage(workspace, WindowEditor(FakeImageEditor(), context_ratio=1.8), edit_settings())
     return stage.run_shard(to_table([task], EditTask)).ok[0]
 
 
 def certify(workspace, edits, found=(CUP,)):
     locator = FakeLocator(lambda image: found)
-    stage = CertifyStage(workspace.store.root, Witnesses(locator), 2, CertifySettings(), 4)
+    stage = CertifyStage(workspace, Witnesses(locator), 2, CertifySettings(), 4)
     return stage.run_shard(to_table(edits, Edit))
 
 
@@ -100,5 +99,5 @@ def test_an_untouched_image_is_unchanged(workspace, edit):
 
 def test_an_edit_that_the_locator_cannot_read_is_quarantined(workspace, edit):
     witnesses = Witnesses(FakeLocator(lambda image: SampleError("locator_unparsable")))
-    result = CertifyStage(workspace.store.root, witnesses, 2, CertifySettings(), 4).run_shard(to_table([edit], Edit))
+    result = CertifyStage(workspace, witnesses, 2, CertifySettings(), 4).run_shard(to_table([edit], Edit))
     assert [(r.key, r.code) for r in result.rejected] == [(edit.edit_id, "locator_unparsable")]

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from editing.controls import ControlSettings, plan_controls
-from editing.edit import EditOptions, EditStage
+from editing.edit import EditStage
 from editing.editors import WindowEditor
 from editing.measure import judge
 from editing.settings import CertifySettings
 from storage.images import decode_mask, decode_stored, encode_png
 from storage.records import Certificate, EditTask, Finding, Image, Located, to_table
 from tests.drawing import draw
-from tests.fakes import FakeImageEditor
+from tests.fakes import FakeImageEditor, edit_settings
 
 ALL = ControlSettings(sham_share=1, roundtrip_share=1)
 
@@ -64,8 +64,7 @@ def test_a_control_keeps_the_violation(workspace, kind):
     blob = workspace.blobs.put(encode_png(draw(1, (200, 150))))
     task, image, located = scene(blob, [(20, 20, 60, 60)])
     (control,) = (c for c in plan((task, image, located)) if c.kind == kind)
-    options = EditOptions("p", 0.1, 2, 0.5, 1)
-    stage = EditStage(workspace.store.root, WindowEditor(FakeImageEditor(), context_ratio=1.8), options, 4)
+    stage = EditStage(workspace, WindowEditor(FakeImageEditor(), context_ratio=1.8), edit_settings())
     (edit,) = stage.run_shard(to_table([control], EditTask)).ok
     assert (edit.kind, edit.target_attributes) == (kind, ())
     original, edited = (decode_stored(workspace.blobs.get(b)).astype(int) for b in (edit.original_blob, edit.edited_id))

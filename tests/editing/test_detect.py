@@ -1,9 +1,11 @@
 """Locating with a zero-shot detector."""
 
 import pytest
+from PIL import Image as PilImage
 
 from editing.detect import DetectorLocator, iou
 from editing.locate import LocateRequest
+from micro.world import VOCABULARY
 from models.detector import Detection
 from tests.drawing import draw
 
@@ -20,7 +22,8 @@ class FakeDetector:
 
 
 def locate(*detections):
-    (regions,) = DetectorLocator(FakeDetector(*detections), max_iou=0.5).locate([LocateRequest(draw(1, (100, 50)))])
+    locator = DetectorLocator(FakeDetector(*detections), VOCABULARY, max_iou=0.5)
+    (regions,) = locator.locate([LocateRequest(PilImage.fromarray(draw(1, (100, 50))))])
     return regions
 
 

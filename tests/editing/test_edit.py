@@ -7,18 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from editing.edit import EditOptions, EditStage, plan_edits
+from editing.edit import EditStage, plan_edits
 from editing.editors import WindowEditor
 from editing.masks import feather
+from micro.world import VOCABULARY, WORLD
 from models.metering import Budget, MeteredEditor, metering
-from policies.engine import load_policies
 from storage.errors import FatalError, SampleError, TransientError
 from storage.images import decode_mask, decode_stored, encode_png
 from storage.records import EditTask, Finding, Image, Located, to_table
 from tests.drawing import draw
-from tests.fakes import FakeImageEditor
+from tests.fakes import FakeImageEditor, edit_settings
 
-OPTIONS = EditOptions(prompt="p", dilate_ratio=0.1, feather_px=2, max_mask_ratio=0.5, candidates=1)
+CFG = edit_settings()
+ONE_BY_ONE = edit_settings(batch_size=1)
 
 
 def finding(box, attribute="blade"):
@@ -30,9 +31,9 @@ def task(workspace, seed=1, boxes=((20, 10, 40, 30),), size=(96, 64)):
     return EditTask(blob, blob, blob, "0" * 16, ("blade", "cup"), tuple(finding(b) for b in boxes))
 
 
-def run(workspace, tasks, options=OPTIONS, model=None):
+def run(workspace, tasks, cfg=CFG, model=None):
     editor = WindowEditor(model or FakeImageEditor(), context_ratio=1.8)
-    return EditStage(workspace.store.root, editor, options, batch_size=4).run_shard(to_table(tasks, EditTask))
+    return EditStage(workspace, editor, cfg).run_shard(to_table(tasks, EditTask))
 
 
 @pytest.mark.parametrize("size", [(96, 64), (65, 97), (33, 400)])
@@ -70,9 +71,9 @@ def test_output_that_the_safety_checker_refused_is_no_edit(workspace):
 
 
 def test_seeds_come_from_the_edit_and_candidates_differ(workspace):
-    options = EditOptions("p", 0.1, 2, 0.5, candidates=3)
-    one = run(workspace, [task(workspace, 1), task(workspace, 2)], options).ok
-    two = run(workspace, [task(workspace, 2), task(workspace, 1)], options).ok
+    three = edit_settings(candidates=3)
+    one = run(workspace, [task(workspace, 1), task(workspace, 2)], three).ok
+    two = run(workspace, [task(workspace, 2), task(workspace, 1)], three).ok
     assert len({e.seed for e in one}) == 6
     assert {e.edit_id: e.seed for e in one} == {e.edit_id: e.seed for e in two}
 
@@ -104,9 +105,9 @@ def instructed(workspace, *told):
 def test_each_part_of_the_picture_is_edited_by_its_own_instruction(workspace, scope, expected):
     far_apart = instructed(workspace, ((4, 4, 16, 16), "Remove the knife."), ((70, 40, 90, 60), "Put the gun away."))
     model = Listening()
-    options = replace(OPTIONS, instruction="{instruction} Keep the rest.")
+    cfg = edit_settings(instruction="{instruction} Keep the rest.")
     editor = WindowEditor(model, context_ratio=1.8, scope=scope)
-    EditStage(workspace.store.root, editor, options, batch_size=4).run_shard(to_table([far_apart], EditTask))
+    EditStage(workspace, editor, cfg).run_shard(to_table([far_apart], EditTask))
     assert [edit.instruction for edit in model.heard] == expected
     assert {edit.prompt for edit in model.heard} == {"p"}
 
@@ -124,8 +125,8 @@ def test_overlapping_regions_are_one_window_with_both_instructions_and_one_mask(
 def test_a_changed_instruction_or_mode_is_another_edit(workspace):
     one = instructed(workspace, ((10, 10, 40, 30), "Remove the knife."))
     other = instructed(workspace, ((10, 10, 40, 30), "Replace the knife by a spoon."))
-    ids = [run(workspace, [t], o).ok[0].edit_id for t, o in ((one, OPTIONS), (other, OPTIONS))]
-    ids.append(run(workspace, [one], replace(OPTIONS, composite=False)).ok[0].edit_id)
+    ids = [run(workspace, [t], o).ok[0].edit_id for t, o in ((one, CFG), (other, CFG))]
+    ids.append(run(workspace, [one], edit_settings(mode="free")).ok[0].edit_id)
     assert len(set(ids)) == 3
 
 
@@ -166,7 +167,7 @@ def reads(workspace, monkeypatch):
 def test_files_are_read_beside_the_editor_which_repaints_one_batch_at_a_time(workspace, reads):
     tasks = [task(workspace, seed) for seed in range(1, 7)]
     editor = OneAtATime(reads)
-    result = EditStage(workspace.store.root, editor, OPTIONS, batch_size=1).run_shard(to_table(tasks, EditTask))
+    result = EditStage(workspace, editor, ONE_BY_ONE).run_shard(to_table(tasks, EditTask))
     assert [edit.image_id for edit in result.ok] == [t.image_id for t in tasks]
     assert (editor.calls, editor.met, editor.read_beside) == (6, False, True)
 
@@ -176,7 +177,7 @@ def test_an_editor_that_stops_the_shard_is_not_called_again(workspace, error):
     tasks = [task(workspace, seed) for seed in range(1, 7)]
     editor = OneAtATime([], fail=error)
     with pytest.raises(type(error), match=str(error)):
-        EditStage(workspace.store.root, editor, OPTIONS, batch_size=1).run_shard(to_table(tasks, EditTask))
+        EditStage(workspace, editor, ONE_BY_ONE).run_shard(to_table(tasks, EditTask))
     assert editor.calls == 1
 
 
@@ -188,7 +189,7 @@ def test_a_meter_counts_what_every_batch_asks(workspace):
 
 
 def test_only_what_a_target_policy_regulates_is_edited():
-    l4 = [p for p in load_policies() if p.id == "L4"]  # there a knife is a tool of work, a die is forbidden
+    l4 = [p for p in WORLD if p.id == "L4"]  # there a knife is a tool of work, a die is forbidden
     images = [
         Image(i, i, i, "s", f"{i}.png", 9, 9, "PNG", "0" * 16, "unspecified", True, "{}") for i in ("a", "b", "c")
     ]
@@ -196,7 +197,15 @@ def test_only_what_a_target_policy_regulates_is_edited():
         Located("a", ("blade", "dice"), (finding((0, 0, 2, 2)), finding((4, 4, 6, 6), "dice")), "l"),
         Located("b", ("blade",), (finding((0, 0, 2, 2)),), "l"),
     ]
-    (planned,) = plan_edits(images, located, l4)
+    (planned,) = plan_edits(images, located, l4, VOCABULARY)
     assert planned.image_id == "a"
     assert [f.attributes for f in planned.targets] == [("dice",)]
     assert planned.attributes == ("blade", "dice")
+
+
+def test_a_finding_without_an_instruction_gets_one_from_the_nouns_and_one_of_its_own_is_kept():
+    silent = Finding("f", ("blade", "dice"), (), (0, 0, 2, 2), "", "", 1.0)
+    told = Finding("g", ("dice",), (), (4, 4, 6, 6), "", "Show a coin instead.", 1.0)
+    image = Image("a", "a", "a", "s", "a.png", 9, 9, "PNG", "0" * 16, "unspecified", True, "{}")
+    (planned,) = plan_edits([image], [Located("a", ("blade", "dice"), (silent, told), "l")], list(WORLD), VOCABULARY)
+    assert [f.instruction for f in planned.targets] == ["Remove the knife and the die.", "Show a coin instead."]

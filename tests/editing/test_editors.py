@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from editing.edit import EditOptions, EditRequest, EditStage
+from editing.edit import EditRequest, EditStage
 from editing.editors import WindowEditor
 from editing.masks import feather
 from models.image_edit import ImageEdit, PipelineEditor
-from models.pipeline_traits import PipelineOptions
+from models.settings import PictureSettings
 from storage.errors import SampleError
 from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_png
 from storage.records import EditTask, Finding, to_table
 from tests.drawing import draw
+from tests.fakes import edit_settings
 from tests.models.tiny_pipelines import build
 
 PAINT = (10, 200, 10)
@@ -171,14 +172,13 @@ def test_fingerprint_follows_the_windows() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_after_compositing_pixels_outside_the_mask_are_identical(workspace, tmp_path, kind):
     folder = build(kind, tmp_path / kind)
-    model = PipelineEditor(str(folder), PipelineOptions(steps=2, size_px=64, batch_size=2))
+    model = PipelineEditor(PictureSettings(model=str(folder), steps=2, size_px=64, batch_size=2))
     tasks = []
     for seed, size in enumerate([(97, 65), (64, 64), (201, 33)]):
         blob = workspace.blobs.put(encode_png(draw(seed, size)))
         target = Finding("f", ("blade",), (), (20, 10, 40, 30), "", "Remove it.", 1.0)
         tasks.append(EditTask(blob, blob, blob, "0" * 16, ("blade",), (target,)))
-    options = EditOptions("nothing", dilate_ratio=0.1, feather_px=2, max_mask_ratio=0.5, candidates=1)
-    stage = EditStage(workspace.store.root, WindowEditor(model, context_ratio=1.8), options, batch_size=4)
+    stage = EditStage(workspace, WindowEditor(model, context_ratio=1.8), edit_settings())
     result = stage.run_shard(to_table(tasks, EditTask))
     assert [e.image_id for e in result.ok] == [t.image_id for t in tasks]
     for edit in result.ok:

@@ -5,14 +5,16 @@ import json
 import numpy as np
 import pytest
 from label_studio_sdk.converter.brush import encode_rle
+from PIL import Image as PilImage
 
 from editing.locate import LocateRequest
 from editing.manifest import ManifestLocator
+from micro.world import VOCABULARY
 from storage.errors import FatalError, SampleError
 from tests.drawing import draw
 
 WIDTH, HEIGHT = 100, 50
-IMAGE = draw(1, (WIDTH, HEIGHT))
+IMAGE = PilImage.fromarray(draw(1, (WIDTH, HEIGHT)))
 
 
 def shape(kind, value, **more):
@@ -38,7 +40,7 @@ def task(*result, name="a.png", **more):
 def locate(tmp_path, *tasks, source_key="a.png"):
     path = tmp_path / "export.json"
     path.write_text(json.dumps(tasks))
-    (answer,) = ManifestLocator(path, {}).locate([LocateRequest(IMAGE, source_key)])
+    (answer,) = ManifestLocator(path, {}, VOCABULARY).locate([LocateRequest(IMAGE, source_key)])
     return answer
 
 

@@ -4,11 +4,14 @@ import pytest
 
 from editing.locate import ChatLocator, LocateStage
 from editing.settings import LocateSettings
-from models.server import ServerSettings
+from micro.world import VOCABULARY
+from models.settings import ServerSettings
 from storage.images import encode_png
 from storage.records import Image, to_table
 from tests.drawing import draw
 from tests.fakes import FakeChat
+
+SERVER = ServerSettings(base_url="http://127.0.0.1:1/v1")
 
 
 def images(workspace, count):
@@ -20,8 +23,8 @@ def images(workspace, count):
 
 
 def run(workspace, chat, count=3):
-    locator = ChatLocator(chat, "find", units="resized_pixels", max_new_tokens=64)
-    return LocateStage(workspace.store.root, locator, 2).run_shard(to_table(images(workspace, count), Image))
+    locator = ChatLocator(chat, "find", VOCABULARY, LocateSettings(model="m"))
+    return LocateStage(workspace, locator, 2).run_shard(to_table(images(workspace, count), Image))
 
 
 def test_each_image_gets_a_row_with_what_it_shows(workspace):
@@ -63,8 +66,9 @@ def test_an_answer_cut_short_is_refused(workspace):
 def test_boxes_from_a_server_are_in_the_pixels_that_its_model_saw(workspace):
     # Sent at 96 x 64, rounded by the server to the nearest multiples of 28, which are 84 and 56.
     chat = FakeChat(lambda request: '[{"bbox_2d": [42, 28, 84, 56], "label": "cup"}]')
-    locator = ChatLocator(chat, "find", units="resized_pixels", max_new_tokens=64, side_multiple=28)
-    (row,) = LocateStage(workspace.store.root, locator, 2).run_shard(to_table(images(workspace, 1), Image)).ok
+    cfg = LocateSettings(model="Qwen/Qwen2.5-VL-7B-Instruct", server=SERVER)
+    locator = ChatLocator(chat, "find", VOCABULARY, cfg)
+    (row,) = LocateStage(workspace, locator, cfg.rows_at_once).run_shard(to_table(images(workspace, 1), Image)).ok
     assert [f.box for f in row.findings] == [(48, 32, 96, 64)]
 
 
@@ -74,10 +78,10 @@ def test_boxes_from_a_server_are_in_the_pixels_that_its_model_saw(workspace):
         ("Qwen/Qwen2.5-VL-7B-Instruct", True, "resized_pixels", 28),
         ("Qwen/Qwen2.5-VL-7B-Instruct", False, "resized_pixels", 1),  # in this process the sizes are known
         ("Qwen/Qwen3-VL-8B-Instruct", True, "thousandths", 1),
-        ("micro", False, "resized_pixels", 1),
+        ("some-model", False, "resized_pixels", 1),
     ],
 )
 def test_settings_know_how_a_model_counts(model, server, units, multiple):
-    cfg = LocateSettings(model=model, server=ServerSettings(base_url="http://127.0.0.1:1/v1") if server else None)
+    cfg = LocateSettings(model=model, server=SERVER if server else None)
     assert (cfg.units, cfg.side_multiple) == (units, multiple)
     assert LocateSettings(model=model, box_units="thousandths").units == "thousandths"

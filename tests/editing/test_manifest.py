@@ -6,18 +6,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image as PilImage
 
 from editing.locate import LocateRequest
 from editing.manifest import ManifestLocator
+from micro.world import VOCABULARY
 from storage.errors import FatalError, SampleError
 from storage.images import encode_mask
 from tests.drawing import draw
 
-IMAGE = draw(1, (100, 50))
+IMAGE = PilImage.fromarray(draw(1, (100, 50)))
 
 
 def locate(path, source_key="a.png", **label_map):
-    (answer,) = ManifestLocator(path, label_map).locate([LocateRequest(IMAGE, source_key)])
+    (answer,) = ManifestLocator(path, label_map, VOCABULARY).locate([LocateRequest(IMAGE, source_key)])
     return answer
 
 
@@ -54,7 +56,7 @@ STRING = "42102"
 @pytest.mark.parametrize("counts", [RUNS, STRING])
 def test_coco_run_lengths_become_exact_masks(tmp_path, counts):
     path = coco(tmp_path, segmentation={"counts": counts, "size": [3, 4]})
-    (answer,) = ManifestLocator(path, {}).locate([LocateRequest(draw(1, (4, 3)), "a.png")])
+    (answer,) = ManifestLocator(path, {}, VOCABULARY).locate([LocateRequest(PilImage.fromarray(draw(1, (4, 3))), "a.png")])
     (region,) = answer
     np.testing.assert_array_equal(region.mask, np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0]], dtype=bool))
     assert region.box == (1, 1, 3, 3)
@@ -152,8 +154,8 @@ def test_the_fingerprint_follows_the_content_and_the_masks(tmp_path):
     path = tmp_path / "rows.jsonl"
     (tmp_path / "m.png").write_bytes(encode_mask(np.ones((50, 100), dtype=bool)))
     path.write_text(json.dumps({"file": "a.png", "label": "cup", "mask": "m.png"}))
-    before = ManifestLocator(path, {}).fingerprint
+    before = ManifestLocator(path, {}, VOCABULARY).fingerprint
     mask = np.zeros((50, 100), dtype=bool)
     mask[0, 0] = True
     (tmp_path / "m.png").write_bytes(encode_mask(mask))
-    assert ManifestLocator(path, {}).fingerprint != before
+    assert ManifestLocator(path, {}, VOCABULARY).fingerprint != before

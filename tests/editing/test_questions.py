@@ -5,15 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from editing.certify import CertifyStage, Witnesses
-from editing.edit import EditOptions, EditStage
+from editing.certify import CertifyStage, QuestioningStage, Witnesses
+from editing.edit import EditStage
 from editing.editors import WindowEditor
-from editing.questions import ask
+from editing.questions import Asked, ask
 from editing.settings import CertifySettings, EditingSettings
+from micro.world import VOCABULARY
 from storage.images import encode_png
 from storage.records import Edit, EditTask, Finding, from_table, to_table
 from tests.drawing import draw
-from tests.fakes import FakeChat, FakeImageEditor
+from tests.fakes import FakeChat, FakeImageEditor, edit_settings
 
 GONE = "Is there no {targets} in this picture?"
 WHOLE = "Does this picture look like an ordinary photograph?"
@@ -24,15 +25,13 @@ def edit(workspace) -> Edit:
     blob = workspace.blobs.put(encode_png(draw(1)))
     target = Finding("f", ("blade",), (), (20, 10, 40, 30), "", "Remove it.", 1.0)
     task = EditTask(blob, blob, blob, "0" * 16, ("blade", "cup"), (target,))
-    stage = EditStage(
-        workspace.store.root, WindowEditor(FakeImageEditor(), context_ratio=1.8), EditOptions("p", 0.1, 2, 0.5, 1), 4
-    )
+    stage = EditStage(workspace, WindowEditor(FakeImageEditor(), context_ratio=1.8), edit_settings())
     return stage.run_shard(to_table([task], EditTask)).ok[0]
 
 
 def certify(workspace, edits, chat):
     cfg = CertifySettings(recheck="none", questions=(GONE, WHOLE))
-    stage = CertifyStage(workspace.store.root, Witnesses(chat=chat), 2, cfg, 4)
+    stage = QuestioningStage(CertifyStage(workspace, Witnesses(), 2, cfg, 4), chat, cfg.questions, VOCABULARY)
     return from_table(to_table(stage.run_shard(to_table(edits, Edit)).ok, Edit), Edit)
 
 
@@ -101,10 +100,16 @@ def test_a_control_is_not_asked_whether_its_target_is_gone(edit):
     sham = replace(edit, kind="sham", target_attributes=())
     mask = np.zeros((64, 96), bool)
     mask[10:30, 20:40] = True
-    ((whole, again),) = ask(FakeChat(lambda request: "yes"), (GONE, WHOLE), [(sham, draw(1), mask)])
+    ((whole, again),) = ask(FakeChat(lambda request: "yes"), (GONE, WHOLE), VOCABULARY, [Asked(sham, draw(1), mask)])
     assert (whole.question, again.question) == (WHOLE, WHOLE)
 
 
 def test_questions_need_a_model_that_talks():
     with pytest.raises(ValueError, match="need a chat model"):
-        EditingSettings.model_validate({"locate": {"source": "detector"}, "certify": {"questions": [WHOLE]}})
+        EditingSettings.model_validate(
+            {
+                "locate": {"source": "detector", "model": "m"},
+                "edit": {"model": "e"},
+                "certify": {"questions": [WHOLE]},
+            }
+        )

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from editing.select import SelectStage, derive_pairs, quality_order
-from policies.engine import load_policies
+from micro.world import WORLD
 from storage.records import Certificate, Edit, from_table, to_table
 
 CLEAN = Certificate(0, 1.0, 0.9, 0.1, 4, ("cup",))
@@ -18,7 +18,7 @@ EDIT = Edit(
 
 
 def select(*edits):
-    return SelectStage(load_policies()).run_shard(to_table(edits, Edit))
+    return SelectStage(WORLD).run_shard(to_table(edits, Edit))
 
 
 def test_the_best_accepted_candidate_is_selected_and_an_image_without_one_is_refused():
@@ -61,14 +61,14 @@ def test_a_rejected_candidate_never_beats_an_accepted_one():
 
 
 def test_policies_that_forbid_a_knife_flip_and_the_others_do_not():
-    flips = {pair.policy_id: pair.flips for pair in derive_pairs(EDIT, load_policies())}
+    flips = {pair.policy_id: pair.flips for pair in derive_pairs(EDIT, WORLD)}
     # L1 has no rules, in L4's world a knife is a tool of work, L5 forbids other things.
     assert flips == {"L1": False, "L2": True, "L3": True, "L4": False, "L5": False}
 
 
 def test_a_control_flips_nothing():
     sham = replace(EDIT, kind="sham", certificate=replace(CLEAN, attributes_after=("blade", "cup")))
-    pairs = derive_pairs(sham, load_policies())
+    pairs = derive_pairs(sham, WORLD)
     assert all(pair.before == pair.after and not pair.flips for pair in pairs)
 
 

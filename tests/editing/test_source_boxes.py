@@ -5,9 +5,11 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image as PilImage
 
 from editing.locate import LocateRequest, LocateStage
 from editing.source_boxes import BoxesLocator
+from micro.world import VOCABULARY
 from storage.errors import FatalError, SampleError
 from storage.images import encode_png
 from storage.ingest import IngestSettings, IngestStage
@@ -15,11 +17,11 @@ from storage.records import Image, to_table
 from storage.sources import ColumnSettings, open_source
 from tests.drawing import draw
 
-IMAGE = draw(1, (100, 50))
+IMAGE = PilImage.fromarray(draw(1, (100, 50)))
 
 
 def locate(about, **label_map):
-    (answer,) = BoxesLocator(label_map).locate([LocateRequest(IMAGE, meta_json=json.dumps(about))])
+    (answer,) = BoxesLocator(label_map, VOCABULARY).locate([LocateRequest(IMAGE, meta_json=json.dumps(about))])
     return answer
 
 
@@ -32,8 +34,8 @@ def test_boxes_of_a_table_go_through_ingest_and_the_stage(workspace, tmp_path):
     pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
     cfg = IngestSettings(columns=ColumnSettings(image="picture", boxes="regions", labels="names"))
     files = open_source(str(tmp_path / "rows.parquet"), cfg.columns).list()
-    images = IngestStage(workspace.store.root, cfg).run_shard(files).ok
-    stage = LocateStage(workspace.store.root, BoxesLocator({"Pistole": "firearm"}), 2)
+    images = IngestStage(workspace, cfg).run_shard(files).ok
+    stage = LocateStage(workspace, BoxesLocator({"Pistole": "firearm"}, VOCABULARY), 2)
     result = stage.run_shard(to_table(images, Image))
     assert [row.attributes for row in result.ok] == [("cup", "firearm"), ()]
     assert [f.box for f in result.ok[0].findings] == [(1, 2, 30, 40), (5, 5, 9, 9)]
@@ -74,9 +76,10 @@ def test_what_cannot_be_used_refuses_its_image(about, code):
 
 def test_a_map_to_what_is_no_attribute_stops_before_any_image():
     with pytest.raises(FatalError, match="pistol"):
-        BoxesLocator({"Pistole": "pistol"})
+        BoxesLocator({"Pistole": "pistol"}, VOCABULARY)
 
 
 def test_the_fingerprint_follows_the_map():
-    assert BoxesLocator({"a": "cup"}).fingerprint == BoxesLocator({"a": "cup"}).fingerprint
-    assert BoxesLocator({"a": "cup"}).fingerprint != BoxesLocator({"a": "blade"}).fingerprint
+    cup, again, blade = (BoxesLocator({"a": name}, VOCABULARY).fingerprint for name in ("cup", "cup", "blade"))
+    assert cup == again
+    assert cup != blade

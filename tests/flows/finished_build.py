@@ -1,5 +1,7 @@
 """A workspace as a build leaves it: three originals, two of which were edited, without any network."""
 
+from flows.settings import keep_settings
+from micro.preset import preset
 from storage.records import (
     Caption,
     Certificate,
@@ -39,7 +41,7 @@ EDITS = [edit("knife", "blade"), edit("knife", "blade", "sham", ("blade",)), edi
 
 
 def finish(workspace) -> None:
-    """Write the tables and the record of a build of `knife` (a blade), `love` (a heart) and `calm` (nothing)."""
+    """Write the tables, the record and the settings of a build of `knife` (a blade), `love` (a heart) and `calm` (nothing)."""
     names = ("knife", "love", "calm")
     rows = {
         "dedup": ([image(name) for name in names], Image),
@@ -59,3 +61,4 @@ def finish(workspace) -> None:
     }  # fmt: skip
     workspace.write_json("builds/build.json", record)
     workspace.write_json("builds/latest.json", {"build_id": "build"})
+    keep_settings(workspace, preset())

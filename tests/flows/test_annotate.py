@@ -4,7 +4,6 @@ import threading
 import time
 
 import pytest
-from pydantic import ValidationError
 
 from annotation import pair, publish
 from annotation.publish import published
@@ -12,14 +11,14 @@ from annotation.tasks import open_project
 from flows import annotate
 from flows.annotate import may_show, pairs_of, publish_flow, publish_pairs_flow
 from flows.outcome import read_outcome
-from flows.settings import Settings
 from guard.export.splits import split_of
-from policies.engine import derive, load_policies
+from micro.preset import preset
+from micro.world import WORLD
 from storage.errors import FatalError
 from tests.annotation.fake_studio import FakeStudio
 from tests.flows.finished_build import finish
 
-OPTED_OUT = Settings.model_validate({"annotation": {"opt_outs": {"ann@example.org": ["blade"]}}})
+OPTED_OUT = preset({"annotation": {"opt_outs": {"ann@example.org": ["blade"]}}})
 
 
 @pytest.fixture
@@ -67,14 +66,14 @@ def test_both_projects_are_told_how_images_are_fetched(workspace, studio, monkey
             return open_project(client, workspace, spec)
 
         monkeypatch.setattr(module, "open_project", opened)
-    settings = Settings.model_validate({"annotation": {"presign": True}})
+    settings = preset({"annotation": {"presign": True}})
     publish_flow(settings, workspace.store.root)
     publish_pairs_flow(settings, workspace.store.root)
     assert told == [True, True]
 
 
 def test_nothing_is_published_while_somebody_who_opted_out_is_unknown(workspace, studio):
-    settings = Settings.model_validate({"annotation": {"opt_outs": {"eve@example.org": ["blade"]}}})
+    settings = preset({"annotation": {"opt_outs": {"eve@example.org": ["blade"]}}})
     with pytest.raises(FatalError, match=r"eve@example\.org, who has no account"):
         publish_flow(settings, workspace.store.root)
     assert studio.task_rows == []
@@ -102,7 +101,7 @@ def test_of_two_at_one_workspace_the_second_waits(workspace):
 
 
 def settings_of(prefill, test_ratio=0.5, **more):
-    return Settings.model_validate(
+    return preset(
         {"annotation": {"prefill": prefill, **more}, "export": {"test_ratio": test_ratio, "seed": 3}}
     )
 
@@ -119,14 +118,14 @@ def test_what_will_train_has_a_draft_and_what_will_test_has_none(workspace, stud
     for name, split in splits.items():  # an image and its edits have one family
         shown = [sent[i] is not None for i in sent if i.endswith(name)]
         assert shown == [split == "train"] * len(shown)
-    assert published(workspace, load_policies()).prefilled == {i for i in sent if sent[i] is not None}
+    assert published(workspace, WORLD).prefilled == {i for i in sent if sent[i] is not None}
 
 
 def test_a_draft_says_what_the_rules_derive(workspace, studio):
     sent = drafts(workspace, studio, settings_of("train", test_ratio=0.0))
     given = {r["from_name"]: r["value"]["choices"] for r in sent["knife"][0]["result"]}
-    for policy in load_policies():
-        assert given[f"{policy.id}_verdict"] == [derive(policy, ("blade",)).verdict]
+    for policy in WORLD:
+        assert given[f"{policy.id}_verdict"] == [WORLD.derive(policy, ("blade",)).verdict]
 
 
 @pytest.mark.parametrize(("prefill", "drafted"), [("all", 6), ("none", 0), ("train", 0), (True, 6), (False, 0)])
@@ -142,7 +141,7 @@ def test_a_control_item_never_has_a_draft(workspace, studio, tmp_path):
 
 
 def test_another_word_is_refused_and_the_known_ones_are_named():
-    with pytest.raises(ValidationError, match=r"'train', 'all' or 'none'"):
+    with pytest.raises(FatalError, match=r"'train', 'all' or 'none'"):
         settings_of("benchmark")
 
 

@@ -8,7 +8,8 @@ import pytest
 from annotation import webhook
 from annotation.webhook import Hints
 from flows.commands import labelling
-from flows.settings import Settings
+from micro import PRESET
+from micro.preset import preset
 from storage.errors import FatalError, TransientError
 
 SECRET = "a secret of some length"
@@ -30,7 +31,7 @@ def test_a_server_that_is_away_is_asked_again(monkeypatch, capsys):
     monkeypatch.setattr(labelling, "_collect_once", collect_once)
     monkeypatch.setattr(Hints, "wait", lambda self, seconds: runs.append(seconds) or True)
     with pytest.raises(EndError):
-        labelling._watch("ws", Settings(), False, 300.0, None)
+        labelling._watch("ws", preset(), False, 300.0, None)
     assert runs == ["ws", 300.0, "ws"]
     assert "did not answer. Asking again in 300 s." in " ".join(capsys.readouterr().out.split())
 
@@ -57,13 +58,13 @@ def test_a_call_is_followed_by_a_collect(monkeypatch, unused_port):
 
     monkeypatch.setattr(labelling, "_collect_once", collect_once)
     with pytest.raises(EndError):  # without the call it would wait for an hour
-        labelling._watch("ws", Settings(), False, 3600.0, unused_port)
+        labelling._watch("ws", preset(), False, 3600.0, unused_port)
     assert runs == [False, False]
 
 
-def test_what_a_webhook_needs(monkeypatch):
+def test_what_a_webhook_needs(monkeypatch, tmp_path):
     monkeypatch.delenv("GUARDSET_WEBHOOK_SECRET", raising=False)
     with pytest.raises(FatalError, match="--webhook-port needs --watch"):
-        labelling.collect(workspace="ws", webhook_port=1)
+        labelling.collect(workspace=str(tmp_path), config=PRESET, webhook_port=1)
     with pytest.raises(FatalError, match="Set GUARDSET_WEBHOOK_SECRET"):
-        labelling.collect(workspace="ws", watch=1.0, webhook_port=1)
+        labelling.collect(workspace=str(tmp_path), config=PRESET, watch=1.0, webhook_port=1)

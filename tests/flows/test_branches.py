@@ -17,11 +17,11 @@ class MeetingPool(LocalPool):
         self._both = threading.Barrier(2, timeout=120)
         self._met: set[str] = set()
 
-    def run(self, workspace, spec, input_hash):
-        if spec.name in ("edit", "caption") and spec.name not in self._met:
-            self._met.add(spec.name)
+    def run(self, workspace, stage, input_hash):
+        if stage.name in ("edit", "caption") and stage.name not in self._met:
+            self._met.add(stage.name)
             self._both.wait()
-        return super().run(workspace, spec, input_hash)
+        return super().run(workspace, stage, input_hash)
 
 
 def tables(root):
@@ -30,7 +30,7 @@ def tables(root):
 
 def test_branches_overlap_on_a_cluster_and_change_no_byte(chats, photos, tmp_path, monkeypatch):  # noqa: F811
     calm = build(SETTINGS, photos, str(tmp_path / "calm"))
-    monkeypatch.setattr(build_module, "open_pool", lambda settings: nullcontext(MeetingPool()))
+    monkeypatch.setattr(build_module, "open_pool", lambda settings, hold: nullcontext(MeetingPool()))
     clustered = build(SETTINGS.model_copy(update={"engine": "ray"}), photos, str(tmp_path / "clustered"))
     assert clustered.build_id == calm.build_id
     assert [stage.name for stage in clustered.stages] == [stage.name for stage in calm.stages]

@@ -5,23 +5,25 @@ import json
 import numpy as np
 import pytest
 
+from editing import networks
 from editing.boxes import Region
-from editing.editors import WindowEditor
-from flows import build as build_module
-from flows import networks, planning, wiring
+from flows import pipeline, planning
 from flows.build import build
 from flows.job import Job
 from flows.outcome import read_outcome
 from flows.pool import LocalPool
-from flows.settings import Settings
+from micro.preset import preset
+from models.metering import Budget
+from recaption.settings import CaptionSettings
 from storage import rows as stored_rows
 from storage.errors import FatalError, TransientError
 from storage.images import encode_png
 from storage.records import Rejection, from_table, to_table
-from storage.stage import BatchResult, StageSpec
+from storage.stage import BatchResult
 from storage.workspace import Workspace
 from tests.drawing import draw
 from tests.fakes import FakeChat, FakeImageEditor, FakeLocator
+from tests.toy_stages import toy_stage
 
 MAGENTA = (255, 0, 255)
 CAPTION = "A picture of some shapes on a smooth background in many colours."
@@ -41,12 +43,15 @@ def restore(request):
 
 @pytest.fixture
 def chats(monkeypatch):
-    """Counts of calls by network; the real wiring makes everything else."""
+    """Counts of calls by network; the real factories make everything else."""
     chats = {"caption": FakeChat(lambda request: CAPTION), "rewrite": FakeChat(restore)}
-    monkeypatch.setattr(wiring, "fingerprint_of", lambda source, revision: "fake")
-    monkeypatch.setitem(networks._LOCATORS, "chat", lambda cfg: FakeLocator(find_magenta))
-    monkeypatch.setattr(networks, "make_editor", lambda cfg: WindowEditor(FakeImageEditor(), context_ratio=1.8))
-    monkeypatch.setattr(networks, "chat_model", lambda step, cfg: chats[step])
+
+    def chat_model(cfg):
+        return chats["caption" if isinstance(cfg, CaptionSettings) else "rewrite"]
+
+    monkeypatch.setitem(networks._LOCATORS, "chat", lambda looking: FakeLocator(find_magenta))
+    monkeypatch.setattr(networks, "image_editor", lambda cfg: FakeImageEditor())
+    monkeypatch.setattr("recaption.stages.chat_model", chat_model)
     return chats
 
 
@@ -64,17 +69,16 @@ def photos(tmp_path):
     return folder
 
 
-SETTINGS = Settings.model_validate(
-    {
-        "ingest": {"shard_rows": 4},
-        "editing": {
-            "locate": {"shard_rows": 2},
-            "edit": {"shard_rows": 2, "target_policies": ["L3"]},
-            "controls": {"sham_share": 1.0, "roundtrip_share": 1.0},
-        },
-        "recaption": {"caption": {"shard_rows": 3}},
-    }
-)
+CHANGES = {
+    "ingest": {"shard_rows": 4},
+    "editing": {
+        "locate": {"shard_rows": 2},
+        "edit": {"shard_rows": 2, "target_policies": ["L3"]},
+        "controls": {"sham_share": 1.0, "roundtrip_share": 1.0},
+    },
+    "recaption": {"caption": {"shard_rows": 3}},
+}
+SETTINGS = preset(CHANGES)
 
 
 def files(root):
@@ -117,7 +121,7 @@ def test_planning_never_holds_more_than_a_shard_of_images(chats, photos, tmp_pat
 
 def test_small_shards_of_plain_stages_make_the_same_rows(chats, photos, tmp_path, monkeypatch):
     build(SETTINGS, photos, str(tmp_path / "one"))
-    monkeypatch.setattr(build_module, "_PLAIN_SHARD_ROWS", 3)
+    monkeypatch.setattr(pipeline, "_PLAIN_SHARD_ROWS", 3)
     summary = build(SETTINGS, photos, str(tmp_path / "many"))
     assert {stage.name: stage.shards for stage in summary.stages if stage.name in ("select", "delta")} == {
         "select": 4,  # of twelve candidates
@@ -141,9 +145,9 @@ def test_a_second_build_calls_no_network_and_changes_no_byte(chats, photos, tmp_
 
 def test_a_changed_setting_redoes_its_stage_and_what_follows_only(chats, photos, tmp_path):
     build(SETTINGS, photos, str(tmp_path / "ws"))
-    raw = SETTINGS.model_dump()
-    raw["editing"]["edit"]["feather_px"] = 1
-    summary = build(Settings.model_validate(raw), photos, str(tmp_path / "ws"))
+    edit = CHANGES["editing"]["edit"] | {"feather_px": 1}
+    changed = preset(CHANGES | {"editing": CHANGES["editing"] | {"edit": edit}})
+    summary = build(changed, photos, str(tmp_path / "ws"))
     redone = {stage.name for stage in summary.stages if stage.looked_up < stage.shards}
     assert redone == {"edit", "certify", "select", "caption_edited", "delta"}
 
@@ -152,8 +156,8 @@ def test_regions_from_a_manifest_become_pairs(chats, photos, tmp_path):
     rows = [{"file": f"{seed}.png", "label": "knife", "box": [38, 18, 62, 38]} for seed in (0, 2)]
     rows += [{"file": f"{seed}.png", "label": None} for seed in (1, 3, 4, 5)]
     (tmp_path / "regions.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    locate = {"source": "manifest", "manifest": tmp_path / "regions.jsonl"}
-    settings = Settings.model_validate({"editing": {"locate": locate, "edit": {"target_policies": ["L3"]}}})
+    locate = {"source": "manifest", "manifest": str(tmp_path / "regions.jsonl")}
+    settings = preset({"editing": {"locate": locate, "edit": {"target_policies": ["L3"]}}})
     build(settings, photos, str(tmp_path / "ws"))
     outcome = read_outcome(Workspace.open(tmp_path / "ws"))
     assert sum(e.kind == "remove" for e in outcome.edits) == 2
@@ -174,14 +178,14 @@ def test_boxes_in_the_sources_own_columns_become_pairs(chats, photos, tmp_path):
             "edit": {"target_policies": ["L3"]},
         },
     }
-    build(Settings.model_validate(raw), listing, str(tmp_path / "ws"))
+    build(preset(raw), listing, str(tmp_path / "ws"))
     outcome = read_outcome(Workspace.open(tmp_path / "ws"))
     assert sum(e.kind == "remove" for e in outcome.edits) == 2
     assert all(e.certificate.rechecked for e in outcome.edits)
     assert [r.code for r in outcome.rejections["locate"]] == ["source_no_boxes"]  # 6.png
     rows[1] |= {"boxes": [], "names": []}  # another box is another input: 2.png is located anew
     listing.write_text("\n".join(json.dumps(row) for row in rows))
-    build(Settings.model_validate(raw), listing, str(tmp_path / "ws"))
+    build(preset(raw), listing, str(tmp_path / "ws"))
     assert sum(e.kind == "remove" for e in read_outcome(Workspace.open(tmp_path / "ws")).edits) == 1
 
 
@@ -195,7 +199,7 @@ def test_one_unreadable_answer_costs_one_image(chats, photos, tmp_path, monkeypa
 
 
 def test_a_target_policy_that_does_not_exist_stops_before_any_work(chats, photos, tmp_path):
-    settings = Settings.model_validate({"editing": {"edit": {"target_policies": ["L9"]}}})
+    settings = preset({"editing": {"edit": {"target_policies": ["L9"]}}})
     with pytest.raises(FatalError, match="L9"):
         build(settings, photos, str(tmp_path / "ws"))
     assert not (tmp_path / "ws").exists()
@@ -221,12 +225,11 @@ class Flaky:
 def test_a_transient_error_is_retried_and_any_other_is_not(workspace, monkeypatch):
     monkeypatch.setattr("flows.job.exponential_backoff", lambda factor: lambda retries: [0.0] * retries)
     rows = to_table([Rejection("k", "", "", "")], Rejection)
-    job = Job(workspace, SETTINGS, LocalPool())
+    job = Job(workspace, LocalPool(), Budget({}), threads=1)
 
     from prefect import flow
 
-    spec = StageSpec("flaky", 1, Flaky, {}, {}, Rejection, "key", "key")
-    table = flow(lambda: job.run(spec, rows, 10), name="flaky")()
+    table = flow(lambda: job.run(toy_stage("flaky", Flaky), rows), name="flaky")()
     assert table.num_rows == 1
 
     def broken():
@@ -234,7 +237,6 @@ def test_a_transient_error_is_retried_and_any_other_is_not(workspace, monkeypatc
         raise FatalError("no model")
 
     broken.calls = 0
-    fatal = StageSpec("fatal", 1, broken, {}, {}, Rejection, "key", "key")
     with pytest.raises(FatalError, match="no model"):
-        flow(lambda: job.run(fatal, rows, 10), name="fatal")()
+        flow(lambda: job.run(toy_stage("fatal", broken), rows), name="fatal")()
     assert broken.calls == 1

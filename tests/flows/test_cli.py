@@ -7,7 +7,8 @@ import pytest
 
 from flows.cli import _guarded, app
 from flows.doctor import examine
-from flows.settings import Settings
+from micro import PRESET
+from micro.preset import preset
 from storage.errors import FatalError, TransientError
 
 
@@ -30,7 +31,8 @@ def test_a_passing_trouble_says_that_the_same_command_goes_on(capsys):
 @pytest.mark.parametrize("folder", ["file/below", "file"])
 def test_a_place_that_cannot_be_written_is_a_sentence(folder, tmp_path, capsys):
     (tmp_path / "file").write_text("no folder")
-    assert _guarded(lambda: app(["demo", "-w", str(tmp_path / folder)], result_action="return_value")) == 1
+    command = ["build", "-i", str(tmp_path), "-w", str(tmp_path / folder), "-c", str(PRESET)]
+    assert _guarded(lambda: app(command, result_action="return_value")) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "Stopped." in said
     assert "Not a directory" in said
@@ -59,15 +61,16 @@ def test_a_stopped_build_says_what_happened_and_then_how_it_goes_on(stop, monkey
         raise stop()
 
     monkeypatch.setattr("flows.build.build", interrupted)
-    monkeypatch.setattr("sys.argv", ["guardset", "build", "-i", "my photos", "-w", "ws"])
-    assert _guarded(lambda: app(["build", "-i", "my photos", "-w", "ws"], result_action="return_value")) in (1, 130)
+    command = ["guardset", "build", "-i", "my photos", "-w", "ws", "-c", str(PRESET)]
+    monkeypatch.setattr("sys.argv", command)
+    assert _guarded(lambda: app(command[1:], result_action="return_value")) in (1, 130)
     happened, go_on = capsys.readouterr().out.splitlines()
     assert happened.startswith("Stopped")
     assert ("by you" in happened) or ("The disk [of guardset[ray]] is full." in happened)  # brackets are no markup
-    assert go_on == "To go on: guardset build -i 'my photos' -w ws"
+    assert go_on == f"To go on: guardset build -i 'my photos' -w ws -c {PRESET}"
 
 
-@pytest.mark.parametrize("command", ["build", "collect", "export", "status", "doctor", "demo", "settings", "evaluate"])
+@pytest.mark.parametrize("command", ["build", "collect", "export", "status", "doctor", "init", "settings", "evaluate"])
 def test_every_command_has_help_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as caught:
         app([command, "--help"])
@@ -82,9 +85,9 @@ def test_help_imports_no_heavy_library():
 
 
 def test_the_doctor_names_what_is_missing_and_what_to_do(tmp_path):
-    settings = Settings.model_validate(
+    settings = preset(
         {
-            "policies": tmp_path / "none",
+            "policies": str(tmp_path / "none"),
             "editing": {"edit": {"model": str(tmp_path / "no-model")}},
             "annotation": {"url": "http://127.0.0.1:1", "token_env": "GUARDSET_TEST_NO_TOKEN"},
         }

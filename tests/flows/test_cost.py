@@ -19,23 +19,20 @@ from flows.estimate import scale_up
 from flows.job import Job
 from flows.pool import LocalPool
 from flows.progress import StageSummary
-from flows.settings import Settings
+from micro.preset import preset
 from models.chat import ChatRequest
-from models.metering import CostLimitError, MeteredChat
+from models.metering import Budget, CostLimitError, MeteredChat, Prices
 from storage.errors import FatalError
 from storage.images import encode_png
 from storage.records import Rejection, to_table
-from storage.stage import BatchResult, StageSpec
+from storage.stage import BatchResult
+from tests.configs import write_config
 from tests.drawing import draw
 from tests.fakes import FakeChat
 from tests.models.chat_server import chat_server
+from tests.toy_stages import toy_stage
 
-CONFIG = """
-threads: {threads}
-prices: {{m: {{image: 1.0}}}}
-editing: {{locate: {{source: manifest, manifest: {manifest}}}}}
-recaption: {{caption: {{model: m, server: {{base_url: "{url}"}}, shard_rows: 4}}}}
-"""
+PRICES = {"m": {"image": 1.0}}
 
 
 @pytest.fixture
@@ -55,8 +52,13 @@ def guardset(server, tmp_path, capsys):
             (folder / f"{seed:02}.png").write_bytes(encode_png(draw(seed)))
         manifest = tmp_path / "regions.jsonl"
         manifest.write_text("\n".join(json.dumps({"file": f"{seed:02}.png", "label": None}) for seed in range(images)))
-        config = tmp_path / "guardset.yaml"
-        config.write_text(CONFIG.format(manifest=manifest, url=server.url, threads=threads))
+        changes = {
+            "threads": threads,
+            "prices": PRICES,
+            "editing": {"locate": {"source": "manifest", "manifest": str(manifest)}},
+            "recaption": {"caption": {"model": "m", "server": {"base_url": server.url}, "shard_rows": 4}},
+        }
+        config = write_config(tmp_path / "guardset.yaml", changes)
         arguments = ["build", "-i", str(folder), "-w", str(tmp_path / "ws"), "-c", str(config), "--no-publish"]
         status = _guarded(lambda: app([*arguments, *options], result_action="return_value"))
         return status, " ".join(capsys.readouterr().out.split())
@@ -136,7 +138,7 @@ def test_shards_side_by_side_share_the_limit_and_lost_money_counts(guardset, ser
 
 def test_a_limit_without_prices_is_a_plain_sentence(tmp_path):
     with pytest.raises(FatalError, match="needs prices"):
-        build(Settings(), tmp_path, str(tmp_path / "ws"), max_cost=1.0)
+        build(preset(), tmp_path, str(tmp_path / "ws"), max_cost=1.0)
     assert not (tmp_path / "ws").exists()
 
 
@@ -191,11 +193,10 @@ def _rows(*keys):
 
 def test_a_failed_run_says_which_shard_and_which_rows(workspace):
     rows = to_table([Rejection(key, "", "", "") for key in "abcde"], Rejection)
-    spec = StageSpec("broken", 1, Broken, {}, {}, Rejection, "key", "key")
-    job = Job(workspace, Settings(), LocalPool())
+    job = Job(workspace, LocalPool(), Budget({}), threads=1)
     place = r"The model is gone\. \(Stage broken, shard 2 of 3, rows 3 to 4 of 5, of which the first is c\.\)"
     with pytest.raises(FatalError, match=place):
-        flow(lambda: job.run(spec, rows, 2), name="broken")()
+        flow(lambda: list(job.stage(toy_stage("broken", Broken), [rows], 2)), name="broken")()
 
 
 class Paying:
@@ -213,20 +214,19 @@ class Paying:
 class Elsewhere(LocalPool):
     """Runs shards where this process's budget is not known, as a worker on another machine does."""
 
-    def run(self, workspace, spec, input_hash):
-        return contextvars.Context().run(super().run, workspace, spec, input_hash)
+    def run(self, workspace, stage, input_hash):
+        return contextvars.Context().run(super().run, workspace, stage, input_hash)
 
 
 @pytest.mark.parametrize("pool", [LocalPool, Elsewhere])
 def test_the_limit_holds_wherever_shards_run(workspace, pool):
     rows = to_table([Rejection(key, "", "", "") for key in "abcdefgh"], Rejection)
-    spec = StageSpec("paying", 1, Paying, {}, {}, Rejection, "key", "key")
-    settings = Settings.model_validate({"prices": {"m": {"image": 1.0}}})
+    stage = toy_stage("paying", Paying, needs="gpu")
 
     def run(limit):
-        job = Job(workspace, settings, pool(), max_cost=limit)
+        job = Job(workspace, pool(), Budget({"m": Prices(image=1.0)}, limit), threads=1)
         one_at_a_time = ThreadPoolTaskRunner(max_workers=1)
-        flow(lambda: job.run(spec, rows, 2), name="paying", task_runner=one_at_a_time)()
+        flow(lambda: list(job.stage(stage, [rows], 2)), name="paying", task_runner=one_at_a_time)()
         return job.summaries
 
     with pytest.raises(CostLimitError, match="4 of the limit of 5 is spent, and the next 2 rows of paying"):

@@ -2,7 +2,6 @@
 
 import json
 import re
-from importlib import resources
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +11,11 @@ from PIL.Image import Image
 
 from flows.commands.evaluating import evaluate
 from flows.evaluate import _options, run_evaluation, served_name
-from flows.settings import Settings
 from guard.evaluation.record import read_runs
+from guard.evaluation.settings import EvaluationSettings
 from guard.export.features import IMAGE, TEXT, Features, arrow_schema
+from micro import POLICIES
+from policies.loading import load_policy_set
 from storage.errors import FatalError, TransientError
 from storage.workspace import Workspace
 from tests.guard.evaluated import perfect_answer, picture, policy_in, role_in, write_safeeditbench
@@ -29,7 +30,7 @@ def blind(image: Image, prompt: str) -> str:
     return perfect_answer(role_in(image), "Policy L3")
 
 
-def settings_for(data: str, urls: dict[str, str], **more: object) -> Settings:
+def settings_for(data: str, urls: dict[str, str], **more: object) -> EvaluationSettings:
     models = [{"name": name, "model": name, "server": {"base_url": url, "attempts": 1}} for name, url in urls.items()]
     evaluation = {
         "benchmarks": [{"name": "drawn", "data": data}],
@@ -39,7 +40,7 @@ def settings_for(data: str, urls: dict[str, str], **more: object) -> Settings:
         "shard_rows": 8,
         **more,
     }
-    return Settings.model_validate({"evaluate": evaluation})
+    return EvaluationSettings.model_validate(evaluation)
 
 
 def test_two_guards_are_ranked_and_a_second_run_asks_nothing(tmp_path: Path) -> None:
@@ -47,9 +48,9 @@ def test_two_guards_are_ranked_and_a_second_run_asks_nothing(tmp_path: Path) -> 
     root = str(tmp_path / "work")
     with guard_server(perfect) as good, guard_server(blind) as bad:
         settings = settings_for(data, {"good": good.url, "bad": bad.url})
-        summary = run_evaluation(settings, root)
+        summary = run_evaluation(settings, load_policy_set(), root)
         assert good.asked == bad.asked == 4 * 2 * (3 + 1)  # images times policies, and no policy
-        run_evaluation(settings, root)
+        run_evaluation(settings, load_policy_set(), root)
         assert good.asked == 32
     assert [r.evaluation.value("pss") for r in summary.runs] == [1.0, 0.0]
 
@@ -76,10 +77,10 @@ def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
         settings = settings_for(data, {"guard": server.url}, threads=1)
         server.breaks_after = 20  # in the middle of the third shard of eight questions
         with pytest.raises(TransientError):
-            run_evaluation(settings, root)
+            run_evaluation(settings, load_policy_set(), root)
         assert server.answered == 20
         server.breaks_after = 10**9
-        summary = run_evaluation(settings, root)
+        summary = run_evaluation(settings, load_policy_set(), root)
         assert server.answered == 32  # every question was answered once
     assert summary.runs[0].evaluation.value("macro_f1") == 1.0
 
@@ -152,7 +153,7 @@ def test_two_guards_of_one_name_would_share_their_answers(tmp_path: Path) -> Non
     models = [{"name": name, "model": "guard", "server": server} for name in ("base", "SFT")]
     listed = {"benchmarks": [{"name": "drawn", "data": "nowhere"}], "models": models}
     with pytest.raises(FatalError, match="base and SFT are both the model 'guard'"):
-        run_evaluation(Settings.model_validate({"evaluate": listed}), str(tmp_path))
+        run_evaluation(EvaluationSettings.model_validate(listed), load_policy_set(), str(tmp_path))
 
 
 def write_unsafebench(path: Path) -> str:
@@ -177,14 +178,13 @@ def test_wordings_come_from_the_folder_of_the_policies(tmp_path: Path) -> None:
     """A sixth policy's own wordings are asked; the shipped ones are those of other policies."""
     policies = tmp_path / "policies"
     (policies / "paraphrases").mkdir(parents=True)
-    shipped = resources.files("policies")
-    (policies / "L9.yaml").write_text(shipped.joinpath("L1.yaml").read_text().replace("id: L1", "id: L9"))
+    (policies / "L9.yaml").write_text((POLICIES / "L1.yaml").read_text().replace("id: L1", "id: L9"))
     wording = {"policy": "L9", "wordings": [{"opening": "Anything may be shown there.", "rules": {}}]}
     (policies / "paraphrases/L9.yaml").write_text(json.dumps(wording))
-    (options,) = [_options(Settings(policies=policies)).paraphrases]
-    assert list(options.values()) == [("Anything may be shown there.\nThere are no rules.",)]
+    asked = _options(EvaluationSettings(), load_policy_set(policies)).paraphrases
+    assert list(asked.values()) == [("Anything may be shown there.\nThere are no rules.",)]
 
 
 def test_nothing_named_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="--data and --model"):
-        run_evaluation(Settings(), str(tmp_path))
+        run_evaluation(EvaluationSettings(), load_policy_set(), str(tmp_path))

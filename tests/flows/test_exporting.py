@@ -20,10 +20,10 @@ from flows.commands.console import same_place
 from flows.commands.exporting import _missing, verify
 from flows.commands.exporting import export as export_command
 from flows.export import dataset_of, export_flow, report_flow
-from flows.settings import Settings
 from guard.export.verify import verify as faults_of
 from guard.export.write import export
-from policies.engine import derive, load_policies
+from micro.preset import preset
+from micro.world import WORLD
 from storage.images import encode_mask, encode_png
 from storage.records import Label
 from storage.workspace import Blobs, Workspace
@@ -45,7 +45,7 @@ def built(workspace: Workspace) -> Workspace:
 
 
 def test_export_goes_where_it_is_told(built: Workspace, tmp_path: Path) -> None:
-    settings = Settings()
+    settings = preset()
     there = export_flow(settings, built.store.root, None, str(tmp_path / "elsewhere"))
     here = export_flow(settings, built.store.root)
     assert there.path == str(tmp_path / "elsewhere" / "guardset" / there.version)
@@ -59,8 +59,8 @@ def test_a_run_links_the_newest_export_without_a_listing(built: Workspace, monke
     leave_newest_report(built)
     assert links == []  # before the first export
     for version in ("2", "1"):  # by time, not by name
-        export_flow(Settings(), built.store.root, version)
-    export_flow(Settings(), built.store.root, "3", str(Path(built.store.root) / "elsewhere"))
+        export_flow(preset(), built.store.root, version)
+    export_flow(preset(), built.store.root, "3", str(Path(built.store.root) / "elsewhere"))
     monkeypatch.setattr(type(built.store), "entries", None)
     leave_newest_report(built)
     assert links == [f"file://{built.store.root}/exports/guardset/1/report.html"]
@@ -83,17 +83,17 @@ def test_an_export_without_labels_says_what_is_missing_and_what_comes_next(
 
 
 def test_what_images_show_and_other_wordings_reach_the_rows(built: Workspace) -> None:
-    data = dataset_of(Settings(), built)
+    data = dataset_of(preset(), built)
     assert data.attributes["knife"] == ("blade",)
     assert data.attributes["sham-knife"] == ("blade",)
-    assert all(len(texts) == 2 for texts in data.wordings.values())
+    assert all(len(texts) == 2 for texts in data.policies.wordings.values())
     labels = tuple(
         Label(i, p.id, found.verdict, "agreed", (), 2, 0, 0, found.verdict, (), False, False)  # type: ignore[arg-type]
         for i, shown in data.attributes.items()
         for p in data.policies
-        for found in [derive(p, shown)]
+        for found in [WORLD.derive(p, shown)]
     )
-    cfg = Settings.model_validate(
+    cfg = preset(
         {"export": {"test_ratio": 0.0, "rl": {"counterfactuals": 1, "paraphrases": 1}}}
     ).export
     result = export(dataclasses.replace(data, labels=labels), built, cfg)
@@ -108,12 +108,12 @@ def test_what_had_a_draft_never_tests(built: Workspace, monkeypatch: pytest.Monk
     """Published when the family would train; then the share of test families was raised to all. Where all three
     families look alike, they are one by then, and train together."""
     monkeypatch.setattr(annotate, "studio_client", lambda root, settings: FakeStudio())
-    settings = Settings.model_validate({"annotation": {"prefill": "train"}, "export": {"test_ratio": 0.5, "seed": 3}})
+    settings = preset({"annotation": {"prefill": "train"}, "export": {"test_ratio": 0.5, "seed": 3}})
     publish_flow(settings, built.store.root)
-    drafted = published(built, load_policies()).prefilled
+    drafted = published(built, WORLD).prefilled
     families = {name for name in ("knife", "love", "calm") if name in drafted}
     assert 0 < len(families) < 3
-    now = Settings.model_validate({"export": {"test_ratio": 1.0}})
+    now = preset({"export": {"test_ratio": 1.0}})
     data = dataset_of(now, built)
     assert data.prefilled == drafted
     if not alike:
@@ -124,7 +124,7 @@ def test_what_had_a_draft_never_tests(built: Workspace, monkeypatch: pytest.Monk
         Label(i, p.id, found.verdict, "agreed", (), 2, 0, 0, found.verdict, (), False, False)  # type: ignore[arg-type]
         for i, shown in data.attributes.items()
         for p in data.policies
-        for found in [derive(p, shown)]
+        for found in [WORLD.derive(p, shown)]
     ]
     result = export(dataclasses.replace(data, labels=tuple(labels)), built, now.export)
     shards = sorted(Path(result.path, "benchmark").glob("*.parquet"))
@@ -141,7 +141,7 @@ def test_what_had_a_draft_never_tests(built: Workspace, monkeypatch: pytest.Monk
 
 
 def test_verify_exits_with_1_and_says_why(built: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    path = Path(export_flow(Settings(), built.store.root).path)
+    path = Path(export_flow(preset(), built.store.root).path)
     verify(str(path))
     assert "Nothing is wrong." in capsys.readouterr().out
     (path / "report.html").write_text("changed")
@@ -159,7 +159,7 @@ def test_a_report_needs_no_export(built: Workspace, tmp_path: Path) -> None:
     stages = [*record["stages"], caption]
     cost = {**bill, "work_seconds_per_accepted_pair": 2.0}
     built.write_json("builds/build.json", {**record, "stages": stages, "cost": cost})
-    report_flow(Settings(), built.store.root, tmp_path / "deep" / "report.html")
+    report_flow(preset(), built.store.root, tmp_path / "deep" / "report.html")
     page = (tmp_path / "deep" / "report.html").read_text()
     assert "0.5000" in page  # per pair
     (row,) = re.findall(r"<tr><th scope=.row.>caption</th><td class=.n.>8</td><td class=.n.>8</td>.*", page)

@@ -11,6 +11,7 @@ from flows.commands.console import console
 from storage.errors import FatalError
 from storage.images import encode_png
 from storage.store import open_store
+from tests.configs import write_config
 from tests.drawing import draw
 
 
@@ -23,9 +24,9 @@ def guardset(*arguments) -> str:
     return printed.get()
 
 
-COLUMNS = (
-    "ingest: {columns: {image: picture, key: id, licence: rights, category: kind, boxes: regions, labels: verdict}}"
-)
+COLUMNS = {
+    "image": "picture", "key": "id", "licence": "rights", "category": "kind", "boxes": "regions", "labels": "verdict",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def rows(tmp_path):
         "verdict": ["unsafe"] * 12,
     }
     pq.write_table(pa.table(table), tmp_path / "rows.parquet")
-    (tmp_path / "guardset.yaml").write_text(COLUMNS)
+    write_config(tmp_path / "guardset.yaml", {"ingest": {"columns": COLUMNS}})
     return tmp_path / "rows.parquet"
 
 
@@ -60,10 +61,10 @@ def test_inspect_shows_ten_rows_as_they_were_understood(rows):
 
 def test_bytes_are_no_category_and_a_long_cell_is_shortened(rows):
     config = rows.with_name("guardset.yaml")
-    config.write_text(COLUMNS.replace("category: kind", "category: picture"))
+    write_config(config, {"ingest": {"columns": COLUMNS | {"category": "picture"}}})
     with pytest.raises(FatalError, match=r"Column 'picture' of .* holds binary, which only an image may be"):
         app(["inspect", str(rows), "--config", str(config)])
-    config.write_text(COLUMNS)
+    write_config(config, {"ingest": {"columns": COLUMNS}})
     pq.write_table(pq.read_table(rows).set_column(3, "kind", pa.array(["x" * 5000] * 12)), rows)
     printed = guardset("inspect", rows, "--config", config)
     assert "x" * 100 in printed
@@ -73,14 +74,14 @@ def test_bytes_are_no_category_and_a_long_cell_is_shortened(rows):
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"policies": "no-such-folder"}, "policy folder no-such-folder does not exist"),
+        ({"policies": "no-such-folder"}, r"policy folder \S*no-such-folder does not exist"),
         ({"editing": {"edit": {"target_policies": ["L9"]}}}, "names L9, which is not among L1"),
         ({"ingest": {"block_list": "no-such-list.txt"}}, "no-such-list.txt: No such file"),
     ],
 )
 def test_inspect_stops_where_a_build_would(tmp_path, wrong, sentence):
     (tmp_path / "a.png").write_bytes(encode_png(draw(1)))
-    (tmp_path / "wrong.yaml").write_text(json.dumps(wrong))  # JSON is YAML
+    write_config(tmp_path / "wrong.yaml", wrong)
     with pytest.raises(FatalError, match=sentence):
         app(["inspect", str(tmp_path), "--config", str(tmp_path / "wrong.yaml")])
 

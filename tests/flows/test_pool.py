@@ -1,21 +1,25 @@
 """Pools: a stage is loaded once, used by one thread at a time unless it says otherwise, and waits for scarce things."""
 
-import pickle
 import sys
 import threading
 import time
 
+import cloudpickle
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows import wiring
-from flows.cost import fingerprint_of
-from flows.limits import LimitedPool, create_limits, limit_name
-from flows.pool import LocalPool, open_pool
-from flows.settings import Settings
+from flows import limits
+from flows.build import _threads
+from flows.engine_settings import LimitSettings
+from flows.limits import create_limits, limit_name
+from flows.pipeline import ready_stages
+from flows.pool import LocalPool, hold_nothing, open_pool
+from micro.preset import preset
+from micro.world import WORLD
 from storage.errors import FatalError
 from storage.records import Rejection, from_table, to_table
-from storage.stage import BatchResult, StageSpec
+from storage.stage import BatchResult
+from tests.toy_stages import toy_stage
 
 
 class Watched:
@@ -35,10 +39,10 @@ class Watched:
         return BatchResult(from_table(shard, Rejection))
 
 
-def run_all(pool, workspace, spec, count=6) -> list:
+def run_all(pool, workspace, stage, count=6) -> list:
     def one(number: int) -> None:
         rows = to_table([Rejection(f"{number}", "", "", "")], Rejection)
-        outcomes.append(pool.run(workspace, spec, workspace.ledger.put_input(spec.name, rows)))
+        outcomes.append(pool.run(workspace, stage, workspace.ledger.put_input(stage.name, rows)))
 
     outcomes: list = []
     threads = [threading.Thread(target=one, args=(number,)) for number in range(count)]
@@ -49,25 +53,27 @@ def run_all(pool, workspace, spec, count=6) -> list:
     return outcomes
 
 
-@pytest.mark.parametrize("parallel", [False, True])
-def test_a_stage_is_loaded_once_and_shared_only_if_it_says_so(workspace, parallel):
+@pytest.mark.parametrize(("needs", "shared"), [("gpu", False), ("server", True), ("nothing", True)])
+def test_a_stage_is_loaded_once_and_shared_unless_a_network_is_in_this_process(workspace, needs, shared):
     seen: dict = {}
-    spec = StageSpec("watched", 1, Watched, {"seen": seen}, {}, Rejection, "key", "key", parallel=parallel)
-    assert len(run_all(LocalPool(), workspace, spec)) == 6
+    stage = toy_stage("watched", Watched, seen, needs=needs)
+    assert len(run_all(LocalPool(), workspace, stage)) == 6
     assert seen["loads"] == 1
-    assert (seen["most"] > 1) == parallel
+    assert (seen["most"] > 1) == shared
 
 
 def test_without_ray_the_ray_engine_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "flows.ray_pool", None)  # as when `import ray` fails
     with pytest.raises(FatalError, match=r"Install guardset\[ray\]"):
-        open_pool(Settings(engine="ray"))
+        open_pool(preset({"engine": "ray"}), hold_nothing)
 
 
 def test_a_cluster_keeps_all_its_workers_busy():
-    settings = Settings.model_validate({"threads": 2, "engine": "ray", "ray": {"stages": {"edit": {"workers": 8}}}})
-    assert settings.shards_in_flight == 8
-    assert settings.model_copy(update={"engine": "local"}).shards_in_flight == 2
+    settings = preset({"threads": 2, "engine": "ray", "ray": {"stages": {"edit": {"workers": 8}}}})
+    # eight for edit, and one for each of the others with a network: locate, certify, caption, second_look, rewrite and
+    # caption_edited
+    assert _threads(settings, WORLD) == 14
+    assert _threads(settings.model_copy(update={"engine": "local"}), WORLD) == 2
 
 
 def taken(name: str) -> int:
@@ -75,30 +81,22 @@ def taken(name: str) -> int:
         return client.read_global_concurrency_limit_by_name(name).active_slots
 
 
-def test_a_shard_holds_a_place_while_it_runs_and_none_when_it_is_done(workspace):
-    settings = Settings()
-    create_limits(settings)
-    seen: dict = {"during": lambda: seen.setdefault("taken", taken(limit_name("gpu")))}
-    spec = StageSpec("edit", 1, Watched, {"seen": seen}, {}, Rejection, "key", "key")
-    pool = LimitedPool(LocalPool(), settings)
-    run_all(pool, workspace, spec, count=1)
-    assert seen["taken"] == 1
-    assert taken(limit_name("gpu")) == 0
-    (again,) = run_all(pool, workspace, spec, count=1)
+@pytest.mark.parametrize(("needs", "scarce"), [("gpu", "gpu"), ("server", "api")])
+def test_a_shard_holds_a_place_while_it_runs_and_none_when_it_is_done(workspace, needs, scarce):
+    create_limits(LimitSettings())
+    seen: dict = {"during": lambda: seen.setdefault("taken", {name: taken(limit_name(name)) for name in ("gpu", "api")})}
+    stage = toy_stage("watched", Watched, seen, needs=needs)
+    pool = LocalPool(limits.hold)
+    run_all(pool, workspace, stage, count=1)
+    assert seen["taken"] == {"gpu": 0, "api": 0} | {scarce: 1}
+    assert taken(limit_name(scarce)) == 0
+    (again,) = run_all(pool, workspace, stage, count=1)
     assert again.looked_up
 
 
 def test_every_stage_can_be_sent_to_another_machine():
-    """Ray pickles a spec by reference to the code, so its maker must be importable and its settings plain."""
-    settings = Settings()
-    editing, recaption = settings.editing, settings.recaption
-    for spec in (
-        wiring.locate_spec("s3://b/w", editing.locate),
-        wiring.edit_spec("s3://b/w", editing.edit),
-        wiring.certify_spec("s3://b/w", editing),
-        wiring.caption_spec("s3://b/w", recaption.caption),
-        wiring.rewrite_spec("s3://b/w", recaption),
-    ):
-        sent = pickle.loads(pickle.dumps(spec))
-        assert sent.make is spec.make
-        assert fingerprint_of(sent, "input") == fingerprint_of(spec, "input")
+    """Ray pickles a stage as cloudpickle does, with the code of its small functions."""
+    for stage in ready_stages(preset(), WORLD).values():
+        sent = cloudpickle.loads(cloudpickle.dumps(stage))  # before anything is cached on it
+        assert (sent.name, sent.needs, sent.shard_rows) == (stage.name, stage.needs, stage.shard_rows)
+        assert sent.fingerprint("input") == stage.fingerprint("input")

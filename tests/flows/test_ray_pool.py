@@ -10,7 +10,8 @@ ray_pool = pytest.importorskip("flows.ray_pool", reason="Ray is not installed: i
 from flows.engine_settings import ActorSettings, RaySettings  # noqa: E402
 from storage.errors import FatalError  # noqa: E402
 from storage.records import Rejection, to_table  # noqa: E402
-from storage.stage import BatchResult, StageSpec  # noqa: E402
+from storage.stage import BatchResult  # noqa: E402
+from tests.toy_stages import toy_stage  # noqa: E402
 
 
 class Slow:
@@ -38,8 +39,8 @@ class Gpus:
         self._free, self._alive, self._start_s = threading.Semaphore(count), set(), start_s
 
     def remote(self, kind):
-        def make(spec):
-            inner = kind(spec)
+        def make(stage):
+            inner = kind(stage)
             actor = type("Actor", (), {"run": Call(inner.run)})()
             actor.ready = Call(lambda: self._admit(actor))
             return actor
@@ -86,12 +87,12 @@ def pool_on(monkeypatch):
 
 def run(pool, workspace, stage, count=1):
     """Shards of a stage, all at once; what each thread got."""
-    spec, found = StageSpec(stage, 1, Slow, {}, {}, Rejection, "key", "key"), []
+    ready, found = toy_stage(stage, Slow), []
 
     def one(number):
         input_hash = workspace.ledger.put_input(stage, to_table([Rejection(f"{number}", "", "", "")], Rejection))
         try:
-            found.append(pool.run(workspace, spec, input_hash).rows_out)
+            found.append(pool.run(workspace, ready, input_hash).rows_out)
         except FatalError as error:
             found.append(str(error))
 

@@ -4,10 +4,13 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
-from flows.limits import scarce_of
+from flows.pipeline import ready_stages
 from flows.serve import deployments, read_plan, scheduled_build
 from flows.settings import Settings
+from micro.preset import preset
+from micro.world import WORLD
 from storage.errors import FatalError
+from tests.configs import write_config
 
 
 def write(tmp_path, text: str):
@@ -24,12 +27,13 @@ build: {cron: "0 2 * * *", source: s3://bucket/photos}
 
 
 def test_a_plan_becomes_three_deployments_with_their_schedules(tmp_path):
-    (tmp_path / "guardset.yaml").write_text("ingest: {licence: CC0-1.0}")
+    write_config(tmp_path / "guardset.yaml", {"ingest": {"licence": "CC0-1.0"}})
     build, collect, export = deployments(*read_plan(write(tmp_path, PLAN)))
     assert [d.name for d in (build, collect, export)] == ["build", "collect", "export"]
     assert [d.schedules[0].schedule.cron for d in (build, collect, export)] == ["0 2 * * *", "*/5 * * * *", "0 4 * * 0"]
     assert build.parameters["source"] == "s3://bucket/photos"
-    assert build.parameters["settings"] == {"ingest": {"licence": "CC0-1.0"}}
+    assert build.parameters["settings"]["ingest"] == {"licence": "CC0-1.0"}  # no default
+    assert Settings.model_validate(build.parameters["settings"]) == preset({"ingest": {"licence": "CC0-1.0"}})
     assert build.parameters["workspace"] == collect.parameters["workspace"] == "s3://bucket/work"
     assert build.concurrency_limit == 1
     assert scheduled_build.parameters.properties.keys() >= {"source", "workspace", "settings", "publish"}
@@ -55,17 +59,17 @@ def test_a_plan_that_cannot_be_used_is_a_plain_sentence(tmp_path, text, sentence
 
 def test_a_stage_takes_a_gpu_or_a_place_at_a_server():
     server = {"base_url": "http://127.0.0.1:1/v1"}
-    settings = Settings.model_validate({"recaption": {"caption": {"model": "m", "server": server}}})
-    found = scarce_of(settings)
-    assert found["caption"] == found["caption_edited"] == "api"
+    settings = preset({"recaption": {"caption": {"model": "m", "server": server}}})
+    found = {name: stage.needs for name, stage in ready_stages(settings, WORLD).items()}
+    assert found["caption"] == found["caption_edited"] == "server"
     assert found["edit"] == found["locate"] == found["second_look"] == "gpu"
-    assert "ingest" not in found
+    assert found["ingest"] == "nothing"
 
 
 def test_a_failed_run_leaves_why_and_the_command_that_goes_on(tmp_path):
     gone = tmp_path / "gone"
     with pytest.raises(FatalError, match="does not exist"):
-        scheduled_build(str(gone), str(tmp_path / "ws"), publish=False)
+        scheduled_build(str(gone), str(tmp_path / "ws"), preset(), publish=False)
     with get_client(sync_client=True) as client:
         key = ArtifactFilterKey(any_=["guardset-failure"])
         (left,) = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))

@@ -13,15 +13,15 @@ from annotation.pair import pair_key
 from annotation.vote_store import State, sorted_votes, store_votes, table_of, write_state
 from flows.labels import annotation_summary, labelled
 from flows.outcome import read_outcome
-from flows.settings import Settings
 from flows.status import describe
-from policies.engine import load_policies
+from micro.preset import preset
+from micro.world import WORLD
 from storage.records import EditRating, Vote, to_table
 from storage.workspace import parquet_bytes
 from tests.flows.finished_build import finish
 
 ANN, BEN, CID = "ann@example.org", "ben@example.org", "cid@simulated.invalid"
-SETTINGS = Settings.model_validate({"annotation": {"resamples": 50}})
+SETTINGS = preset({"annotation": {"resamples": 50}})
 
 
 def vote(number, image_id, policy_id, verdict, annotator):
@@ -40,7 +40,7 @@ def rating(edit_id, annotator, *, gone):
 def published(workspace):
     """Two people judged `knife` and its edit alike, disagree on `calm`; the edited knife is called unsafe."""
     finish(workspace)
-    policies = load_policies()
+    policies = WORLD
     key = project_key(policies)
     said = {"knife": ("unsafe", "unsafe"), "remove-knife": ("unsafe", "unsafe"), "calm": ("safe", "unsafe")}
     votes = [

@@ -12,8 +12,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw
 
 from guard.export.dataset import Dataset, Records, StageCount, assemble
-from policies.engine import derive, load_policies
-from policies.wording import paraphrases
+from micro.world import WORLD
 from storage.images import perceptual_hash
 from storage.records import Certificate, Edit, Image, Label, Recaption, Rejection, Span, content_id
 from storage.workspace import Workspace
@@ -119,7 +118,7 @@ def recaption_of(image: Image, index: int) -> Recaption:
 
 def label_of(image_id: str, policy: Any, attributes: tuple[str, ...], status: str = "agreed") -> Label:
     """A label as two scripted annotators give it who follow the rules."""
-    found = derive(policy, attributes)
+    found = WORLD.derive(policy, attributes)
     verdict: Any = found.verdict if status == "agreed" else None
     votes = {"agreed": (2, 0), "conflict": (1, 1), "missing": (0, 0)}[status]
     safe, unsafe = votes if found.verdict == "safe" else votes[::-1]
@@ -141,7 +140,7 @@ def label_of(image_id: str, policy: Any, attributes: tuple[str, ...], status: st
 
 def synthetic(workspace: Workspace, families: int = 6) -> Dataset:
     """Families 0, 1, …; the last may not be exported. Family 0 has a conflict under L2, family 1 a gap under L3."""
-    policies = load_policies()
+    policies = WORLD
     images = [original(workspace, i, exportable=i < families - 1) for i in range(families)]
     edits = [edit_of(workspace, image, i) for i, image in enumerate(images)]
     labels = []
@@ -166,7 +165,6 @@ def synthetic(workspace: Workspace, families: int = 6) -> Dataset:
             ],
             attributes={i.image_id: (KINDS[n % 3][0],) for n, i in enumerate(images)}
             | {e.edited_id: () for e in edits},
-            wordings=paraphrases(policies),
             rejections={"ingest": [Rejection(f"{HOSTILE}.jpg", "truncated", HOSTILE, "{}")], "gate": [refused]},
         )
     )

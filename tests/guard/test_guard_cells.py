@@ -14,7 +14,7 @@ from guard.export.dataset import Dataset, ImageRow
 from guard.export.prepare import check_policies
 from guard.export.views import rows_of, training_cells
 from guard.settings import GuardSettings, RlSettings
-from policies.engine import derive
+from micro.world import WORLD
 from storage.errors import FatalError
 
 
@@ -148,4 +148,4 @@ def test_the_verdicts_of_the_fixture_follow_the_rules(dataset: Dataset) -> None:
     policies = {p.id: p for p in dataset.policies}
     for found in everything(dataset):
         shown = dataset.attributes[found.image.image_id]
-        assert derive(policies[found.policy_id], shown).verdict == found.verdict
+        assert WORLD.derive(policies[found.policy_id], shown).verdict == found.verdict

@@ -172,6 +172,6 @@ def test_the_stage_reads_images_from_the_workspace(tmp_path: object) -> None:
     workspace = Workspace.open(str(tmp_path))
     blob = workspace.blobs.put(picture(1, "original"))
     shard = to_table([GuardQuestion("q", blob, question("The text of Policy L3."), 0)], GuardQuestion)
-    result = EvaluateStage(workspace.store.root, guard(perfect_answer), OPTIONS).run_shard(shard)
+    result = EvaluateStage(workspace, guard(perfect_answer), OPTIONS).run_shard(shard)
     assert [(a.question_id, a.verdict, a.problem) for a in result.ok] == [("q", "unsafe", "")]
     assert not result.rejected

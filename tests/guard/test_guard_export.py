@@ -189,7 +189,8 @@ def test_a_name_that_is_no_folder_is_refused(dataset: Dataset, workspace: Worksp
 def test_a_policy_that_trainers_would_misread_is_refused(dataset: Dataset, workspace: Workspace) -> None:
     tagged = dataset.policies[0].model_copy(update={"preamble": "See <image>."})
     with pytest.raises(FatalError, match="Reword it"):
-        export(dataclasses.replace(dataset, policies=(tagged, *dataset.policies[1:])), workspace, CFG)
+        policies = dataclasses.replace(dataset.policies, policies=(tagged, *dataset.policies[1:]))
+        export(dataclasses.replace(dataset, policies=policies), workspace, CFG)
 
 
 def test_a_caption_that_trainers_would_misread_stays_out(dataset: Dataset, workspace: Workspace) -> None:

@@ -1,11 +1,13 @@
 """The shortcut probe finds a planted shortcut, and none where there is none."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from guard.export.dataset import Dataset, ImageRow
 from guard.export.probe import shortcut_probe, statistics
-from policies.engine import load_policies
+from micro.world import WORLD
 from storage.records import Label, content_id
 
 
@@ -20,7 +22,7 @@ def dataset(families: int, *, shams: bool) -> Dataset:
             images[image_id] = ImageRow(image_id, image_id, family, family, role, 64, 48, "CC0-1.0", True, "0" * 16)
             verdict = "safe" if role == "edited" else "unsafe"
             labels.append(Label(image_id, "L3", verdict, "agreed", (), 2, 0, 0, verdict, (), False, False))
-    policies = tuple(p for p in load_policies() if p.id == "L3")
+    policies = dataclasses.replace(WORLD, policies=tuple(p for p in WORLD if p.id == "L3"))
     return Dataset(images, (), (), tuple(labels), policies, (), (), {}, {})
 
 

@@ -63,7 +63,7 @@ def test_hostile_text_is_escaped(dataset: Dataset, render: Callable[..., str]) -
         dataclasses.replace(
             dataset,
             recaptions=(first, *dataset.recaptions[1:]),
-            policies=(policy, *dataset.policies[1:]),
+            policies=dataclasses.replace(dataset.policies, policies=(policy, *dataset.policies[1:])),
         )
     )
     assert "<script>alert" not in page

@@ -13,16 +13,17 @@ import pytest
 
 from guard.export.write import export
 from guard.train.grpo import train_grpo
-from guard.train.network import MICRO_GUARD
 from guard.train.settings import Recipe, load_recipe
 from guard.train.sft import train_sft
 from guard.train.watch import read_metrics
+from micro import GUARD
+from micro import RECIPE as RECIPE_FILE
 from models.chat import ChatRequest, TransformersChat
 from storage.errors import FatalError
 from storage.workspace import Workspace
 from tests.guard.conftest import synthetic
 
-RECIPE = load_recipe("micro")
+RECIPE = load_recipe(str(RECIPE_FILE))
 
 
 def few_steps(sft: int = 3, grpo: int = 4, **changes: object) -> Recipe:
@@ -72,7 +73,7 @@ def test_the_trained_folder_answers_through_the_chat_model(stage_1):
 def test_only_the_language_part_learns(stage_1):
     from safetensors.torch import load_file
 
-    before, after = (load_file(folder / "model.safetensors") for folder in (MICRO_GUARD, stage_1 / "model"))
+    before, after = (load_file(folder / "model.safetensors") for folder in (GUARD, stage_1 / "model"))
     changed = {name for name in after if not bool((before[name].float() == after[name].float()).all())}
     assert changed
     assert not any("visual" in name for name in changed)
@@ -81,16 +82,16 @@ def test_only_the_language_part_learns(stage_1):
 def test_general_ability_is_measured_before_and_after(exported, tmp_path, monkeypatch):
     asked: list[str] = []
 
-    def counted(kind: str, tasks: object, model: str, out: Path) -> dict[str, float]:
+    def counted(tasks: object, model: str, out: Path) -> dict[str, float]:
         asked.append(model)
         return {"captions": 0.9 / len(asked)}
 
     monkeypatch.setattr("guard.train.stage.measured", counted)
-    recipe = few_steps(sft=1).model_copy(update={"ability": "micro"})
+    recipe = few_steps(sft=1).model_copy(update={"ability": "lmms-eval"})
     told: list[str] = []
     for _ in range(2):  # a finished run measures nothing again
         model = train_sft(exported, tmp_path / "run", recipe, tell=told.append)
-    assert asked == [str(MICRO_GUARD), str(model)]
+    assert asked == [str(GUARD), str(model)]
     assert told[-1] == "general ability, captions: 0.900 before, 0.450 after"
     assert "General ability" in (tmp_path / "run" / "report.html").read_text()
 

@@ -5,20 +5,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from guard.train.ability import caption_facts, lmms_eval_command, micro_ability, run_lmms_eval
+from guard.train.ability import lmms_eval_command, run_lmms_eval
 from guard.train.command_lines import as_shell, ms_swift_grpo, ms_swift_merge, ms_swift_sft, verl_grpo
 from guard.train.report import curves
 from guard.train.run_folder import last_checkpoint, open_run
 from guard.train.settings import Recipe, load_recipe, recipe_names
 from guard.train.watch import MetricsFile, ObservedReward, Watch, read_metrics
-from micro.scenes import draw_scene
-from models.chat import ChatReply
+from micro import RECIPE
 from storage.errors import FatalError
 
 
 def test_every_shipped_recipe_loads_and_says_what_it_needs():
-    assert recipe_names() == ["micro", "qwen2.5-vl-7b", "qwen3-vl-8b"]
-    for name in recipe_names():
+    assert recipe_names() == ["qwen2.5-vl-7b", "qwen3-vl-8b"]
+    for name in (*recipe_names(), str(RECIPE)):
         assert load_recipe(name).hardware is not None
 
 
@@ -45,7 +44,7 @@ def test_a_bad_recipe_is_named(tmp_path, text, message):
 
 
 def test_an_unknown_recipe_lists_those_that_exist():
-    with pytest.raises(FatalError, match=r"no recipe nothing.*micro"):
+    with pytest.raises(FatalError, match=r"no recipe nothing.*qwen2.5-vl-7b, qwen3-vl-8b"):
         load_recipe("nothing")
 
 
@@ -153,7 +152,7 @@ def test_other_trainers_get_the_same_numbers(tmp_path):
 
 
 def test_stage_2_starts_where_stage_1_ended(tmp_path):
-    lora, full = load_recipe("qwen2.5-vl-7b"), load_recipe("micro")
+    lora, full = load_recipe("qwen2.5-vl-7b"), load_recipe(str(RECIPE))
     last = str(tmp_path / "stage-1" / "last")  # the link that the first command leaves
     assert "--create_checkpoint_symlink" in ms_swift_sft(lora, "EXPORT", tmp_path)
     assert ms_swift_grpo(lora, "EXPORT", tmp_path).count(last) == 1
@@ -176,28 +175,6 @@ def test_verl_cannot_use_the_pair_reward(tmp_path):
     recipe = Recipe.model_validate({"model": "x", "grpo": {"reward": "pair"}})
     with pytest.raises(FatalError, match="one by one"):
         verl_grpo(recipe, "EXPORT", tmp_path)
-
-
-def test_a_captions_facts_are_its_tone_and_its_ordinary_objects():
-    scene = next(s for s in (draw_scene(n, split="heldout", size=(256, 256)) for n in range(50)) if len(s.objects) > 2)
-    assert all(caption_facts(scene, scene.caption))
-    assert all(caption_facts(scene, scene.full_caption))  # sensitive objects neither help nor harm
-    assert not any(caption_facts(scene, ""))
-
-
-class Knowing:
-    """Answers "yes" to everything and describes nothing."""
-
-    fingerprint = "knowing"
-
-    def generate(self, requests):
-        return [ChatReply("yes", "stop", (), 1, 1, 0.0) for _ in requests]
-
-
-def test_ability_counts_questions_and_captions_apart():
-    found = micro_ability(Knowing(), scenes=6)
-    assert found.captions == 0.0
-    assert 0.0 < found.questions <= 0.5  # at most half of a scene's questions are to be answered yes
 
 
 def test_lmms_eval_is_called_and_its_scores_are_read(tmp_path, monkeypatch):

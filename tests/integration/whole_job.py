@@ -23,7 +23,7 @@ from flows.settings import Settings, load_settings
 from flows.status import describe
 from guard.export.verify import verify
 from micro.simulate import simulate
-from policies.engine import load_policies
+from micro.world import WORLD
 from storage.copy import copy_workspace
 from storage.store import open_store
 from storage.workspace import Workspace
@@ -53,7 +53,7 @@ def main() -> None:
     troubles = [check.name for check in examine(settings, root) if check.advice]
     build_id = scheduled_build(source, root, settings)
     outcome, server = read_outcome(workspace), studio(settings)
-    simulate(server, workspace, load_policies(), outcome.attributes, accuracy=1.0)
+    simulate(server, workspace, WORLD, outcome.attributes, accuracy=1.0)
     votes = scheduled_collect(root, settings)
     export = scheduled_export(root, settings)
     again = scheduled_build(source, root, settings)

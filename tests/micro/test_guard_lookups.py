@@ -10,7 +10,7 @@ from micro.networks.guard_examples import drill_example
 from micro.networks.guard_lookups import NOWHERE, look_up_loss, look_up_places, named_at, names_of_kinds
 from micro.networks.guard_policies import SYNONYMS
 from micro.networks.guard_tokenizer import guard_tokenizer
-from policies.attributes import vocabulary
+from micro.world import VOCABULARY
 
 TOKENIZER = guard_tokenizer(prompts())
 NAMES = names_of_kinds(TOKENIZER)
@@ -43,7 +43,7 @@ def test_every_kind_of_an_answer_is_looked_up_where_it_stands_in_the_prompt(seed
     prompt, answer = ids(asked), ids(said)
     endings = {
         kind: {ids(f" {word}")[-1] for word in (entry.noun, SYNONYMS.get(kind, entry.noun))}
-        for kind, entry in vocabulary().items()
+        for kind, entry in VOCABULARY.items()
     }
     whole = prompt + answer
     for place, seen in look_up_places(prompt, answer, NAMES):

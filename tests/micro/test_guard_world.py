@@ -10,15 +10,14 @@ from micro.networks.guard_examples import drill_example, question_example, reaso
 from micro.networks.guard_policies import MicroRule, draw_policy, held_out, kept_apart, meaning, restated, write_policy
 from micro.networks.guard_tokenizer import guard_tokenizer, unknown_words
 from micro.networks.tokenizers_word import vlm_tokenizer
-from policies.attributes import vocabulary
-from policies.engine import derive, load_policies
+from micro.world import VOCABULARY, WORLD
 
 SEEDS = st.integers(0, 2**40)
-SHOWN = st.lists(st.sampled_from(sorted(vocabulary())), max_size=4, unique=True)
+SHOWN = st.lists(st.sampled_from(sorted(VOCABULARY)), max_size=4, unique=True)
 
 
 def test_the_five_policies_mean_what_the_shipped_ones_mean():
-    for shipped, micro in zip(load_policies(), restated(), strict=True):
+    for shipped, micro in zip(WORLD, restated(), strict=True):
         assert meaning(shipped.rules) == meaning(micro.rules)
         assert shipped.id == micro.id
 
@@ -44,7 +43,7 @@ def test_a_rule_has_many_wordings():
 def test_an_answer_is_well_formed_and_right_about_what_it_names(seed, shown):
     policy = draw_policy(seed)
     answer = parse_answer(reasoned_answer(policy, shown))
-    assert answer.verdict == derive(policy, shown).verdict
+    assert answer.verdict == WORLD.derive(policy, shown).verdict
 
 
 def test_each_kind_gets_its_own_verdict_and_an_exception_saves_it():

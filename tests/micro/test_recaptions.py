@@ -6,8 +6,8 @@ import torch
 import micro
 from micro.scenes import draw_scene
 from micro.wording import prompt
+from micro.world import VOCABULARY
 from models.chat import TransformersChat
-from policies.attributes import mentioned, vocabulary
 from policies.phrases import findings_text
 from recaption.certify import RecaptionCertifyStage
 from recaption.rewrite import RewriteStage
@@ -24,7 +24,7 @@ def test_recaptions_of_held_out_scenes_are_certified_and_true() -> None:
     scenes = [draw_scene(seed, split="heldout", size=(160, 160)) for seed in range(5000, 5000 + SCENES)]
     tasks = []
     for number, scene in enumerate(scenes):
-        hidden = [(item.kind, item.position) for item in scene.objects if vocabulary()[item.kind].sensitive]
+        hidden = [(item.kind, item.position) for item in scene.objects if VOCABULARY[item.kind].sensitive]
         attributes = tuple(sorted({kind for kind, _ in hidden}))
         tasks.append(RewriteTask(str(number), scene.caption, attributes, findings_text(hidden)))
     rewriter = TransformersChat(f"{micro.__path__[0]}/weights/rewriter", batch_size=32)
@@ -33,6 +33,6 @@ def test_recaptions_of_held_out_scenes_are_certified_and_true() -> None:
 
     assert len(certified) >= 0.95 * SCENES
     shown = {str(number): {item.kind for item in scene.objects} for number, scene in enumerate(scenes)}
-    assert all(mentioned(row.text) <= shown[row.image_id] for row in certified)  # nothing that the scene lacks
-    restored = [row for row in drafts.ok if set(row.attributes) <= mentioned(row.text)]
+    assert all(VOCABULARY.mentioned(row.text) <= shown[row.image_id] for row in certified)  # nothing that the scene lacks
+    restored = [row for row in drafts.ok if set(row.attributes) <= VOCABULARY.mentioned(row.text)]
     assert len(restored) >= 0.95 * SCENES

@@ -10,7 +10,7 @@ from PIL import Image
 
 from micro.scenes import PHOTOS, Scene, draw_scene, main, measure_tone, scene_size, tight_box
 from micro.wording import Tone, compose, kinds
-from policies.attributes import mentioned, vocabulary
+from micro.world import VOCABULARY
 from policies.phrases import position_word
 
 
@@ -43,7 +43,7 @@ def test_boxes_are_tight_and_positions_follow(scenes: list[Scene]) -> None:
 
 
 def test_objects_are_distinct_apart_and_in_order(scenes: list[Scene]) -> None:
-    order = list(vocabulary())
+    order = list(VOCABULARY)
     for scene in scenes:
         places = [order.index(item.kind) for item in scene.objects]
         assert len(places) <= 4
@@ -55,9 +55,9 @@ def test_objects_are_distinct_apart_and_in_order(scenes: list[Scene]) -> None:
 def test_captions_tell_all_or_only_the_harmless(scenes: list[Scene]) -> None:
     for scene in scenes:
         there = {item.kind for item in scene.objects}
-        harmless = {kind for kind in there if not vocabulary()[kind].sensitive}
-        assert mentioned(scene.caption) == harmless
-        assert mentioned(scene.full_caption) == there
+        harmless = {kind for kind in there if not VOCABULARY[kind].sensitive}
+        assert VOCABULARY.mentioned(scene.caption) == harmless
+        assert VOCABULARY.mentioned(scene.full_caption) == there
         assert len(scene.caption.split()) >= 12
 
 
@@ -83,7 +83,7 @@ def test_compose_lists_grammatically() -> None:
 
 def test_the_mix() -> None:
     scenes = [draw_scene(seed, split="train", size=(128, 128)) for seed in range(250)]
-    calm = [scene for scene in scenes if not any(vocabulary()[item.kind].sensitive for item in scene.objects)]
+    calm = [scene for scene in scenes if not any(VOCABULARY[item.kind].sensitive for item in scene.objects)]
     exhibits = [
         scene for scene in scenes
         if {"museum_label"} < {item.kind for item in scene.objects}

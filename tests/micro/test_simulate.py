@@ -8,23 +8,22 @@ from label_studio_sdk.label_interface import LabelInterface
 from annotation.config import label_config
 from annotation.verdicts import from_result, to_result
 from micro.simulate import answer
-from policies.attributes import vocabulary
-from policies.engine import derive, load_policies
+from micro.world import VOCABULARY, WORLD
 
-POLICIES = load_policies()
+POLICIES = WORLD
 INTERFACE = LabelInterface(label_config(POLICIES))
 
 
-@given(st.sets(st.sampled_from(sorted(vocabulary()))), st.integers(), st.floats(0, 1))
+@given(st.sets(st.sampled_from(sorted(VOCABULARY))), st.integers(), st.floats(0, 1))
 def test_every_answer_is_one_that_collect_believes(attributes, seed, accuracy):
     answers = [answer(p, sorted(attributes), accuracy, random.Random(seed)) for p in POLICIES]
     assert from_result(to_result(answers), POLICIES, INTERFACE)[0] == answers
 
 
-@given(st.sets(st.sampled_from(sorted(vocabulary()))), st.integers())
+@given(st.sets(st.sampled_from(sorted(VOCABULARY))), st.integers())
 def test_right_or_wrong_as_told(attributes, seed):
     for policy in POLICIES:
-        right = derive(policy, attributes)
+        right = WORLD.derive(policy, attributes)
         perfect = answer(policy, sorted(attributes), 1.0, random.Random(seed))
         assert (perfect.verdict, perfect.rules) == (right.verdict, right.rules)
         assert answer(policy, sorted(attributes), 0.0, random.Random(seed)).verdict != right.verdict

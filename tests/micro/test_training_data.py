@@ -11,7 +11,7 @@ from micro.networks.rewriter import draw_rewrite
 from micro.networks.tokenizers_word import gemma_tokenizer, vlm_tokenizer
 from micro.networks.vlm import to_patches
 from micro.networks.vlm_data import CELL_PX, StepDataset, fill_holes, render
-from policies.attributes import mentioned, vocabulary
+from micro.world import VOCABULARY
 
 
 def test_every_text_survives_the_tokenizers() -> None:
@@ -27,7 +27,7 @@ def test_every_text_survives_the_tokenizers() -> None:
 
 
 def test_samples_agree_with_their_dense_targets() -> None:
-    order = list(vocabulary())
+    order = list(VOCABULARY)
     for seed in range(20):
         sample = render(seed, "train", (144, 112))
         answer = json.loads(sample.locate)
@@ -76,7 +76,7 @@ def test_patches_match_the_stock_processor() -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_rewrite_adds_the_missing_findings_only(seed: int) -> None:
     example = draw_rewrite(seed)
-    assert mentioned(example.target) == mentioned(example.caption) | mentioned(example.findings)
+    assert VOCABULARY.mentioned(example.target) == VOCABULARY.mentioned(example.caption) | VOCABULARY.mentioned(example.findings)
 
 
 def test_the_identity_autoencoder_passes_pixels_through() -> None:

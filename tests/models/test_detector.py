@@ -9,6 +9,7 @@ from PIL import Image
 
 from editing.detect import DetectorLocator
 from editing.locate import LocateRequest
+from micro.world import VOCABULARY
 from models.detector import ZeroShotDetector
 from storage.errors import FatalError
 from storage.images import Rgb
@@ -70,8 +71,8 @@ def test_the_threshold_drops_boxes(owl: Path) -> None:
 
 
 def test_as_a_locator_it_is_asked_for_the_whole_vocabulary(owl: Path) -> None:
-    locator = DetectorLocator(detector(owl), max_iou=0.5)
-    requests = [LocateRequest(picture) for picture in pictures()]
+    locator = DetectorLocator(detector(owl), VOCABULARY, max_iou=0.5)
+    requests = [LocateRequest(Image.fromarray(picture)) for picture in pictures()]
     for request, regions in zip(requests, locator.locate(requests), strict=True):
         assert not isinstance(regions, Exception)
         assert regions

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.image_edit import ImageEdit, PipelineEditor
-from models.pipeline_traits import PipelineOptions
+from models.settings import PictureSettings
 from models.time_limit import PastDeadlineError
 from storage.errors import SampleError
 from tests.drawing import draw
@@ -24,8 +24,10 @@ BATCHED = {
 DTYPES = {"z-image-omni": "bfloat16"}
 
 
-def options(name: str = "", **more: Any) -> PipelineOptions:
-    return PipelineOptions(**({"steps": 2, "size_px": 64, "dtype": DTYPES.get(name, "auto")} | more))
+def settings(model: str | Path, **more: Any) -> PictureSettings:
+    """Two steps, all of them run: a pipeline's own default may be a strength just below 1."""
+    plain = {"model": str(model), "steps": 2, "strength": 1.0, "size_px": 64, "batch_size": 8}
+    return PictureSettings.model_validate(plain | more)
 
 
 def edit(seed: int, size: tuple[int, int] = (97, 65), image: Any = None) -> ImageEdit:
@@ -61,7 +63,8 @@ def small_reference() -> Iterator[None]:
 def named(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, PipelineEditor]:
     torch.set_num_threads(1)
     folder = build(request.param, tmp_path_factory.mktemp(request.param))
-    return request.param, PipelineEditor(str(folder), options(request.param, batch_size=2))
+    dtype = DTYPES.get(request.param, "auto")
+    return request.param, PipelineEditor(settings(folder, dtype=dtype, batch_size=2))
 
 
 Named = tuple[str, PipelineEditor]
@@ -149,9 +152,9 @@ def test_a_call_that_was_stopped_leaves_the_pipeline_fit_for_the_next(named: Nam
 def test_qwen_edit_batches_when_told_and_references_are_never_mixed(tmp_path: Path) -> None:
     edits = [edit(1), edit(2), edit(3)]
     for name, sizes in (("qwen-edit", {3}), ("qwen-edit-plus", {1})):
-        folder = str(build(name, tmp_path / name))
-        expected = PipelineEditor(folder, options()).edit(edits)
-        editor = PipelineEditor(folder, options(batched=True))
+        folder = build(name, tmp_path / name)
+        expected = PipelineEditor(settings(folder)).edit(edits)
+        editor = PipelineEditor(settings(folder, batched=True))
         editor.edit(edits[:1])
         seen: list[int] = []
         hook = editor._pipeline.vae.decoder.register_forward_pre_hook(lambda _, i, seen=seen: seen.append(len(i[0])))

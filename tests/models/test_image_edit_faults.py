@@ -14,10 +14,11 @@ from PIL import Image
 
 from models.image_edit import ImageEdit, PipelineEditor
 from models.pipeline_load import load_pipeline
-from models.pipeline_traits import PipelineOptions, Traits, fixed_arguments, read_traits, sized_arguments
+from models.pipeline_traits import Traits, fixed_arguments, native_size, read_traits, sized_arguments
+from models.settings import PictureSettings
 from storage.errors import FatalError
 from tests.drawing import draw
-from tests.models.test_image_edit import codes, edit, options
+from tests.models.test_image_edit import codes, edit, settings
 
 
 class FakePipeline:
@@ -50,7 +51,7 @@ class FakePipeline:
 
 def fake_editor(paint: Callable[..., Any], **more: Any) -> tuple[PipelineEditor, FakePipeline]:
     pipeline = FakePipeline(paint)
-    return PipelineEditor("hub/fake", options(**more), load=lambda *_: pipeline), pipeline
+    return PipelineEditor(settings("hub/fake", **more), load=lambda *_: pipeline), pipeline
 
 
 def worded(*prompts: str) -> list[ImageEdit]:
@@ -146,7 +147,7 @@ def test_a_call_that_never_returns_is_left_behind() -> None:
         made.append(FakePipeline(lambda images, prompts: (time.sleep(0.6 * ("bad" in prompts)), images)[1]))
         return made[-1]
 
-    editor = PipelineEditor("hub/fake", options(time_limit_s=0.1, batch_size=1), load=load)
+    editor = PipelineEditor(settings("hub/fake", time_limit_s=0.1, batch_size=1), load=load)
     assert codes(editor.edit(worded("good", "bad", "good"))) == ["ok", "editor_timeout", "ok"]
     assert len(made) == 2  # the stuck pipeline is never called again
     with pytest.raises(FatalError, match="twice in a row"):
@@ -155,16 +156,17 @@ def test_a_call_that_never_returns_is_left_behind() -> None:
 
 def test_guidance_of_a_qwen_edit_comes_with_a_negative_prompt() -> None:
     traits = Traits({"true_cfg_scale": 4.0, "negative_prompt": None, "guidance_scale": None, "image": None}, 16, False)
-    plain = fixed_arguments(traits, PipelineOptions(), ignores_prompt=False)
+    plain = fixed_arguments(traits, PictureSettings(model="m"), ignores_prompt=False)
     assert plain == {"true_cfg_scale": 4.0, "negative_prompt": " "}
-    off = fixed_arguments(traits, PipelineOptions(guidance_scale=1.0, negative_prompt="no"), ignores_prompt=False)
+    changed = PictureSettings(model="m", guidance_scale=1.0, negative_prompt="no")
+    off = fixed_arguments(traits, changed, ignores_prompt=False)
     assert off == {"true_cfg_scale": 1.0}
 
 
 def test_a_kontext_keeps_the_size_it_is_given() -> None:
     names = ("image", "height", "width", "max_area", "_auto_resize", "guidance_scale", "true_cfg_scale")
     traits = Traits(dict.fromkeys(names, 1.0), 16, True)
-    assert fixed_arguments(traits, PipelineOptions(), ignores_prompt=False) == {"_auto_resize": False}
+    assert fixed_arguments(traits, PictureSettings(model="m"), ignores_prompt=False) == {"_auto_resize": False}
     assert sized_arguments(traits, (64, 96)) == {"height": 64, "width": 96, "max_area": 64 * 96}
 
 
@@ -180,7 +182,7 @@ def test_a_pipeline_without_a_mask_follows_the_instruction_and_one_with_a_mask_t
             return SimpleNamespace(images=[image])
 
     instructed = Instructed(lambda images, _: images)
-    PipelineEditor("hub/fake", options(), load=lambda *_: instructed).edit([told, edit(2)])
+    PipelineEditor(settings("hub/fake"), load=lambda *_: instructed).edit([told, edit(2)])
     assert [call["prompt"] for call in instructed.calls] == ["Remove the knife.", "a cup on a table"]
 
 
@@ -192,7 +194,7 @@ def test_batches_can_be_forced_or_forbidden() -> None:
 
 def test_fingerprint_follows_what_changes_pixels() -> None:
     def fingerprint(**more: Any) -> str:
-        return PipelineEditor("hub/some", options(**more)).fingerprint
+        return PipelineEditor(settings("hub/some", **more)).fingerprint
 
     assert fingerprint() == fingerprint(batch_size=1) == fingerprint(time_limit_s=5.0)
     changed = [{"steps": 3}, {"size_px": 128}, {"guidance_scale": 2.0}, {"negative_prompt": "x"}, {"dtype": "float16"}]
@@ -203,6 +205,42 @@ def test_no_step_left_no_folder_and_no_pipeline_stop_with_a_sentence(tmp_path: P
     with pytest.raises(FatalError, match="Raise one"):
         fake_editor(lambda images, _: images, strength=0.1)[0].edit([edit(1)])
     with pytest.raises(FatalError, match="does not exist"):
-        PipelineEditor(str(tmp_path / "nowhere"), options())
+        PipelineEditor(settings(tmp_path / "nowhere"))
     with pytest.raises(FatalError, match="cannot be loaded"):
-        PipelineEditor(str(tmp_path), options(), load=partial(load_pipeline)).edit([edit(1)])
+        PipelineEditor(settings(tmp_path), load=partial(load_pipeline)).edit([edit(1)])
+
+
+def sized(factor: Any = 8, own: Any = None, **latents: Any) -> Any:
+    """A pipeline whose networks say `sample_size`; `own` is the pipeline's word."""
+    networks = {n: SimpleNamespace(config=SimpleNamespace(sample_size=size)) for n, size in latents.items()}
+    return SimpleNamespace(vae_scale_factor=factor, default_sample_size=own, **networks)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "side"),
+    [
+        (sized(unet=64), 512),  # 64 latents of 8 pixels
+        (sized(unet=[128, 128]), 1024),
+        (sized(transformer=128), 1024),
+        (sized(own=128, transformer=64), 1024),  # the pipeline's own word goes first
+        (sized(factor=None, unet=64), None),
+        (sized(unet=None), None),
+        (sized(unet=[]), None),
+        (SimpleNamespace(), None),
+    ],
+)
+def test_a_pipeline_says_its_own_size_where_a_network_does(pipeline: Any, side: int | None) -> None:
+    assert native_size(pipeline) == side
+
+
+def test_size_and_steps_that_nobody_set_are_the_pipelines_own() -> None:
+    pipeline = FakePipeline(lambda images, _: images)
+    plain = PictureSettings(model="hub/fake")
+    with pytest.raises(FatalError, match=r"does not say its size. Set editing\.edit\.size_px"):
+        _ = PipelineEditor(plain, load=lambda *_: pipeline).size_px
+    pipeline.vae_scale_factor, pipeline.unet = 8, SimpleNamespace(config=SimpleNamespace(sample_size=64))  # type: ignore[attr-defined]
+    editor = PipelineEditor(plain, load=lambda *_: pipeline)
+    assert editor.size_px == 512
+    assert codes(editor.edit([edit(1)])) == ["ok"]
+    assert PipelineEditor(settings("hub/fake", size_px=256), load=None).size_px == 256  # nothing is loaded for it
+    assert fixed_arguments(read_traits(pipeline), plain, ignores_prompt=False) == {"output_type": "np"}

@@ -6,10 +6,10 @@ import httpx
 import pytest
 from PIL import Image
 
-from flows.networks import served_chat
 from models.chat import ChatRequest
+from models.chat_models import chat_model
 from models.image_links import ImageLinks
-from models.server import ServerSettings
+from models.settings import ChatSettings, ServerSettings
 from storage.s3 import S3Store
 from tests.models.chat_server import chat_server
 
@@ -35,7 +35,7 @@ def server():
 
 def test_a_served_model_sends_links_where_the_settings_say_so(s3_bucket, server):
     cfg = ServerSettings(base_url=server.url, images_through=f"s3://{s3_bucket}/sent-links")
-    served_chat("m", None, cfg).generate([ChatRequest("look", (Image.new("RGB", (9, 6)),))])
+    chat_model(ChatSettings(model="m", server=cfg)).generate([ChatRequest("look", (Image.new("RGB", (9, 6)),))])
     (body,) = server.seen.bodies
     fetched = httpx.get(body["messages"][0]["content"][0]["image_url"]["url"])
     with Image.open(io.BytesIO(fetched.content)) as image:

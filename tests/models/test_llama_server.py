@@ -1,7 +1,6 @@
 """The OpenAI-compatible chat model against a real llama.cpp server (optional: `pip install guardset[llama]`)."""
 
 import importlib.util
-import json
 import os
 
 import pytest
@@ -9,6 +8,7 @@ from PIL import Image
 
 from models.chat import ChatRequest
 from models.openai_chat import OpenAIChat
+from models.settings import ServerSettings
 from storage.errors import TransientError
 from tests.models.llama_server import llama_server
 
@@ -20,12 +20,6 @@ pytestmark = [
         reason="needs xllamacpp and gguf, or GUARDSET_LLAMA_URL",
     ),
 ]
-YES_OR_NO = {
-    "type": "object",
-    "properties": {"seen": {"type": "boolean"}},
-    "required": ["seen"],
-    "additionalProperties": False,
-}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +30,8 @@ def url(tmp_path_factory):
 
 @pytest.fixture
 def chat(url):
-    model = OpenAIChat(url, os.environ.get("GUARDSET_LLAMA_MODEL", "tiny"), max_in_flight=4, timeout_s=60, attempts=2)
+    server = ServerSettings(base_url=url, max_in_flight=4, timeout_s=60, attempts=2)
+    model = OpenAIChat(os.environ.get("GUARDSET_LLAMA_MODEL", "tiny"), server)
     yield model
     model.close()
 
@@ -55,12 +50,6 @@ def test_replies_come_in_order_with_their_tokens(chat):
 def test_an_answer_that_does_not_end_says_so(chat):
     (reply,) = chat.generate([ChatRequest("Say a lot.", (), 3)])
     assert (reply.finish_reason, reply.completion_tokens) == ("length", 3)
-
-
-def test_a_schema_shapes_the_answer_of_a_model_that_knows_nothing(chat):
-    (reply,) = chat.generate([ChatRequest("Is there a knife?", (), 200, json_schema=YES_OR_NO)])
-    assert reply.finish_reason == "stop"
-    assert isinstance(json.loads(reply.text)["seen"], bool)
 
 
 def test_a_seed_repeats_an_answer(chat):

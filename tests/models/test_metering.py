@@ -8,8 +8,9 @@ from PIL import Image
 
 from models.chat import ChatReply, ChatRequest
 from models.image_edit import ImageEdit
-from models.metering import Budget, CostLimitError, MeteredChat, MeteredEditor, Prices, Usage, metering
+from models.metering import Budget, CostLimitError, MeteredChat, MeteredEditor, Prices, cost_of, metering
 from storage.errors import SampleError
+from storage.usage import Usage, added
 from tests.fakes import FakeChat, FakeImageEditor
 
 DOT = Image.new("RGB", (2, 2))
@@ -120,3 +121,9 @@ def test_nothing_asked_nothing_sent():
     chat = FakeChat(lambda request: "x")
     with metering(Budget(PER_IMAGE, limit=0.0)):
         assert MeteredChat(chat, "m").generate([]) == []
+
+
+def test_usage_is_priced_and_added_up_by_model():
+    used = Usage(requests=2, images=3, prompt_tokens=1_000_000, completion_tokens=500_000)
+    assert cost_of(used, Prices(prompt=2.0, completion=4.0, image=0.5)) == 2.0 + 2.0 + 1.5
+    assert added([{"a": Usage(1)}, {"b": Usage(2)}, {"a": Usage(4, 1)}]) == {"a": Usage(5, 1), "b": Usage(2)}

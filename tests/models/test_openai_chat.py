@@ -15,6 +15,7 @@ from models import openai_chat
 from models.chat import ChatRequest
 from models.openai_chat import OpenAIChat
 from models.openai_wire import fit, retry_after_s
+from models.settings import ServerSettings
 from storage.errors import FatalError, SampleError, TransientError
 from storage.stage import BatchResult, quarantine_boundary
 from tests.models.chat_server import KEY, chat_server
@@ -33,8 +34,9 @@ def server():
         yield running
 
 
-def chat(server, **options):
-    return OpenAIChat(server.url, "m", **{"attempts": 3, "timeout_s": 5, **options})
+def chat(server, image_transport="data_uri", **options):
+    settings = ServerSettings(base_url=server.url, **{"attempts": 3, "timeout_s": 5, **options})
+    return OpenAIChat("m", settings, image_transport=image_transport)
 
 
 def ask(*prompts):
@@ -152,12 +154,11 @@ def test_the_key_comes_from_the_environment_and_is_never_told(monkeypatch, caplo
 
 def test_a_missing_key_stops_before_any_request():
     with pytest.raises(FatalError, match="Put it into NO_SUCH_KEY"):
-        OpenAIChat("http://127.0.0.1:9/v1", "m", api_key_env="NO_SUCH_KEY")
+        OpenAIChat("m", ServerSettings(base_url="http://127.0.0.1:9/v1", api_key_env="NO_SUCH_KEY"))
 
 
 def test_what_is_sent(server):
-    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
-    request = ChatRequest("look", (Image.new("RGB", (90, 60), "red"),), 33, 0.7, 5, schema)
+    request = ChatRequest("look", (Image.new("RGB", (90, 60), "red"),), 33, 0.7, 5)
     (reply,) = chat(server, max_pixels=1350).generate([request])
     assert reply.image_sizes == ((45, 30),)  # 90x60 is 5,400 pixels, four times too many: half of each side
     (body,) = server.seen.bodies
@@ -166,14 +167,12 @@ def test_what_is_sent(server):
     assert (kind, text) == ("data:image/jpeg;base64", {"type": "text", "text": "look"})
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (45, 30)
     assert (body["model"], body["max_tokens"], body["temperature"], body["seed"]) == ("m", 33, 0.7, 5)
-    assert body["response_format"]["json_schema"]["schema"] == schema
 
 
-def test_a_server_without_schemas_gets_none_and_images_may_go_by_address(server):
-    model = chat(server, json_schema=False, image_transport=lambda image: f"https://x.test/{image.width}")
-    model.generate([ChatRequest("look", (Image.new("RGB", (9, 6)),), json_schema={"type": "object"})])
+def test_images_may_go_by_address(server):
+    model = chat(server, image_transport=lambda image: f"https://x.test/{image.width}")
+    model.generate([ChatRequest("look", (Image.new("RGB", (9, 6)),))])
     (body,) = server.seen.bodies
-    assert "response_format" not in body
     assert body["messages"][0]["content"][0]["image_url"] == {"url": "https://x.test/9"}
 
 
@@ -191,18 +190,17 @@ def test_threads_share_the_bound(server):
 
 
 @pytest.mark.parametrize(
-    ("size", "max_pixels", "multiple", "expected"),
+    ("size", "max_pixels", "expected"),
     [
-        ((100, 50), None, 1, (100, 50)),
-        ((100, 50), 5000, 1, (100, 50)),  # just allowed
-        ((100, 50), 1250, 1, (50, 25)),  # a quarter of the pixels: half of each side
-        ((100, 50), None, 28, (112, 56)),  # 3.57 and 1.79 times 28, to the nearest
-        ((100, 50), 4000, 28, (84, 28)),  # 89.4 x 44.7, downwards: never above the cap
-        ((5, 5), None, 28, (28, 28)),
+        ((100, 50), None, (100, 50)),
+        ((100, 50), 5000, (100, 50)),  # just allowed
+        ((100, 50), 1250, (50, 25)),  # a quarter of the pixels: half of each side
+        ((100, 50), 4000, (89, 44)),  # 89.4 x 44.7, downwards: never above the cap
+        ((1000, 1), 1, (31, 1)),  # no side is less than a pixel
     ],
 )
-def test_images_fit_the_cap(size, max_pixels, multiple, expected):
-    assert fit(Image.new("RGB", size), max_pixels, multiple).size == expected
+def test_images_fit_the_cap(size, max_pixels, expected):
+    assert fit(Image.new("RGB", size), max_pixels).size == expected
 
 
 def test_retry_after_reads_seconds_dates_and_nonsense():
@@ -213,11 +211,11 @@ def test_retry_after_reads_seconds_dates_and_nonsense():
 
 
 def test_the_fingerprint_follows_what_answers_not_where():
-    def made(url="http://127.0.0.1:1/v1", model="m", **options):
-        return OpenAIChat(url, model, **options).fingerprint
+    def made(url="http://127.0.0.1:1/v1", model="m", revision=None, **options):
+        return OpenAIChat(model, ServerSettings(base_url=url, **options), revision=revision).fingerprint
 
     assert made() == made("http://127.0.0.1:2/v1") == made(max_in_flight=3, timeout_s=1)
-    assert len({made(), made(model="n"), made(revision="2"), made(max_pixels=9), made(side_multiple=28)}) == 5
+    assert len({made(), made(model="n"), made(revision="2"), made(max_pixels=9)}) == 4
 
 
 def test_a_hang_costs_no_more_than_its_limit(server):

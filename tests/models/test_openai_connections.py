@@ -4,6 +4,7 @@ import pytest
 
 from models.chat import ChatRequest
 from models.openai_chat import OpenAIChat
+from models.settings import ServerSettings
 from tests.models.chat_server import chat_server
 
 PROXY = "http://127.0.0.1:9"  # nobody listens there
@@ -13,7 +14,8 @@ PROXY = "http://127.0.0.1:9"  # nobody listens there
 def test_a_server_on_this_machine_is_asked_without_a_proxy(monkeypatch):
     monkeypatch.setenv("http_proxy", PROXY)
     with chat_server() as server:
-        model = OpenAIChat(server.url.replace("http://", "http://ann:secret@"), "m", attempts=1)
+        url = server.url.replace("http://", "http://ann:secret@")
+        model = OpenAIChat("m", ServerSettings(base_url=url, attempts=1))
         assert [reply.text for reply in model.generate([ChatRequest("a")])] == ["echo: a"]
         (sent,) = server.seen.headers
         model.close()

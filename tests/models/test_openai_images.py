@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 
 from models.image_edit import ImageEdit
-from models.openai_images import EndpointOptions, OpenAIImages
+from models.openai_images import OpenAIImages, Patience
+from models.settings import EndpointSettings, PictureSettings
 from storage.errors import FatalError, TransientError
 from storage.images import decode, encode_png
 from tests.drawing import draw
 
 Answer = tuple[int, dict[str, str], bytes]
 KEY = "sk-a-secret-that-no-log-may-show"
+PATIENCE = Patience(first_wait_s=0.01)
 
 
 def picture(rgb: Any) -> Answer:
@@ -114,15 +116,20 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     running.http.server_close()
 
 
-def editor(server: Server, **more: Any) -> OpenAIImages:
-    settings = {
-        "first_wait_s": 0.01,
-        "attempts": 3,
-        "api_key_env": "OPENAI_API_KEY",
-        "timeout_s": 5.0,
-        "size_px": 64,
-    } | more
-    return OpenAIImages(EndpointOptions(server.url, "some-model", **settings))
+def settings(server: Server, **changes: Any) -> PictureSettings:
+    """Changes of `size_px` and `revision` are the model's, all others the endpoint's."""
+    model = {"model": "some-model", "size_px": 64} | {k: changes.pop(k) for k in ("size_px", "revision") if k in changes}
+    endpoint = {"base_url": server.url, "attempts": 3, "api_key_env": "OPENAI_API_KEY", "timeout_s": 5.0} | changes
+    return PictureSettings.model_validate({**model, "endpoint": endpoint})
+
+
+def editor(server: Server, patience: Patience = PATIENCE, **changes: Any) -> OpenAIImages:
+    return OpenAIImages(settings(server, **changes), patience)
+
+
+def elsewhere(base_url: str, **changes: Any) -> PictureSettings:
+    endpoint = EndpointSettings.model_validate({"base_url": base_url, **changes})
+    return PictureSettings(model="m", size_px=64, endpoint=endpoint)
 
 
 def edits(*prompts: str) -> list[ImageEdit]:
@@ -180,7 +187,7 @@ def test_retry_after_is_obeyed_up_to_a_cap(server: Server) -> None:
     assert codes(editor(server).edit(edits("a"))) == ["ok"]
     assert time.monotonic() - began >= 0.4
     server.respond = lambda parts, before: inverted(parts) if before else failure(429, Retry_After="3600")
-    assert codes(editor(server, max_wait_s=0.05).edit(edits("b"))) == ["ok"]
+    assert codes(editor(server, Patience(first_wait_s=0.01, max_wait_s=0.05)).edit(edits("b"))) == ["ok"]
 
 
 def test_a_refusal_costs_its_picture_and_is_not_repeated(server: Server) -> None:
@@ -217,7 +224,7 @@ def test_a_codec_alone_is_not_to_be_had(server: Server) -> None:
 
 
 def test_an_endless_reply_is_cut(server: Server) -> None:
-    assert codes(editor(server, max_reply_bytes=100).edit(edits("a"))) == ["editor_bad_reply"]
+    assert codes(editor(server, Patience(first_wait_s=0.01, max_reply_bytes=100)).edit(edits("a"))) == ["editor_bad_reply"]
 
 
 def test_a_server_that_hangs_or_drips_is_left(server: Server) -> None:
@@ -243,7 +250,7 @@ def test_one_picture_that_always_fails_is_refused_and_a_dead_server_is_not_its_f
         closed.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
     with pytest.raises(TransientError, match="ConnectError"):
-        OpenAIImages(EndpointOptions(dead, "m", attempts=2, first_wait_s=0.01)).edit(edits("a"))
+        OpenAIImages(elsewhere(dead, attempts=2), PATIENCE).edit(edits("a"))
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -252,7 +259,7 @@ def test_a_wrong_key_or_address_stops_with_a_sentence(server: Server, status: in
     with pytest.raises(FatalError, match="who are you"):
         editor(server).edit(edits("a"))
     with pytest.raises(FatalError, match="Correct it"):
-        OpenAIImages(EndpointOptions("file:///etc", "m"))
+        OpenAIImages(elsewhere("file:///etc"))
 
 
 def test_the_key_is_sent_and_never_shown(
@@ -281,7 +288,7 @@ def test_a_wrong_key_does_not_wait_for_the_retries_of_others(server: Server) -> 
     server.respond = lambda parts, _: failure(401) if parts["prompt"] == b"a" else failure(503)
     began = time.monotonic()
     with pytest.raises(FatalError):
-        editor(server, first_wait_s=30.0).edit(edits("a", "b"))
+        editor(server, Patience(first_wait_s=30.0)).edit(edits("a", "b"))
     assert time.monotonic() - began < 5
 
 
@@ -289,3 +296,11 @@ def test_fingerprint_follows_what_is_asked_for(server: Server) -> None:
     assert editor(server).fingerprint == editor(server, max_in_flight=1, attempts=9).fingerprint
     changed = [{"size_px": 128}, {"revision": "b"}, {"extra": {"quality": "low"}}, {"send_seed": True}]
     assert len({editor(server).fingerprint, *(editor(server, **c).fingerprint for c in changed)}) == 5
+
+
+def test_an_endpoint_needs_a_size_and_an_address(server: Server) -> None:
+    with pytest.raises(FatalError, match=r"Set editing\.edit\.size_px"):
+        editor(server, size_px=None)
+    with pytest.raises(ValueError, match="no endpoint"):
+        OpenAIImages(PictureSettings(model="m", size_px=64))
+    assert editor(server, size_px=96).size_px == 96

@@ -7,12 +7,13 @@ import numpy as np
 
 from micro.networks.rewriter import draw_rewrite
 from micro.wording import COLOURS, kinds
-from policies.attributes import mentioned, vocabulary
-from policies.phrases import POSITIONS
+from micro.world import VOCABULARY
+from policies.phrases import POSITIONS, findings_text
 from recaption.certify import RecaptionCertifyStage
 from recaption.rewrite import RewriteStage
-from recaption.settings import CertifySettings
-from storage.records import Recaption, RewriteTask, to_table
+from recaption.settings import MinimalitySettings, RewriteSettings
+from storage.records import Placed, Recaption, RewriteTask, to_table
+from storage.workspace import Workspace
 from tests.fakes import FakeChat
 
 
@@ -34,17 +35,23 @@ def good_cases(count: int, seed: int) -> list[Case]:
     while len(cases) < count:
         seed += 1
         drawn = draw_rewrite(seed)
-        told = mentioned(drawn.caption)
-        attributes = tuple(sorted(mentioned(drawn.findings) - told))
+        told = VOCABULARY.mentioned(drawn.caption)
+        attributes = tuple(sorted(VOCABULARY.mentioned(drawn.findings) - told))
         coloured = any(colour in drawn.caption for colour in COLOURS)
-        if not attributes or not coloured or mentioned(drawn.findings) & told:
+        if not attributes or not coloured or VOCABULARY.mentioned(drawn.findings) & told:
             continue
-        if any(not vocabulary()[name].sensitive for name in attributes):
+        if any(not VOCABULARY[name].sensitive for name in attributes):
             continue
-        task = RewriteTask(str(seed), drawn.caption, attributes, drawn.findings)
+        task = RewriteTask(str(seed), drawn.caption, attributes, _placed(drawn.findings))
         answer = drawn.target if len(cases) % 2 else _freely(drawn.caption, drawn.findings, len(cases) // 2)
         cases.append(Case(task, answer))
     return cases
+
+
+def _placed(findings: str) -> tuple[Placed, ...]:
+    """What the rewriter reads, as data: "knife at the top; die at the left"."""
+    pairs = [item.split(" at the ") for item in findings.split("; ")]
+    return tuple(Placed(str(VOCABULARY.named(noun)), place) for noun, place in pairs)
 
 
 def _freely(caption: str, findings: str, choice: int) -> str:
@@ -75,7 +82,7 @@ def _drop(case: Case, rng: np.random.Generator) -> str:
 
 
 def _weapon(case: Case, rng: np.random.Generator) -> str:
-    absent = [a.noun for a in kinds() if a.sensitive and a.id not in mentioned(case.answer)]
+    absent = [a.noun for a in kinds() if a.sensitive and a.id not in VOCABULARY.mentioned(case.answer)]
     return f"{case.answer[:-1]} and a {rng.choice(absent)} at the {rng.choice(POSITIONS)}."
 
 
@@ -107,17 +114,17 @@ def _refusal(case: Case, rng: np.random.Generator) -> str:
 
 def _bloody(case: Case, rng: np.random.Generator) -> str:
     """A fact beyond the finding, inside the span that the finding accounts for."""
-    said = next(w for a in case.task.attributes for w in vocabulary()[a].words if f"a {w} " in case.answer)
+    said = next(w for a in case.task.attributes for w in VOCABULARY[a].words if f"a {w} " in case.answer)
     return case.answer.replace(f"a {said} ", f"a {rng.choice(['bloody', 'rusty', 'child-sized'])} {said} ", 1)
 
 
 def _moved(case: Case, rng: np.random.Generator) -> str:
     """The first finding stands somewhere else."""
-    place = case.task.findings.split(";")[0].split(" at the ")[1]
+    finding = case.task.findings[0]
     opposite = {"top": "bottom", "bottom": "top", "left": "right", "right": "left", "centre": "top"}
-    words = [{"upper": "lower", "lower": "upper"}.get(w, opposite.get(w, w)) for w in place.split()]
-    noun = case.task.findings.split(" at the ")[0]
-    return case.answer.replace(f"{noun} at the {place}", f"{noun} at the {' '.join(words)}", 1)
+    words = [{"upper": "lower", "lower": "upper"}.get(w, opposite.get(w, w)) for w in finding.place.split()]
+    noun = VOCABULARY[finding.attribute].noun
+    return case.answer.replace(f"{noun} at the {finding.place}", f"{noun} at the {' '.join(words)}", 1)
 
 
 PLANTED: dict[str, tuple[Callable[[Case, np.random.Generator], str], tuple[str, ...]]] = {
@@ -135,13 +142,19 @@ PLANTED: dict[str, tuple[Callable[[Case, np.random.Generator], str], tuple[str, 
 
 def reasons(cases: Sequence[Case]) -> dict[str, str]:
     """The reason code against each answer, "" for accepted, by the task's id: rewriter's stage, then certificate."""
-    answers = {f"{case.task.caption}|{case.task.findings}": case.answer for case in cases}
+    answers = {f"{case.task.caption}|{_told(case.task)}": case.answer for case in cases}
     chat = FakeChat(lambda request: answers[request.prompt])
-    stage = RewriteStage(chat, "{caption}|{findings}", 64, 32)
+    cfg = RewriteSettings(model="fake", batch_size=32)
+    unused = Workspace.open("nowhere")  # this rewriter sees no image
+    stage = RewriteStage(unused, chat, cfg, VOCABULARY, prompt="{caption}|{findings}")
     rewritten = stage.run_shard(to_table([case.task for case in cases], RewriteTask))
-    judged = RecaptionCertifyStage(CertifySettings()).run_shard(to_table(rewritten.ok, Recaption))
+    judged = RecaptionCertifyStage(MinimalitySettings(), VOCABULARY).run_shard(to_table(rewritten.ok, Recaption))
     refused = {r.key: r.code for r in [*rewritten.rejected, *judged.rejected]}
     return {case.task.image_id: refused.get(case.task.image_id, "") for case in cases}
+
+
+def _told(task: RewriteTask) -> str:
+    return findings_text(VOCABULARY, [(finding.attribute, finding.place) for finding in task.findings])
 
 
 def planted_cases(name: str, count: int, seed: int) -> list[Case]:

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.chat import ChatReply
-from recaption.answers import RefusalJudge, answer_text, clean_answer, hints_at_refusal, is_refusal, says_yes
+from recaption.answers import answer_text, clean_answer, hints_at_refusal, is_refusal, says_yes
 from recaption.caption import CaptionStage
 from recaption.loops import is_looped
+from recaption.settings import CaptionSettings
 from storage.errors import SampleError
 from storage.images import encode_png
 from storage.records import Image, to_table
@@ -95,12 +96,10 @@ def test_the_judge_decides_on_hints_alone_and_a_doubt_counts_as_a_refusal(worksp
 
     def judged(said):
         answers = iter([hint, plain])
-        judge = FakeChat(lambda request: said)
-        stage = CaptionStage(
-            workspace.store.root, FakeChat(lambda request: next(answers)), "p", 64, 4, judge=RefusalJudge(judge)
-        )
-        result = stage.run_shard(to_table(rows, Image))
-        return [row.text for row in result.ok], [r.code for r in result.rejected], judge.calls
+        chat = FakeChat(lambda request: next(answers) if request.prompt == "p" else said)
+        cfg = CaptionSettings(model="fake", batch_size=4, judge_refusals=True)
+        result = CaptionStage(workspace, chat, "p", cfg).run_shard(to_table(rows, Image))
+        return [row.text for row in result.ok], [r.code for r in result.rejected], chat.calls - len(rows)
 
     assert judged("no") == ([hint, plain], [], 1)
     assert judged("yes") == judged("hm") == ([plain], ["caption_refused"], 1)

@@ -2,11 +2,16 @@
 
 import pytest
 
+from micro.world import VOCABULARY
 from recaption.delta import DeltaStage, caption_delta, edited_twins, plan_deltas
 from storage.records import Caption, DeltaTask, Edit, Image, Recaption, to_table
 
 BEFORE = "A bright photograph with a knife at the top, a red ball at the left and a cup at the bottom."
 AFTER = "A bright photograph with a red ball at the left and a cup at the bottom."
+
+
+def compare(original, edited, *expected):
+    return caption_delta(DeltaTask("e", original, edited, expected), VOCABULARY)
 
 
 @pytest.mark.parametrize(
@@ -22,12 +27,12 @@ AFTER = "A bright photograph with a red ball at the left and a cup at the bottom
     ],
 )
 def test_verdicts(original, edited, verdict, reasons):
-    delta = caption_delta("e", original, edited, ["blade"])
+    delta = compare(original, edited, "blade")
     assert (delta.verdict, delta.reasons) == (verdict, reasons)
 
 
 def test_what_is_recorded():
-    delta = caption_delta("e", BEFORE, AFTER, {"blade"})
+    delta = compare(BEFORE, AFTER, "blade")
     assert (delta.removed, delta.added, delta.expected) == (("blade",), (), ("blade",))
     assert sorted(delta.deleted[0].text.split()) == sorted("a knife at the top ,".split())
     assert (len(delta.deleted), delta.inserted) == (1, ())
@@ -35,14 +40,14 @@ def test_what_is_recorded():
 
 
 def test_an_edit_that_removes_nothing_should_change_no_kind():
-    assert caption_delta("e", BEFORE, BEFORE, ()).verdict == "agrees"
-    assert caption_delta("e", BEFORE, AFTER.replace("a cup", "a plant"), ()).verdict == "disagrees"
+    assert compare(BEFORE, BEFORE).verdict == "agrees"
+    assert compare(BEFORE, AFTER.replace("a cup", "a plant")).verdict == "disagrees"
 
 
 def test_a_cautious_caption_of_the_edited_image_proves_nothing_about_a_sensitive_kind():
     before = BEFORE.replace("a cup", "a cigarette")
     after = AFTER.replace(" and a cup at the bottom", "")  # the cigarette was to stay, and is not named
-    delta = caption_delta("e", before, after, ["blade"])
+    delta = compare(before, after, "blade")
     assert (delta.verdict, delta.reasons, delta.removed) == ("undecided", ("withheld",), ("blade", "cigarette"))
 
 
@@ -63,6 +68,6 @@ def test_accepted_removals_of_recaptioned_originals_are_compared():
         "a", "a", "i", 90, "PNG", "CC0",
     )  # fmt: skip
     (task,) = plan_deltas(edits, [recaption("i")], [Caption("a", AFTER, "ok", "m", "p")])
-    (delta,) = DeltaStage().run_shard(to_table([task], DeltaTask)).ok
+    (delta,) = DeltaStage(VOCABULARY).run_shard(to_table([task], DeltaTask)).ok
     assert (delta.edit_id, delta.verdict, delta.removed) == ("e-a", "agrees", ("blade",))
     assert plan_deltas(edits, [recaption("i")], []) == []  # its caption was refused

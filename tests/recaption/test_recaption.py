@@ -4,15 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from micro.world import VOCABULARY
 from recaption.answers import is_refusal
 from recaption.caption import CaptionStage
 from recaption.certify import RecaptionCertifyStage
 from recaption.rewrite import RewriteStage, check_prompt, plan_rewrites
-from recaption.settings import CertifySettings
+from recaption.settings import CaptionSettings, MinimalitySettings, RewriteSettings
 from recaption.spans import diff, words
 from storage.errors import FatalError
 from storage.images import encode_png
-from storage.records import Caption, Finding, Image, Located, Recaption, RewriteTask, to_table
+from storage.records import Caption, Finding, Image, Located, Placed, Recaption, RewriteTask, to_table
 from tests.drawing import draw
 from tests.fakes import FakeChat
 
@@ -27,17 +28,27 @@ def image(blob="i"):
     return Image(blob, blob, blob, "s", "a.png", 90, 60, "PNG", "0" * 16, "unspecified", True, "{}")
 
 
-def rewrite(new, caption=CAPTION, attributes=("blade",), finish_reason="stop"):
-    """Rewrites one caption with a model that answers `new`, and certifies the result."""
-    chat = FakeChat(lambda request: new, finish_reason)
-    task = RewriteTask("i", caption, attributes, "knife at the top")
-    rewritten = RewriteStage(chat, PROMPT, 64, 4).run_shard(to_table([task], RewriteTask))
-    if rewritten.rejected:
-        return rewritten
-    return RecaptionCertifyStage(CertifySettings()).run_shard(to_table(rewritten.ok, Recaption))
+def rewriter(workspace, chat):
+    return RewriteStage(workspace, chat, RewriteSettings(model="fake", batch_size=4), VOCABULARY, prompt=PROMPT)
 
 
-def test_a_minimal_edit_is_accepted_with_its_spans():
+@pytest.fixture
+def rewrite(workspace):
+    """Rewrites the caption with a model that answers `new`, and certifies the result."""
+
+    def rewritten(new, finish_reason="stop"):
+        chat = FakeChat(lambda request: new, finish_reason)
+        task = RewriteTask("i", CAPTION, ("blade",), (Placed("blade", "top"),))
+        drafts = rewriter(workspace, chat).run_shard(to_table([task], RewriteTask))
+        if drafts.rejected:
+            return drafts
+        certify = RecaptionCertifyStage(MinimalitySettings(), VOCABULARY)
+        return certify.run_shard(to_table(drafts.ok, Recaption))
+
+    return rewritten
+
+
+def test_a_minimal_edit_is_accepted_with_its_spans(rewrite):
     (row,) = rewrite(GOOD).ok
     assert (row.verdict, row.kept_ratio, row.deleted) == ("accepted", 1.0, ())
     assert [(s.text, s.grounding) for s in row.inserted] == [("with a knife at the top", ("blade",))]
@@ -62,7 +73,7 @@ def test_a_minimal_edit_is_accepted_with_its_spans():
         (GOOD.replace("A bright photograph in warm tones, showing a", "The"), "neutral_fact_changed"),
     ],
 )
-def test_a_bad_rewrite_is_refused_with_its_reason(new, reason):
+def test_a_bad_rewrite_is_refused_with_its_reason(rewrite, new, reason):
     result = rewrite(new)
     assert result.ok == []
     assert result.rejected[0].code == reason
@@ -71,23 +82,23 @@ def test_a_bad_rewrite_is_refused_with_its_reason(new, reason):
 @pytest.mark.parametrize(
     ("new", "code"), [("I'm sorry, but I can't help.", "rewrite_refused"), (" \n", "rewrite_empty")]
 )
-def test_a_refusal_or_an_empty_answer_is_no_rewrite(new, code):
+def test_a_refusal_or_an_empty_answer_is_no_rewrite(rewrite, new, code):
     assert rewrite(new).rejected[0].code == code
 
 
-def test_an_unfinished_answer_is_no_rewrite():
+def test_an_unfinished_answer_is_no_rewrite(rewrite):
     assert rewrite(GOOD, finish_reason="length").rejected[0].code == "rewrite_truncated"
 
 
-def test_thinking_and_fences_are_stripped():
+def test_thinking_and_fences_are_stripped(rewrite):
     (row,) = rewrite(f"<think>hm, a gun?</think>\n```text\n{GOOD}\n```").ok
     assert row.text == GOOD
 
 
-def test_a_caption_that_lacks_nothing_stays_without_a_call():
+def test_a_caption_that_lacks_nothing_stays_without_a_call(workspace):
     chat = FakeChat(lambda request: "never")
-    task = RewriteTask("i", CAPTION, (), "nothing")
-    (row,) = RewriteStage(chat, PROMPT, 64, 4).run_shard(to_table([task], RewriteTask)).ok
+    task = RewriteTask("i", CAPTION, (), ())
+    (row,) = rewriter(workspace, chat).run_shard(to_table([task], RewriteTask)).ok
     assert (row.text, row.kept_ratio, chat.calls) == (CAPTION, 1.0, 0)
 
 
@@ -97,8 +108,8 @@ def test_only_sensitive_findings_that_the_caption_leaves_out_are_restored():
         for a, box in (("blade", (40, 0, 50, 10)), ("flame", (0, 0, 9, 9)), ("clock", (0, 50, 9, 59)))
     )
     caption = Caption("i", "A photograph with a flame at the upper left.", "ok", "m", "p")
-    (task,) = plan_rewrites([caption], [image()], [Located("i", ("blade",), findings, "l")])
-    assert (task.attributes, task.findings) == (("blade",), "knife at the top")
+    (task,) = plan_rewrites([caption], [image()], [Located("i", ("blade",), findings, "l")], VOCABULARY)
+    assert (task.attributes, task.findings) == (("blade",), (Placed("blade", "top"),))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +123,8 @@ def test_only_sensitive_findings_that_the_caption_leaves_out_are_restored():
 )
 def test_what_is_no_caption_is_never_stored_as_one(workspace, answer, finish, code):
     blob = workspace.blobs.put(encode_png(draw(1)))
-    stage = CaptionStage(workspace.store.root, FakeChat(lambda request: answer, finish), "describe", 64, 4)
+    chat = FakeChat(lambda request: answer, finish)
+    stage = CaptionStage(workspace, chat, "describe", CaptionSettings(model="fake", batch_size=4))
     result = stage.run_shard(to_table([image(blob)], Image))
     assert result.ok == []
     assert [r.code for r in result.rejected] == [code]
@@ -132,7 +144,7 @@ SENTENCE = st.lists(st.sampled_from("a the red ball knife left and , .".split())
 
 @given(SENTENCE, SENTENCE)
 def test_applying_the_spans_to_the_old_words_gives_the_new(old, new):
-    change = diff(" ".join(old), " ".join(new))
+    change = diff(" ".join(old), " ".join(new), VOCABULARY)
     kept_old = [w for i, w in enumerate(old) if not any(s.start <= i < s.end for s in change.deleted)]
     kept_new = [w for i, w in enumerate(new) if not any(s.start <= i < s.end for s in change.inserted)]
     if old:  # an empty text has nothing to delete, and keeps nothing by definition
@@ -142,10 +154,10 @@ def test_applying_the_spans_to_the_old_words_gives_the_new(old, new):
 
 @given(SENTENCE)
 def test_equal_texts_have_no_spans(text):
-    change = diff(" ".join(text), " ".join(text))
+    change = diff(" ".join(text), " ".join(text), VOCABULARY)
     assert change.inserted == change.deleted == ()
 
 
 def test_a_caption_of_an_image_that_was_not_located_is_not_rewritten():
     caption = Caption("i", "A photograph.", "ok", "m", "p")
-    assert plan_rewrites([caption], [image()], []) == []
+    assert plan_rewrites([caption], [image()], [], VOCABULARY) == []

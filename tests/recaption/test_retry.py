@@ -4,15 +4,15 @@ import json
 
 import pytest
 
+from micro.world import VOCABULARY
 from recaption.certify import RecaptionCertifyStage
 from recaption.confirm import SpanVerifier
-from recaption.generation import Sampling
 from recaption.grounding import IN_IMAGE
 from recaption.rewrite import Retry, RewriteStage
-from recaption.settings import CertifySettings
+from recaption.settings import MinimalitySettings, RewriteSettings
 from storage.errors import FatalError, SampleError
 from storage.images import encode_png
-from storage.records import Recaption, RewriteTask, from_table, to_table
+from storage.records import Placed, Recaption, RewriteTask, from_table, to_table
 from tests.drawing import draw
 from tests.fakes import FakeChat
 
@@ -20,25 +20,35 @@ CAPTION = "A bright photograph, showing a plain background and a red ball at the
 GOOD = "A bright photograph, showing a plain background with a knife at the top and a red ball at the left."
 BLOODY = GOOD.replace("a knife", "a bloody knife")
 PROMPT = "Caption: {caption}\nFindings: {findings}"
-RETRY = Retry(CertifySettings(), "{caption}|{findings}|{answer}|{problems}")
+RETRY = Retry(MinimalitySettings(), "{caption}|{findings}|{answer}|{problems}")
 
 
 def task(image_id="i", blob=""):
-    return RewriteTask(image_id, CAPTION, ("blade",), "knife at the top", blob)
+    return RewriteTask(image_id, CAPTION, ("blade",), (Placed("blade", "top"),), blob)
 
 
-def run(answer, tasks=None, **options):
-    chat = FakeChat(answer)
-    options = {"retry": RETRY, **options}
-    stage = RewriteStage(chat, PROMPT, 64, 4, **options)
-    return chat, stage.run_shard(to_table(tasks or [task()], RewriteTask))
+@pytest.fixture
+def run(workspace):
+    """Rewrites tasks with a model that answers as told; changes are those of the settings."""
+
+    def rewritten(answer, tasks=None, *, retry=RETRY, verifier=None, **changes):
+        chat = FakeChat(answer)
+        cfg = RewriteSettings.model_validate({"model": "fake", "batch_size": 4, **changes})
+        stage = RewriteStage(workspace, chat, cfg, VOCABULARY, prompt=PROMPT, retry=retry, verifier=verifier)
+        return chat, stage.run_shard(to_table(tasks or [task()], RewriteTask))
+
+    return rewritten
+
+
+def certify(rows):
+    return RecaptionCertifyStage(MinimalitySettings(), VOCABULARY).run_shard(to_table(rows, Recaption))
 
 
 def is_retry(request):
     return request.prompt.startswith(CAPTION)
 
 
-def test_a_refused_draft_goes_back_once_with_what_was_wrong():
+def test_a_refused_draft_goes_back_once_with_what_was_wrong(run):
     asked = []
 
     def answer(request):
@@ -56,29 +66,29 @@ def test_a_refused_draft_goes_back_once_with_what_was_wrong():
     assert (row.generation.requests, row.generation.completion_tokens) == (2, 2)  # the fake says one token each
 
 
-def test_two_refused_drafts_end_in_quarantine_with_both_texts():
+def test_two_refused_drafts_end_in_quarantine_with_both_texts(run):
     chat, result = run(lambda request: CAPTION if is_retry(request) else BLOODY)
     assert chat.calls == 2
-    judged = RecaptionCertifyStage(CertifySettings()).run_shard(to_table(result.ok, Recaption))
+    judged = certify(result.ok)
     (rejection,) = judged.rejected
     assert rejection.code == "finding_not_covered"
     assert [a["text"] for a in json.loads(rejection.payload_json)["attempts"]] == [BLOODY, CAPTION]
 
 
-def test_a_refusal_gets_a_second_attempt_too():
+def test_a_refusal_gets_a_second_attempt_too(run):
     _, result = run(lambda request: GOOD if is_retry(request) else "I'm sorry, but I can't help.")
     assert [a.reasons for a in result.ok[0].attempts] == [("rewrite_refused",), ()]
 
 
-def test_an_unreadable_second_answer_is_refused_with_both():
+def test_an_unreadable_second_answer_is_refused_with_both(run):
     _, result = run(lambda request: "" if is_retry(request) else BLOODY)
     (rejection,) = result.rejected
     assert rejection.code == "rewrite_empty"
     assert [a["reasons"] for a in json.loads(rejection.payload_json)["attempts"]] == [["extra_fact"], ["rewrite_empty"]]
 
 
-def test_good_drafts_are_asked_once_and_rows_keep_their_order():
-    tasks = [task("a"), task("b"), RewriteTask("c", CAPTION, (), "nothing"), task("d")]
+def test_good_drafts_are_asked_once_and_rows_keep_their_order(run):
+    tasks = [task("a"), task("b"), RewriteTask("c", CAPTION, (), ()), task("d")]
     answers = iter([GOOD, BLOODY, GOOD, GOOD])  # a, b, d, then b again
     chat, result = run(lambda request: next(answers), tasks)
     assert [row.image_id for row in result.ok] == ["a", "b", "c", "d"]
@@ -87,7 +97,7 @@ def test_good_drafts_are_asked_once_and_rows_keep_their_order():
     assert result.ok[2].generation is None  # nothing was asked
 
 
-def test_a_retry_that_fails_for_good_costs_its_row_and_re_pays_nothing():
+def test_a_retry_that_fails_for_good_costs_its_row_and_re_pays_nothing(run):
     tasks = [task("a"), task("b")]
     firsts = iter([BLOODY, GOOD])
 
@@ -102,28 +112,28 @@ def test_a_retry_that_fails_for_good_costs_its_row_and_re_pays_nothing():
 
 
 @pytest.mark.parametrize(("said", "accepted"), [("Yes.", True), ("no", False), ("Perhaps.", False)])
-def test_a_model_that_looks_accounts_for_words_beyond_the_findings(workspace, said, accepted):
+def test_a_model_that_looks_accounts_for_words_beyond_the_findings(workspace, run, said, accepted):
     blob = workspace.blobs.put(encode_png(draw(1)))
     looker = FakeChat(lambda request: said)
     verifier = SpanVerifier(looker, "Is {span} there?")
-    _, result = run(lambda request: BLOODY, [task(blob=blob)], retry=None, verifier=verifier, root=workspace.store.root)
+    _, result = run(lambda request: BLOODY, [task(blob=blob)], retry=None, verifier=verifier)
     (row,) = result.ok
     assert (IN_IMAGE in row.inserted[0].grounding, looker.calls) == (accepted, 1)
-    judged = RecaptionCertifyStage(CertifySettings()).run_shard(to_table([row], Recaption))
+    judged = certify([row])
     assert len(judged.ok) == accepted
     assert row.generation.requests == 2  # the rewrite and the look
 
 
-def test_a_model_that_looks_cannot_excuse_a_changed_fact(workspace):
+def test_a_model_that_looks_cannot_excuse_a_changed_fact(workspace, run):
     blob = workspace.blobs.put(encode_png(draw(1)))
     verifier = SpanVerifier(FakeChat(lambda request: "yes"))
     blue = GOOD.replace("red", "blue")
-    _, result = run(lambda request: blue, [task(blob=blob)], retry=None, verifier=verifier, root=workspace.store.root)
-    judged = RecaptionCertifyStage(CertifySettings()).run_shard(to_table(result.ok, Recaption))
+    _, result = run(lambda request: blue, [task(blob=blob)], retry=None, verifier=verifier)
+    judged = certify(result.ok)
     assert [r.code for r in judged.rejected] == ["neutral_fact_changed"]
 
 
-def test_a_rewriter_that_sees_gets_the_image(workspace):
+def test_a_rewriter_that_sees_gets_the_image(workspace, run):
     blob = workspace.blobs.put(encode_png(draw(1)))
     seen = []
 
@@ -131,14 +141,14 @@ def test_a_rewriter_that_sees_gets_the_image(workspace):
         seen.append(len(request.images))
         return GOOD
 
-    run(answer, [task(blob=blob)], root=workspace.store.root, look=True)
-    run(answer, [task(blob=blob)], root=workspace.store.root)
+    run(answer, [task(blob=blob)], look=True)
+    run(answer, [task(blob=blob)])
     assert seen == [1, 0]
 
 
-def test_records_keep_how_they_were_made_and_survive_a_table():
-    how = Sampling(0.7, 11, "gemma", "r1", "mine.txt")
-    _, result = run(lambda request: GOOD, sampling=how)
+def test_records_keep_how_they_were_made_and_survive_a_table(run):
+    how = {"temperature": 0.7, "seed": 11, "model": "gemma", "revision": "r1", "prompt": "prompts/mine.txt"}
+    _, result = run(lambda request: GOOD, **how)
     (row,) = from_table(to_table(result.ok, Recaption), Recaption)
     assert row == result.ok[0]
     made = row.generation
@@ -148,6 +158,6 @@ def test_records_keep_how_they_were_made_and_survive_a_table():
     assert (made.requests, made.prompt_tokens, made.completion_tokens) == (1, 1, 1)
 
 
-def test_a_retry_prompt_without_its_placeholders_is_a_plain_sentence():
+def test_a_retry_prompt_without_its_placeholders_is_a_plain_sentence(run):
     with pytest.raises(FatalError, match=r"retry prompt lacks \{problems\}"):
-        run(lambda request: BLOODY, retry=Retry(CertifySettings(), "{caption} {findings} {answer}"))
+        run(lambda request: BLOODY, retry=Retry(MinimalitySettings(), "{caption} {findings} {answer}"))

@@ -6,7 +6,7 @@ import pytest
 from recaption.second_look import SecondLookStage
 from storage.errors import SampleError
 from storage.images import encode_png
-from storage.records import RewriteTask, to_table
+from storage.records import Placed, RewriteTask, to_table
 from tests.drawing import draw
 
 WIDTH = 90  # of every drawing here, 60 high
@@ -18,7 +18,7 @@ def mirrored(*seen):
     return tuple((name, (WIDTH - x1, y0, WIDTH - x0, y1)) for name, (x0, y0, x1, y1) in seen)
 
 
-def look_again(workspace, answer, findings="knife at the upper left", attributes=("blade",)):
+def look_again(workspace, answer, places=("upper left",)):
     image = draw(1, (WIDTH, 60))
     asked = []
 
@@ -26,8 +26,10 @@ def look_again(workspace, answer, findings="knife at the upper left", attributes
         asked.extend(images)
         return [answer for _ in images]
 
+    findings = tuple(Placed("blade", place) for place in places)
+    attributes = tuple({finding.attribute for finding in findings})
     task = RewriteTask("i", "A picture.", attributes, findings, workspace.blobs.put(encode_png(image)))
-    result = SecondLookStage(workspace.store.root, look, 4).run_shard(to_table([task], RewriteTask))
+    result = SecondLookStage(workspace, look, 4).run_shard(to_table([task], RewriteTask))
     assert all(np.array_equal(seen, image[:, ::-1]) for seen in asked)
     return result, len(asked)
 
@@ -59,10 +61,10 @@ def test_kinds_that_are_not_put_in_do_not_matter(workspace):
 
 def test_two_of_a_kind_are_compared_whatever_their_order(workspace):
     both = mirrored(("blade", (70, 40, 80, 50)), KNIFE)
-    result, _ = look_again(workspace, both, findings="knife at the upper left; knife at the lower right")
+    result, _ = look_again(workspace, both, places=("upper left", "lower right"))
     assert len(result.ok) == 1
 
 
 def test_nothing_to_put_in_needs_no_look(workspace):
-    result, asked = look_again(workspace, (), findings="nothing", attributes=())
+    result, asked = look_again(workspace, (), places=())
     assert (len(result.ok), asked) == (1, 0)

@@ -10,12 +10,13 @@ from storage.errors import FatalError
 from storage.images import encode_png
 from storage.ingest import IngestSettings, IngestStage
 from storage.sources import ColumnSettings, open_source
+from storage.workspace import Workspace
 from tests.drawing import draw
 
 
 def ingest(folder, root, **settings):
     files = open_source(str(folder), ColumnSettings()).list()
-    result = IngestStage(str(root), IngestSettings(**settings)).run_shard(files)
+    result = IngestStage(Workspace.open(root), IngestSettings(**settings)).run_shard(files)
     assert len(result.ok) + len(result.rejected) == files.num_rows
     return {i.source_key: i for i in result.ok}, {r.key: r.code for r in result.rejected}
 

@@ -14,7 +14,7 @@ import pytest
 from storage import claim
 from storage.claim import claimed
 from storage.records import Rejection, from_table, to_table
-from storage.stage import BatchResult, StageSpec, run_shard
+from storage.stage import BatchResult, Stage, run_shard
 from storage.store import open_store
 from storage.workspace import Workspace
 
@@ -46,7 +46,16 @@ class Undecided:
         )
 
 
-SPEC = StageSpec("undecided", 1, Undecided, {}, {}, Rejection, "key", "key")
+STAGE = Stage[None](
+    name="undecided",
+    says="rows as they come",
+    version=1,
+    record=Rejection,
+    decides=lambda _: {},
+    make=lambda _, workspace: Undecided(),
+    unit_in="key",
+    unit_out="key",
+).using(None)
 
 
 def shard_table(name: str):
@@ -56,8 +65,8 @@ def shard_table(name: str):
 def build(workspace: Workspace, turn: int, start: threading.Barrier, outcomes: list) -> None:
     start.wait()
     for number in range(SHARDS):
-        input_hash = workspace.ledger.put_input(SPEC.name, shard_table(f"{turn}/{number}"))
-        outcomes.append(run_shard(workspace, SPEC, input_hash, Undecided))
+        input_hash = workspace.ledger.put_input(STAGE.name, shard_table(f"{turn}/{number}"))
+        outcomes.append(run_shard(workspace, STAGE, input_hash, Undecided))
 
 
 def race(workspaces: list[Workspace], turn: int) -> list[list]:
@@ -74,8 +83,8 @@ def race(workspaces: list[Workspace], turn: int) -> list[list]:
 
 
 def answers(workspace: Workspace, fingerprint: str) -> set[str]:
-    rows = from_table(workspace.ledger.read(SPEC.name, fingerprint), Rejection)
-    return {r.detail for r in [*rows, *workspace.ledger.rejected(SPEC.name, fingerprint)]}
+    rows = from_table(workspace.ledger.read(STAGE.name, fingerprint), Rejection)
+    return {r.detail for r in [*rows, *workspace.ledger.rejected(STAGE.name, fingerprint)]}
 
 
 def check_one_result(workspace: Workspace, first: list, second: list) -> None:

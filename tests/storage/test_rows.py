@@ -38,6 +38,25 @@ def test_however_rows_come_together_their_shards_have_the_same_bytes(lengths, sh
     assert [parquet_bytes(shard) for shard in cut(tables(KEYS, lengths), shard_rows)] == wanted
 
 
+@settings(deadline=None)  # other work on the machine is no fault of the code
+@given(sizes, st.integers(1, 9), st.lists(st.integers(1, 20), max_size=6))
+def test_the_first_shards_may_have_sizes_of_their_own(lengths, shard_rows, first):
+    shards = [shard["key"].to_pylist() for shard in cut(tables(KEYS, lengths), shard_rows, first)]
+    wanted, left = [], 50
+    for size in itertools.chain(first, itertools.repeat(shard_rows)):
+        if not left:
+            break
+        wanted.append(min(size, left))
+        left -= wanted[-1]
+    assert [len(shard) for shard in shards] == wanted
+    assert [key for shard in shards for key in shard] == KEYS
+
+
+def test_a_shard_does_not_depend_on_what_was_cut_otherwise_before_it():
+    after_first = list(cut([table(KEYS)], 10, first=[4]))[1]
+    assert parquet_bytes(after_first) == parquet_bytes(table(KEYS[4:14]))
+
+
 def test_no_rows_are_no_shard():
     assert list(cut([], 3)) == list(cut([table([])], 3)) == list(cut_between([], 3, ["key"])) == []
 

@@ -1,13 +1,28 @@
 """The quarantine boundary, conservation and the ledger."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field
 
 from storage.errors import FatalError, SampleError, TransientError
 from storage.records import Rejection, from_table, to_table
-from storage.stage import BatchResult, StageSpec, check_conserved, in_batches, quarantine_boundary, run_shard
+from storage.stage import (
+    BatchResult,
+    Decides,
+    How,
+    Role,
+    Stage,
+    check_conserved,
+    deciding,
+    in_batches,
+    quarantine_boundary,
+    role_of,
+    run_shard,
+)
 
 
 def row(key: str) -> Rejection:
@@ -76,28 +91,41 @@ class Doubler:
         return quarantine_boundary(rows, step_that_fails_on({"bad": SampleError("no")}), key=lambda r: r.key)
 
 
+STAGE = Stage[int](
+    name="s",
+    says="rows that are not bad",
+    version=1,
+    record=Rejection,
+    decides=lambda x: {"x": x},
+    make=lambda _, workspace: Doubler(),
+    unit_in="key",
+    unit_out="key",
+)
+
+
 def test_a_shard_is_run_once_then_looked_up(workspace):
-    spec = StageSpec("s", 1, Doubler, {}, {"x": 1}, Rejection, "key", "key")
+    ready = STAGE.using(1)
     input_hash = workspace.ledger.put_input("s", to_table([row("a"), row("bad")], Rejection))
-    first = run_shard(workspace, spec, input_hash, Doubler)
+    first = run_shard(workspace, ready, input_hash, lambda: ready.make(workspace))
     assert (first.rows_in, first.rows_out, first.rejected, first.looked_up) == (2, 1, {"no": 1}, False)
 
     def never():
         raise AssertionError("a finished shard must not load its stage")
 
-    again = run_shard(workspace, spec, input_hash, never)
+    again = run_shard(workspace, ready, input_hash, never)
     assert (again.rows_out, again.rejected, again.looked_up) == (1, {"no": 1}, True)
 
 
-def test_a_changed_setting_or_version_is_other_work(workspace):
-    base = workspace.ledger.fingerprint("s", 1, {"x": 1}, ["i"])
+def test_a_changed_setting_version_input_or_name_is_other_work():
+    base = STAGE.using(1).fingerprint("i")
     others = [
-        ("s", 2, {"x": 1}, ["i"]),
-        ("s", 1, {"x": 2}, ["i"]),
-        ("s", 1, {"x": 1}, ["j"]),
-        ("t", 1, {"x": 1}, ["i"]),
+        replace(STAGE, version=2).using(1).fingerprint("i"),
+        STAGE.using(2).fingerprint("i"),
+        STAGE.using(1).fingerprint("j"),
+        replace(STAGE, name="t").using(1).fingerprint("i"),
     ]
-    assert base not in {workspace.ledger.fingerprint(*other) for other in others}
+    assert base not in others
+    assert base == replace(STAGE, says="otherwise", shard_rows=lambda _: 9).using(1).fingerprint("i")
 
 
 def test_a_stage_that_loses_a_row_writes_nothing(workspace):
@@ -105,8 +133,49 @@ def test_a_stage_that_loses_a_row_writes_nothing(workspace):
         def run_shard(self, shard):
             return BatchResult([])
 
-    spec = StageSpec("s", 1, Loser, {}, {}, Rejection, "key", "key")
     input_hash = workspace.ledger.put_input("s", to_table([row("a")], Rejection))
     with pytest.raises(FatalError, match="1 lost"):
-        run_shard(workspace, spec, input_hash, Loser)
+        run_shard(workspace, STAGE.using(1), input_hash, Loser)
     assert list(workspace.store.keys("tables/s/")) == []
+
+
+def test_a_ready_stage_knows_what_it_takes_and_whether_threads_may_share_it():
+    takes = replace(STAGE, needs=lambda x: "gpu" if x else "server", shard_rows=lambda x: x)
+    assert (takes.using(3).needs, takes.using(3).runs_side_by_side, takes.using(3).shard_rows) == ("gpu", False, 3)
+    assert (takes.using(0).needs, takes.using(0).runs_side_by_side) == ("server", True)
+    assert (STAGE.using(1).needs, STAGE.using(1).runs_side_by_side, STAGE.using(1).shard_rows) == ("nothing", True, None)
+
+
+class Address(BaseModel):
+    url: How[str] = "http://a"
+    pixels: Decides[int | None] = None
+
+
+class Step(BaseModel):
+    model: Decides[str]
+    folder: Decides[tuple[str, ...]] = ()
+    batch: How[int] = Field(default=8, gt=0, description="rows at once")
+    server: Address | None = None
+    places: tuple[Address, ...] = ()
+
+
+def test_what_decides_an_output_is_what_is_marked_so_at_any_depth():
+    assert deciding(Step(model="m", folder=("a",))) == {"model": "m", "folder": ["a"]}
+    served = Step(model="m", batch=2, server=Address(url="http://b", pixels=9))
+    assert deciding(served) == {"model": "m", "folder": [], "server": {"pixels": 9}}
+    assert deciding(served) == deciding(Step(model="m", server=Address(pixels=9)))
+
+
+def test_a_setting_has_the_role_that_it_is_marked_with():
+    roles = {name: role_of(info) for name, info in Step.model_fields.items()}
+    assert roles == {
+        "model": Role.DECIDES, "folder": Role.DECIDES, "batch": Role.HOW, "server": None, "places": None,
+    }  # fmt: skip
+
+
+def test_a_mark_survives_what_pydantic_makes_of_a_field():
+    class Narrower(Step):
+        model: Decides[str] = Field(default="n", min_length=1, description="a name")
+
+    assert role_of(Narrower.model_fields["model"]) is Role.DECIDES
+    assert role_of(Narrower.model_fields["batch"]) is Role.HOW

@@ -1,0 +1,61 @@
+"""An OpenAI-compatible chat server on the loopback that answers by a function of the prompt."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = Callable[[str], str]
+
+
+@contextmanager
+def scripted_chat(answer: Answer, models: tuple[str, ...] = ("scripted",)) -> Iterator[tuple[str, list[str]]]:
+    """The base URL of the server, and every prompt that reached it."""
+    prompts: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Silent."""
+
+        def do_GET(self) -> None:
+            self._send({"object": "list", "data": [{"id": name, "object": "model"} for name in models]})
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            content = body["messages"][-1]["content"]
+            parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+            prompt = " ".join(part["text"] for part in parts if part["type"] == "text")
+            prompts.append(prompt)
+            message = {"role": "assistant", "content": answer(prompt)}
+            self._send(
+                {
+                    "id": "1",
+                    "object": "chat.completion",
+                    "model": body["model"],
+                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                    "usage": {"prompt_tokens": len(prompt.split()), "completion_tokens": 9},
+                }
+            )
+
+        def _send(self, body: Any) -> None:
+            data = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1", prompts
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
