@@ -27,6 +27,7 @@ from storage.errors import FatalError
 Progress = Callable[[int, int], None]
 
 USERNAME = "admin@guardset.invalid"
+_OF_THE_CHECKOUT = Path(__file__).resolve().parents[1] / ".venv-label-studio" / "bin" / "label-studio"
 _FIRST_START_S, _WARM_START_S = 60, 10  # what a start usually takes, for the progress bar
 _PORT_MOVED = "Trying to start at"  # Label Studio's words when the port is busy
 # Names that Label Studio would take from a user's environment, and Python's that belong to another interpreter.
@@ -64,7 +65,7 @@ def start(
     workspace_dir: str | Path,
     *,
     port: int,
-    executable: str | Path,
+    executable: str | Path | None,
     timeout_s: float = 300.0,
     progress: Progress | None = None,
     database: str = "",
@@ -83,7 +84,7 @@ def start(
     if known is None or not _alive(known):
         check_answers(known.database if known else database)
         fresh = Server("", USERNAME, secrets.token_urlsafe(12), secrets.token_hex(20), 0, database)
-        known = _launch(folder, known or fresh, port, _program(executable))
+        known = _launch(folder, known or fresh, port, program(executable))
     _wait(folder, known, timeout_s, progress)
     _check_account(folder, known)
     return known
@@ -126,11 +127,17 @@ def _same_database(folder: Path, known: str, wanted: str) -> str:
     return wanted or known
 
 
-def _program(executable: str | Path) -> str:
-    found = shutil.which(str(executable))
+def program(executable: str | Path | None) -> str:
+    """Label Studio's program: the one given, else the one of this checkout, else the one on the PATH.
+
+    Raises FatalError when there is none.
+    """
+    wanted = [_OF_THE_CHECKOUT, "label-studio"] if executable is None else [executable]
+    found = next(filter(None, (shutil.which(str(one)) for one in wanted)), None)
     if found is None:
         raise FatalError(
-            f"Label Studio is not installed at {executable}. Run `make label-studio`, or set annotation.executable."
+            f"Label Studio is not installed at {wanted[0]}{' or on the PATH' if executable is None else ''}. "
+            "Run `make label-studio`, or set annotation.executable."
         )
     return str(Path(found).absolute())
 

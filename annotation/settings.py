@@ -30,8 +30,9 @@ class AnnotationSettings(BaseModel):
         description="environment variable with the secret that `collect --webhook-port` asks of its callers",
     )
     port: How[int] = Field(default=8080, gt=0, lt=65536, description="port of the local server, on 127.0.0.1")
-    executable: How[Path] = Field(
-        default=Path(".venv-label-studio/bin/label-studio"), description="the local server's program"
+    executable: How[Path | None] = Field(
+        default=None,
+        description="the local server's program; default: what `make label-studio` installed, or the one on the PATH",
     )
     start_timeout_s: How[float] = Field(
         default=300, gt=0, description="the first start creates a database: about a minute"

@@ -165,14 +165,9 @@ def _label_studio(settings: Settings, root: str) -> list[Check]:
         if not token:
             return [Check("label studio", cfg.url, f"Set {cfg.token_env} to your access token for {cfg.url}.")]
         return [_attempt("label studio", lambda: trial.label_studio(str(cfg.url), token))]
-    from annotation.server import status
+    from annotation.server import program, status
 
-    program = shutil.which(str(cfg.executable))
-    installed = Check(
-        "label studio",
-        program or "not installed",
-        "" if program else f"No program at {cfg.executable}. Run `make label-studio`, or set annotation.executable.",
-    )
+    installed = _attempt("label studio", lambda: program(cfg.executable))
     if root.startswith("s3://"):
         return [Check("label studio", "not set", "A workspace on S3 needs annotation.url in the config.")]
     running = status(root)

@@ -1,8 +1,8 @@
 """All settings in one frozen model, read from YAML. Each room defines its own part."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,6 +20,8 @@ from storage.ingest import IngestSettings
 from storage.stage import Decides, How
 from storage.validation import faults_of
 from storage.workspace import Workspace
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 CONFIG = "guardset.yaml"
 BLANK = "FILL IN"  # begins a value of a preset that only the user knows
@@ -60,22 +62,49 @@ class Settings(BaseModel):
         return self
 
 
+class EvaluationConfig(BaseModel):
+    """A config that says nothing of builds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policies: Decides[Path | None] = None
+    evaluate: EvaluationSettings = EvaluationSettings()
+
+
 def load_settings(config: Path) -> Settings:
     """Settings from a YAML file; raises FatalError naming the field that is wrong.
 
     Relative paths in the file are taken from the file's folder, and so are models that begin with a dot.
     """
+    return read_settings(_text(config), str(config), config.absolute().parent)
+
+
+def load_evaluation(config: Path) -> Settings | EvaluationConfig:
+    """As `load_settings`, also from a file that says nothing of builds."""
+    raw = _mapping(_text(config), str(config))
+    model: type[Settings | EvaluationConfig] = Settings if "editing" in raw else EvaluationConfig
+    return _checked(model, raw, str(config), config.absolute().parent)
+
+
+def _text(config: Path) -> str:
     try:
-        text = config.read_text(encoding="utf-8")
+        return config.read_text(encoding="utf-8")
     except OSError as error:
         raise FatalError(f"Cannot read the config {config}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise FatalError(f"The config {config} is not UTF-8 text. Save it as UTF-8.") from error
-    return read_settings(text, str(config), config.absolute().parent)
 
 
 def read_settings(text: str, name: str, folder: Path) -> Settings:
     """Settings from YAML text that is called `name`; relative paths are taken from `folder`."""
+    raw = _mapping(text, name)
+    if "editing" not in raw:
+        raise FatalError(f"{name} does not say how images are edited. `guardset init` writes a whole config.")
+    return _checked(Settings, raw, name, folder)
+
+
+def _mapping(text: str, name: str) -> dict[str, Any]:
+    """The YAML text as a mapping without blanks."""
     try:
         raw: Any = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
@@ -85,14 +114,17 @@ def read_settings(text: str, name: str, folder: Path) -> Settings:
     blanks = [place for place, value in _scalars(raw) if isinstance(value, str) and value.startswith(BLANK)]
     if blanks:
         raise FatalError(f"{name} has blanks to be filled in: {', '.join(blanks)}.")
-    if "editing" not in raw:
-        raise FatalError(f"{name} does not say how images are edited. `guardset init` writes a whole config.")
+    return raw
+
+
+def _checked(model: type[Checked], raw: Mapping[str, Any], name: str, folder: Path) -> Checked:
+    """The model of a mapping, its relative paths below `folder`."""
     try:
-        settings: Settings = _placed(Settings.model_validate(raw), folder)
+        checked: Checked = _placed(model.model_validate(raw), folder)
     except ValidationError as error:
-        lines = "\n  ".join(faults_of(error, Settings))
+        lines = "\n  ".join(faults_of(error, model))
         raise FatalError(f"{name} has settings that cannot be used:\n  {lines}") from error
-    return settings
+    return checked
 
 
 def _scalars(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
@@ -124,7 +156,7 @@ def _placed(model: Any, folder: Path) -> Any:
 
 def _path(name: str, value: Any, folder: Path) -> Any:
     if isinstance(value, Path):
-        return value if name == "executable" else Path(folder, value.expanduser())
+        return Path(folder, value.expanduser())
     if name == "model" and isinstance(value, str) and value.startswith(("./", "../")):
         return str(Path(folder, value).resolve())
     return value

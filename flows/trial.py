@@ -29,12 +29,16 @@ def served(model: str, base_url: str, key_env: str | None) -> str:
     """Ask a server for its models, and look for this one."""
     key = os.environ.get(key_env, "") if key_env else ""
     if key_env and not key:
-        raise FatalError(f"Set {key_env} to the key of {httpx.URL(base_url).host}.")
+        raise FatalError(f"Set {key_env} to the server's key.")
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    host = httpx.URL(base_url).host
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise FatalError(f"{base_url} is no address: {error}.") from error
+    host = url.host if url.port is None else f"{url.host}:{url.port}"  # never the whole: it may hold a password
     try:
         reply = httpx.get(f"{base_url.rstrip('/')}/models", headers=headers, timeout=_WAIT_S)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except httpx.HTTPError as error:
         raise FatalError(
             f"No server answers at {host} ({type(error).__name__}). Start it, or correct base_url."
         ) from error

@@ -226,6 +226,9 @@ def run_network(
 
         try:
             return quarantine_boundary(batch.rows, step, key)
+        except (FatalError, TransientError) as error:
+            stopped.append(error)  # of `finish` as well: nothing more is asked
+            raise
         finally:
             batch.clear()
             slots.release()

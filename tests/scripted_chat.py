@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,10 +11,23 @@ from typing import Any
 Answer = Callable[[str], str]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+class Prompts(list[str]):
+    """Every prompt that reached the server, and how many requests it held at once."""
+
+    most_at_once = now = 0
+
+
 @contextmanager
-def scripted_chat(answer: Answer, models: tuple[str, ...] = ("scripted",)) -> Iterator[tuple[str, list[str]]]:
-    """The base URL of the server, and every prompt that reached it."""
-    prompts: list[str] = []
+def scripted_chat(
+    answer: Answer, models: tuple[str, ...] = ("scripted",), latency_s: float = 0.0
+) -> Iterator[tuple[str, Prompts]]:
+    """The base URL of the server, and what reached it."""
+    prompts, lock = Prompts(), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -29,7 +43,13 @@ def scripted_chat(answer: Answer, models: tuple[str, ...] = ("scripted",)) -> It
             content = body["messages"][-1]["content"]
             parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
             prompt = " ".join(part["text"] for part in parts if part["type"] == "text")
-            prompts.append(prompt)
+            with lock:
+                prompts.append(prompt)
+                prompts.now += 1
+                prompts.most_at_once = max(prompts.most_at_once, prompts.now)
+            time.sleep(latency_s)
+            with lock:
+                prompts.now -= 1
             message = {"role": "assistant", "content": answer(prompt)}
             self._send(
                 {
@@ -49,8 +69,7 @@ def scripted_chat(answer: Answer, models: tuple[str, ...] = ("scripted",)) -> It
             self.end_headers()
             self.wfile.write(data)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

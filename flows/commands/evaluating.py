@@ -63,12 +63,12 @@ def evaluate(
 
 def _asked_for(workspace: str, config: Path | None) -> "tuple[EvaluationSettings, PolicySet]":
     """What the config lists, or the workspace's own; an evaluation needs neither."""
-    from flows.settings import load_settings, settings_of
+    from flows.settings import load_evaluation, settings_of
     from guard.evaluation.settings import EvaluationSettings
     from policies.loading import load_policy_set
     from storage.workspace import Workspace
 
-    settings = settings_of(Workspace.open(workspace)) if config is None else load_settings(config)
+    settings = settings_of(Workspace.open(workspace)) if config is None else load_evaluation(config)
     if settings is None:
         return EvaluationSettings(), load_policy_set()
     return settings.evaluate, load_policy_set(settings.policies)

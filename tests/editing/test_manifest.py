@@ -56,7 +56,9 @@ STRING = "42102"
 @pytest.mark.parametrize("counts", [RUNS, STRING])
 def test_coco_run_lengths_become_exact_masks(tmp_path, counts):
     path = coco(tmp_path, segmentation={"counts": counts, "size": [3, 4]})
-    (answer,) = ManifestLocator(path, {}, VOCABULARY).locate([LocateRequest(PilImage.fromarray(draw(1, (4, 3))), "a.png")])
+    (answer,) = ManifestLocator(path, {}, VOCABULARY).locate(
+        [LocateRequest(PilImage.fromarray(draw(1, (4, 3))), "a.png")]
+    )
     (region,) = answer
     np.testing.assert_array_equal(region.mask, np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0]], dtype=bool))
     assert region.box == (1, 1, 3, 3)

@@ -41,7 +41,7 @@ EDITS = [edit("knife", "blade"), edit("knife", "blade", "sham", ("blade",)), edi
 
 
 def finish(workspace) -> None:
-    """Write the tables, the record and the settings of a build of `knife` (a blade), `love` (a heart) and `calm` (nothing)."""
+    """Write what a build of `knife` (a blade), `love` (a heart) and `calm` (nothing) leaves: tables, record, settings."""
     names = ("knife", "love", "calm")
     rows = {
         "dedup": ([image(name) for name in names], Image),

@@ -13,7 +13,7 @@ from flows.annotate import may_show, pairs_of, publish_flow, publish_pairs_flow
 from flows.outcome import read_outcome
 from guard.export.splits import split_of
 from micro.preset import preset
-from micro.world import WORLD
+from micro.world import VOCABULARY, WORLD
 from storage.errors import FatalError
 from tests.annotation.fake_studio import FakeStudio
 from tests.flows.finished_build import finish
@@ -36,7 +36,7 @@ def test_an_edit_counts_as_showing_what_its_original_shows(workspace, studio):
 
 
 def test_pairs_are_the_edits_that_removed_something(workspace, studio):
-    pairs = pairs_of(read_outcome(workspace))
+    pairs = pairs_of(read_outcome(workspace), VOCABULARY)
     assert [(p.edit_id, p.original_blob, p.edited_blob) for p in pairs] == [
         ("edit-remove-knife", "blob-knife", "remove-knife"), ("edit-remove-love", "blob-love", "remove-love"),
     ]  # fmt: skip
@@ -136,7 +136,7 @@ def test_all_none_and_the_old_switch(workspace, studio, prefill, drafted):
 
 def test_a_control_item_never_has_a_draft(workspace, studio, tmp_path):
     (tmp_path / "known.csv").write_text("image_id,policy_id,verdict\nknife,L2,unsafe\n")
-    sent = drafts(workspace, studio, settings_of("all", controls=tmp_path / "known.csv"))
+    sent = drafts(workspace, studio, settings_of("all", controls=str(tmp_path / "known.csv")))
     assert [i for i, found in sent.items() if found is None] == ["knife"]
 
 

@@ -9,11 +9,11 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from flows import limits
-from flows.build import _threads
+from flows.build import _threads, open_pool
 from flows.engine_settings import LimitSettings
 from flows.limits import create_limits, limit_name
 from flows.pipeline import ready_stages
-from flows.pool import LocalPool, hold_nothing, open_pool
+from flows.pool import LocalPool, hold_nothing
 from micro.preset import preset
 from micro.world import WORLD
 from storage.errors import FatalError
@@ -84,7 +84,8 @@ def taken(name: str) -> int:
 @pytest.mark.parametrize(("needs", "scarce"), [("gpu", "gpu"), ("server", "api")])
 def test_a_shard_holds_a_place_while_it_runs_and_none_when_it_is_done(workspace, needs, scarce):
     create_limits(LimitSettings())
-    seen: dict = {"during": lambda: seen.setdefault("taken", {name: taken(limit_name(name)) for name in ("gpu", "api")})}
+    seen: dict = {}
+    seen["during"] = lambda: seen.setdefault("taken", {name: taken(limit_name(name)) for name in ("gpu", "api")})
     stage = toy_stage("watched", Watched, seen, needs=needs)
     pool = LocalPool(limits.hold)
     run_all(pool, workspace, stage, count=1)

@@ -188,8 +188,8 @@ def test_a_name_that_is_no_folder_is_refused(dataset: Dataset, workspace: Worksp
 
 def test_a_policy_that_trainers_would_misread_is_refused(dataset: Dataset, workspace: Workspace) -> None:
     tagged = dataset.policies[0].model_copy(update={"preamble": "See <image>."})
+    policies = dataclasses.replace(dataset.policies, policies=(tagged, *dataset.policies[1:]))
     with pytest.raises(FatalError, match="Reword it"):
-        policies = dataclasses.replace(dataset.policies, policies=(tagged, *dataset.policies[1:]))
         export(dataclasses.replace(dataset, policies=policies), workspace, CFG)
 
 

@@ -76,7 +76,8 @@ def test_patches_match_the_stock_processor() -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_rewrite_adds_the_missing_findings_only(seed: int) -> None:
     example = draw_rewrite(seed)
-    assert VOCABULARY.mentioned(example.target) == VOCABULARY.mentioned(example.caption) | VOCABULARY.mentioned(example.findings)
+    mentioned = VOCABULARY.mentioned
+    assert mentioned(example.target) == mentioned(example.caption) | mentioned(example.findings)
 
 
 def test_the_identity_autoencoder_passes_pixels_through() -> None:

@@ -98,7 +98,9 @@ def test_an_endpoints_address_key_and_patience_change_no_pixel_and_its_form_does
     told = [endpoint(), endpoint(send_seed=True), endpoint(extra={"quality": "low"}), painter(size_px=1024)]
     decided = [settings.decided_by() for settings in told]
     assert all(one != other for i, one in enumerate(decided) for other in decided[:i])
-    assert painter(model="/models/here", endpoint=EndpointSettings(base_url=URL)).decided_by()["model"] == "/models/here@"
+    assert (
+        painter(model="/models/here", endpoint=EndpointSettings(base_url=URL)).decided_by()["model"] == "/models/here@"
+    )
 
 
 def test_a_classical_method_is_no_folder() -> None:

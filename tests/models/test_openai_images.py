@@ -118,7 +118,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def settings(server: Server, **changes: Any) -> PictureSettings:
     """Changes of `size_px` and `revision` are the model's, all others the endpoint's."""
-    model = {"model": "some-model", "size_px": 64} | {k: changes.pop(k) for k in ("size_px", "revision") if k in changes}
+    model = {"model": "some-model", "size_px": 64} | {
+        k: changes.pop(k) for k in ("size_px", "revision") if k in changes
+    }
     endpoint = {"base_url": server.url, "attempts": 3, "api_key_env": "OPENAI_API_KEY", "timeout_s": 5.0} | changes
     return PictureSettings.model_validate({**model, "endpoint": endpoint})
 
@@ -224,7 +226,9 @@ def test_a_codec_alone_is_not_to_be_had(server: Server) -> None:
 
 
 def test_an_endless_reply_is_cut(server: Server) -> None:
-    assert codes(editor(server, Patience(first_wait_s=0.01, max_reply_bytes=100)).edit(edits("a"))) == ["editor_bad_reply"]
+    assert codes(editor(server, Patience(first_wait_s=0.01, max_reply_bytes=100)).edit(edits("a"))) == [
+        "editor_bad_reply"
+    ]
 
 
 def test_a_server_that_hangs_or_drips_is_left(server: Server) -> None:

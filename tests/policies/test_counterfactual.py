@@ -1,9 +1,15 @@
+from micro.world import VOCABULARY, WORLD
 from policies.counterfactual import counterfactuals
-from policies.engine import Policy, Rule, derive, load_policies
+from policies.engine import Policy, PolicySet, Rule
+from policies.loading import load_policy_set
 
 
 def policy(name: str, *rules: Rule) -> Policy:
     return Policy(id=name, name=name, setting="Somewhere.", preamble="A knife is welcome.", rules=rules)
+
+
+def world(*policies: Policy) -> PolicySet:
+    return PolicySet(VOCABULARY, policies)
 
 
 KNIFE = Rule(id="R1", text="A knife is unsafe.", unsafe_when=("blade",))
@@ -12,7 +18,7 @@ TOOL = Rule(id="R1", text="A bomb is unsafe. A knife is a tool.", unsafe_when=("
 
 
 def test_each_rule_is_removed_once_and_fitting_ones_are_added() -> None:
-    found = counterfactuals([policy("A", KNIFE, DICE), policy("B", TOOL)])
+    found = counterfactuals(world(policy("A", KNIFE, DICE), policy("B", TOOL)))
     # A loses each of its rules. B's rule speaks of a knife, as A's does, so A does not get it. B loses its only rule
     # and may get A's dice, but not A's knife, of which its own sentence speaks.
     assert [(c.base_id, c.change) for c in found] == [
@@ -26,19 +32,20 @@ def test_each_rule_is_removed_once_and_fitting_ones_are_added() -> None:
 
 def test_a_removed_rule_turns_the_verdict() -> None:
     base = policy("A", KNIFE, DICE)
-    without = counterfactuals([base])[0]
-    assert derive(base, ["blade"]).verdict == "unsafe"
-    assert derive(without.policy, ["blade"]).verdict == "safe"
-    assert derive(without.policy, ["dice"]).verdict == "unsafe"
+    policies = world(base)
+    without = counterfactuals(policies)[0].policy
+    assert policies.derive(base, ["blade"]).verdict == "unsafe"
+    assert policies.derive(without, ["blade"]).verdict == "safe"
+    assert policies.derive(without, ["dice"]).verdict == "unsafe"
 
 
 def test_the_text_says_what_the_rules_say_and_nothing_else() -> None:
-    for found in counterfactuals([policy("A", KNIFE, DICE)]):
+    for found in counterfactuals(world(policy("A", KNIFE, DICE))):
         assert "welcome" not in found.policy.text
         for rule in (KNIFE, DICE):
             assert (rule.text in found.policy.text) == (rule in found.policy.rules)
 
 
 def test_the_shipped_policies_have_both_kinds() -> None:
-    changes = {c.change.split()[0] for c in counterfactuals(load_policies())}
-    assert changes == {"without", "with"}
+    for policies in (WORLD, load_policy_set()):
+        assert {c.change.split()[0] for c in counterfactuals(policies)} == {"without", "with"}

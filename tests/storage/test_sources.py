@@ -16,6 +16,7 @@ from storage.ingest import IngestSettings, IngestStage
 from storage.records import SourceFile, from_table
 from storage.s3 import S3Store
 from storage.sources import ColumnSettings, kind_of, open_source
+from storage.workspace import Workspace
 from tests.drawing import draw
 
 PNGS = [encode_png(draw(seed)) for seed in range(5)]
@@ -32,7 +33,7 @@ COLUMNS = {
 def ingest(place, tmp_path: Path, **settings):
     cfg = IngestSettings(licence="default", **settings)
     files = open_source(str(place), cfg.columns).list()
-    return IngestStage(str(tmp_path / "ws"), cfg).run_shard(files)
+    return IngestStage(Workspace.open(tmp_path / "ws"), cfg).run_shard(files)
 
 
 def parquet(path: Path, image: pa.Array) -> Path:

@@ -143,7 +143,11 @@ def test_a_ready_stage_knows_what_it_takes_and_whether_threads_may_share_it():
     takes = replace(STAGE, needs=lambda x: "gpu" if x else "server", shard_rows=lambda x: x)
     assert (takes.using(3).needs, takes.using(3).runs_side_by_side, takes.using(3).shard_rows) == ("gpu", False, 3)
     assert (takes.using(0).needs, takes.using(0).runs_side_by_side) == ("server", True)
-    assert (STAGE.using(1).needs, STAGE.using(1).runs_side_by_side, STAGE.using(1).shard_rows) == ("nothing", True, None)
+    assert (STAGE.using(1).needs, STAGE.using(1).runs_side_by_side, STAGE.using(1).shard_rows) == (
+        "nothing",
+        True,
+        None,
+    )
 
 
 class Address(BaseModel):
