@@ -129,6 +129,6 @@ def _box(raw: Any, frame: tuple[int, int], original: tuple[int, int]) -> tuple[i
     if not (-_SLACK <= x0 < x1 <= 1 + _SLACK and -_SLACK <= y0 < y1 <= 1 + _SLACK):
         raise SampleError("locator_bad_box", f"{numbers} does not lie in a frame of {frame[0]}x{frame[1]}.")
     width, height = original
-    left, top = (max(0, int(v * s)) for v, s in ((x0, width), (y0, height)))
+    left, top = (min(max(0, int(v * s)), s - 1) for v, s in ((x0, width), (y0, height)))
     right, bottom = (min(s, -int(-v * s // 1)) for v, s in ((x1, width), (y1, height)))
-    return min(left, width - 1), min(top, height - 1), max(right, left + 1), max(bottom, top + 1)
+    return left, top, max(right, left + 1), max(bottom, top + 1)

@@ -28,6 +28,7 @@ def preset_text(preset: str) -> str:
     path = Path(preset)
     try:
         text = path.read_text(encoding="utf-8")
+        yaml.compose(text)
         return _made_absolute(text, path.absolute().parent)
     except (OSError, UnicodeDecodeError) as error:
         known = ", ".join(preset_names())

@@ -56,15 +56,19 @@ def _vocabulary(root: Traversable) -> tuple[Vocabulary, str]:
     """The folder's vocabulary, or the shipped one, and where it was read."""
     path = root.joinpath(VOCABULARY)
     if not path.is_file():
-        if root.joinpath("attributes.yaml").is_file():
-            raise FatalError(f"{root}/attributes.yaml is not read. Rename it to {VOCABULARY}.")
+        misnamed = [n for n in ("attributes.yaml", "attributes.yml", "vocabulary.yml") if root.joinpath(n).is_file()]
+        if misnamed:
+            raise FatalError(f"{root}/{misnamed[0]} is not read. Rename it to {VOCABULARY}.")
         path = _pack().joinpath(VOCABULARY)
     attributes = _read(path, _VocabularyFile).attributes
     ids = [a.id for a in attributes]
     twice = next((i for i in ids if ids.count(i) > 1), None)
     if twice is not None:
         raise FatalError(f"{path} has two attributes with the id {twice}. Give each its own.")
-    return Vocabulary(attributes), str(path)
+    vocabulary = Vocabulary(attributes)
+    for word, owners in vocabulary.shared_words().items():
+        raise FatalError(f"{path}: {word!r} names both {owners[0]} and {owners[1]}. Keep it at one of them.")
+    return vocabulary, str(path)
 
 
 def _policy(path: Traversable, vocabulary: Vocabulary, origin: str) -> Policy:
@@ -95,6 +99,9 @@ def _wordings(root: Traversable, policy: Policy, vocabulary: Vocabulary) -> tupl
 def _read(path: Traversable, model: type[Model]) -> Model:
     try:
         raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(raw, dict):
+            needed = ", ".join(name for name, field in model.model_fields.items() if field.is_required())
+            raise FatalError(f"{path} must hold a mapping with the keys {needed}.")
         return model.model_validate(raw)
     except OSError as error:
         raise FatalError(f"Cannot read {path}: {error.strerror}.") from error
@@ -103,4 +110,4 @@ def _read(path: Traversable, model: type[Model]) -> Model:
     except yaml.YAMLError as error:
         raise FatalError(f"{path} is not valid YAML: {error}") from error
     except ValidationError as error:
-        raise FatalError(f"{path}: {faults_of(error, model)[0]}") from error
+        raise FatalError(f"{path}: {'; '.join(faults_of(error, model)[:3])}") from error

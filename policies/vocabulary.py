@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +16,9 @@ class Attribute(BaseModel):
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     noun: str = Field(default="", description="how a sentence names one; default: the id, with blanks")
-    synonyms: tuple[str, ...] = Field(default=(), description="other words for the same thing")
+    synonyms: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(), description="other words for the same thing"
+    )
     sensitive: bool
 
     def model_post_init(self, _: Any) -> None:
@@ -57,14 +59,21 @@ class Vocabulary(Mapping[str, Attribute]):
         """Every attribute's id and words: what a prompt or a judgement made with this vocabulary depends on."""
         return [(a.id, *a.words) for a in self.attributes]
 
+    def shared_words(self) -> dict[str, list[str]]:
+        """Each word that names more than one attribute, and their ids."""
+        owners: dict[str, list[str]] = {}
+        for attribute in self.attributes:
+            for word in dict.fromkeys(word.lower() for word in attribute.words):
+                owners.setdefault(word, []).append(attribute.id)
+        return {word: ids for word, ids in owners.items() if len(ids) > 1}
+
     @cached_property
     def _by_id(self) -> dict[str, Attribute]:
         return {a.id: a for a in self.attributes}
 
     @cached_property
     def _by_word(self) -> dict[str, str]:
-        """The first attribute that owns a word keeps it."""
-        return {word.lower(): a.id for a in reversed(self.attributes) for word in a.words}
+        return {word.lower(): a.id for a in self.attributes for word in a.words}
 
     @cached_property
     def _patterns(self) -> dict[str, re.Pattern[str]]:

@@ -17,6 +17,8 @@ def faults_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
     for fault in error.errors():
         unknown = fault["type"] == "extra_forbidden"
         words = _unknown_key(fault["loc"], model) if unknown else fault["msg"]
+        if fault["type"] == "string_pattern_mismatch":
+            words = f"{words}, which {fault['input']!r} does not"
         lines.append(": ".join([*filter(None, [".".join(map(str, fault["loc"]))]), words]))
     return lines
 

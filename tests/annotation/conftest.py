@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import stamina
 from annotation import server
 from annotation.client import connect
 from micro.world import WORLD
-from policies.engine import Policy
+from policies.engine import PolicySet
 from storage.records import Vote
 from storage.workspace import Workspace
 
@@ -56,14 +56,15 @@ def no_waiting() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def policies() -> tuple[Policy, ...]:
+def policies() -> PolicySet:
     return WORLD
 
 
 @pytest.fixture
 def own_policies(policies, request):
-    """The shipped policies under a text that no other test uses: another project on the shared server."""
-    return (policies[0].model_copy(update={"setting": request.node.name}), *policies[1:])
+    """The drawn world's policies under a text that no other test uses: another project on the shared server."""
+    first = policies[0].model_copy(update={"setting": request.node.name})
+    return replace(policies, policies=(first, *policies[1:]))
 
 
 def vote(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
@@ -9,7 +11,7 @@ from annotation.overlap import doubtful
 
 def matrix(policies, vote, *verdicts):
     votes = [vote("i", "L2", v, f"{n}@x") for n, v in enumerate(verdicts)]
-    return labels(["i"], [policies[1]], votes, {})
+    return labels(["i"], replace(policies, policies=policies[1:2]), votes, {})
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,7 @@ def test_who_is_asked_next(policies, vote, verdicts, third, judge):
 
 def test_what_a_judge_decided_is_disputed_no_more(policies, vote):
     votes = [vote("i", "L2", v, f"{n}@x") for n, v in enumerate(("safe", "unsafe", "safe"))]
-    cells = labels(["i"], [policies[1]], votes, {}, adjudications=[vote("i", "L2", "safe", "judge@x")])
+    cells = labels(["i"], replace(policies, policies=policies[1:2]), votes, {}, adjudications=[vote("i", "L2", "safe", "judge@x")])
     assert (doubtful(cells), disputed(cells)) == ([], [])
 
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -127,7 +128,8 @@ def test_no_votes_no_agreement():
 
 class TestLabels:
     def one(self, policies, votes, attributes=(), **more):
-        (label,) = labels(["i"], [policies[1]], votes, {"i": attributes} if attributes is not None else {}, **more)
+        shown = {"i": attributes} if attributes is not None else {}
+        (label,) = labels(["i"], replace(policies, policies=policies[1:2]), votes, shown, **more)
         return label
 
     @pytest.mark.parametrize(

@@ -1,15 +1,18 @@
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
 from annotation.config import instruction_html, label_config, project_key, project_title, rules_control, verdict_control
-from policies.engine import Policy, Rule
+from micro.world import VOCABULARY
+from policies.engine import Policy, PolicySet, Rule
 
 
-def many(count: int) -> list[Policy]:
+def many(count: int) -> PolicySet:
     rules = tuple(Rule(id=f"R{n}", text=f"Rule <{n}> & more", unsafe_when=("blade",)) for n in range(1, 4))
-    return [Policy(id=f"P{n}", name=f'"{n}" & <co>', setting="s", preamble="p", rules=rules) for n in range(count)]
+    some = (Policy(id=f"P{n}", name=f'"{n}" & <co>', setting="s", preamble="p", rules=rules) for n in range(count))
+    return PolicySet(VOCABULARY, tuple(some))
 
 
 def test_label_studio_accepts_the_page(policies):
@@ -58,7 +61,8 @@ def test_instructions_hold_every_policy_in_full_and_escaped(policies):
 
 def test_another_policy_text_or_page_is_another_project(policies):
     changed = policies[2].model_copy(update={"preamble": "Something else."})
-    keys = {project_key(policies), project_key((*policies[:2], changed, *policies[3:])), project_key(policies, 99)}
+    others = replace(policies, policies=(*policies[:2], changed, *policies[3:]))
+    keys = {project_key(policies), project_key(others), project_key(policies, 99)}
     assert len(keys) == 3
 
 

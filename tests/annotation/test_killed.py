@@ -16,6 +16,7 @@ IMAGES = 2_000
 # text that makes the project its own.
 PUBLISH = """
 import sys
+from dataclasses import replace
 from annotation.client import connect
 from annotation.publish import PublishItem, publish
 from annotation.tasks import ProjectOptions
@@ -24,8 +25,7 @@ from storage.records import sha256_hex
 from storage.workspace import Workspace
 
 url, token, folder, setting, count = sys.argv[1:]
-policies = WORLD
-policies = (policies[0].model_copy(update={"setting": setting}), *policies[1:])
+policies = replace(WORLD, policies=(WORLD[0].model_copy(update={"setting": setting}), *WORLD[1:]))
 items = [PublishItem(sha256_hex(f"image {n}".encode()), sha256_hex(f"blob {n}".encode()), str(n // 2))
          for n in range(int(count))]
 client = connect(url, token)

@@ -3,13 +3,12 @@
 from types import SimpleNamespace as Row
 
 import pytest
-from pydantic import ValidationError
 
 from annotation.collect import collect
 from annotation.opt_out import check_people, keep_from, withheld
 from annotation.publish import publish, published
-from annotation.settings import AnnotationSettings
 from annotation.tasks import ProjectOptions
+from micro.world import VOCABULARY
 from storage.errors import FatalError
 from tests.annotation.people import label, person, some_images, verdicts
 
@@ -21,11 +20,6 @@ SHOWN = {"a": ("blade", "plant"), "b": ("heart",), "c": ()}
 )
 def test_what_is_kept_from_whom(unwanted, kept):
     assert withheld({"ann@x": unwanted}, SHOWN) == {"ann@x": kept}
-
-
-def test_a_kind_that_does_not_exist_is_a_mistake_in_the_settings():
-    with pytest.raises(ValidationError, match="unknown attribute 'knives'"):
-        AnnotationSettings(opt_outs={"ann@x": ("knives",)})
 
 
 class FakeStudio:
@@ -40,11 +34,16 @@ class FakeStudio:
         self.made.append((fields["id"], fields["completed_by"], fields["was_cancelled"], fields["unique_id"]))
 
 
+def test_a_kind_that_does_not_exist_is_a_mistake_in_the_settings():
+    with pytest.raises(FatalError, match="opt_outs names 'knives', which the vocabulary does not have"):
+        check_people(FakeStudio(), {"ann@x": ("knives",)}, VOCABULARY)
+
+
 def test_nobody_is_shown_anything_before_their_account_is_known():
-    assert check_people(FakeStudio(), {}) == {}
-    assert check_people(FakeStudio(), {"ann@x": ["blade"]}) == {"ann@x": 4}
+    assert check_people(FakeStudio(), {}, VOCABULARY) == {}
+    assert check_people(FakeStudio(), {"ann@x": ["blade"]}, VOCABULARY) == {"ann@x": 4}
     with pytest.raises(FatalError, match="ben@x, who has no account"):
-        check_people(FakeStudio(), {"ann@x": ["blade"], "ben@x": ["blade"]})
+        check_people(FakeStudio(), {"ann@x": ["blade"], "ben@x": ["blade"]}, VOCABULARY)
 
 
 def test_each_skip_once_and_the_same_again_after_a_crash(workspace):
@@ -67,7 +66,7 @@ def test_the_queue_gives_the_image_to_others_only(studio, own_policies):
     project = published(studio.workspace, own_policies)
     ann, ben = person(studio, "ann"), person(studio, "ben")
     opt_outs = {"ann@simulated.invalid": ["blade"]}
-    people = check_people(studio.client, opt_outs)
+    people = check_people(studio.client, opt_outs, VOCABULARY)
     keep = withheld(opt_outs, truth)
     arguments = (studio.client, studio.workspace, (project.project_key, project.tasks), keep, people)
     assert keep_from(*arguments) == 2  # the first two of four show a blade

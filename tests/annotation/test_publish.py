@@ -109,7 +109,7 @@ def test_the_same_image_with_other_pixels_is_refused(client, workspace, policies
 
 def test_another_policy_is_another_project(client, workspace, policies):
     run(client, workspace, policies)
-    run(client, workspace, policies[:4])
+    run(client, workspace, replace(policies, policies=policies[:4]))
     assert len(client.project_rows) == 2
 
 

@@ -61,7 +61,7 @@ def test_what_has_to_happen_next(policies, vote):
         "agreed": ("safe", "safe"), "three": ("safe", "unsafe", "unsafe"),
     }  # fmt: skip
     votes = [vote(i, "L2", v, f"{n}@x") for i, some in said.items() for n, v in enumerate(some)]
-    found = missing(labels(list(said), policies[1:2], votes, {}))
+    found = missing(labels(list(said), replace(policies, policies=policies[1:2]), votes, {}))
     # one: another person; one unsure and two: a third; three: a judge; agreed: nothing
     assert found == [
         Missing("nobody", 1, 1), Missing("more_people", 1, 1), Missing("third_opinion", 2, 2), Missing("judge", 1, 1),

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from editing.boxes import parse_regions, units_of
@@ -123,6 +123,8 @@ def test_anything_else_is_refused_with_a_reason(answer, code):
 
 
 @given(st.tuples(*[st.floats(-3, 103)] * 2), st.tuples(*[st.floats(-2, 52)] * 2))
+@example(xs=(100.0, 101.0), ys=(50.0, 51.0))  # beyond the frame, by less than the slack
+@example(xs=(-2.0, -1.0), ys=(-1.0, -0.5))
 def test_an_accepted_box_lies_in_the_image_and_has_an_area(xs, ys):
     answer = json.dumps([{"bbox_2d": [min(xs), min(ys), max(xs), max(ys)], "label": "cup"}])
     try:

@@ -101,9 +101,7 @@ def test_of_two_at_one_workspace_the_second_waits(workspace):
 
 
 def settings_of(prefill, test_ratio=0.5, **more):
-    return preset(
-        {"annotation": {"prefill": prefill, **more}, "export": {"test_ratio": test_ratio, "seed": 3}}
-    )
+    return preset({"annotation": {"prefill": prefill, **more}, "export": {"test_ratio": test_ratio, "seed": 3}})
 
 
 def drafts(workspace, studio, settings):

@@ -84,8 +84,9 @@ def test_how_a_pipeline_is_called_changes_no_pixel(change: dict[str, Any]) -> No
 
 @pytest.mark.parametrize(
     "change",
-    [{"model": "hub/other"}, {"revision": "2"}, {"size_px": 64}, {"steps": 4}, {"strength": 0.5}, {"prefill": "biharmonic"},
-     {"guidance_scale": 2.0}, {"image_guidance_scale": 2.0}, {"negative_prompt": "x"}, {"dtype": "float16"}],
+    [{"model": "hub/other"}, {"revision": "2"}, {"size_px": 64}, {"steps": 4}, {"strength": 0.5},
+     {"prefill": "biharmonic"}, {"guidance_scale": 2.0}, {"image_guidance_scale": 2.0}, {"negative_prompt": "x"},
+     {"dtype": "float16"}],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
 def test_what_is_painted_does(change: dict[str, Any]) -> None:

@@ -118,11 +118,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def settings(server: Server, **changes: Any) -> PictureSettings:
     """Changes of `size_px` and `revision` are the model's, all others the endpoint's."""
-    model = {"model": "some-model", "size_px": 64} | {
-        k: changes.pop(k) for k in ("size_px", "revision") if k in changes
-    }
+    model = {name: changes.pop(name) for name in ("size_px", "revision") if name in changes}
     endpoint = {"base_url": server.url, "attempts": 3, "api_key_env": "OPENAI_API_KEY", "timeout_s": 5.0} | changes
-    return PictureSettings.model_validate({**model, "endpoint": endpoint})
+    return PictureSettings.model_validate({"model": "some-model", "size_px": 64, "endpoint": endpoint} | model)
 
 
 def editor(server: Server, patience: Patience = PATIENCE, **changes: Any) -> OpenAIImages:

@@ -1,5 +1,6 @@
 """From a folder to policies and their vocabulary: each fault is a sentence that names its file and place."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,4 +134,38 @@ def test_a_folder_that_is_not_there_and_a_file_that_is_no_text(folder, tmp_path)
         load_policy_set(tmp_path / "gone")
     (tmp_path / "X.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(FatalError, match=r"X\.yaml is not UTF-8"):
+        load_policy_set(tmp_path)
+
+
+HOUSE = (
+    "id: House\nname: H\nsetting: s\npreamble: p\nrules:\n  - {id: R1, text: Blood is unsafe., unsafe_when: [blood]}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "sentence"),
+    [
+        ("", "must hold a mapping with the keys attributes"),
+        ("- {id: blood}", "must hold a mapping with the keys attributes"),
+        ("attributes:\n - {id: blood, sensitve: true}", "did you mean `sensitive`"),
+        ("attributes:\n - {id: Blood Stain, sensitive: true}", "which 'Blood Stain' does not"),
+        ("attributes:\n - {id: blood, synonyms: [''], sensitive: true}", "at least 1 character"),
+        (
+            "attributes:\n - {id: blood, sensitive: true}\n - {id: gore, synonyms: [Blood], sensitive: true}",
+            "'blood' names both blood and gore",
+        ),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_used_is_told_in_a_sentence(tmp_path, vocabulary: str, sentence: str) -> None:
+    (tmp_path / "vocabulary.yaml").write_text(vocabulary)
+    (tmp_path / "House.yaml").write_text(HOUSE)
+    with pytest.raises(FatalError, match=re.escape(sentence)):
+        load_policy_set(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["attributes.yaml", "attributes.yml", "vocabulary.yml"])
+def test_a_vocabulary_of_another_name_is_not_passed_over(tmp_path, name: str) -> None:
+    (tmp_path / name).write_text("attributes:\n - {id: blood, sensitive: true}")
+    (tmp_path / "House.yaml").write_text(HOUSE)
+    with pytest.raises(FatalError, match=r"is not read. Rename it to vocabulary\.yaml"):
         load_policy_set(tmp_path)

@@ -25,8 +25,9 @@ def test_l1_allows_everything(policies: PolicySet) -> None:
 
 
 def test_each_rules_sentence_names_exactly_its_attributes() -> None:
-    for policy, rule in ((policy, rule) for policy in PAPER for rule in policy.rules):
-        assert PAPER.vocabulary.mentioned(rule.text) == {*rule.unsafe_when, *rule.unless}, (policy.id, rule.id)
+    for policy in PAPER:
+        for rule in policy.rules:
+            assert PAPER.vocabulary.mentioned(rule.text) == {*rule.unsafe_when, *rule.unless}, (policy.id, rule.id)
 
 
 def test_a_sentence_of_the_drawn_world_names_its_attributes_and_may_say_what_else_is_fine() -> None:

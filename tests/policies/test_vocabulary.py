@@ -9,7 +9,7 @@ from policies.vocabulary import Attribute, Vocabulary
 
 HAT = Attribute(id="hat", synonyms=("cap", "Bowler"), sensitive=False)
 MASK = Attribute(id="face_mask", sensitive=True)
-ROBE = Attribute(id="robe", noun="long robe", synonyms=("cap",), sensitive=False)
+ROBE = Attribute(id="robe", noun="long robe", synonyms=("gown",), sensitive=False)
 CLOTHES = Vocabulary((HAT, MASK, ROBE))
 
 
@@ -24,7 +24,7 @@ def test_it_is_a_mapping_from_ids_in_the_order_of_the_file():
 def test_a_noun_that_nobody_gave_is_the_id_with_blanks():
     assert (MASK.noun, HAT.noun, ROBE.noun) == ("face mask", "hat", "long robe")
     assert Attribute(id="face_mask", noun="face mask", sensitive=True) == MASK
-    assert ROBE.words == ("long robe", "robe", "cap")
+    assert ROBE.words == ("long robe", "robe", "gown")
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_noun_that_nobody_gave_is_the_id_with_blanks():
         ("face_mask", "face_mask"),
         (" Face  Mask\n", "face_mask"),
         ("bowler", "hat"),
-        ("cap", "hat"),  # two claim it: the first one keeps it
+        ("Cap", "hat"),
         ("long robe", "robe"),
         ("hats", None),
         ("a hat", None),
@@ -73,3 +73,9 @@ def test_what_is_spoken_are_the_ids_with_all_their_words():
         ("face_mask", "face mask", "face mask"),
         ("robe", "long robe", "robe", "cap"),
     ]
+
+
+def test_a_word_that_two_attributes_claim_is_found():
+    assert CLOTHES.shared_words() == {}
+    cape = Attribute(id="cape", synonyms=("Gown",), sensitive=False)
+    assert Vocabulary((*CLOTHES.attributes, cape)).shared_words() == {"gown": ["robe", "cape"]}
