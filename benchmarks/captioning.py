@@ -30,7 +30,9 @@ import numpy as np
 import pyarrow as pa
 
 from models.openai_chat import OpenAIChat
+from models.settings import ServerSettings
 from recaption.caption import CaptionStage
+from recaption.settings import CaptionSettings
 from storage.images import decode_stored, encode_png
 from storage.records import Image, to_table
 from storage.workspace import Workspace
@@ -113,8 +115,9 @@ def peak_mib() -> float:
 
 def time_stage(url: str, rows: list[Image], workspace: Workspace, in_flight: int, shard_rows: int) -> Timing:
     """The caption stage over shards, two at a time; one more before them opens the connections and is not timed."""
-    model = OpenAIChat(url, "bench", max_in_flight=in_flight)
-    stage = CaptionStage(workspace.store.root, model, PROMPT, 64, shard_rows)
+    server = ServerSettings(base_url=url, max_in_flight=in_flight)
+    model = OpenAIChat("bench", server)
+    stage = CaptionStage(workspace, model, PROMPT, CaptionSettings(model="bench", server=server, max_new_tokens=64))
     stage.run_shard(to_table(rows[:in_flight], Image))
     shards = [to_table(rows[start : start + shard_rows], Image) for start in range(0, len(rows), shard_rows)]
     early: list[float] = []

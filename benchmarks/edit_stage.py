@@ -21,14 +21,13 @@ from PIL import Image as PilImage
 from rich.console import Console
 from rich.table import Table
 
-from editing.edit import EditOptions, EditStage
+from editing.edit import EditStage
 from editing.editors import WindowEditor
-from flows.networks import MICRO
-from flows.settings import Settings
+from editing.settings import EditSettings
+from micro.preset import preset
 from micro.scenes import draw_scene, scene_size
 from models.image_edit import ImageEdit, PipelineEditor
 from models.pipeline_load import load_pipeline
-from models.pipeline_traits import PipelineOptions
 from models.prefill import biharmonic_fill
 from storage.images import Rgb, encode_png
 from storage.records import EditTask, Finding, to_table
@@ -65,7 +64,7 @@ def tasks(workspace: Workspace, count: int) -> list[EditTask]:
     return found
 
 
-def bare_loop(pipeline: Any, windows: list[ImageEdit], options: PipelineOptions, prefill: bool) -> None:
+def bare_loop(pipeline: Any, windows: list[ImageEdit], options: EditSettings, prefill: bool) -> None:
     """The pipeline on ready windows; with `prefill` the smooth fill that it starts from is made here too."""
     for start in range(0, len(windows), options.batch_size):
         batch = windows[start : start + options.batch_size]
@@ -101,22 +100,21 @@ def timed(work: Callable[[], object]) -> Spent:
 
 def measure(images: int, rounds: int, batch_size: int) -> dict[str, list[Spent]]:
     """What each way spent, round by round; the ways take turns, and a first round warms up."""
-    cfg = Settings().editing.edit
-    options = PipelineOptions(cfg.size_px, cfg.steps, cfg.strength, prefill=cfg.prefill, batch_size=batch_size)
-    edit_options = EditOptions(cfg.prompt, cfg.dilate_ratio, cfg.feather_px, cfg.max_mask_ratio, 1)
-    pipeline = load_pipeline(str(MICRO["edit"]))
-    model = Recorder(PipelineEditor(str(MICRO["edit"]), options, load=lambda *_: pipeline))
+    cfg = preset({"editing": {"edit": {"batch_size": batch_size}}}).editing.edit
+    pipeline = load_pipeline(cfg.model)
+    model = Recorder(PipelineEditor(cfg, load=lambda *_: pipeline))
     spent: dict[str, list[Spent]] = {STAGE: [], BARE: [], FILLED: []}
     with tempfile.TemporaryDirectory() as folder:
-        rows = to_table(tasks(Workspace.open(folder), images), EditTask)
+        workspace = Workspace.open(folder)
+        rows = to_table(tasks(workspace, images), EditTask)
         for number in range(rounds + 1):
             model.edits.clear()
             editor = WindowEditor(model, context_ratio=cfg.context_ratio, min_window_px=cfg.min_window_px)
-            stage = EditStage(folder, editor, edit_options, batch_size)
+            stage = EditStage(workspace, editor, cfg)
             took = {STAGE: timed(lambda stage=stage: stage.run_shard(rows))}
             windows = list(model.edits)
-            took[BARE] = timed(lambda w=windows: bare_loop(pipeline, w, options, False))
-            took[FILLED] = timed(lambda w=windows: bare_loop(pipeline, w, options, True))
+            took[BARE] = timed(lambda w=windows: bare_loop(pipeline, w, cfg, False))
+            took[FILLED] = timed(lambda w=windows: bare_loop(pipeline, w, cfg, True))
             if number:
                 for name, seconds in took.items():
                     spent[name].append(seconds)

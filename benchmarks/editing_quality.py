@@ -11,22 +11,21 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from editing.controls import ControlSettings, plan_controls
+from editing.controls import plan_controls
 from editing.edit import plan_edits
 from editing.masks import feather
-from editing.select import SelectStage
-from flows import wiring
-from flows.settings import Settings
+from flows.pipeline import ready_stages, targets_of
+from micro.preset import preset
 from micro.scenes import Scene, draw_scene, scene_size
 from micro.world import WORLD
-from policies.engine import Policy, regulated
+from policies.engine import regulated
 from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_png
 from storage.records import Edit, EditTask, Image, to_table
 from storage.workspace import Workspace
@@ -82,27 +81,27 @@ class Quality:
 
 def measure_quality(root: str, count: int, seed: int) -> Quality:
     """The whole benchmark in the workspace `root`, on `count` held-out scenes from number `seed` on."""
-    workspace, settings, policies = Workspace.open(root), Settings().editing, WORLD
-    targets = [p for p in policies if p.id in settings.edit.target_policies]
+    workspace, settings = Workspace.open(root), preset()
+    stages = {name: stage.make(workspace) for name, stage in ready_stages(settings, WORLD).items()}
+    targets = targets_of(settings, WORLD)
     forbidden = regulated(targets)
     images, scenes = _draw(workspace, count, seed)
-    located = wiring.make_locate_stage(root, settings.locate).run_shard(to_table(images, Image))
-    tasks = plan_edits(images, located.ok, targets)
-    controls = plan_controls(tasks, images, located.ok, ControlSettings())
-    edits = wiring.make_edit_stage(root, settings.edit).run_shard(to_table([*tasks, *controls], EditTask))
-    certifier = wiring.make_certify_stage(root, settings)
-    certified = certifier.run_shard(to_table(edits.ok, Edit)).ok
+    located = stages["locate"].run_shard(to_table(images, Image))
+    tasks = plan_edits(images, located.ok, targets, WORLD.vocabulary)
+    controls = plan_controls(tasks, images, located.ok, settings.editing.controls)
+    edits = stages["edit"].run_shard(to_table([*tasks, *controls], EditTask))
+    certified = stages["certify"].run_shard(to_table(edits.ok, Edit)).ok
     removals = [edit for edit in certified if edit.kind == "remove"]
-    accepted = SelectStage(policies).run_shard(to_table(removals, Edit)).ok
+    accepted = stages["select"].run_shard(to_table(removals, Edit)).ok
 
     clean = sum(_is_clean(workspace, e, scenes[e.image_id], forbidden) for e in accepted)
-    identical = sum(_identical_outside(workspace, e, settings.edit.feather_px) for e in accepted)
-    flips = [_right_flips(e, scenes[e.image_id], policies, forbidden) for e in accepted]
+    identical = sum(_identical_outside(workspace, e, settings.editing.edit.feather_px) for e in accepted)
+    flips = [_right_flips(e, scenes[e.image_id], forbidden) for e in accepted]
     shares = {
         "accepted, of the pairs that were tried": Share(len(accepted), len(removals), 0.85),
         "identical outside the mask, of accepted": Share(identical, len(accepted), 1.0),
         "clean by the scenes' truth, of accepted": Share(clean, len(accepted), 0.98),
-        "flips predicted right, of accepted x policy": Share(sum(flips), len(accepted) * len(policies), 0.97),
+        "flips predicted right, of accepted x policy": Share(sum(flips), len(accepted) * len(WORLD), 0.97),
     }
     for kind in ("sham", "roundtrip"):
         tried = [edit for edit in certified if edit.kind == kind]
@@ -110,7 +109,7 @@ def measure_quality(root: str, count: int, seed: int) -> Quality:
     rejected_for = {"edits": Counter(e.reasons[0] for e in removals if e.reasons)}
     for name, (plant, reasons) in FAULTS.items():
         faulty = [_plant(workspace, e, scenes[e.image_id], plant) for e in accepted[:PAIRS_PER_FAULT]]
-        judged = certifier.run_shard(to_table(faulty, Edit)).ok
+        judged = stages["certify"].run_shard(to_table(faulty, Edit)).ok
         found = Counter(edit.reasons[0] if edit.reasons else "accepted" for edit in judged)
         shares[f"fault: {name}"] = Share(sum(found[reason] for reason in reasons), len(faulty), 1.0)
         rejected_for[name] = found
@@ -142,11 +141,12 @@ def _is_clean(workspace: Workspace, edit: Edit, scene: Scene, forbidden: frozens
     return True
 
 
-def _right_flips(edit: Edit, scene: Scene, policies: Sequence[Policy], forbidden: frozenset[str]) -> int:
+def _right_flips(edit: Edit, scene: Scene, forbidden: frozenset[str]) -> int:
     """For how many policies the pair of verdicts that was stored is the one that follows from the scene's truth."""
     before = {item.kind for item in scene.objects}
     predicted = {pair.policy_id: (pair.before, pair.after) for pair in edit.derived}
-    return sum(predicted[p.id] == (WORLD.derive(p, before).verdict, WORLD.derive(p, before - forbidden).verdict) for p in policies)
+    true = {p.id: tuple(WORLD.derive(p, shown).verdict for shown in (before, before - forbidden)) for p in WORLD}
+    return sum(predicted[name] == pair for name, pair in true.items())
 
 
 def _identical_outside(workspace: Workspace, edit: Edit, feather_px: int) -> bool:

@@ -21,8 +21,9 @@ from PIL import Image as Pillow
 from guard.evaluation.evaluate import EvaluateOptions, evaluate
 from guard.evaluation.tally import EvalRow
 from guard.prompt import question
-from models.openai_chat import OpenAIChat
 from micro.world import WORLD
+from models.openai_chat import OpenAIChat
+from models.settings import ServerSettings
 from storage.records import sha256_hex
 
 Item = tuple[EvalRow, bytes]
@@ -55,7 +56,7 @@ def questions(count: int, side_px: int) -> list[Item]:
 
 def time_evaluate(url: str, items: list[Item], slots: int) -> float:
     """Seconds of the whole evaluation; one short one before it opens the connections and is not timed."""
-    model = OpenAIChat(url, "bench", max_in_flight=slots)
+    model = OpenAIChat("bench", ServerSettings(base_url=url, max_in_flight=slots))
     options = EvaluateOptions(batch_size=slots, threads=3, blind=False)
     evaluate(items[:slots], model, options)
     began = time.perf_counter()

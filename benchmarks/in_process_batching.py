@@ -13,7 +13,7 @@ import time
 import torch
 from PIL import Image
 
-from flows.networks import MICRO
+from micro import WEIGHTS
 from micro.scenes import draw_scene, scene_size
 from micro.wording import prompt
 from models.chat import ChatRequest, TransformersChat
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    model = TransformersChat(str(MICRO["caption"]), batch_size=args.batch)
+    model = TransformersChat(str(WEIGHTS / "vlm"), batch_size=args.batch)
     scenes = [draw_scene(n, split="heldout", size=scene_size(n)) for n in range(60_000, 60_000 + args.images)]
     requests = [ChatRequest(prompt("caption"), (Image.fromarray(scene.image),), 128) for scene in scenes]
     captions(model, requests[: args.batch], args.batch)

@@ -23,10 +23,10 @@ from PIL import Image as Pillow
 
 from micro.scenes import draw_scene
 from storage.dedup import DedupSettings, DedupStage
-from storage.ingest import IngestSettings, IngestStage
-from storage.records import Image
+from storage.ingest import IngestSettings
 from storage.sources import ColumnSettings, open_source
-from storage.stage import StageSpec, run_shard
+from storage.stage import run_shard
+from storage.stages import INGEST
 from storage.workspace import Workspace
 
 _PROCESSES = 2
@@ -51,10 +51,9 @@ def bare(paths: list[str]) -> int:
 def piped(job: tuple[str, pa.Table]) -> str:
     """One shard of the pipeline in a worker process."""
     root, shard = job
-    workspace, cfg = Workspace.open(root), IngestSettings()
-    spec = StageSpec("ingest", 1, IngestStage, {}, {}, Image, "key", "source_key")
-    name = workspace.ledger.put_input(spec.name, shard)
-    return run_shard(workspace, spec, name, lambda: IngestStage(root, cfg)).fingerprint
+    workspace, stage = Workspace.open(root), INGEST.using(IngestSettings())
+    name = workspace.ledger.put_input(stage.name, shard)
+    return run_shard(workspace, stage, name, lambda: stage.make(workspace)).fingerprint
 
 
 def pipeline(pool: ProcessPoolExecutor, folder: Path, root: str) -> None:

@@ -14,7 +14,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -23,13 +23,14 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from editing.controls import ControlSettings
-from flows import planning, wiring
-from flows.build import run_stages
+from flows import pipeline, planning
 from flows.job import Job
 from flows.pool import LocalPool
-from flows.settings import Settings
 from flows.sources import Plan, plan_shards
+from micro.preset import preset
 from micro.world import WORLD
+from models.metering import Budget
+from storage.dedup import DedupSettings
 from storage.records import (
     Caption,
     Certificate,
@@ -43,11 +44,12 @@ from storage.records import (
     content_id,
     from_table,
 )
-from storage.rows import cut
 from storage.sources import StoreSource
-from storage.stage import BatchResult, StageSpec
+from storage.stage import BatchResult, Tool
+from storage.stages import DEDUP
 from storage.store import Entry
 from storage.workspace import Workspace
+from tests.toy_stages import toy_stage
 
 _SHARD_ROWS = 1000
 _SIDE_PX = 1000
@@ -142,38 +144,40 @@ class Rewritten:
         ])  # fmt: skip
 
 
-INGEST = StageSpec("ingest", 1, Invented, {}, {}, Image, "key", "source_key", parallel=True)
-MADE_UP = {
-    "ingest_spec": INGEST,
-    "locate_spec": StageSpec("locate", 1, Something, {}, {}, Located, parallel=True),
-    "edit_spec": StageSpec("edit", 1, Edited, {}, {}, Edit, parallel=True),
-    "certify_spec": StageSpec("certify", 1, Passed, {}, {}, Edit, "edit_id", "edit_id", parallel=True),
-    "second_look_spec": StageSpec("second_look", 1, Passed, {}, {}, RewriteTask, parallel=True),
-    "rewrite_spec": StageSpec("rewrite", 1, Rewritten, {}, {}, Recaption, parallel=True),
-    "recertify_spec": StageSpec("recertify", 1, Passed, {}, {}, Recaption, parallel=True),
+INGEST = toy_stage("ingest", Invented, record=Image, units=("key", "source_key"))
+TOOLS: dict[str, tuple[Callable[[], Tool], type, str]] = {
+    "locate": (Something, Located, "image_id"),
+    "edit": (Edited, Edit, "image_id"),
+    "certify": (Passed, Edit, "edit_id"),
+    "caption": (Described, Caption, "image_id"),
+    "caption_edited": (Described, Caption, "image_id"),
+    "second_look": (Passed, RewriteTask, "image_id"),
+    "rewrite": (Rewritten, Recaption, "image_id"),
+    "recertify": (Passed, Recaption, "image_id"),
 }
 
 
 def up_to_locate(job: Job, plan: Plan) -> int:
     """Rows planned from what a locator that finds nothing says."""
-    ingested = job.stage(INGEST, plan.shards)
-    kept = job.stage(wiring.dedup_spec(Settings().dedup), cut(ingested, ingested.num_rows))
-    locate = StageSpec("locate", 1, Nothing, {}, {}, Located, parallel=True)
-    located = job.stage(locate, cut(kept, _SHARD_ROWS))
-    edits = sum(tasks.num_rows for tasks in planning.edit_tasks(located, WORLD, ControlSettings()))
+    ingested = job.stage(INGEST, plan.shards, as_given=True)
+    kept = job.stage(DEDUP.using(DedupSettings()), ingested)
+    locate = toy_stage("locate", Nothing, record=Located, units=("image_id", "image_id"), shard_rows=_SHARD_ROWS)
+    located = job.stage(locate, kept)
+    tasks = planning.edit_tasks(located, list(WORLD), WORLD.vocabulary, ControlSettings())
+    edits = sum(rows.num_rows for rows in tasks)
     return edits + sum(images.num_rows for images in planning.located_images(located))
 
 
-def whole(job: Job, plan: Plan, root: str, shard_rows: int) -> int:
+def whole(job: Job, plan: Plan, shard_rows: int) -> int:
     """Rows of the last stage's summary after every stage of a build."""
-    size = {"shard_rows": shard_rows}
-    settings = Settings.model_validate(
-        {"editing": {"locate": size, "edit": size}, "recaption": {"caption": size, "rewrite": size}}
-    )
-    specs = {name: lambda *_, spec=spec: spec for name, spec in MADE_UP.items()}
-    caption = lambda root, cfg, name="caption": StageSpec(name, 1, Described, {}, {}, Caption, parallel=True)  # noqa: E731
-    with patch.multiple(wiring, caption_spec=caption, **specs):
-        run_stages(job, settings, WORLD, plan, root)
+    settings = preset()
+    made_up = {
+        name: toy_stage(name, load, record=record, units=(unit, unit), shard_rows=shard_rows)
+        for name, (load, record, unit) in TOOLS.items()
+    }
+    stages = {**pipeline.ready_stages(settings, WORLD), **made_up, "ingest": INGEST}
+    with patch.object(pipeline, "ready_stages", lambda *_: stages):
+        pipeline.run_stages(job, settings, WORLD, plan)
     return next(stage.rows_out for stage in job.summaries if stage.name == "recertify")
 
 
@@ -185,8 +189,8 @@ def build(rows: int, root: str, shard_rows: int, is_whole: bool) -> float:
         pa.set_memory_pool(pa.system_memory_pool())  # as a build does
         workspace = Workspace.open(root)
         plan = plan_shards(workspace, "photos", listing(rows), _SHARD_ROWS)
-        job = Job(workspace, Settings(), LocalPool())
-        return whole(job, plan, root, shard_rows) if is_whole else up_to_locate(job, plan)
+        job = Job(workspace, LocalPool(), Budget({}), threads=2)
+        return whole(job, plan, shard_rows) if is_whole else up_to_locate(job, plan)
 
     assert work() == rows
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -18,10 +18,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.job import Job
 from flows.pool import LocalPool
-from flows.settings import Settings
+from models.metering import Budget
 from storage.records import Rejection, schema_of
-from storage.stage import BatchResult, StageSpec
+from storage.stage import BatchResult
 from storage.workspace import Workspace
+from tests.toy_stages import toy_stage
 
 _ROWS = 64  # of a shard
 
@@ -39,14 +40,14 @@ class Sleeper:
 
 def run(root: str, shards: int, seconds: float, threads: int) -> float:
     """Wall seconds of the stage inside its flow."""
-    spec = StageSpec("sleep", 1, Sleeper, {"seconds": seconds}, {}, Rejection, "key", "key", parallel=True)
+    stage = toy_stage("sleep", Sleeper, seconds)
     keys = [f"{number:064x}" for number in range(shards * _ROWS)]
     rows = pa.table([keys, *[[""] * len(keys)] * 3], schema=schema_of(Rejection))
 
     @flow(name="benchmark-orchestration", task_runner=ThreadPoolTaskRunner(max_workers=threads))
     def work() -> float:
-        job, started = Job(Workspace.open(root), Settings(), LocalPool()), time.perf_counter()
-        job.run(spec, rows, _ROWS)
+        job, started = Job(Workspace.open(root), LocalPool(), Budget({}), threads), time.perf_counter()
+        list(job.stage(stage, [rows], _ROWS))
         return time.perf_counter() - started
 
     return float(work())

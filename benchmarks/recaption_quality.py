@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from flows import wiring
-from flows.settings import Settings
+from flows.pipeline import ready_stages
+from micro.preset import preset
 from micro.scenes import Scene, draw_scene, scene_size
-from micro.world import VOCABULARY
+from micro.world import VOCABULARY, WORLD
 from policies.phrases import POSITIONS
-from recaption.certify import RecaptionCertifyStage
 from recaption.rewrite import plan_rewrites
 from storage.images import encode_png
 from storage.records import Image, Recaption, RewriteTask, to_table
@@ -58,19 +57,21 @@ class Caught:
 
 def end_to_end(root: str, count: int, seed: int) -> EndToEnd:
     """Locate, caption, rewrite and certify `count` held-out scenes with the micro models."""
-    settings, workspace = Settings(), Workspace.open(root)
+    workspace = Workspace.open(root)
+    tools = {name: stage.make(workspace) for name, stage in ready_stages(preset(), WORLD).items()}
     images, scenes = _draw(workspace, count, seed)
     table = to_table(images, Image)
-    located = wiring.make_locate_stage(root, settings.editing.locate).run_shard(table)
-    captions = wiring.make_caption_stage(root, settings.recaption.caption).run_shard(table)
-    tasks = to_table(plan_rewrites(captions.ok, images, located.ok), RewriteTask)
-    seen = wiring.make_second_look_stage(root, settings.editing.locate).run_shard(tasks)
-    drafts = wiring.make_rewrite_stage(root, settings.recaption).run_shard(to_table(seen.ok, RewriteTask))
-    judged = RecaptionCertifyStage(settings.recaption.certify).run_shard(to_table(drafts.ok, Recaption))
+    located = tools["locate"].run_shard(table)
+    captions = tools["caption"].run_shard(table)
+    tasks = plan_rewrites(captions.ok, images, located.ok, VOCABULARY)
+    seen = tools["second_look"].run_shard(to_table(tasks, RewriteTask))
+    drafts = tools["rewrite"].run_shard(to_table(seen.ok, RewriteTask))
+    judged = tools["recertify"].run_shard(to_table(drafts.ok, Recaption))
     said = {row.image_id: row.text for row in captions.ok}
-    missing = {key: _hidden(scene) - VOCABULARY.mentioned(said.get(key, "")) for key, scene in scenes.items()}
+    mentioned = VOCABULARY.mentioned
+    missing = {key: _hidden(scene) - mentioned(said.get(key, "")) for key, scene in scenes.items()}
     certified = {row.image_id: row for row in judged.ok}
-    restored = [k for k, kinds in missing.items() if kinds and k in certified and kinds <= VOCABULARY.mentioned(certified[k].text)]
+    restored = [k for k, kinds in missing.items() if kinds and k in certified and kinds <= mentioned(certified[k].text)]
     stages = {"locate": located, "caption": captions, "second look": seen, "rewrite": drafts, "certify": judged}
     return EndToEnd(
         scenes=count,

@@ -23,13 +23,15 @@ from benchmarks.ingest import draw
 from benchmarks.scale import PassOn
 from flows.job import Job
 from flows.pool import LocalPool
-from flows.settings import Settings
-from storage.ingest import IngestSettings, IngestStage
-from storage.records import Image, Rejection, schema_of
+from models.metering import Budget
+from storage.ingest import IngestSettings
+from storage.records import Rejection, schema_of
 from storage.sources import ColumnSettings, open_source
-from storage.stage import StageSpec, run_shard
+from storage.stage import run_shard
+from storage.stages import INGEST
 from storage.store import read_many
 from storage.workspace import Blobs, Workspace
+from tests.toy_stages import toy_stage
 
 _SHARD_ROWS = 25
 _THREADS = 2
@@ -37,15 +39,15 @@ _THREADS = 2
 
 def ingest(folder: Path, root: str) -> float:
     """Seconds to bring a folder into a workspace, two shards at a time."""
-    workspace, stage = Workspace.open(root), IngestStage(root, IngestSettings())
-    spec = StageSpec("ingest", 1, IngestStage, {}, {}, Image, "key", "source_key")
+    workspace, stage = Workspace.open(root), INGEST.using(IngestSettings())
+    tool = stage.make(workspace)
     files, started = open_source(str(folder), ColumnSettings()).list(), time.perf_counter()
     names = [
-        workspace.ledger.put_input(spec.name, files.slice(start, _SHARD_ROWS))
+        workspace.ledger.put_input(stage.name, files.slice(start, _SHARD_ROWS))
         for start in range(0, files.num_rows, _SHARD_ROWS)
     ]
     with ThreadPoolExecutor(_THREADS) as threads:
-        list(threads.map(lambda name: run_shard(workspace, spec, name, lambda: stage), names))
+        list(threads.map(lambda name: run_shard(workspace, stage, name, lambda: tool), names))
     return time.perf_counter() - started
 
 
@@ -62,13 +64,14 @@ def requests_per_shard(root: str) -> dict[str, int]:
     found = {}
     keys = [f"{number:064x}" for number in range(_SHARD_ROWS)]
     rows = pa.table([keys, *[[""] * len(keys)] * 3], schema=schema_of(Rejection))
-    spec = StageSpec("count", 1, PassOn, {}, {}, Rejection, "key", "key")
+    stage = toy_stage("count", PassOn)
     for what in ("run", "looked_up"):
         workspace, calls = Workspace.open(root), Counter[str]()
         workspace.store._client.meta.events.register(  # type: ignore[attr-defined]
             "before-call.s3", lambda model, calls=calls, **_: calls.update([model.name])
         )
-        flow(lambda workspace=workspace: Job(workspace, Settings(), LocalPool()).run(spec, rows, _SHARD_ROWS))()
+        job = Job(workspace, LocalPool(), Budget({}), _THREADS)
+        flow(lambda job=job: list(job.stage(stage, [rows], _SHARD_ROWS)))()
         found |= {f"{what}_{name}": count for name, count in sorted(calls.items())}
     return found
 

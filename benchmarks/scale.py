@@ -19,8 +19,9 @@ import pyarrow as pa
 
 from storage.dedup import components, masks_for
 from storage.records import Rejection, schema_of
-from storage.stage import BatchResult, StageSpec, run_shard
+from storage.stage import BatchResult, run_shard
 from storage.workspace import Workspace
+from tests.toy_stages import toy_stage
 
 _PLANTED_SHARE = 0.01
 _DISTANCE = 6
@@ -65,17 +66,17 @@ class PassOn:
 
 def ledger(rows: int, shard_rows: int, folder: Path) -> dict[str, float]:
     """Store the input of every shard, run it, and look it up again as a resumed build does."""
-    workspace, spec = Workspace.open(folder), StageSpec("scale", 1, PassOn, {}, {}, Rejection, "key", "key")
-    stage, base_mb, started = PassOn(), peak_mb(), time.perf_counter()
+    workspace, stage = Workspace.open(folder), toy_stage("scale", PassOn)
+    tool, base_mb, started = PassOn(), peak_mb(), time.perf_counter()
     hashes = []
     for start in range(0, rows, shard_rows):
         keys = [f"{number:064x}" for number in range(start, min(rows, start + shard_rows))]
         empty = [""] * len(keys)
         shard = pa.table([keys, empty, empty, empty], schema=schema_of(Rejection))
-        hashes.append(workspace.ledger.put_input(spec.name, shard))
-        run_shard(workspace, spec, hashes[-1], lambda: stage)
+        hashes.append(workspace.ledger.put_input(stage.name, shard))
+        run_shard(workspace, stage, hashes[-1], lambda: tool)
     written_s, started = time.perf_counter() - started, time.perf_counter()
-    found = sum(run_shard(workspace, spec, name, lambda: stage).rows_out for name in hashes)
+    found = sum(run_shard(workspace, stage, name, lambda: tool).rows_out for name in hashes)
     looked_up_s, started = time.perf_counter() - started, time.perf_counter()
     files = sizes = 0
     for entry in workspace.store.entries("tables/"):
