@@ -99,7 +99,8 @@ class QuestioningStage:
     def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
         certified = self._certify.run_shard(shard)
         unopposed = [edit for edit in certified.ok if not edit.reasons]
-        asked = run_network(unopposed, self, self._certify.batching, key=lambda edit: edit.edit_id)
+        batching = replace(self._certify.batching, pixels_of=lambda one: one.mask.size)
+        asked = run_network(unopposed, self, batching, key=lambda edit: edit.edit_id)
         answered = {edit.edit_id: edit for edit in asked.ok}
         kept = [answered.get(edit.edit_id, edit) for edit in certified.ok if edit.reasons or edit.edit_id in answered]
         return BatchResult(kept, [*certified.rejected, *asked.rejected])

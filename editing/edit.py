@@ -18,7 +18,6 @@ from storage.stage import Batching, BatchResult, run_network
 from storage.workspace import Workspace
 
 _PIXELS_AT_ONCE = 16_000_000  # decoded pictures that a batch holds: about 50 MB, and as much again for the answers
-_PIXELS_OF_A_SERVER = 64_000_000  # it takes as many pictures as it has slots for, whatever their size
 
 
 @dataclass(frozen=True)
@@ -162,6 +161,10 @@ def _edit(task: EditTask, draft: Draft, painted: Rgb, workspace: Workspace, edit
     )
 
 
+def _pixels_of(drafts: Sequence[Draft]) -> int:
+    return sum(draft.request.mask.size for draft in drafts)
+
+
 class EditStage:
     """Edit tasks to edited candidates. Composited, pixels outside the feathered mask stay identical.
 
@@ -174,9 +177,9 @@ class EditStage:
         self._cfg = cfg
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
-        served = self._cfg.endpoint is not None
-        rows, pixels = (None, _PIXELS_OF_A_SERVER) if served else (self._cfg.batch_size, _PIXELS_AT_ONCE)
-        batching = Batching(rows, pixels, lambda drafts: sum(draft.request.mask.size for draft in drafts))
+        batching = Batching(None, pixels_of=_pixels_of)
+        if self._cfg.needs == "gpu":
+            batching = Batching(self._cfg.batch_size, _PIXELS_AT_ONCE, _pixels_of)
         return run_network(from_table(shard, EditTask), self, batching, key=lambda task: task.image_id)
 
     def prepare(self, row: EditTask) -> list[Draft]:

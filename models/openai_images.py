@@ -73,6 +73,7 @@ class OpenAIImages:
         # A proxy from the environment must not come between us and our own machine.
         self._client = httpx.Client(trust_env=self._host not in _LOOPBACK, follow_redirects=False)
         self._jitter = random.Random()
+        self._slots = threading.Semaphore(self._endpoint.max_in_flight)  # shards that run side by side share them
         self._key()
 
     @property
@@ -109,7 +110,8 @@ class OpenAIImages:
         reason = ""
         for attempt in range(self._endpoint.attempts):
             try:
-                reply = self._post(files, fields)
+                with self._slots:
+                    reply = self._post(files, fields)
                 return self._picture(reply, edit.mask.shape)
             except SampleError as refusal:
                 return refusal

@@ -31,7 +31,7 @@ class Body:
 
     def of(self, request: ChatRequest) -> tuple[bytes, Sizes]:
         """The request's bytes, and (width, height) of its images as sent."""
-        images = [fit(image.convert("RGB"), self.max_pixels) for image in request.images]
+        images = [fit(_decoded(image), self.max_pixels) for image in request.images]
         urls = [data_uri(image) if self.transport == "data_uri" else self.transport(image) for image in images]
         content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
         content.append({"type": "text", "text": request.prompt})
@@ -44,6 +44,13 @@ class Body:
         if request.temperature > 0:
             body["seed"] = request.seed
         return json.dumps(body).encode(), tuple(image.size for image in images)
+
+
+def _decoded(image: Image) -> Image:
+    """The picture's pixels. One that is still in its file is read from there anew: the caller may hold hundreds, and
+    each that is decoded once keeps its pixels."""
+    file = getattr(image, "fp", None)
+    return (PilImage.open(io.BytesIO(file.getvalue())) if isinstance(file, io.BytesIO) else image).convert("RGB")
 
 
 def fit(image: Image, max_pixels: int | None) -> Image:

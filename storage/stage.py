@@ -193,7 +193,7 @@ class Batching:
     `pixels` in all, as `pixels_of` counts those of a piece. A batch holds one piece at least."""
 
     rows: int | None
-    pixels: int = 16_000_000  # about 50 MB, and as much again for the answers
+    pixels: int = 64_000_000  # about 200 MB; as many small pictures as a server has slots
     pixels_of: Callable[[Any], int] = lambda _: 0
 
 

@@ -18,12 +18,14 @@ from micro.world import WORLD
 from storage.records import Vote, to_table
 from storage.workspace import Workspace, parquet_bytes
 
-SMALL_SHARDS = """
-editing: {locate: {shard_rows: 2}, edit: {shard_rows: 2}}
-recaption: {caption: {shard_rows: 2}, rewrite: {shard_rows: 2}}
-ingest: {shard_rows: 2}
-export: {test_ratio: 0.5}
-"""
+_TWO = {"shard_rows": 2}
+SMALL_SHARDS = {
+    "editing": {"locate": _TWO, "edit": _TWO},
+    "recaption": {"caption": _TWO, "rewrite": _TWO},
+    "ingest": _TWO,
+    "export": {"test_ratio": 0.5},
+}
+"""Changes to the drawn world's preset."""
 
 
 def draw_input(folder: Path, scenes: int) -> Path:
@@ -55,7 +57,7 @@ def finish(process: subprocess.Popen, timeout_s: float = 420) -> str:
 
 def vote(workspace: Workspace) -> None:
     """Two agreeing votes in every cell, as `collect` would store them: the rules' own verdicts."""
-    outcome, policies = read_outcome(workspace), WORLD
+    outcome = read_outcome(workspace)
     ids = [item.image_id for item in items_of(outcome)]
     votes = [
         Vote(
@@ -72,13 +74,13 @@ def vote(workspace: Workspace) -> None:
             number,
             "2026-01-01",
         )
-        for number, cell in enumerate(labels(ids, policies, [], outcome.attributes))
+        for number, cell in enumerate(labels(ids, WORLD, [], outcome.attributes))
         for name in ("one@simulated.invalid", "two@simulated.invalid")
     ]
-    folder = f"annotation/{project_key(policies)}"
+    folder = f"annotation/{project_key(WORLD)}"
     workspace.write_json(
         f"{folder}/project.json",
-        {"project_id": 1, "project_key": project_key(policies), "title": "t", "tasks": dict.fromkeys(ids, 1)},
+        {"project_id": 1, "project_key": project_key(WORLD), "title": "t", "tasks": dict.fromkeys(ids, 1)},
     )
     workspace.store.write(f"{folder}/votes.parquet", parquet_bytes(to_table(votes, Vote)))
 

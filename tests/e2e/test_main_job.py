@@ -15,10 +15,10 @@ from annotation.server import stop
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-def guardset(*arguments: str, cwd: Path, home: Path) -> str:
+def run(module: str, *arguments: str, cwd: Path, home: Path) -> str:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_API")}
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=cwd,
         env=environment | {"PREFECT_HOME": str(home), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
         capture_output=True,
@@ -45,7 +45,7 @@ def demo(tmp_path_factory):
     try:
         yield (
             root,
-            guardset("demo", "--workspace", str(root), "--port", str(_free_port()), cwd=checkout, home=home),
+            run("micro.demo", "--workspace", str(root), "--port", str(_free_port()), cwd=checkout, home=home),
             home,
         )
     finally:
@@ -141,11 +141,12 @@ def test_a_second_demo_changes_no_byte_of_tables_blobs_and_exports(demo):
         }
 
     before = files()
-    guardset("demo", "--workspace", str(root), cwd=Path(__file__).resolve().parents[2], home=home)
+    run("micro.demo", "--workspace", str(root), cwd=Path(__file__).resolve().parents[2], home=home)
     assert files() == before
 
 
 def test_status_shows_labels_and_agreement(demo):
-    output = guardset("status", "--workspace", str(demo[0]), cwd=Path(__file__).resolve().parents[2], home=demo[2])
+    root, _, home = demo
+    output = run("flows.cli", "status", "--workspace", str(root), cwd=Path(__file__).resolve().parents[2], home=home)
     for text in ("L1", "L5", "kappa", "simulated", "blocked_hash"):
         assert text in output

@@ -1,4 +1,4 @@
-"""Real photographs, somebody's own vocabulary and policies, regions that they drew: the main job, from the first command.
+"""Real photographs, a team's own vocabulary, policies and regions: the main job, from the first command.
 
 No weights and no file of the package are touched: the preset `classical` with its blanks filled in, captions from a
 scripted server, a real Label Studio.

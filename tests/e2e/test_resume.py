@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from storage.workspace import Workspace
+from tests.configs import write_config
 from tests.whole_builds import SMALL_SHARDS, draw_input, exported, finish, guardset, kill_when_further, tables, vote
 
 SCENES = 10
@@ -18,8 +19,7 @@ def scene_folder(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_three_kills_change_no_byte_of_the_export(scene_folder, tmp_path):
-    config = tmp_path / "guardset.yaml"
-    config.write_text(SMALL_SHARDS)
+    config = write_config(tmp_path / "guardset.yaml", SMALL_SHARDS)
     build = ("build", "--input", str(scene_folder), "--config", str(config), "--no-publish", "--workspace")
     home = tmp_path / "prefect"
 
@@ -36,7 +36,7 @@ def test_three_kills_change_no_byte_of_the_export(scene_folder, tmp_path):
 
     for root in (calm, killed):
         vote(Workspace.open(root))
-        finish(guardset("export", "--workspace", str(root), "--config", str(config), home=home))
+        finish(guardset("export", "--workspace", str(root), home=home))
     assert exported(killed) == exported(calm)
     assert {Path(name).name for name in exported(calm)} >= {"README.md", "report.html", "croissant.json"}
     assert not list(killed.rglob(".tmp-*.parquet"))

@@ -15,29 +15,33 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from flows.engine_settings import ActorSettings, RaySettings
+from flows.pipeline import ready_stages
 from flows.pool import LocalPool
 from flows.ray_pool import RayPool
+from micro.preset import preset
+from micro.world import WORLD
 from storage.errors import FatalError
 from storage.records import Rejection, to_table
-from storage.stage import StageSpec
+from storage.stage import ReadyStage
 from storage.workspace import Workspace
+from tests.configs import write_config
 from tests.integration.ray_stage import Accident
+from tests.toy_stages import toy_stage
 from tests.whole_builds import SMALL_SHARDS, draw_input, finish, guardset, kill_when_further
 
 SECONDS = 0.25
 WHOLE_SCENES = 6
 
 
-def spec(folder: Path) -> StageSpec:
-    kwargs = {"folder": str(folder / "notes"), "seconds": SECONDS}
-    return StageSpec("accident", 1, Accident, kwargs, {}, Rejection, "key", "key")
+def accident(folder: Path, name: str = "accident", seconds: float = SECONDS) -> ReadyStage:
+    return toy_stage(name, Accident, str(folder / "notes"), seconds)
 
 
 def settings(address: str, workers: int, **more: float) -> RaySettings:
     return RaySettings(address=address, stages={"accident": ActorSettings(workers=workers)}, **more)
 
 
-def run_all(pool, workspace: Workspace, stage: StageSpec, details: list[str]) -> tuple[list[str], Counter]:
+def run_all(pool, workspace: Workspace, stage: ReadyStage, details: list[str]) -> tuple[list[str], Counter]:
     """Every shard (two rows each) through the pool; the fatal errors, and how many were looked up or run."""
     fates: Counter = Counter()
     errors: list[str] = []
@@ -74,7 +78,7 @@ def wait_until(condition, timeout_s: float = 120) -> None:
 
 def killed_actor_and_node(folder: Path, cluster) -> dict:
     second = cluster.nodes["second"]
-    workspace, stage = Workspace.open(folder / "ws"), spec(folder)
+    workspace, stage = Workspace.open(folder / "ws"), accident(folder)
     details = ["die once" if number == 3 else "hang once" if number == 5 else "" for number in range(24)]
 
     def strike() -> None:
@@ -87,7 +91,7 @@ def killed_actor_and_node(folder: Path, cluster) -> dict:
         errors, fates = run_all(pool, workspace, stage, details)
     striker.join()
     calm = Workspace.open(folder / "calm")
-    run_all(LocalPool(), calm, StageSpec(**{**vars(stage), "kwargs": {**stage.kwargs, "seconds": 0.0}}), details)
+    run_all(LocalPool(), calm, accident(folder, seconds=0.0), details)
     runs = Counter(run.split()[0] for run in notes(folder, "runs") if not run.endswith("here"))
     return {
         "errors": errors,
@@ -101,7 +105,7 @@ def killed_actor_and_node(folder: Path, cluster) -> dict:
 
 
 def poison(folder: Path, cluster) -> dict:
-    workspace, stage = Workspace.open(folder / "ws"), spec(folder)
+    workspace, stage = Workspace.open(folder / "ws"), accident(folder)
     details = ["die" if number == 2 else "" for number in range(10)]
     with RayPool(settings(cluster.address, 2)) as pool:
         errors, fates = run_all(pool, workspace, stage, details)
@@ -128,27 +132,27 @@ def killed_driver(folder: Path, cluster) -> dict:
 
 def drive(folder: Path, address: str) -> dict:
     with RayPool(settings(address, 2)) as pool:
-        errors, fates = run_all(pool, Workspace.open(folder / "ws"), spec(folder), [""] * 20)
+        errors, fates = run_all(pool, Workspace.open(folder / "ws"), accident(folder), [""] * 20)
     return {"errors": errors, "fates": fates}
 
 
 def no_room(folder: Path, cluster) -> dict:
     cfg = RaySettings(address=cluster.address, stages={"accident": ActorSettings(gpus=8)})
     with RayPool(cfg) as pool:
-        errors, _ = run_all(pool, Workspace.open(folder / "ws"), spec(folder), [""])
+        errors, _ = run_all(pool, Workspace.open(folder / "ws"), accident(folder), [""])
     return {"errors": errors}
 
 
 def one_gpu(folder: Path, cluster) -> dict:
     """Two stages whose workers want the cluster's only GPU: one after the other, then both at once."""
-    workspace, first = Workspace.open(folder / "ws"), spec(folder)
-    second = StageSpec(**{**vars(first), "name": "another"})
+    workspace, first = Workspace.open(folder / "ws"), accident(folder)
+    second = accident(folder, "another")
     stages = {stage.name: ActorSettings(gpus=1) for stage in (first, second)}
     found = {}
     for turn in ("after", "beside"):
         with RayPool(RaySettings(address=cluster.address, stages=stages, start_timeout_s=15)) as pool:
 
-            def branch(stage: StageSpec, pool=pool, turn=turn) -> None:
+            def branch(stage: ReadyStage, pool=pool, turn=turn) -> None:
                 found[f"{turn} {stage.name}"] = run_all(pool, workspace, stage, [turn] * 6)
                 pool.finish(stage.name)
 
@@ -160,8 +164,9 @@ def one_gpu(folder: Path, cluster) -> dict:
 def whole_build(folder: Path, cluster) -> dict:
     """A build of drawn scenes whose models all run on the cluster, killed once, and the same one to its end."""
     scenes, config, workspace = draw_input(folder / "in", WHOLE_SCENES), folder / "ray.yaml", folder / "ws"
-    stages = {name: {"workers": 1, "cpus": 0.5} for name in RaySettings().stages}
-    config.write_text(f"{SMALL_SHARDS}engine: ray\nray: {json.dumps({'address': cluster.address, 'stages': stages})}\n")
+    networks = [name for name, stage in ready_stages(preset(), WORLD).items() if stage.needs == "gpu"]
+    ray = {"address": cluster.address, "stages": {name: {"workers": 1, "cpus": 0.5} for name in networks}}
+    write_config(config, SMALL_SHARDS | {"engine": "ray", "ray": ray})
     command = ("build", "--input", str(scenes), "--config", str(config), "--no-publish", "--workspace", str(workspace))
     home = folder / "prefect"
     kill_when_further(guardset(*command, home=home), workspace, more_tables=12)

@@ -18,6 +18,7 @@ from PIL import Image as PilImage
 
 from micro.scenes import draw_scene, scene_size
 from tests.compose_file import ROOT, environment
+from tests.configs import write_config
 from tests.postgres_server import postgres_server
 from tests.prefect_server import prefect_server
 from tests.s3_server import free_port, s3_server
@@ -87,10 +88,10 @@ def job(tmp_path_factory):
         values = native("label-studio", places) | {"POSTGRE_HOST": "127.0.0.1", "POSTGRE_PORT": str(port)}
         prefect_values = native("prefect", places) | {"PREFECT_HOME": str(folder / "prefect")}
         with label_studio(folder / "studio", values) as studio, prefect_server(folder / "p", prefect_values) as prefect:
-            config = yaml.safe_load((ROOT / "deploy" / "guardset.yaml").read_text())
-            config["annotation"]["url"] = studio
-            config["export"] = {"test_ratio": 0.5}
-            (folder / "guardset.yaml").write_text(yaml.safe_dump(config))
+            deployed = yaml.safe_load((ROOT / "deploy" / "guardset.yaml").read_text())
+            changes = {name: deployed[name] for name in ("annotation", "limits")}  # the models are the drawn world's
+            changes |= {"annotation": changes["annotation"] | {"url": studio}, "export": {"test_ratio": 0.5}}
+            write_config(folder / "guardset.yaml", changes)
             worker = native("worker", {**places, "http://prefect:4200/api": prefect["PREFECT_API_URL"]})
             worker |= {name: values[name] for name in ("LABEL_STUDIO_USERNAME", "LABEL_STUDIO_PASSWORD")}
             worker |= {"PREFECT_HOME": str(folder / "worker"), "OMP_NUM_THREADS": "1"}

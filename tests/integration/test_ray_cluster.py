@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("ray", reason="Ray is not installed: install guardset[ray]")
 
 from storage.workspace import Workspace
+from tests.configs import write_config
 from tests.whole_builds import SMALL_SHARDS, exported, finish, guardset, vote
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -83,11 +84,10 @@ def test_stages_pass_on_the_only_gpu(results):
 def test_a_whole_build_on_the_cluster_exports_the_bytes_of_one_without_it(results, tmp_path):
     folder = results["folder"] / "whole_build"
     assert "looked up" in results["whole_build"]["output"]  # what the killed build had done
-    config = tmp_path / "local.yaml"
-    config.write_text(SMALL_SHARDS)
+    config = write_config(tmp_path / "local.yaml", SMALL_SHARDS)
     local = ("--config", str(config), "--workspace", str(tmp_path / "ws"))
     finish(guardset("build", "--input", str(folder / "in"), "--no-publish", *local, home=tmp_path / "prefect"))
     for root in (folder / "ws", tmp_path / "ws"):
         vote(Workspace.open(root))
-        finish(guardset("export", "--workspace", str(root), "--config", str(config), home=tmp_path / "prefect"))
+        finish(guardset("export", "--workspace", str(root), home=tmp_path / "prefect"))
     assert exported(folder / "ws") == exported(tmp_path / "ws") != {}

@@ -13,17 +13,12 @@ import pytest
 
 from storage.images import encode_png
 from storage.workspace import Workspace
+from tests.configs import write_config
 from tests.drawing import draw
 from tests.prefect_server import prefect_server
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = """
-ingest: {shard_rows: 2}
-editing:
-  locate: {source: manifest, manifest: MANIFEST}
-  certify: {recheck: none}
-"""
 STAGES_WITH_SHARDS = {"ingest": 2, "dedup": 1, "locate": 1, "caption": 1}  # of four images
 
 
@@ -36,7 +31,14 @@ def served(tmp_path_factory):
         (folder / "photos" / f"{seed}.png").write_bytes(encode_png(draw(seed)))
     rows = [{"file": f"{seed}.png", "label": None} for seed in range(4)]
     (folder / "regions.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (folder / "guardset.yaml").write_text(CONFIG.replace("MANIFEST", str(folder / "regions.jsonl")))
+    changes = {
+        "ingest": {"shard_rows": 2},
+        "editing": {
+            "locate": {"source": "manifest", "manifest": str(folder / "regions.jsonl")},
+            "certify": {"recheck": "none"},
+        },
+    }
+    write_config(folder / "guardset.yaml", changes)
     (folder / "schedules.yaml").write_text(
         f"workspace: {folder / 'ws'}\nconfig: guardset.yaml\n"
         f"build: {{source: {folder / 'photos'}, every_s: 5, publish: false}}\ncollect: {{}}\nexport: {{}}\n"
@@ -116,7 +118,8 @@ def test_parameters_that_cannot_be_used_are_refused_before_a_run_starts(served):
     folder, client, worker = served
     wait_for(lambda: runs(client), worker, folder / "serve.log")
     found = {d["name"]: d for d in client.post("/deployments/filter", json={}).json()}
-    wrong = {**found["build"]["parameters"], "settings": {"ingest": {"max_bytes": -1}}}
+    good = found["build"]["parameters"]
+    wrong = good | {"settings": good["settings"] | {"ingest": {"max_bytes": -1}}}
     answer = client.post(f"/deployments/{found['build']['id']}/create_flow_run", json={"parameters": wrong})
     assert answer.status_code == 409
     assert "max_bytes" in answer.text

@@ -49,7 +49,7 @@ def shown_image(server: Server, workspace: Workspace) -> bool:
 def main() -> None:
     config, source, root = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     settings, workspace = load_settings(config), Workspace.open(root)
-    create_limits(settings)
+    create_limits(settings.limits)
     troubles = [check.name for check in examine(settings, root) if check.advice]
     build_id = scheduled_build(source, root, settings)
     outcome, server = read_outcome(workspace), studio(settings)

@@ -223,3 +223,12 @@ def test_a_hang_costs_no_more_than_its_limit(server):
     with pytest.raises(TransientError, match=r"no answer within 0\.2 s"):
         chat(server, timeout_s=0.2, attempts=2).generate(ask("a hang"))
     assert time.monotonic() - began < 2  # two limits and a pause; the server would hang for five seconds
+
+
+def test_a_picture_that_is_still_in_its_file_stays_there(server, tmp_path):
+    """A shard of pictures is sent at once: whoever holds them must not hold their pixels."""
+    Image.new("RGB", (40, 30), (10, 20, 30)).save(tmp_path / "picture.png")
+    picture = Image.open(io.BytesIO((tmp_path / "picture.png").read_bytes()))
+    (reply,) = chat(server).generate([ChatRequest("look", (picture,))])
+    assert reply.image_sizes == ((40, 30),)
+    assert picture.fp is not None  # Pillow lets go of the file once it has decoded it
