@@ -36,7 +36,9 @@ def test_who_is_asked_next(policies, vote, verdicts, third, judge):
 
 def test_what_a_judge_decided_is_disputed_no_more(policies, vote):
     votes = [vote("i", "L2", v, f"{n}@x") for n, v in enumerate(("safe", "unsafe", "safe"))]
-    cells = labels(["i"], replace(policies, policies=policies[1:2]), votes, {}, adjudications=[vote("i", "L2", "safe", "judge@x")])
+    cells = labels(
+        ["i"], replace(policies, policies=policies[1:2]), votes, {}, adjudications=[vote("i", "L2", "safe", "judge@x")]
+    )
     assert (doubtful(cells), disputed(cells)) == ([], [])
 
 

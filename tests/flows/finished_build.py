@@ -41,7 +41,7 @@ EDITS = [edit("knife", "blade"), edit("knife", "blade", "sham", ("blade",)), edi
 
 
 def finish(workspace) -> None:
-    """Write what a build of `knife` (a blade), `love` (a heart) and `calm` (nothing) leaves: tables, record, settings."""
+    """Write what a build of `knife` (a blade), `love` (a heart) and `calm` leaves: tables, record, settings."""
     names = ("knife", "love", "calm")
     rows = {
         "dedup": ([image(name) for name in names], Image),

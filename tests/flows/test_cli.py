@@ -6,10 +6,13 @@ import sys
 import pytest
 
 from flows.cli import _guarded, app
+from flows.commands.console import settings_from
 from flows.doctor import examine
+from flows.settings import keep_settings
 from micro import PRESET
 from micro.preset import preset
 from storage.errors import FatalError, TransientError
+from tests.configs import write_config
 
 
 def test_an_error_is_a_sentence_and_status_1(capsys):
@@ -68,6 +71,23 @@ def test_a_stopped_build_says_what_happened_and_then_how_it_goes_on(stop, monkey
     assert happened.startswith("Stopped")
     assert ("by you" in happened) or ("The disk [of guardset[ray]] is full." in happened)  # brackets are no markup
     assert go_on == f"To go on: guardset build -i 'my photos' -w ws -c {PRESET}"
+
+
+def test_a_command_without_a_config_uses_what_the_workspace_was_built_with(workspace):
+    root = workspace.store.root
+    with pytest.raises(FatalError, match="holds no settings yet, and --config names none"):
+        settings_from(root, None)
+    keep_settings(workspace, preset())
+    assert settings_from(root, None) == preset()
+
+
+def test_a_config_that_differs_says_what_a_build_does_again(workspace, tmp_path, capsys):
+    keep_settings(workspace, preset())
+    changes = {"threads": 5, "editing": {"edit": {"feather_px": 1}}}
+    assert settings_from(workspace.store.root, write_config(tmp_path / "other.yaml", changes)) == preset(changes)
+    assert "a build does edit, certify again" in " ".join(capsys.readouterr().out.split())
+    settings_from(workspace.store.root, write_config(tmp_path / "same.yaml", {"threads": 5}))
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("command", ["build", "collect", "export", "status", "doctor", "init", "settings", "evaluate"])

@@ -148,6 +148,12 @@ evaluate:
     assert "| SFT + RL | 100.0 (100.0-100.0) | 0.0 (0.0-0.0) |" in theirs
 
 
+def test_a_config_of_evaluations_alone_is_checked_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "evaluation.yaml").write_text("evaluate: {rerun: 1}")
+    with pytest.raises(FatalError, match=r"evaluate\.rerun: unknown key .* did you mean `reruns`"):
+        evaluate(workspace=str(tmp_path / "w"), config=tmp_path / "evaluation.yaml")
+
+
 def test_two_guards_of_one_name_would_share_their_answers(tmp_path: Path) -> None:
     server = {"base_url": "http://127.0.0.1:1/v1"}
     models = [{"name": name, "model": "guard", "server": server} for name in ("base", "SFT")]

@@ -26,6 +26,7 @@ from micro.preset import preset
 from micro.world import WORLD
 from storage.images import encode_mask, encode_png
 from storage.records import Label
+from storage.stages import DEDUP
 from storage.workspace import Blobs, Workspace
 from tests.annotation.fake_studio import FakeStudio
 from tests.flows.finished_build import EDITS, finish
@@ -163,5 +164,6 @@ def test_a_report_needs_no_export(built: Workspace, tmp_path: Path) -> None:
     (row,) = re.findall(r"<tr><th scope=.row.>caption</th><td class=.n.>8</td><td class=.n.>8</td>.*", page)
     assert re.findall(r">([\d.]+)<", row) == ["8", "8", "7123", "431", "0.0", "1.5000", "0.187500", "0.5000"]  # 1.5 / 8
     assert "not exported yet" in page
+    assert DEDUP.says in page
     assert not list(built.store.keys("exports/"))
     assert json.loads(built.store.read("builds/latest.json"))["build_id"] == "build"
