@@ -19,7 +19,7 @@ from models.image_edit import ImageEditor, PipelineEditor
 from models.metering import MeteredEditor
 from models.openai_images import OpenAIImages
 from models.perceptual import Lpips
-from models.settings import CLASSICAL
+from models.settings import CLASSICAL, PictureSettings
 from policies.vocabulary import Vocabulary
 from storage.errors import FatalError
 
@@ -38,8 +38,9 @@ class Looking:
         shipped = files("editing").joinpath("prompts", "locate.txt")
         try:
             text = (self.cfg.prompt or shipped).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise FatalError(f"Cannot read the prompt of locate, {self.cfg.prompt}: {error.strerror}.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise FatalError(f"Cannot read the prompt of locate, {self.cfg.prompt}: {why}.") from error
         nouns = ", ".join(attribute.noun for attribute in self.vocabulary.values())
         listed = "\n".join(f"{rule_id}: {rule}" for rule_id, rule in self.rules.items()) or "(none)"
         return text.replace("{attributes}", nouns).replace("{rules}", listed)
@@ -92,9 +93,11 @@ def image_editor(cfg: EditSettings) -> ImageEditor:
 
 
 def _plain_editor(cfg: EditSettings) -> ImageEditor:
-    if cfg.endpoint is not None:
-        return OpenAIImages(cfg)
-    return ClassicalEditor(cfg.model) if cfg.model in CLASSICAL else PipelineEditor(cfg)
+    # The model's own settings alone: its fingerprint is part of each edit's id, and so of its seed.
+    own = PictureSettings(**{name: getattr(cfg, name) for name in PictureSettings.model_fields})
+    if own.endpoint is not None:
+        return OpenAIImages(own)
+    return ClassicalEditor(own.model) if own.model in CLASSICAL else PipelineEditor(own)
 
 
 def make_editor(cfg: EditSettings) -> WindowEditor:

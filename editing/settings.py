@@ -39,8 +39,8 @@ class LocateSettings(ChatSettings):
     )
     box_units: Decides[Literal["auto", "resized_pixels", "thousandths"]] = Field(
         default="auto",
-        description="Qwen2.5-VL answers in pixels of the resized image, Qwen2-VL and Qwen3-VL in 0-1000; auto tells "
-        "by a folder's config or the model's name, and takes any other for the first",
+        description="Qwen2.5-VL answers in pixels of the resized image, Qwen2-VL and Qwen3-VL in 0-1000; auto goes by "
+        "a folder's config or the model's name, and reads boxes of an unknown family as pixels",
     )
     max_new_tokens: Decides[int] = Field(default=1024, gt=0, description="a longer answer refuses its image")
     shard_rows: How[int] = Field(default=64, gt=0, description="images per shard; finished shards keep their size")

@@ -9,6 +9,7 @@ from editing.locate import LocateStage
 from editing.networks import Looking, make_editor, make_locator, make_witnesses
 from editing.select import SelectStage
 from editing.settings import CertifySettings, EditSettings
+from models.settings import weights_of
 from policies.engine import PolicySet
 from storage.records import Edit, Located
 from storage.stage import Needs, Stage, Tool, deciding
@@ -16,7 +17,7 @@ from storage.workspace import Workspace
 
 _OF_OTHER_SOURCES = {
     "chat": {"manifest", "label_map", "detector_threshold", "detector_max_iou"},
-    "detector": {"manifest", "label_map", "prompt", "box_units", "max_new_tokens"},
+    "detector": {"manifest", "label_map", "prompt", "box_units", "max_new_tokens", "rules", "server"},
 }
 
 
@@ -26,7 +27,11 @@ def look_decided_by(looking: Looking) -> Any:
     if cfg.knows_originals_only:
         return {cfg.source: make_locator(looking).fingerprint}
     asked = looking.prompt if cfg.source == "chat" else ""
-    values = cfg.decided_by(prompt=asked, box_units=cfg.units, words=looking.vocabulary.spoken)
+    values = cfg.decided_by(
+        prompt=asked, box_units=cfg.units, words=looking.vocabulary.spoken, rules=sorted(looking.rules)
+    )
+    if cfg.source == "detector":  # it runs here, whatever serves the chat model
+        values["model"] = weights_of(cfg.model, cfg.revision, is_here=True)
     return {name: value for name, value in values.items() if name not in _OF_OTHER_SOURCES[cfg.source]}
 
 
@@ -65,7 +70,7 @@ class Certifying:
     @property
     def needs(self) -> Needs:
         looks = self.cfg.recheck == "locate" or self.cfg.questions
-        return self.looking.cfg.needs if looks else "nothing" if self.cfg.max_outside_lpips is None else "gpu"
+        return self.looking.cfg.needs if looks else "nothing"
 
     @property
     def decided_by(self) -> Any:
@@ -73,7 +78,7 @@ class Certifying:
         if self.cfg.recheck == "locate":
             values["look"] = look_decided_by(self.looking)
         if self.cfg.questions:
-            values["asked"] = self.looking.cfg.decided_by(words=self.looking.vocabulary.spoken)
+            values["asked"] = [self.looking.cfg.model_decided_by(), self.looking.vocabulary.spoken]
         return values
 
 

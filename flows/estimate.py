@@ -70,11 +70,12 @@ def estimate_flow(settings: Settings, source: str | Path, root: str, max_cost: f
     sample = files.take([number * files.num_rows // count for number in range(count)])  # evenly spaced
     parts = [sample] if count == files.num_rows else [sample[:_WARM_UP_FILES], sample[_WARM_UP_FILES:]]
     pool, jobs, paid = LocalPool(), [], 0.0
+    here = settings.model_copy(update={"engine": "local"})  # a sample needs no cluster
     for part in parts:
         budget = budget_of(settings, max_cost)
         budget.add(paid)
         job = Job(Workspace.open(root), pool, budget, settings.threads, ORDER)
-        run_stages(job, settings, policies, Plan([part], part.num_rows))
+        run_stages(job, here, policies, Plan([part], part.num_rows))
         jobs.append(job.summaries)
         paid += sum(stage.cost + stage.lost_cost for stage in job.summaries)
     return Estimate(files.num_rows, count, paid, scale_up(jobs, files.num_rows / count, settings.threads))

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -19,6 +18,7 @@ from guard.evaluation.stages import EVALUATE, Asking
 from guard.evaluation.tally import EvalRow
 from models.chat_models import chat_model
 from models.metering import Budget
+from models.openai_connections import served_models
 from policies.engine import PolicySet
 from storage.errors import FatalError
 from storage.records import GuardAnswer, GuardQuestion, Rejection, from_table, to_table
@@ -134,16 +134,9 @@ def _options(cfg: EvaluationSettings, policies: PolicySet) -> EvaluateOptions:
     )
 
 
-def served_name(base_url: str, headers: dict[str, str]) -> str:
+def served_name(base_url: str, key: str) -> str:
     """The one model that a server lists; raises FatalError when it lists none, several, or does not answer."""
-    try:
-        listed = httpx.get(f"{base_url.rstrip('/')}/models", headers=headers, timeout=10.0).raise_for_status().json()
-        names = [str(entry["id"]) for entry in listed["data"]]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        raise FatalError(
-            f"The model server does not say what it serves ({error}). Check the URL, which mostly ends in /v1, "
-            "or name the model with --served-model."
-        ) from error
+    names = served_models(base_url, key)
     if len(names) != 1:
         raise FatalError(f"The server serves {', '.join(names) or 'nothing'}. Choose one with --served-model.")
     return names[0]

@@ -1,5 +1,6 @@
 """Ready configs to start from: those that ship here by name, and any other file."""
 
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -43,7 +44,7 @@ def _made_absolute(text: str, folder: Path) -> str:
     for token in reversed(found):
         if re.match(r"\.\.?/", token.value):
             start, end = token.start_mark.index, token.end_mark.index
-            text = text[:start] + str((folder / token.value).resolve()) + text[end:]
+            text = text[:start] + json.dumps(str((folder / token.value).resolve()), ensure_ascii=False) + text[end:]
     return text
 
 

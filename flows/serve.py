@@ -164,7 +164,9 @@ def scheduled_export(workspace: str, settings: Settings | None = None) -> str:
 
 def deployments(plan: ServePlan, settings: Settings) -> list[RunnerDeployment]:
     """The three deployments of a plan. A run that finds the last one still at work is cancelled, not queued."""
-    common = {"workspace": plan.workspace, "settings": settings.model_dump(mode="json", exclude_defaults=True)}
+    # Without a config of its own each run takes what the workspace was built with last.
+    given = None if plan.config is None else settings.model_dump(mode="json", exclude_defaults=True)
+    common = {"workspace": plan.workspace, "settings": given}
     build_parameters = {"source": plan.build.source, "publish": plan.build.publish, "max_cost": plan.build.max_cost}
     return [
         _deployment(scheduled_build, "build", plan.build, common | build_parameters),

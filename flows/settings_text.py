@@ -78,4 +78,3 @@ def _default(field: FieldInfo) -> str:
     value: Any = field.get_default(call_default_factory=True)
     plain = list(value) if isinstance(value, tuple) else str(value) if hasattr(value, "__fspath__") else value
     return yaml.safe_dump(plain, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
-

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from PIL import Image
 
@@ -18,10 +17,10 @@ from editing.settings import EditSettings
 from models.chat import ChatRequest
 from models.chat_models import chat_model
 from models.image_edit import ImageEdit
+from models.openai_connections import served_models
 from models.settings import ChatSettings
 from storage.errors import FatalError, SampleError
 
-_WAIT_S = 15.0
 _SIDE_PX = 256
 
 
@@ -30,39 +29,10 @@ def served(model: str, base_url: str, key_env: str | None) -> str:
     key = os.environ.get(key_env, "") if key_env else ""
     if key_env and not key:
         raise FatalError(f"Set {key_env} to the server's key.")
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL as error:
-        raise FatalError(f"{base_url} is no address: {error}.") from error
-    host = url.host if url.port is None else f"{url.host}:{url.port}"  # never the whole: it may hold a password
-    try:
-        reply = httpx.get(f"{base_url.rstrip('/')}/models", headers=headers, timeout=_WAIT_S)
-    except httpx.HTTPError as error:
-        raise FatalError(
-            f"No server answers at {host} ({type(error).__name__}). Start it, or correct base_url."
-        ) from error
-    if reply.status_code in (401, 403):
-        raise FatalError(
-            f"{host} refuses the key. Correct the environment variable {key_env or '(api_key_env is not set)'}."
-        )
-    if reply.status_code == 404:
-        return f"{model} at {host}, which does not list its models: try it with --try"
-    names = _names(reply)
-    if names is None:
-        raise FatalError(
-            f"{host} answers {reply.status_code}, but not with a list of models. base_url mostly ends in /v1."
-        )
+    names = served_models(base_url, key)
     if model not in names:
-        raise FatalError(f"{host} serves {', '.join(names) or 'nothing'}, not {model}. Correct the model's name.")
-    return f"{model} at {host}"
-
-
-def _names(reply: httpx.Response) -> list[str] | None:
-    try:
-        return [str(entry["id"]) for entry in reply.json()["data"]] if reply.is_success else None
-    except (ValueError, KeyError, TypeError):
-        return None
+        raise FatalError(f"The server lists {', '.join(names) or 'nothing'}, not {model}. Correct the model's name.")
+    return f"{model}, served"
 
 
 def local_config(model: str, revision: str | None) -> str:
@@ -70,7 +40,7 @@ def local_config(model: str, revision: str | None) -> str:
     import transformers
 
     path = _folder(model)
-    if path is None and not _is_cached(model, "config.json"):
+    if path is None and not _is_cached(model, "config.json", revision):
         return f"{model}, not in the local cache: the first build downloads it"
     try:
         config = transformers.AutoConfig.from_pretrained(model, revision=revision)
@@ -115,10 +85,10 @@ def _folder(model: str) -> Path | None:
     return None
 
 
-def _is_cached(model: str, name: str) -> bool:
+def _is_cached(model: str, name: str, revision: str | None) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(model, name), str)
+    return isinstance(try_to_load_from_cache(model, name, revision=revision), str)
 
 
 def one_answer(cfg: ChatSettings, *, sees: bool) -> str:
@@ -149,7 +119,9 @@ def one_edit(cfg: EditSettings) -> str:
     if isinstance(answer, SampleError):
         raise FatalError(f"{cfg.model} cannot edit a plain picture: {answer}")
     if np.array_equal(answer[mask], picture[mask]):
-        raise FatalError(f"{cfg.model} gave the picture back unchanged. Check strength, steps and the mask's field.")
+        raise FatalError(
+            f"{cfg.model} gave the picture back unchanged. Check strength and steps, and that a server reads the mask."
+        )
     return f"edits in {time.perf_counter() - started:.1f} s"
 
 

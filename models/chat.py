@@ -85,8 +85,9 @@ class TransformersChat:
         """Changes with the weights, the dtype and the pixel cap; not with the batch size."""
         return self._fingerprint
 
-    def generate(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        """Answers all requests, in batches of requests with like images, settings and lengths.
+    def generate(self, requests: Sequence[ChatRequest], batch_size: int | None = None) -> list[ChatReply]:
+        """Answers all requests, in batches of requests with like images, settings and lengths, by default of the size
+        that the model was made with.
 
         Raises SampleError `chat_out_of_memory` for a request that does not fit by itself.
         """
@@ -94,7 +95,7 @@ class TransformersChat:
             if self._loaded is None:
                 self._loaded = _load(self._source, self._revision, self._dtype, self._max_pixels)
             replies: dict[int, ChatReply] = {}
-            for group in batches(requests, self._batch_size):
+            for group in batches(requests, batch_size or self._batch_size):
                 answers = _generate_within_memory(self._loaded, [requests[index] for index in group])
                 replies.update(zip(group, answers, strict=True))
         return [replies[index] for index in range(len(requests))]

@@ -1,8 +1,9 @@
 """From settings to a chat model: behind its server or in this process, with its requests counted."""
 
+from collections.abc import Sequence
 from functools import cache
 
-from models.chat import ChatModel, TransformersChat
+from models.chat import ChatModel, ChatReply, ChatRequest, TransformersChat
 from models.image_links import ImageLinks
 from models.metering import MeteredChat
 from models.openai_chat import OpenAIChat
@@ -13,12 +14,26 @@ def chat_model(cfg: ChatSettings) -> ChatModel:
     """The model that the settings name. Stages that name the same one share its weights, or its server's slots."""
     if cfg.server is not None:
         return MeteredChat(_served(cfg.model, cfg.revision, cfg.server), cfg.model)
-    return MeteredChat(_local(cfg.model, cfg.revision, cfg.batch_size), cfg.model)
+    return MeteredChat(_InBatches(_local(cfg.model, cfg.revision), cfg.batch_size), cfg.model)
+
+
+class _InBatches:
+    """A loaded model, asked in batches of a stage's own size: stages share the weights, not the size."""
+
+    def __init__(self, model: TransformersChat, batch_size: int) -> None:
+        self._model, self._batch_size = model, batch_size
+
+    @property
+    def fingerprint(self) -> str:
+        return self._model.fingerprint
+
+    def generate(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        return self._model.generate(requests, self._batch_size)
 
 
 @cache
-def _local(model: str, revision: str | None, batch_size: int) -> TransformersChat:
-    return TransformersChat(model, revision=revision, batch_size=batch_size)
+def _local(model: str, revision: str | None) -> TransformersChat:
+    return TransformersChat(model, revision=revision)
 
 
 @cache

@@ -8,7 +8,37 @@ from collections.abc import Mapping
 
 import httpx
 
+from storage.errors import FatalError
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_LISTED_WITHIN_S = 15.0
+
+
+def served_models(base_url: str, key: str = "") -> list[str]:
+    """The names that a server lists; raises FatalError when it does not answer with a list of models.
+
+    Messages name the host alone, because an address may hold a password.
+    """
+    try:
+        url = httpx.URL(f"{base_url.rstrip('/')}/models")
+    except httpx.InvalidURL as error:
+        raise FatalError(f"The address of the model server is none: {error}.") from error
+    host = url.host if url.port is None else f"{url.host}:{url.port}"
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        reply = httpx.get(url, headers=headers, timeout=_LISTED_WITHIN_S, trust_env=url.host not in _LOOPBACK)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise FatalError(
+            f"No server answers at {host} ({type(error).__name__}). Start it, or correct base_url."
+        ) from error
+    if reply.status_code in (401, 403):
+        raise FatalError(f"{host} refuses the key. Correct the environment variable that api_key_env names.")
+    try:
+        return [str(entry["id"]) for entry in reply.raise_for_status().json()["data"]]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        raise FatalError(
+            f"{host} answers {reply.status_code}, but not with a list of models. base_url mostly ends in /v1."
+        ) from error
 
 
 class Connection:

@@ -59,6 +59,11 @@ class ChatSettings(BaseModel):
         idle."""
         return self.batch_size if self.server is None else None
 
+    def model_decided_by(self) -> dict[str, Any]:
+        """What the model is, whatever it is asked: its content or name, and what is done to images before it."""
+        weights = weights_of(self.model, self.revision, is_here=self.server is None)
+        return {"model": weights, "max_pixels": None if self.server is None else self.server.max_pixels}
+
     def decided_by(self, **more: Any) -> dict[str, Any]:
         """The settings that decide an answer, the model by its content where it is here, and whatever else does."""
         return deciding(self) | {"model": weights_of(self.model, self.revision, is_here=self.server is None)} | more
@@ -110,7 +115,7 @@ class PictureSettings(BaseModel):
     image_guidance_scale: Decides[float | None] = Field(default=None, ge=0, description="for InstructPix2Pix")
     negative_prompt: Decides[str | None] = Field(default=None, description="what must not appear")
     dtype: Decides[Dtype] = Field(default="auto", description="auto: bfloat16 on a GPU, else float32")
-    batched: How[bool | None] = Field(
+    batched: Decides[bool | None] = Field(
         default=None, description="default: as the call signature shows; QwenImageEdit: true"
     )
     batch_size: How[int] = Field(default=1, gt=0, description="pictures in one call of the pipeline, as memory allows")

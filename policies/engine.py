@@ -95,7 +95,7 @@ class PolicySet(Sequence[Policy]):
         something unknown.
         """
         seen = set(present or ())
-        foreign = seen - self.vocabulary.keys()
+        foreign = (seen | set(unknown)) - self.vocabulary.keys()
         doubtful = (set(self.vocabulary) if present is None else set(unknown)) - seen
         surely = [r for r in policy.rules if _fires(r, seen) and not doubtful & set(r.unless)]
         if surely:

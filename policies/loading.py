@@ -80,7 +80,8 @@ def _policy(path: Traversable, vocabulary: Vocabulary, origin: str) -> Policy:
                 meant = f"Did you mean {near}? " if near else ""
                 raise FatalError(
                     f"{path}: rule {rule.id} names the attribute {attribute}, which {origin} does not have. "
-                    f"{meant}Add it there: {{id: {attribute}, noun: ..., sensitive: true}}."
+                    f"{meant}Add it to the {VOCABULARY} beside your policies: "
+                    f"{{id: {attribute}, noun: ..., sensitive: true}}."
                 )
     return policy
 

@@ -15,7 +15,7 @@ class Attribute(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    noun: str = Field(default="", description="how a sentence names one; default: the id, with blanks")
+    noun: str = Field(default="", description="how a sentence names one; default: the id, with spaces for underscores")
     synonyms: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(), description="other words for the same thing"
     )

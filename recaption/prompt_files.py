@@ -21,8 +21,9 @@ def prompt_text(name: str, path: Path | None) -> str:
         return shipped(name)
     try:
         return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise FatalError(f"Cannot read the prompt of {name}, {path}: {error.strerror}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise FatalError(f"Cannot read the prompt of {name}, {path}: {why}.") from error
 
 
 def check_placeholders(prompt: str, names: tuple[str, ...], what: str) -> str:

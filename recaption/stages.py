@@ -89,7 +89,7 @@ class Rewriting:
         return self.cfg.decided_by(
             prompt=self.prompt,
             retry_prompt=None if retry is None else [retry.text, deciding(self.certify)],
-            looker=self.caption.decided_by(prompt=None) if self.cfg.confirm_spans else None,
+            looker=self.caption.model_decided_by() if self.cfg.confirm_spans else None,
             words=self.vocabulary.spoken,
         )
 

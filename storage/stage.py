@@ -175,7 +175,8 @@ def in_batches(
 
 class Network(Protocol[RowIn, Piece, Answer, RowOut]):
     """A step that runs a network, in three parts. `prepare` and `finish` work on one row and may run anywhere, side by
-    side; `run` has the device or the server to itself, and gives one answer per piece, in order.
+    side; `run` takes one batch of a shard at a time, and gives one answer per piece, in order. Where shards run side by
+    side, it is called by several threads.
 
     `prepare` and `finish` may raise SampleError, which refuses their row.
     """
@@ -208,7 +209,7 @@ def run_network(
     While one batch is at the device, the one before it is finished and the one after it prepared. A batch that the
     network cannot take as a whole is halved, as by `quarantine_boundary`.
     """
-    turn, slots = threading.Lock(), threading.Semaphore(_BATCHES_AT_ONCE + 1)
+    turn, slots = threading.Lock(), threading.Semaphore(_BATCHES_AT_ONCE)
     stopped: list[BaseException] = []
 
     def work(batch: "_Batch[Row, Piece]") -> BatchResult[Out]:

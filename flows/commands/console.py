@@ -30,7 +30,12 @@ def settings_from(workspace: str, config: Path | None) -> "Settings":
     from storage.errors import FatalError
     from storage.workspace import Workspace
 
-    kept = settings_of(Workspace.open(workspace))
+    try:
+        kept = settings_of(Workspace.open(workspace))
+    except FatalError:  # of an older release, or damaged: another config is a way out
+        if config is None:
+            raise
+        kept = None
     if config is None:
         if kept is None:
             raise FatalError(

@@ -86,8 +86,8 @@ def _guard(
         return None
     if not model.startswith(("http://", "https://")):
         return GuardModelSettings(name=name or model.rstrip("/").rsplit("/", 1)[-1], model=model)
-    headers = {"authorization": f"Bearer {os.environ.get(api_key_env, '')}"} if api_key_env else {}
-    served = served_model or served_name(model, headers)
+    key = os.environ.get(api_key_env, "") if api_key_env else ""
+    served = served_model or served_name(model, key)
     server = ServerSettings(base_url=model, api_key_env=api_key_env)
     return GuardModelSettings(name=name or served, model=served, server=server)
 

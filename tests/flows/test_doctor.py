@@ -74,7 +74,7 @@ def test_a_server_that_is_not_there_and_one_that_serves_another_model(tmp_path: 
         )
         found = advice(settings, tmp_path)
     assert "No server answers at 127.0.0.1:9" in found["locate model"]
-    assert "serves other, not wanted" in found["caption model"]
+    assert "lists other, not wanted" in found["caption model"]
 
 
 def test_a_missing_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
