@@ -116,7 +116,7 @@ def test_a_server_with_several_models_or_none_asks_for_a_choice() -> None:
         server.models = ["a", "b"]
         with pytest.raises(FatalError, match="serves a, b"):
             served_name(server.url, "")
-    with pytest.raises(FatalError, match="No server answers at 127.0.0.1:1"):
+    with pytest.raises(FatalError, match=r"No server answers at 127\.0\.0\.1:1"):
         served_name("http://127.0.0.1:1/v1", "")
 
 

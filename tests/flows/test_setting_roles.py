@@ -46,7 +46,7 @@ BASES: dict[str, dict[str, Any]] = {
     },
     "manifest": {
         "editing": {
-            "locate": {"source": "manifest", "manifest": "regions.json"},
+            "locate": {"source": "manifest", "manifest": "regions.json", "label_map": {"a": "knife"}},
             "edit": {"model": "opencv-telea"},
             "certify": {"recheck": "none"},
         },
@@ -63,8 +63,11 @@ PLANS = (
 @pytest.fixture
 def bases(tmp_path: Path) -> dict[str, Settings]:
     """The base settings; files that they name are there."""
-    (tmp_path / "regions.json").write_text('{"images": [], "annotations": [], "categories": []}')
-    other = {"images": [{"id": 1, "file_name": "a"}], "annotations": [], "categories": []}
+    images, categories = [{"id": 1, "file_name": "a"}], [{"id": 1, "name": "a"}]
+    regions = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}]
+    marked = {"images": images, "annotations": regions, "categories": categories}
+    (tmp_path / "regions.json").write_text(json.dumps(marked))
+    other = {"images": images, "annotations": [], "categories": []}
     (tmp_path / "other.json").write_text(json.dumps(other))
     (tmp_path / "blocked.txt").write_text("0" * 64)
     (tmp_path / "prompt.txt").write_text("Other words: {caption} {findings} {answer} {problems} {attributes}")
@@ -211,6 +214,7 @@ def test_every_deciding_setting_is_in_the_key_of_a_stage(bases: dict[str, Settin
     assert moved["editing.edit.steps"] == {"edit"}
     assert moved["editing.edit.feather_px"] == {"edit", "certify"}
     assert moved["editing.certify.max_shift_px"] == {"certify"}
+    assert moved["editing.locate.label_map"] == {"locate"}
     assert moved["editing.locate.detector_threshold"] == {"locate", "certify"}
     assert moved["recaption.caption.seed"] == {"caption", "caption_edited"}
     assert moved["recaption.certify.min_kept_ratio"] == {"rewrite", "recertify"}

@@ -77,7 +77,7 @@ def test_what_an_editor_takes() -> None:
     assert [painter(model=method).needs for method in CLASSICAL] == ["nothing", "nothing"]
 
 
-@pytest.mark.parametrize("change", [{"batched": True}, {"batch_size": 4}, {"time_limit_s": None}])
+@pytest.mark.parametrize("change", [{"batch_size": 4}, {"time_limit_s": None}])
 def test_how_a_pipeline_is_called_changes_no_pixel(change: dict[str, Any]) -> None:
     assert painter(**change).decided_by() == painter().decided_by()
 

@@ -109,7 +109,7 @@ def test_an_unknown_attribute_is_named_with_its_file_its_rule_and_what_may_be_me
         load_policy_set(root)
     assert str(caught.value) == (
         f"{root}/X.yaml: rule R1 names the attribute {attribute}, which {root}/vocabulary.yaml does not have. "
-        f"{meant}Add it there: {{id: {attribute}, noun: ..., sensitive: true}}."
+        f"{meant}Add it to the vocabulary.yaml beside your policies: {{id: {attribute}, noun: ..., sensitive: true}}."
     )
 
 
