@@ -19,9 +19,9 @@ from models.image_edit import ImageEditor, PipelineEditor
 from models.metering import MeteredEditor
 from models.openai_images import OpenAIImages
 from models.perceptual import Lpips
+from models.prompts import read_prompt
 from models.settings import CLASSICAL, PictureSettings
 from policies.vocabulary import Vocabulary
-from storage.errors import FatalError
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,7 @@ class Looking:
     def prompt(self) -> str:
         """The prompt with its blanks filled; raises FatalError for a file that cannot be read."""
         shipped = files("editing").joinpath("prompts", "locate.txt")
-        try:
-            text = (self.cfg.prompt or shipped).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise FatalError(f"Cannot read the prompt of locate, {self.cfg.prompt}: {why}.") from error
+        text = read_prompt("locate", self.cfg.prompt, shipped)
         nouns = ", ".join(attribute.noun for attribute in self.vocabulary.values())
         listed = "\n".join(f"{rule_id}: {rule}" for rule_id, rule in self.rules.items()) or "(none)"
         return text.replace("{attributes}", nouns).replace("{rules}", listed)

@@ -11,14 +11,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import limits, planning
 from flows.job import Job
-from flows.pipeline import ORDER, ready_stages, run_stages
+from flows.pipeline import ORDER, Ready, ready_stages, run_stages
 from flows.pool import Hold, LocalPool, Pool, hold_nothing, open_ray_pool
 from flows.progress import StageSummary
 from flows.settings import Settings, keep_settings
 from flows.sources import list_source, plan_shards
 from flows.temporary_server import start_temporary_server
 from models.metering import Budget
-from policies.engine import PolicySet
 from policies.loading import load_policy_set
 from storage.errors import FatalError
 from storage.workspace import Workspace
@@ -49,8 +48,8 @@ def build(
     Raises CostLimitError before the build costs more than `max_cost` in all, in the currency of `settings.prices`.
     """
     budget_of(settings, max_cost)
-    policies = load_policy_set(settings.policies)
-    threads: Any = ThreadPoolTaskRunner(max_workers=_threads(settings, policies))  # Prefect types its runners narrowly
+    stages = ready_stages(settings, load_policy_set(settings.policies))
+    threads: Any = ThreadPoolTaskRunner(max_workers=_threads(settings, stages))  # Prefect types its runners narrowly
     run = build_flow.with_options(task_runner=threads)
     start_temporary_server()
     return run(settings, str(source), root, max_cost, limited)
@@ -64,14 +63,15 @@ def build_flow(
     # small ones.
     pa.set_memory_pool(pa.system_memory_pool())
     policies = load_policy_set(settings.policies)
-    for stage in ready_stages(settings, policies).values():
-        assert stage.decides is not None  # a prompt, a list or a folder that is not there stops it here
+    stages = ready_stages(settings, policies)
+    for stage in stages.values():
+        _ = stage.decides  # worked out once, and a prompt, a list or a folder that is not there stops the build here
     workspace = Workspace.open(root)
     plan = plan_shards(workspace, source, list_source(source, settings.ingest), settings.ingest.shard_rows)
     keep_settings(workspace, settings)
     with open_pool(settings, limits.hold if limited else hold_nothing) as pool:
-        job = Job(workspace, pool, budget_of(settings, max_cost), _threads(settings, policies), ORDER)
-        edits = run_stages(job, settings, policies, plan)
+        job = Job(workspace, pool, budget_of(settings, max_cost), _threads(settings, stages), ORDER)
+        edits = run_stages(job, stages, settings, policies, plan)
     pairs = sum(rows.num_rows for rows in planning.removals(edits))
     build_id = job.finish(settings, {policy.id: policy.content_hash for policy in policies}, pairs)
     return BuildSummary(build_id, job.summaries)
@@ -82,9 +82,9 @@ def open_pool(settings: Settings, hold: Hold) -> AbstractContextManager[Pool]:
     return nullcontext(LocalPool(hold)) if settings.engine == "local" else open_ray_pool(settings.ray, hold)
 
 
-def _threads(settings: Settings, policies: PolicySet) -> int:
+def _threads(settings: Settings, stages: Ready) -> int:
     """Threads that wait for shards: enough to keep every worker of the cluster busy."""
     if settings.engine == "local":
         return settings.threads
-    workers = (settings.ray.workers_of(stage) for stage in ready_stages(settings, policies).values())
+    workers = (settings.ray.workers_of(stage) for stage in stages.values())
     return max(settings.threads, sum(one.workers for one in workers if one is not None))

@@ -10,7 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.build import budget_of
 from flows.job import Job
-from flows.pipeline import ORDER, run_stages, targets_of
+from flows.pipeline import ORDER, ready_stages, run_stages, targets_of
 from flows.pool import LocalPool
 from flows.progress import StageSummary
 from flows.settings import Settings
@@ -70,12 +70,13 @@ def estimate_flow(settings: Settings, source: str | Path, root: str, max_cost: f
     sample = files.take([number * files.num_rows // count for number in range(count)])  # evenly spaced
     parts = [sample] if count == files.num_rows else [sample[:_WARM_UP_FILES], sample[_WARM_UP_FILES:]]
     pool, jobs, paid = LocalPool(), [], 0.0
+    stages = ready_stages(settings, policies)
     here = settings.model_copy(update={"engine": "local"})  # a sample needs no cluster
     for part in parts:
         budget = budget_of(settings, max_cost)
         budget.add(paid)
         job = Job(Workspace.open(root), pool, budget, settings.threads, ORDER)
-        run_stages(job, here, policies, Plan([part], part.num_rows))
+        run_stages(job, stages, here, policies, Plan([part], part.num_rows))
         jobs.append(job.summaries)
         paid += sum(stage.cost + stage.lost_cost for stage in job.summaries)
     return Estimate(files.num_rows, count, paid, scale_up(jobs, files.num_rows / count, settings.threads))

@@ -132,16 +132,15 @@ def _look_with(looking: Looking) -> Look:
     return look
 
 
-def run_stages(job: Job, settings: Settings, policies: PolicySet, plan: Plan) -> StageRows:
+def run_stages(job: Job, stages: Ready, settings: Settings, policies: PolicySet, plan: Plan) -> StageRows:
     """Every stage up to publishing, on the planned shards of a source; the accepted edits, controls among them."""
-    stages = ready_stages(settings, policies)
     ingested = job.stage(stages["ingest"], plan.shards, as_given=True)
     kept = job.stage(stages["dedup"], ingested)
     located = job.stage(stages["locate"], kept)
     edits, recaptions = _side_by_side(
         settings,
         lambda: _edit(job, stages, settings, policies, located),
-        lambda: _recaption(job, stages, policies, located) if settings.recaption else None,
+        lambda: _recaption(job, stages, policies, located) if "caption" in stages else None,
     )
     if recaptions is not None and "caption_edited" in stages:
         _compare_twins(job, stages, located, edits, recaptions)

@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 
 from models.image_edit import ImageEdit
+from models.settings import CLASSICAL
 from storage.errors import SampleError
 from storage.images import Rgb
 from storage.records import content_id
 
-METHODS = {"opencv-telea": cv2.INPAINT_TELEA, "opencv-navier-stokes": cv2.INPAINT_NS}
+METHODS = dict(zip(CLASSICAL, (cv2.INPAINT_TELEA, cv2.INPAINT_NS), strict=True))
 _RADIUS_PX = 5.0  # how far around a pixel its surroundings count
 _SIZE_PX = 512  # of the window that is shown to it; a larger region is scaled down
 

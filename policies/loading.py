@@ -37,8 +37,7 @@ def load_policy_set(folder: str | Path | None = None) -> PolicySet:
     if not root.is_dir():
         raise FatalError(f"The policy folder {folder} does not exist.")
     vocabulary, origin = _vocabulary(root)
-    skipped = (VOCABULARY,)
-    names = sorted(p.name for p in root.iterdir() if p.name.endswith((".yaml", ".yml")) and p.name not in skipped)
+    names = sorted(p.name for p in root.iterdir() if p.name.endswith((".yaml", ".yml")) and p.name != VOCABULARY)
     policies = tuple(sorted((_policy(root.joinpath(n), vocabulary, origin) for n in names), key=lambda p: p.id))
     ids = [p.id for p in policies]
     if not policies:
@@ -66,7 +65,9 @@ def _vocabulary(root: Traversable) -> tuple[Vocabulary, str]:
     if twice is not None:
         raise FatalError(f"{path} has two attributes with the id {twice}. Give each its own.")
     vocabulary = Vocabulary(attributes)
-    for word, owners in vocabulary.shared_words().items():
+    shared = vocabulary.shared_words()
+    if shared:
+        word, owners = next(iter(shared.items()))
         raise FatalError(f"{path}: {word!r} names both {owners[0]} and {owners[1]}. Keep it at one of them.")
     return vocabulary, str(path)
 

@@ -6,24 +6,21 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from models.prompts import read_prompt
 from storage.errors import FatalError
+
+_FOLDER = files("recaption").joinpath("prompts")
 
 
 @cache
 def shipped(name: str) -> str:
     """The text of `recaption/prompts/{name}.txt`."""
-    return files("recaption").joinpath("prompts", f"{name}.txt").read_text(encoding="utf-8").strip()
+    return prompt_text(name, None)
 
 
 def prompt_text(name: str, path: Path | None) -> str:
     """The user's prompt file, or the one that ships; raises FatalError for one that cannot be read."""
-    if path is None:
-        return shipped(name)
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise FatalError(f"Cannot read the prompt of {name}, {path}: {why}.") from error
+    return read_prompt(name, path, _FOLDER.joinpath(f"{name}.txt"))
 
 
 def check_placeholders(prompt: str, names: tuple[str, ...], what: str) -> str:

@@ -88,18 +88,15 @@ class Ledger:
 
     def put_input(self, stage: str, table: pa.Table) -> str:
         """Store a shard's input under the hash of its rows, so that any worker can read it."""
-        with _parquet_file(table.combine_chunks()) as file:  # however the rows came together, their bytes are the same
-            input_hash = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
+        with _input_file(table) as (file, input_hash):
             self._store.write(self.table_key(f"{stage}.in", input_hash), file)
         give_back_memory(table.num_rows)
         return input_hash
 
     def has_input(self, stage: str, table: pa.Table) -> bool:
         """Whether a shard with these rows was ever put."""
-        with _parquet_file(table.combine_chunks()) as file:
-            input_hash = hashlib.file_digest(file, "sha256").hexdigest()
-        return self._store.exists(self.table_key(f"{stage}.in", input_hash))
+        with _input_file(table) as (_, input_hash):
+            return self._store.exists(self.table_key(f"{stage}.in", input_hash))
 
     def read_input(self, stage: str, input_hash: str) -> pa.Table:
         return self.read(f"{stage}.in", input_hash)
@@ -208,6 +205,15 @@ def _parquet_file(table: pa.Table) -> Iterator["tempfile.SpooledTemporaryFile[by
         pq.write_table(table, file, compression="zstd", write_page_index=True)
         file.seek(0)
         yield file
+
+
+@contextmanager
+def _input_file(table: pa.Table) -> Iterator[tuple["tempfile.SpooledTemporaryFile[bytes]", str]]:
+    """A shard's input as a file at its beginning, and its hash. However the rows came together, both are the same."""
+    with _parquet_file(table.combine_chunks()) as file:
+        input_hash = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        yield file, input_hash
 
 
 def read_parquet(data: bytes) -> pa.Table:
