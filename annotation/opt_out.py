@@ -33,6 +33,13 @@ def withheld(opt_outs: OptOuts, shown: Mapping[str, Iterable[str]]) -> dict[str,
     }
 
 
+def check_attributes(opt_outs: OptOuts, vocabulary: Vocabulary) -> None:
+    """Raises FatalError for an attribute that the vocabulary does not have."""
+    foreign = sorted({name for names in opt_outs.values() for name in names} - vocabulary.keys())
+    if foreign:
+        raise FatalError(f"annotation.opt_outs names {foreign[0]!r}, which the vocabulary does not have.")
+
+
 def check_people(client: "LabelStudio", opt_outs: OptOuts, vocabulary: Vocabulary) -> dict[str, int]:
     """The user id of everybody who opted out.
 
@@ -41,9 +48,7 @@ def check_people(client: "LabelStudio", opt_outs: OptOuts, vocabulary: Vocabular
     """
     if not opt_outs:
         return {}
-    foreign = sorted({name for names in opt_outs.values() for name in names} - vocabulary.keys())
-    if foreign:
-        raise FatalError(f"annotation.opt_outs names {foreign[0]!r}, which the vocabulary does not have.")
+    check_attributes(opt_outs, vocabulary)
     with plain_errors("looking up users"):
         known = {email: user_id for user_id, email in user_emails(client).items()}
     unknown = sorted(set(opt_outs) - set(known))

@@ -34,7 +34,7 @@ from models.settings import ServerSettings
 from recaption.caption import CaptionStage
 from recaption.settings import CaptionSettings
 from storage.images import decode_stored, encode_png
-from storage.records import Image, to_table
+from storage.records import Picture, to_table
 from storage.workspace import Workspace
 
 PROMPT = "Describe the image in one sentence."
@@ -88,13 +88,13 @@ def running_server(slots: int, latency_s: float) -> Iterator[str]:
         process.join()
 
 
-def images(workspace: Workspace, count: int) -> list[Image]:
+def images(workspace: Workspace, count: int) -> list[Picture]:
     """`count` images of 64 px, each of its own colour."""
     rows = []
     for number in range(count):
         shade = [number % 256, number // 256 % 256, 90]
         blob = workspace.blobs.put(encode_png(np.full((64, 64, 3), shade, dtype=np.uint8)))
-        rows.append(Image(blob, blob, blob, "bench", "x", 64, 64, "PNG", "0" * 16, "none", True, "{}"))
+        rows.append(Picture(blob, blob))
     return rows
 
 
@@ -113,13 +113,13 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def time_stage(url: str, rows: list[Image], workspace: Workspace, in_flight: int, shard_rows: int) -> Timing:
+def time_stage(url: str, rows: list[Picture], workspace: Workspace, in_flight: int, shard_rows: int) -> Timing:
     """The caption stage over shards, two at a time; one more before them opens the connections and is not timed."""
     server = ServerSettings(base_url=url, max_in_flight=in_flight)
     model = OpenAIChat("bench", server)
     stage = CaptionStage(workspace, model, PROMPT, CaptionSettings(model="bench", server=server, max_new_tokens=64))
-    stage.run_shard(to_table(rows[:in_flight], Image))
-    shards = [to_table(rows[start : start + shard_rows], Image) for start in range(0, len(rows), shard_rows)]
+    stage.run_shard(to_table(rows[:in_flight], Picture))
+    shards = [to_table(rows[start : start + shard_rows], Picture) for start in range(0, len(rows), shard_rows)]
     early: list[float] = []
 
     def caption(shard: pa.Table) -> None:
@@ -135,10 +135,10 @@ def time_stage(url: str, rows: list[Image], workspace: Workspace, in_flight: int
     return Timing(seconds / len(rows), cpu / len(rows), early[0], peak_mib())
 
 
-def time_threads(url: str, rows: list[Image], workspace: Workspace, threads: int) -> float:
+def time_threads(url: str, rows: list[Picture], workspace: Workspace, threads: int) -> float:
     """Seconds per row for a pool of threads, each with one blocking request at a time."""
 
-    def caption(row: Image) -> str:
+    def caption(row: Picture) -> str:
         data = workspace.blobs.get(row.blob)
         decode_stored(data)
         uri = "data:image/png;base64," + base64.b64encode(io.BytesIO(data).getvalue()).decode()

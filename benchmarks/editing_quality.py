@@ -27,7 +27,7 @@ from micro.scenes import Scene, draw_scene, scene_size
 from micro.world import WORLD
 from policies.engine import regulated
 from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_png
-from storage.records import Edit, EditTask, Image, to_table
+from storage.records import Edit, EditTask, Image, Picture, to_table
 from storage.workspace import Workspace
 
 PAIRS_PER_FAULT = 50
@@ -86,7 +86,7 @@ def measure_quality(root: str, count: int, seed: int) -> Quality:
     targets = targets_of(settings, WORLD)
     forbidden = regulated(targets)
     images, scenes = _draw(workspace, count, seed)
-    located = stages["locate"].run_shard(to_table(images, Image))
+    located = stages["locate"].run_shard(to_table([Picture(i.image_id, i.blob) for i in images], Picture))
     tasks = plan_edits(images, located.ok, targets, WORLD.vocabulary)
     controls = plan_controls(tasks, images, located.ok, settings.editing.controls)
     edits = stages["edit"].run_shard(to_table([*tasks, *controls], EditTask))
@@ -122,7 +122,7 @@ def _draw(workspace: Workspace, count: int, seed: int) -> tuple[list[Image], dic
         scene = draw_scene(number, split="heldout", size=scene_size(number))
         blob = workspace.blobs.put(encode_png(scene.image))
         height, width, _ = scene.image.shape
-        images.append(Image(blob, blob, blob, "s", str(number), width, height, "PNG", "0" * 16, "demo", True, "{}"))
+        images.append(Image(blob, blob, blob, str(number), width, height, "PNG", "0" * 16, "demo", True, "{}"))
         scenes[blob] = scene
     return images, scenes
 

@@ -79,7 +79,7 @@ class Invented:
         for key in shard["key"].to_pylist():
             name = content_id(key)
             size = (_SIDE_PX, _SIDE_PX)
-            images.append(Image(name, name, name, "photos", key, *size, "JPEG", name[:16], "none", True, "{}"))
+            images.append(Image(name, name, name, key, *size, "JPEG", name[:16], "none", True, "{}"))
         return BatchResult(images)
 
 
@@ -162,10 +162,10 @@ def up_to_locate(job: Job, plan: Plan) -> int:
     ingested = job.stage(INGEST, plan.shards, as_given=True)
     kept = job.stage(DEDUP.using(DedupSettings()), ingested)
     locate = toy_stage("locate", Nothing, record=Located, units=("image_id", "image_id"), shard_rows=_SHARD_ROWS)
-    located = job.stage(locate, kept)
-    tasks = planning.edit_tasks(located, list(WORLD), WORLD.vocabulary, ControlSettings())
+    located = job.stage(locate, planning.pictures(kept, ("image_id", "blob")))
+    tasks = planning.edit_tasks(kept, located, list(WORLD), WORLD.vocabulary, ControlSettings())
     edits = sum(rows.num_rows for rows in tasks)
-    return edits + sum(images.num_rows for images in planning.located_images(located))
+    return edits + sum(images.num_rows for images in planning.located_images(kept, located))
 
 
 def whole(job: Job, plan: Plan, shard_rows: int) -> int:

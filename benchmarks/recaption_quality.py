@@ -25,7 +25,7 @@ from micro.world import VOCABULARY, WORLD
 from policies.phrases import POSITIONS
 from recaption.rewrite import plan_rewrites
 from storage.images import encode_png
-from storage.records import Image, Recaption, RewriteTask, to_table
+from storage.records import Image, Picture, Recaption, RewriteTask, to_table
 from storage.workspace import Workspace
 from tests.recaption.planted import PLANTED, good_cases, planted_cases, reasons
 
@@ -60,7 +60,7 @@ def end_to_end(root: str, count: int, seed: int) -> EndToEnd:
     workspace = Workspace.open(root)
     tools = {name: stage.make(workspace) for name, stage in ready_stages(preset(), WORLD).items()}
     images, scenes = _draw(workspace, count, seed)
-    table = to_table(images, Image)
+    table = to_table([Picture(image.image_id, image.blob) for image in images], Picture)
     located = tools["locate"].run_shard(table)
     captions = tools["caption"].run_shard(table)
     tasks = plan_rewrites(captions.ok, images, located.ok, VOCABULARY)
@@ -91,7 +91,7 @@ def _draw(workspace: Workspace, count: int, seed: int) -> tuple[list[Image], dic
         scene = draw_scene(number, split="heldout", size=scene_size(number))
         blob = workspace.blobs.put(encode_png(scene.image))
         height, width, _ = scene.image.shape
-        images.append(Image(blob, blob, blob, "s", str(number), width, height, "PNG", "0" * 16, "demo", True, "{}"))
+        images.append(Image(blob, blob, blob, str(number), width, height, "PNG", "0" * 16, "demo", True, "{}"))
         scenes[blob] = scene
     return images, scenes
 

@@ -1,9 +1,11 @@
 """Regions that somebody else marked, whatever they came in: from a label and a box or mask to a region of an image."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image as PilImage
@@ -30,6 +32,39 @@ class Entry:
     polygons: tuple[tuple[float, ...], ...] = ()
     mask: Path | CocoRuns | BrushRuns | None = None
     relative: bool = False
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Whatever is wrong with an entry as a ValueError that says which entry it is."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"{what} lacks {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+    except (TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{what} has another form than the one that is read here ({error})") from error
+
+
+def text_of(value: Any) -> str:
+    """A name; raises ValueError for what is none."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} is no name")
+    return value
+
+
+def box_of(value: Any, form: str) -> tuple[float, float, float, float]:
+    """Four numbers; raises ValueError for anything else."""
+    if not isinstance(value, list) or len(value) != 4 or not all(map(is_number, value)):
+        raise ValueError(f"the box {value!r} is not {form} in numbers")
+    a, b, c, d = (float(number) for number in value)
+    return a, b, c, d
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def attribute_named(label: str, label_map: Mapping[str, str], vocabulary: Vocabulary) -> str | None:

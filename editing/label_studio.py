@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from editing.entries import Entry
+from editing.entries import Entry, reading
 from editing.run_lengths import BrushRuns
 
 _ELLIPSE_POINTS = 72  # straight pieces that an ellipse is drawn with
@@ -23,13 +23,14 @@ def read_export(tasks: Sequence[Mapping[str, Any]]) -> dict[str, list[Entry]]:
     """File name -> the regions of the first annotation that was not skipped; tasks without one are left out.
 
     A file is listed under the name that the server gave it and, where that is nobody else's, under its own.
-    Raises ValueError for a shape that is not read and for one without a label, KeyError for one without its numbers.
+    Raises ValueError, naming the task, for a shape that is not read, or that lacks its label or its numbers.
     """
     found: dict[str, list[Entry]] = {}
-    for task in tasks:
-        done = [annotation for annotation in task["annotations"] if not annotation.get("was_cancelled")]
-        if done:
-            found.setdefault(_name(task), []).extend(_entries(done[0]["result"]))
+    for number, task in enumerate(tasks, start=1):
+        with reading(f"task {task.get('id', number)}"):
+            done = [annotation for annotation in task["annotations"] if not annotation.get("was_cancelled")]
+            if done:
+                found.setdefault(_name(task), []).extend(_entries(done[0]["result"]))
     own = Counter(_UPLOAD_PREFIX.sub("", name) for name in found)
     plain = {_UPLOAD_PREFIX.sub("", name): entries for name, entries in found.items()}
     return found | {name: entries for name, entries in plain.items() if own[name] == 1}

@@ -14,7 +14,7 @@ from models.chat import ChatModel, ChatReply, ChatRequest
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
 from storage.images import Rgb, encode_mask, open_stored
-from storage.records import Finding, Image, Located, content_id, from_table
+from storage.records import Finding, Located, Picture, content_id, from_table
 from storage.stage import Batching, BatchResult, run_network
 from storage.workspace import Workspace
 
@@ -116,7 +116,7 @@ def attributes_of(regions: Sequence[Region]) -> tuple[str, ...]:
     return tuple(sorted({a for region in regions for a in region.attributes}))
 
 
-def _finding(image: Image, region: Region, workspace: Workspace) -> Finding:
+def _finding(image: Picture, region: Region, workspace: Workspace) -> Finding:
     mask = "" if region.mask is None else workspace.blobs.put(encode_mask(region.mask))
     return Finding(
         finding_id=content_id(image.image_id, region.attributes, region.box, mask),
@@ -139,7 +139,7 @@ class LocateStage:
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Located]:
         return run_network(
-            from_table(shard, Image),
+            from_table(shard, Picture),
             self,
             Batching(self._rows_at_once, pixels_of=self._pixels),
             key=lambda image: image.image_id,
@@ -149,7 +149,7 @@ class LocateStage:
         """Only decoded pictures take room."""
         return 0 if self._rows_at_once is None else request.shape[0] * request.shape[1]
 
-    def prepare(self, row: Image) -> LocateRequest:
+    def prepare(self, row: Picture) -> LocateRequest:
         """A request; its picture is decoded here for a model in this process, and when it is sent for a server."""
         image = open_stored(self._workspace.blobs.get(row.blob))
         if self._rows_at_once is not None:
@@ -159,7 +159,7 @@ class LocateStage:
     def run(self, pieces: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]:
         return self._locator.locate(pieces)
 
-    def finish(self, row: Image, _: LocateRequest, answer: tuple[Region, ...] | SampleError) -> list[Located]:
+    def finish(self, row: Picture, _: LocateRequest, answer: tuple[Region, ...] | SampleError) -> list[Located]:
         if isinstance(answer, SampleError):
             raise answer
         findings = tuple(_finding(row, region, self._workspace) for region in answer)

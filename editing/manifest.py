@@ -5,14 +5,26 @@ a sentence, so that no image is edited on a guess. Files are matched by their na
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from editing.boxes import Region
-from editing.entries import Entry, attribute_named, check_label_map, region_of
+from editing.entries import (
+    Entry,
+    attribute_named,
+    box_of,
+    check_label_map,
+    is_number,
+    reading,
+    region_of,
+    text_of,
+)
 from editing.label_studio import read_export
 from editing.locate import LocateRequest
 from editing.run_lengths import CocoRuns
@@ -21,51 +33,99 @@ from storage.errors import FatalError, SampleError
 from storage.records import content_id, sha256_hex
 
 _VERSION = 2  # of how a manifest is read
-_ROW_KEYS = "file, label, and box ([x0, y0, x1, y1]) or mask (a path)"
+_ROW = "a row has file, label, and box ([x0, y0, x1, y1]) or mask (a path)"
 
 
-def read_manifest(path: Path) -> dict[str, list[Entry]]:
-    """File name -> its regions; a file with none is listed with an empty list.
+@dataclass(frozen=True)
+class Manifest:
+    """`files`: file name -> its regions; a file with none is listed with an empty list. `labels` are all that it knows,
+    a COCO file's categories without a region among them."""
 
-    Raises FatalError when the file is missing, of no known form, or an entry lacks what it needs.
-    """
+    files: Mapping[str, list[Entry]]
+    labels: frozenset[str]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Raises FatalError when the file is missing, of no known form, lists no file, or an entry lacks what it needs."""
     try:
-        if path.suffix == ".parquet":
-            return _from_rows(pq.read_table(path).to_pylist(), path.parent)
-        text = path.read_text(encoding="utf-8")
-        if path.suffix in (".jsonl", ".ndjson"):
-            return _from_rows((json.loads(line) for line in text.splitlines() if line.strip()), path.parent)
-        return _from_json(json.loads(text))
+        found = _read(path)
     except OSError as error:
-        raise FatalError(f"Cannot read the manifest {path}: {error}.") from error
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
-        detail = f"{type(error).__name__}: {error}"
-        raise FatalError(f"The manifest {path} has an entry that cannot be read ({detail}).") from error
+        raise FatalError(f"Cannot read the manifest {path}: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise FatalError(f"The manifest {path} is not UTF-8 text. Save it as UTF-8.") from error
+    except json.JSONDecodeError as error:
+        raise FatalError(f"The manifest {path} is not valid JSON: {error}.") from error
+    except pa.ArrowInvalid as error:
+        raise FatalError(f"The manifest {path} is no Parquet file, or a damaged one.") from error
+    except ValueError as error:
+        raise FatalError(f"The manifest {path} cannot be used: {error}.") from error
+    if not found.files:
+        raise FatalError(
+            f"The manifest {path} lists no file; an unfinished task of Label Studio is none. List images without a "
+            "region too."
+        )
+    return found
 
 
-def _from_json(raw: Any) -> dict[str, list[Entry]]:
+def _read(path: Path) -> Manifest:
+    if path.suffix == ".parquet":
+        rows = pq.read_table(path).to_pylist()
+        return _from_rows(((f"row {n}", row) for n, row in enumerate(rows, start=1)), path.parent)
+    text = path.read_text(encoding="utf-8")
+    if path.suffix in (".jsonl", ".ndjson"):
+        return _from_rows(_lines(text), path.parent)
+    raw = json.loads(text)
     if isinstance(raw, dict) and {"images", "annotations", "categories"} <= raw.keys():
         return _from_coco(raw)
     if isinstance(raw, list) and all(isinstance(task, dict) and "annotations" in task for task in raw):
-        return read_export(raw)
-    raise ValueError("neither COCO (images, annotations, categories) nor a Label Studio export (a list of tasks)")
+        files = read_export(raw)
+        return Manifest(files, _labels_of(files))
+    raise ValueError("it is neither COCO (images, annotations, categories) nor a Label Studio export (a list of tasks)")
 
 
-def _from_coco(raw: Mapping[str, Any]) -> dict[str, list[Entry]]:
-    names = {image["id"]: image["file_name"] for image in raw["images"]}
-    labels = {category["id"]: category["name"] for category in raw["categories"]}
+def _labels_of(files: Mapping[str, Sequence[Entry]]) -> frozenset[str]:
+    return frozenset(entry.label for entries in files.values() for entry in entries)
+
+
+def _lines(text: str) -> Iterator[tuple[str, Any]]:
+    """Each line's place and what it says."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            try:
+                yield f"line {number}", json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"line {number} is not valid JSON ({error.msg} at character {error.pos + 1})"
+                ) from error
+
+
+def _from_coco(raw: Mapping[str, Any]) -> Manifest:
+    names, labels = {}, {}
+    for number, image in enumerate(raw["images"], start=1):
+        with reading(f"image {number}"):
+            names[image["id"]] = text_of(image["file_name"])
+    for number, category in enumerate(raw["categories"], start=1):
+        with reading(f"category {number}"):
+            labels[category["id"]] = text_of(category["name"])
     found: dict[str, list[Entry]] = {name: [] for name in names.values()}
-    for annotation in raw["annotations"]:
-        label, drawn = labels[annotation["category_id"]], annotation.get("segmentation") or ()
-        if isinstance(drawn, dict):
-            entry = Entry(label, None, mask=_runs(drawn))
-        elif drawn:
-            entry = Entry(label, None, tuple(_polygon(points) for points in drawn))
-        else:
-            x, y, width, height = annotation["bbox"]
-            entry = Entry(label, (x, y, x + width, y + height))
-        found[names[annotation["image_id"]]].append(entry)
-    return found
+    for number, annotation in enumerate(raw["annotations"], start=1):
+        with reading(f"annotation {number}"):
+            image, category = annotation["image_id"], annotation["category_id"]
+            if image not in names or category not in labels:
+                what = f"image {image!r}" if image not in names else f"category {category!r}"
+                raise ValueError(f"there is no {what}")
+            found[names[image]].append(_coco_entry(labels[category], annotation))
+    return Manifest(found, frozenset(labels.values()))
+
+
+def _coco_entry(label: str, annotation: Mapping[str, Any]) -> Entry:
+    drawn = annotation.get("segmentation") or ()
+    if isinstance(drawn, dict):
+        return Entry(label, None, mask=_runs(drawn))
+    if drawn:
+        return Entry(label, None, tuple(_polygon(points) for points in drawn))
+    x, y, width, height = box_of(annotation["bbox"], "[x, y, width, height]")
+    return Entry(label, (x, y, x + width, y + height))
 
 
 def _runs(raw: Mapping[str, Any]) -> CocoRuns:
@@ -74,24 +134,40 @@ def _runs(raw: Mapping[str, Any]) -> CocoRuns:
     return CocoRuns((height, width), counts if isinstance(counts, str) else tuple(int(count) for count in counts))
 
 
-def _polygon(points: Sequence[Any]) -> tuple[float, ...]:
-    if len(points) < 6 or len(points) % 2:
-        raise ValueError(f"{list(points)} is no polygon: it takes three points or more, as x, y, x, y, ...")
+def _polygon(points: Any) -> tuple[float, ...]:
+    if not isinstance(points, list) or len(points) < 6 or len(points) % 2 or not all(map(is_number, points)):
+        raise ValueError(f"{points} is no polygon: it takes three points or more, as x, y, x, y, ...")
     return tuple(float(value) for value in points)
 
 
-def _from_rows(rows: Iterable[Mapping[str, Any]], folder: Path) -> dict[str, list[Entry]]:
+def _from_rows(rows: Iterable[tuple[str, Any]], folder: Path) -> Manifest:
     found: dict[str, list[Entry]] = {}
-    for row in rows:
-        entries = found.setdefault(row["file"], [])
-        if row.get("label") is None:
-            continue  # a file that is listed without a region shows nothing
-        box = tuple(float(v) for v in row["box"]) if row.get("box") is not None else None
-        mask = folder / row["mask"] if row.get("mask") else None
-        if (box is None or len(box) != 4) and mask is None:
-            raise ValueError(f"a row needs {_ROW_KEYS}")
-        entries.append(Entry(row["label"], box, (), mask))  # type: ignore[arg-type]
-    return found
+    for place, row in rows:
+        with reading(place):
+            if not isinstance(row, dict):
+                raise ValueError(f"it is {row!r:.40}; {_ROW}")
+            entries = found.setdefault(text_of(row["file"]), [])
+            if row.get("label") is None:
+                continue  # a file that is listed without a region shows nothing
+            box = None if row.get("box") is None else box_of(row["box"], "[x0, y0, x1, y1]")
+            mask = folder / text_of(row["mask"]) if row.get("mask") else None
+            if box is None and mask is None:
+                raise ValueError(f"it has neither a box nor a mask; {_ROW}")
+            entries.append(Entry(text_of(row["label"]), box, (), mask))
+    return Manifest(found, _labels_of(found))
+
+
+def _check_spelling(path: Path, label_map: Mapping[str, str], labels: frozenset[str]) -> None:
+    """Raises FatalError for a mapped label that the manifest spells in another way. Those that it does not have are no
+    fault: one map may serve many manifests."""
+    spelt = {label.casefold(): label for label in labels - label_map.keys()}
+    for label in sorted(label_map.keys() - labels):
+        near = get_close_matches(label.casefold(), spelt, n=1, cutoff=0.8)
+        if near:
+            raise FatalError(
+                f"editing.locate.label_map names {label!r}, which the manifest {path} does not have. "
+                f"Did you mean {spelt[near[0]]!r}?"
+            )
 
 
 class ManifestLocator:
@@ -99,8 +175,9 @@ class ManifestLocator:
 
     def __init__(self, path: Path, label_map: Mapping[str, str], vocabulary: Vocabulary) -> None:
         check_label_map(label_map, vocabulary)
-        self._entries = read_manifest(path)
-        labels = {entry.label for entries in self._entries.values() for entry in entries}
+        manifest = read_manifest(path)
+        self._entries, labels = manifest.files, _labels_of(manifest.files)
+        _check_spelling(path, label_map, manifest.labels)
         named = {label: attribute_named(label, label_map, vocabulary) for label in labels}
         self._attributes = {label: attribute for label, attribute in named.items() if attribute is not None}
         unknown = sorted(labels - self._attributes.keys())

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from editing.boxes import BoxUnits, side_multiple_of, units_of
 from editing.controls import ControlSettings
-from models.settings import ChatSettings, PictureSettings
+from models.settings import ChatSettings, ModelName, PictureSettings
 from storage.stage import Decides, How, Needs
 
 
@@ -19,7 +19,7 @@ class LocateSettings(ChatSettings):
         description="a vision-language model, a file of regions that you have, the boxes in the input's own columns "
         "(ingest.columns.boxes), or a zero-shot detector",
     )
-    model: Decides[str] = Field(
+    model: Decides[ModelName] = Field(
         default="",
         description="a vision-language model or a detector: local folder, hub id, or a server's name for it; needed "
         "by the sources chat and detector, and to look at edits again",
@@ -61,11 +61,14 @@ class LocateSettings(ChatSettings):
         return self.source in ("manifest", "boxes")
 
     @property
+    def is_here(self) -> bool:
+        """As for any chat model; a detector runs here, whatever serves the chat model."""
+        return self.source == "detector" or super().is_here
+
+    @property
     def needs(self) -> Needs:
-        """Nothing where regions were marked beforehand; a detector runs here, whatever serves the chat model."""
-        if self.knows_originals_only:
-            return "nothing"
-        return "gpu" if self.source == "detector" else super().needs
+        """Nothing where regions were marked beforehand."""
+        return "nothing" if self.knows_originals_only else super().needs
 
     @property
     def rows_at_once(self) -> int | None:

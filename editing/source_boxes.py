@@ -1,12 +1,11 @@
 """Regions that came with the images: the boxes that a source's columns hold (`ingest.columns`)."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from editing.boxes import Region
-from editing.entries import Entry, attribute_named, check_label_map, region_of
+from editing.entries import Entry, attribute_named, check_label_map, is_number, region_of
 from editing.locate import LocateRequest
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
@@ -65,13 +64,9 @@ def _entry(raw: Any, label: Any) -> Entry:
     if isinstance(raw, dict):
         raw, label = raw.get("box"), raw.get("label", label)
     numbers = raw if isinstance(raw, list) else []
-    if len(numbers) != 4 or not all(_is_number(n) for n in numbers):
+    if len(numbers) != 4 or not all(is_number(n) for n in numbers):
         raise SampleError("source_bad_box", f"{raw!r} is not {_FORMS}.")
     if label is None:
         raise SampleError("source_no_label", f"Nothing says what {numbers} shows.")
     x0, y0, x1, y1 = (float(n) for n in numbers)
     return Entry(str(label), (x0, y0, x1, y1))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -9,7 +9,6 @@ from editing.locate import LocateStage
 from editing.networks import Looking, make_editor, make_locator, make_witnesses
 from editing.select import SelectStage
 from editing.settings import CertifySettings, EditSettings
-from models.settings import weights_of
 from policies.engine import PolicySet
 from storage.records import Edit, Located
 from storage.stage import Needs, Stage, Tool, deciding
@@ -30,8 +29,6 @@ def look_decided_by(looking: Looking) -> Any:
     values = cfg.decided_by(
         prompt=asked, box_units=cfg.units, words=looking.vocabulary.spoken, rules=sorted(looking.rules)
     )
-    if cfg.source == "detector":  # it runs here, whatever serves the chat model
-        values["model"] = weights_of(cfg.model, cfg.revision, is_here=True)
     return {name: value for name, value in values.items() if name not in _OF_OTHER_SOURCES[cfg.source]}
 
 

@@ -180,8 +180,9 @@ class Collection:
 def collect_flow(settings: Settings, root: str, *, full: bool = False) -> Collection:
     """Fetch the votes given so far, and ask a third person or a judge where people disagree."""
     workspace, options = Workspace.open(root), settings.annotation
-    client = studio_client(root, options)
     policies = load_policy_set(settings.policies)
+    published(workspace, policies)  # before a server is started, which takes a minute
+    client = studio_client(root, options)
     reconcile_every = 1 if full else options.reconcile_every
     with _alone(workspace):
         result = collect(

@@ -10,12 +10,13 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import limits, planning
-from flows.job import Job
-from flows.pipeline import ORDER, Ready, ready_stages, run_stages
+from flows.checks import check_names, tell_listed
+from flows.job import LATEST, Job
+from flows.pipeline import ORDER, Ready, decided, ready_stages, run_stages
 from flows.pool import Hold, LocalPool, Pool, hold_nothing, open_ray_pool
 from flows.progress import StageSummary
 from flows.settings import Settings, keep_settings
-from flows.sources import list_source, plan_shards
+from flows.sources import check_apart, list_source, name_of, plan_shards
 from flows.temporary_server import start_temporary_server
 from models.metering import Budget
 from policies.loading import load_policy_set
@@ -63,17 +64,24 @@ def build_flow(
     # small ones.
     pa.set_memory_pool(pa.system_memory_pool())
     policies = load_policy_set(settings.policies)
-    stages = ready_stages(settings, policies)
+    check_names(settings, policies)
+    stages = ready_stages(settings, policies, source)
     for stage in stages.values():
         _ = stage.decides  # worked out once, and a prompt, a list or a folder that is not there stops the build here
     workspace = Workspace.open(root)
-    plan = plan_shards(workspace, source, list_source(source, settings.ingest), settings.ingest.shard_rows)
-    keep_settings(workspace, settings)
+    check_apart(workspace, source)
+    files = list_source(source, settings.ingest)
+    tell_listed(settings, files)
+    plan = plan_shards(workspace, source, files, settings.ingest.shard_rows)
+    if not workspace.store.exists(LATEST):
+        keep_settings(workspace, settings)  # a first build that is stopped goes on with them
     with open_pool(settings, limits.hold if limited else hold_nothing) as pool:
         job = Job(workspace, pool, budget_of(settings, max_cost), _threads(settings, stages), ORDER)
         edits = run_stages(job, stages, settings, policies, plan)
     pairs = sum(rows.num_rows for rows in planning.removals(edits))
-    build_id = job.finish(settings, {policy.id: policy.content_hash for policy in policies}, pairs)
+    hashes = {policy.id: policy.content_hash for policy in policies}
+    build_id = job.finish(settings, name_of(source), hashes, decided(settings, policies), pairs)
+    keep_settings(workspace, settings)
     return BuildSummary(build_id, job.summaries)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows import trial
+from flows.checks import check_names
 from flows.pipeline import ready_stages, targets_of
 from flows.settings import Settings
 from models.settings import CLASSICAL, ChatSettings
@@ -41,10 +42,10 @@ def examine(settings: Settings | None, root: str, *, try_models: bool = False) -
     if settings is None:
         advice = "Write a config: guardset init --preset NAME. Then: guardset doctor --config guardset.yaml"
         return [*checks, Check("config", "none", advice)]
-    checks.append(_attempt("policies", lambda: _policies(settings)))
-    if not checks[-1].advice:
-        checks += _stages(settings, load_policy_set(settings.policies))
-    checks += [_attempt("block list", lambda: _block_list(settings)), *_models(settings, try_models)]
+    policies = _attempt("policies", lambda: _policies(settings))
+    checks += [policies, _attempt("block list", lambda: _block_list(settings)), *_models(settings, try_models)]
+    if not policies.advice:
+        checks += _others(settings, load_policy_set(settings.policies), {check.advice for check in checks})
     return [*checks, *_label_studio(settings, root)]
 
 
@@ -86,12 +87,21 @@ def _policies(settings: Settings) -> str:
     return f"{listed}; {len(policies.vocabulary)} attributes; what violates {targets} is edited"
 
 
-def _stages(settings: Settings, policies: PolicySet) -> Iterator[Check]:
-    """What decides each stage, as far as files are part of it: prompts, regions, weights in folders."""
+def _others(settings: Settings, policies: PolicySet, said: set[str]) -> Iterator[Check]:
+    """What else stops a build: names that mean nothing, and what decides each stage, as far as files are part of it
+    (prompts, regions). Only what is wrong, and each fault once: `said` is the advice given already."""
+    checks = [_attempt("names", lambda: _names(settings, policies))]
     for name, stage in ready_stages(settings, policies).items():
-        check = _attempt(name, lambda stage=stage: str(stage.decides) and stage.stage.says)  # type: ignore[misc]
-        if check.advice:
+        checks.append(_attempt(name, lambda stage=stage: str(stage.decides)))  # type: ignore[misc]
+    for check in checks:
+        if check.advice and check.advice not in said:
+            said.add(check.advice)
             yield check
+
+
+def _names(settings: Settings, policies: PolicySet) -> str:
+    check_names(settings, policies)
+    return "known"
 
 
 def _block_list(settings: Settings) -> str:
@@ -123,7 +133,7 @@ def _models(settings: Settings, try_models: bool) -> Iterator[Check]:
 
 def _chat(cfg: ChatSettings, sees: bool, try_models: bool) -> str:
     if cfg.server is not None:
-        found = trial.served(cfg.model, cfg.server.base_url, cfg.server.api_key_env)
+        found = trial.served(cfg.model, cfg.server.base_url, cfg.server.api_key_env, is_tried=try_models)
     else:
         found = trial.local_config(cfg.model, cfg.revision)
     return f"{found}; {trial.one_answer(cfg, sees=sees)}" if try_models else found
@@ -134,7 +144,7 @@ def _editor(settings: Settings, try_models: bool) -> str:
     if cfg.model in CLASSICAL:
         found = f"{cfg.model}, without weights"
     elif cfg.endpoint is not None:
-        found = trial.served(cfg.model, cfg.endpoint.base_url, cfg.endpoint.api_key_env)
+        found = trial.served(cfg.model, cfg.endpoint.base_url, cfg.endpoint.api_key_env, is_tried=try_models)
     else:
         found = trial.pipeline_index(cfg.model, cfg.revision)
     return f"{found}; {trial.one_edit(cfg)}" if try_models else found

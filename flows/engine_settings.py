@@ -1,10 +1,11 @@
 """Where the stages of a build run: the settings of the engines in `flows/pool.py` and `flows/ray_pool.py`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from storage.errors import FatalError
 from storage.stage import How, ReadyStage
 
 Engine = Literal["local", "ray"]
@@ -39,6 +40,12 @@ class RaySettings(BaseModel):
     )
     start_timeout_s: How[float] = Field(default=600, gt=0, description="how long a stage waits for its first worker")
     attempts: How[int] = Field(default=3, gt=0, description="workers that may die of one shard before the build stops")
+
+    def check_stages(self, known: Sequence[str]) -> None:
+        """Raises FatalError for workers of a stage that no build has."""
+        unknown = [name for name in self.stages if name not in known]
+        if unknown:
+            raise FatalError(f"ray.stages names {unknown[0]}, which is no stage. The stages are: {', '.join(known)}.")
 
     def workers_of(self, stage: ReadyStage) -> ActorSettings | None:
         """The workers of a stage on the cluster; None for one that runs where the build was started."""

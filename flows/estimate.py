@@ -9,12 +9,13 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.build import budget_of
+from flows.checks import check_names, tell_listed
 from flows.job import Job
-from flows.pipeline import ORDER, ready_stages, run_stages, targets_of
+from flows.pipeline import ORDER, ready_stages, run_stages
 from flows.pool import LocalPool
 from flows.progress import StageSummary
 from flows.settings import Settings
-from flows.sources import Plan, list_source
+from flows.sources import Plan, check_apart, list_source
 from policies.loading import load_policy_set
 from storage.workspace import Workspace
 
@@ -64,18 +65,21 @@ def estimate(settings: Settings, source: str | Path, root: str, max_cost: float 
 @flow(name="guardset-estimate")
 def estimate_flow(settings: Settings, source: str | Path, root: str, max_cost: float | None = None) -> Estimate:
     policies = load_policy_set(settings.policies)
-    targets_of(settings, policies)  # before the source is listed, which may take a while
+    check_names(settings, policies)  # before the source is listed, which may take a while
+    workspace = Workspace.open(root)
+    check_apart(workspace, source)
     files = list_source(source, settings.ingest)
+    tell_listed(settings, files)
     count = min(SAMPLE_FILES, files.num_rows)
     sample = files.take([number * files.num_rows // count for number in range(count)])  # evenly spaced
     parts = [sample] if count == files.num_rows else [sample[:_WARM_UP_FILES], sample[_WARM_UP_FILES:]]
     pool, jobs, paid = LocalPool(), [], 0.0
-    stages = ready_stages(settings, policies)
+    stages = ready_stages(settings, policies, str(source))
     here = settings.model_copy(update={"engine": "local"})  # a sample needs no cluster
     for part in parts:
         budget = budget_of(settings, max_cost)
         budget.add(paid)
-        job = Job(Workspace.open(root), pool, budget, settings.threads, ORDER)
+        job = Job(workspace, pool, budget, settings.threads, ORDER)
         run_stages(job, stages, here, policies, Plan([part], part.num_rows))
         jobs.append(job.summaries)
         paid += sum(stage.cost + stage.lost_cost for stage in job.summaries)

@@ -21,7 +21,7 @@ from models.metering import Budget
 from models.openai_connections import served_models
 from policies.engine import PolicySet
 from storage.errors import FatalError
-from storage.records import GuardAnswer, GuardQuestion, Rejection, from_table, to_table
+from storage.records import GuardAnswer, GuardQuestion, Rejection, content_id, from_table, to_table
 from storage.stage import BatchResult, deciding
 from storage.workspace import Workspace
 
@@ -66,10 +66,11 @@ def evaluate_flow(cfg: EvaluationSettings, policies: PolicySet, root: str) -> Ev
 
 
 def _check_distinct(models: Sequence[GuardModelSettings]) -> None:
-    """Answers are looked up by a model's name and revision, so two guards that share both would share their answers."""
-    known: dict[tuple[str, str | None], str] = {}
+    """Answers are looked up by what decides them, so two guards that agree in all of it would share their answers."""
+    known: dict[str, str] = {}
     for guard in models:
-        other = known.setdefault((guard.model, guard.revision), guard.name)
+        decides = {name: value for name, value in guard.decided_by().items() if name != "name"}
+        other = known.setdefault(content_id(decides), guard.name)
         if other != guard.name:
             raise FatalError(
                 f"{other} and {guard.name} are both the model {guard.model!r} of revision {guard.revision}, so one "
@@ -137,6 +138,8 @@ def _options(cfg: EvaluationSettings, policies: PolicySet) -> EvaluateOptions:
 def served_name(base_url: str, key: str) -> str:
     """The one model that a server lists; raises FatalError when it lists none, several, or does not answer."""
     names = served_models(base_url, key)
+    if names is None:
+        raise FatalError("The server has no list of models. Name one with --served-model; most addresses end in /v1.")
     if len(names) != 1:
         raise FatalError(f"The server serves {', '.join(names) or 'nothing'}. Choose one with --served-model.")
     return names[0]

@@ -24,7 +24,7 @@ from flows.settings import Settings
 from models.metering import Budget, CostLimitError
 from storage.errors import GuardsetError, TransientError
 from storage.records import content_id, schema_of
-from storage.rows import StageRows, StoredRows, cut, cut_between, peeked
+from storage.rows import StoredRows, cut, cut_between
 from storage.stage import ReadyStage, ShardOutcome
 from storage.usage import ByModel, Usage, added
 from storage.workspace import Workspace, give_back_memory
@@ -125,7 +125,7 @@ class Job:
         *,
         together: Sequence[str] = (),
         as_given: bool = False,
-    ) -> StageRows:
+    ) -> StoredRows:
         """Run a stage, one Prefect task per shard; what came out stays in the ledger, in the order of what went in.
 
         Shards have `shard_rows` rows, by default as many as the stage says (all, where it says nothing); rows that
@@ -143,24 +143,19 @@ class Job:
         give_back_memory(tally.rows)
         self._sizes[stage.name] = [shard.rows for shard in put]
         self._remember(stage, tally, time.perf_counter() - started)
-        ledger = self.workspace.ledger
-        inputs = StoredRows(ledger, f"{stage.name}.in", [shard.input_hash for shard in put], tally.rows)
-        return StageRows(inputs, StoredRows(ledger, stage.name, tally.fingerprints, tally.rows_out))
+        return StoredRows(self.workspace.ledger, stage.name, tally.fingerprints, tally.rows_out)
 
     def _cut(
         self, stage: ReadyStage, tables: Iterable[pa.Table], shard_rows: int | None, together: Sequence[str]
     ) -> Iterator[pa.Table]:
         if shard_rows is not None:
             return cut_between(tables, shard_rows, together) if together else cut(tables, shard_rows)
-        size, before = stage.shard_rows, self._cut_before.get(stage.name, [])
-        if size is None:
-            return cut(tables, sys.maxsize)
-        if all(rows == size for rows in before[:-1]) and before[-1:] <= [size]:
-            return cut(tables, size)
-        # The size was changed. Finished shards keep theirs, unless these rows were once cut by the new one.
-        head, tables = peeked(tables, size)
-        is_known = self.workspace.ledger.has_input(stage.name, head)
-        return cut(tables, size, () if is_known else before)
+        ledger = self.workspace.ledger
+
+        def is_done(rows: pa.Table) -> bool:
+            return ledger.has(stage.name, stage.fingerprint(ledger.input_hash(rows)))
+
+        return cut(tables, stage.shard_rows or sys.maxsize, self._cut_before.get(stage.name, {}), is_done)
 
     def _put_inputs(self, stage: ReadyStage, shards: Iterable[pa.Table]) -> Iterator[_Shard]:
         start = 0
@@ -254,29 +249,33 @@ class Job:
             )
         )
 
-    def finish(self, settings: Settings, policy_hashes: dict[str, str], accepted_pairs: int) -> str:
-        """Write `builds/<build_id>.json` and point `builds/latest.json` at it; the answer is the build's id.
+    def finish(
+        self, settings: Settings, source: str, policy_hashes: dict[str, str], decided: dict[str, str], pairs: int
+    ) -> str:
+        """Write `builds/<build_id>.json` and point `builds/latest.json` at it; the answer is the build's id. `source`
+        names what was read, `decided` what decided each stage, `pairs` counts the accepted ones.
 
         The id hashes what was made, whose fingerprints hold the settings that mattered, and the prices. So a repeated
         build finds its record there and leaves it alone, with the seconds of the run that did the work.
         """
         used = json.loads(settings.model_dump_json())
         priced = [used["prices"]] if used["prices"] else []
-        build_id = content_id(policy_hashes, self._tables, *priced)[:16]
+        build_id = content_id(policy_hashes, decided, self._tables, *priced)[:16]
         key = f"builds/{build_id}.json"
         if not self.workspace.store.exists(key):
             record = {
                 "build_id": build_id,
                 "settings": used,
                 "policies": policy_hashes,
+                "decided": decided,  # by stage, to tell whether other settings decide otherwise
                 "versions": {name: version(name) for name in ("guardset", "torch", "diffusers", "transformers")},
                 "tables": self._tables,
                 "cut": {name: _counted(sizes) for name, sizes in self._sizes.items()},
                 "stages": [_stage_record(summary) for summary in self.summaries],
-                "cost": asdict(build_cost(self._summaries, accepted_pairs)),
+                "cost": asdict(build_cost(self._summaries, pairs)),
             }
             self.workspace.write_json(key, record)
-        self.workspace.write_json(LATEST, {"build_id": build_id})
+        self.workspace.write_json(LATEST, {"build_id": build_id, "source": source})
         return build_id
 
     @property
@@ -291,12 +290,13 @@ def _counted(sizes: Sequence[int]) -> list[list[int]]:
     return [[size, len(list(same))] for size, same in itertools.groupby(sizes)]
 
 
-def _cut_before(workspace: Workspace) -> dict[str, list[int]]:
-    """The rows of each shard of the last build, by stage."""
+def _cut_before(workspace: Workspace) -> dict[str, dict[int, int]]:
+    """By stage, where each shard of the last build began, and how many rows it has."""
     latest = workspace.read_json(LATEST)
     record = workspace.read_json(f"builds/{latest['build_id']}.json") if latest else None
     sizes: dict[str, list[list[int]]] = (record or {}).get("cut", {})
-    return {name: [size for size, times in runs for _ in range(times)] for name, runs in sizes.items()}
+    flat = {name: [size for size, times in runs for _ in range(times)] for name, runs in sizes.items()}
+    return {name: dict(zip(itertools.accumulate(rows, initial=0), rows, strict=False)) for name, rows in flat.items()}
 
 
 def _stage_record(summary: StageSummary) -> dict[str, Any]:

@@ -4,6 +4,11 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, TypeVar
 
+from flows.job import LATEST
+from flows.pipeline import decided
+from flows.settings import Settings
+from flows.sources import name_of
+from policies.loading import load_policy_set
 from storage.errors import FatalError
 from storage.records import Caption, CaptionDelta, Edit, Image, Located, Recaption, Rejection, from_table
 from storage.workspace import Workspace
@@ -71,9 +76,40 @@ class Outcome:
         return shown
 
 
+def what_changed(workspace: Workspace, settings: Settings) -> list[str]:
+    """How a build with these settings differs from the newest one, in sentences; none where nothing was built."""
+    latest = workspace.read_json(LATEST)
+    if latest is None:
+        return []
+    record = workspace.read_json(f"builds/{latest['build_id']}.json")
+    policies = load_policy_set(settings.policies)
+    before, now = record.get("decided", {}), decided(settings, policies)
+    other = [name for name in now if now[name] != before.get(name)]
+    sentences = []
+    if other:
+        sentences.append(
+            f"not what the last build used for {', '.join(other)}. A build runs these, and what gets other rows from "
+            "them, on all that was never run this way."
+        )
+    hashes = {policy.id: policy.content_hash for policy in policies}
+    said = [name for name in hashes if hashes[name] != record["policies"].get(name)]
+    gone = [name for name in record["policies"] if name not in hashes]
+    if said:
+        sentences.append(f"policies that are new or say something else: {', '.join(said)}. Old votes are not theirs.")
+    if gone:
+        sentences.append(f"policies that are gone: {', '.join(gone)}.")
+    return sentences
+
+
+def other_source(workspace: Workspace, source: str) -> str | None:
+    """What the newest build read, where it was not this source."""
+    before: str | None = (workspace.read_json(LATEST) or {}).get("source")
+    return before if before != name_of(source) else None
+
+
 def read_outcome(workspace: Workspace) -> Outcome:
     """The newest build of a workspace; raises FatalError when nothing was built there."""
-    latest = workspace.read_json("builds/latest.json")
+    latest = workspace.read_json(LATEST)
     if latest is None:
         raise FatalError(
             f"{workspace.store.root} holds no finished build. "

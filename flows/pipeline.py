@@ -37,9 +37,10 @@ from recaption.stages import (
     SecondLook,
 )
 from storage.errors import FatalError, SampleError
-from storage.rows import StageRows
-from storage.stage import ReadyStage, Stage
-from storage.stages import DEDUP, INGEST
+from storage.records import content_id
+from storage.rows import StoredRows
+from storage.stage import ReadyStage, Stage, deciding
+from storage.stages import DEDUP, INGEST, Ingesting
 
 STAGES: tuple[Stage[Any], ...] = (
     INGEST,
@@ -74,9 +75,9 @@ def targets_of(settings: Settings, policies: PolicySet) -> list[Policy]:
     return [by_id[name] for name in wanted]
 
 
-def ready_stages(settings: Settings, policies: PolicySet) -> Ready:
-    """The stages that these settings ask for, in order. Raises FatalError for a prompt or a list that cannot be read,
-    once somebody asks what decides a stage."""
+def ready_stages(settings: Settings, policies: PolicySet, source: str = "") -> Ready:
+    """The stages that these settings ask for, in order; `source` is where ingest reads. Raises FatalError for a prompt
+    or a list that cannot be read, once somebody asks what decides a stage."""
     editing, vocabulary = settings.editing, policies.vocabulary
     rules = {f"{p.id}.{rule.id}": rule.text for p in targets_of(settings, policies) for rule in p.rules}
     looking = Looking(editing.locate, vocabulary, rules)
@@ -87,7 +88,7 @@ def ready_stages(settings: Settings, policies: PolicySet) -> Ready:
         editing.edit.shard_rows,
     )
     stages = [
-        INGEST.using(settings.ingest),
+        INGEST.using(Ingesting(settings.ingest, source)),
         DEDUP.using(settings.dedup),
         LOCATE.using(looking),
         EDIT.using(editing.edit),
@@ -105,7 +106,7 @@ def _recaptioning(cfg: RecaptionSettings, looking: Looking) -> Iterator[ReadySta
         yield SECOND_LOOK.using(
             SecondLook(
                 partial(_look_with, looking),
-                look_decided_by(looking),
+                partial(look_decided_by, looking),
                 looking.cfg.needs,
                 looking.cfg.rows_at_once,
                 cfg.rewrite.shard_rows,
@@ -132,24 +133,29 @@ def _look_with(looking: Looking) -> Look:
     return look
 
 
-def run_stages(job: Job, stages: Ready, settings: Settings, policies: PolicySet, plan: Plan) -> StageRows:
+def run_stages(job: Job, stages: Ready, settings: Settings, policies: PolicySet, plan: Plan) -> StoredRows:
     """Every stage up to publishing, on the planned shards of a source; the accepted edits, controls among them."""
     ingested = job.stage(stages["ingest"], plan.shards, as_given=True)
     kept = job.stage(stages["dedup"], ingested)
-    located = job.stage(stages["locate"], kept)
+    known = _SHOWN + (_OF_SOURCE if settings.editing.locate.knows_originals_only else ())
+    located = job.stage(stages["locate"], planning.pictures(kept, known))
     edits, recaptions = _side_by_side(
         settings,
-        lambda: _edit(job, stages, settings, policies, located),
-        lambda: _recaption(job, stages, policies, located) if "caption" in stages else None,
+        lambda: _edit(job, stages, settings, policies, kept, located),
+        lambda: _recaption(job, stages, policies, kept, located) if "caption" in stages else None,
     )
     if recaptions is not None and "caption_edited" in stages:
-        _compare_twins(job, stages, located, edits, recaptions)
+        _compare_twins(job, stages, kept, edits, recaptions)
     return edits
 
 
+_SHOWN = ("image_id", "blob")
+_OF_SOURCE = ("source_key", "meta_json")  # the name by which a manifest lists an image, and boxes that came with it
+
+
 def _side_by_side(
-    settings: Settings, first: Callable[[], StageRows], second: Callable[[], StageRows | None]
-) -> tuple[StageRows, StageRows | None]:
+    settings: Settings, first: Callable[[], StoredRows], second: Callable[[], StoredRows | None]
+) -> tuple[StoredRows, StoredRows | None]:
     """Two branches of a build, which share nothing. On a cluster they run at once, so that one's CPU stages do not keep
     the other's GPUs waiting; one machine has memory for a model at a time."""
     if settings.engine == "local":
@@ -159,33 +165,43 @@ def _side_by_side(
         return first(), other.result()
 
 
-def _edit(job: Job, stages: Ready, settings: Settings, policies: PolicySet, located: StageRows) -> StageRows:
+def _edit(
+    job: Job, stages: Ready, settings: Settings, policies: PolicySet, images: StoredRows, located: StoredRows
+) -> StoredRows:
     """The accepted edits, controls among them. The best candidate of an image is chosen where all of them are."""
     targets = targets_of(settings, policies)
-    tasks = planning.edit_tasks(located, targets, policies.vocabulary, settings.editing.controls)
+    tasks = planning.edit_tasks(images, located, targets, policies.vocabulary, settings.editing.controls)
     candidates = job.stage(stages["edit"], tasks)
     certified = job.stage(stages["certify"], candidates)
     return job.stage(stages["select"], certified, _PLAIN_SHARD_ROWS, together=("image_id", "kind"))
 
 
-def _recaption(job: Job, stages: Ready, policies: PolicySet, located: StageRows) -> StageRows:
+def _recaption(job: Job, stages: Ready, policies: PolicySet, images: StoredRows, located: StoredRows) -> StoredRows:
     """Each image's own caption with what it leaves out put back, certified."""
-    described = job.stage(stages["caption"], planning.located_images(located))
-    rewrites: Any = planning.rewrite_tasks(located, described, policies.vocabulary)
+    described = job.stage(stages["caption"], planning.pictures(planning.located_images(images, located), _SHOWN))
+    rewrites: Any = planning.rewrite_tasks(images, located, described, policies.vocabulary)
     if "second_look" in stages:
         rewrites = job.stage(stages["second_look"], rewrites)
     rewritten = job.stage(stages["rewrite"], rewrites)
     return job.stage(stages["recertify"], rewritten)
 
 
-def _compare_twins(job: Job, stages: Ready, located: StageRows, edits: StageRows, recaptions: StageRows) -> None:
+def _compare_twins(job: Job, stages: Ready, images: StoredRows, edits: StoredRows, recaptions: StoredRows) -> None:
     """Captions of edited images, and what they say that each edit removed."""
-    told = job.stage(stages["caption_edited"], planning.twins(located, edits, recaptions))
-    deltas = planning.delta_tasks(located, edits, recaptions, told)
+    described = job.stage(stages["caption_edited"], planning.twins(images, edits, recaptions))
+    deltas = planning.delta_tasks(images, edits, recaptions, described)
     job.stage(stages["delta"], deltas, _PLAIN_SHARD_ROWS)
 
 
-def redone(before: Settings, now: Settings, policies: tuple[PolicySet, PolicySet]) -> list[str]:
-    """The stages whose results other settings would make anew, in order; what follows them may get other input."""
-    old, new = (ready_stages(settings, some) for settings, some in zip((before, now), policies, strict=True))
-    return [name for name, stage in new.items() if name not in old or old[name].decides != stage.decides]
+def decided(settings: Settings, policies: PolicySet) -> dict[str, str]:
+    """A hash for each stage of all that settings and policies say about its results: of what it does with a row, and
+    of which rows it gets."""
+    spoken, controls = policies.vocabulary.spoken, deciding(settings.editing.controls)
+    chosen = {
+        "edit": [[policy.content_hash for policy in targets_of(settings, policies)], spoken, controls],
+        "rewrite": [[*words, policies.vocabulary[words[0]].sensitive] for words in spoken],
+    }
+    return {
+        name: content_id(stage.stage.version, stage.decides, chosen.get(name))
+        for name, stage in ready_stages(settings, policies).items()
+    }

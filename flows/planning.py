@@ -21,71 +21,85 @@ from storage.records import (
     EditTask,
     Image,
     Located,
+    Picture,
     Recaption,
     RewriteTask,
     from_table,
     to_table,
 )
-from storage.rows import StageRows, followed
+from storage.rows import followed
+
+Rows = Iterable[pa.Table]
+"""A stage's rows in the order of the images; `images` are those of dedup."""
+
+
+def pictures(images: Rows, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The images with these columns of `Picture`, the others empty."""
+    blank = to_table([Picture("", "")], Picture)
+    for rows in images:
+        filled = [
+            rows[name] if name in columns else pa.repeat(blank[name][0], rows.num_rows) for name in blank.schema.names
+        ]
+        yield pa.table(filled, schema=blank.schema)
 
 
 def edit_tasks(
-    located: StageRows, targets: Sequence[Policy], vocabulary: Vocabulary, controls: ControlSettings
+    images: Rows, located: Rows, targets: Sequence[Policy], vocabulary: Vocabulary, controls: ControlSettings
 ) -> Iterator[pa.Table]:
     """All removals, then all controls, both in the order of the images."""
-    for images, found in _seen(located):
-        yield to_table(plan_edits(images, found, targets, vocabulary), EditTask)
-    for images, found in _seen(located):
-        yield to_table(plan_controls(plan_edits(images, found, targets, vocabulary), images, found, controls), EditTask)
+    for some, found in _seen(images, located):
+        yield to_table(plan_edits(some, found, targets, vocabulary), EditTask)
+    for some, found in _seen(images, located):
+        yield to_table(plan_controls(plan_edits(some, found, targets, vocabulary), some, found, controls), EditTask)
 
 
-def _seen(located: StageRows) -> Iterator[tuple[list[Image], list[Located]]]:
+def _seen(images: Rows, located: Rows) -> Iterator[tuple[list[Image], list[Located]]]:
     """Images and what was found in them."""
     with followed(located, Located) as found:
-        for images in located.inputs:
-            yield from_table(images, Image), found(images["image_id"])
+        for rows in images:
+            yield from_table(rows, Image), found(rows["image_id"])
 
 
-def located_images(located: StageRows) -> Iterator[pa.Table]:
+def located_images(images: Rows, located: Rows) -> Iterator[pa.Table]:
     """The images to caption. One whose findings are unknown cannot be recaptioned: what its caption leaves out would
     stay out."""
     with followed(located, Located) as found:
-        for images in located.inputs:
-            known = pa.array([row.image_id for row in found(images["image_id"])], pa.string())
-            yield images.filter(pc.is_in(images["image_id"], value_set=known))
+        for rows in images:
+            known = pa.array([row.image_id for row in found(rows["image_id"])], pa.string())
+            yield rows.filter(pc.is_in(rows["image_id"], value_set=known))
 
 
-def rewrite_tasks(located: StageRows, described: StageRows, vocabulary: Vocabulary) -> Iterator[pa.Table]:
+def rewrite_tasks(images: Rows, located: Rows, described: Rows, vocabulary: Vocabulary) -> Iterator[pa.Table]:
     """What each caption leaves out."""
     with followed(located, Located) as found, followed(described, Caption) as captions:
-        for images in located.inputs:
-            ids = images["image_id"]
-            tasks = plan_rewrites(captions(ids), from_table(images, Image), found(ids), vocabulary)
+        for rows in images:
+            ids = rows["image_id"]
+            tasks = plan_rewrites(captions(ids), from_table(rows, Image), found(ids), vocabulary)
             yield to_table(tasks, RewriteTask)
 
 
-def removals(edits: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def removals(edits: Rows) -> Iterator[pa.Table]:
     """Edits without the controls, in the order of the images."""
     return (rows.filter(pc.equal(rows["kind"], "remove")) for rows in edits)
 
 
-def twins(located: StageRows, edits: StageRows, recaptions: StageRows) -> Iterator[pa.Table]:
+def twins(images: Rows, edits: Rows, recaptions: Rows) -> Iterator[pa.Table]:
     """The edited images to caption."""
     with followed(removals(edits), Edit) as pairs, followed(recaptions, Recaption) as texts:
-        for images in located.inputs:
-            ids = images["image_id"]
-            yield to_table(edited_twins(pairs(ids), from_table(images, Image), texts(ids)), Image)
+        for rows in images:
+            ids = rows["image_id"]
+            yield to_table(edited_twins(pairs(ids), texts(ids)), Picture)
 
 
-def delta_tasks(located: StageRows, edits: StageRows, recaptions: StageRows, told: StageRows) -> Iterator[pa.Table]:
-    """The texts of each pair, side by side; `told` are the captions of `twins`."""
+def delta_tasks(images: Rows, edits: Rows, recaptions: Rows, described: Rows) -> Iterator[pa.Table]:
+    """The texts of each pair, side by side; `described` are the captions of `twins`."""
     with (
         followed(removals(edits), Edit) as pairs,
         followed(recaptions, Recaption) as texts,
-        followed(told, Caption) as captions,
+        followed(described, Caption) as captions,
     ):
-        for images in located.inputs:
-            ids = images["image_id"]
+        for rows in images:
+            ids = rows["image_id"]
             edited = pairs(ids)
             names = pa.chunked_array([[edit.edited_id for edit in edited]], pa.string())
             yield to_table(plan_deltas(edited, texts(ids), captions(names)), DeltaTask)

@@ -119,6 +119,8 @@ def stage_tables(stages: Sequence[StageSummary]) -> list[TextTable]:
     rows = []
     for stage in stages:
         seconds = "looked up" if stage.shards and stage.looked_up == stage.shards else f"{stage.seconds:.1f}"
+        if 0 < stage.looked_up < stage.shards:
+            seconds += f" ({stage.looked_up}/{stage.shards} looked up)"
         counts = (stage.rows_in, stage.rows_out, sum(stage.rejected.values()))
         tokens = (str(stage.prompt_tokens), str(stage.completion_tokens)) if has_tokens else ()
         cost = (f"{stage.cost + stage.lost_cost:.4g}",) if has_cost else ()

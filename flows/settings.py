@@ -74,7 +74,7 @@ class EvaluationConfig(BaseModel):
 def load_settings(config: Path) -> Settings:
     """Settings from a YAML file; raises FatalError naming the field that is wrong.
 
-    Relative paths in the file are taken from the file's folder, and so are models that begin with a dot.
+    Relative paths in the file are taken from the file's folder, and so are models that are folders there.
     """
     return read_settings(_text(config), str(config), config.absolute().parent)
 
@@ -88,18 +88,27 @@ def load_evaluation(config: Path) -> Settings | EvaluationConfig:
 
 def _text(config: Path) -> str:
     try:
-        return config.read_text(encoding="utf-8")
+        return _decoded(config.read_bytes(), str(config))
     except OSError as error:
         raise FatalError(f"Cannot read the config {config}: {error.strerror}.") from error
+
+
+def _decoded(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise FatalError(f"The config {config} is not UTF-8 text. Save it as UTF-8.") from error
+        raise FatalError(f"The config {name} is not UTF-8 text. Save it as UTF-8.") from error
 
 
 def read_settings(text: str, name: str, folder: Path) -> Settings:
     """Settings from YAML text that is called `name`; relative paths are taken from `folder`."""
     raw = _mapping(text, name)
     if "editing" not in raw:
-        raise FatalError(f"{name} does not say how images are edited. `guardset init` writes a whole config.")
+        unknown = [str(key) for key in raw if key not in Settings.model_fields]
+        also = "" if raw else "is empty, so it "
+        if unknown:
+            also = f"has {', '.join(unknown)}, which no setting is called, and "
+        raise FatalError(f"{name} {also}does not say how images are edited. `guardset init` writes a whole config.")
     return _checked(Settings, raw, name, folder)
 
 
@@ -138,36 +147,39 @@ def _scalars(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _placed(model: Any, folder: Path) -> Any:
-    """The same settings with every relative path below `folder`."""
+    """The same settings with every relative path below `folder`, also that of a model which is a folder there."""
     changed: dict[str, Any] = {}
+    is_here = getattr(model, "is_here", False)  # a server's model is called what the server calls it
     for name in type(model).model_fields:
         value = getattr(model, name)
         if isinstance(value, BaseModel):
             changed[name] = _placed(value, folder)
         elif isinstance(value, tuple):
             changed[name] = tuple(
-                _placed(one, folder) if isinstance(one, BaseModel) else _path(name, one, folder) for one in value
+                _placed(one, folder) if isinstance(one, BaseModel) else _path(one, folder) for one in value
             )
+        elif name == "model" and is_here and _is_folder(value, folder):
+            changed[name] = str(Path(folder, value).resolve())
         else:
-            changed[name] = _path(name, value, folder)
+            changed[name] = _path(value, folder)
     different = {name: value for name, value in changed.items() if value != getattr(model, name)}
     return model.model_copy(update=different) if different else model
 
 
-def _path(name: str, value: Any, folder: Path) -> Any:
-    if isinstance(value, Path):
-        return Path(folder, value.expanduser())
-    if name == "model" and isinstance(value, str) and value.startswith(("./", "../")):
-        return str(Path(folder, value).resolve())
-    return value
+def _path(value: Any, folder: Path) -> Any:
+    return Path(folder, value.expanduser()) if isinstance(value, Path) else value
+
+
+def _is_folder(model: str, folder: Path) -> bool:
+    return model.startswith(("./", "../")) or (model != "" and Path(folder, model).is_dir())
 
 
 def settings_of(workspace: Workspace) -> Settings | None:
     """The settings that a workspace was built with; None where nothing was built."""
     if not workspace.store.exists(CONFIG):
         return None
-    text = workspace.store.read(CONFIG).decode("utf-8")
-    return read_settings(text, f"{workspace.store.root}/{CONFIG}", Path.cwd())
+    name = f"{workspace.store.root}/{CONFIG}"
+    return read_settings(_decoded(workspace.store.read(CONFIG), name), name, Path.cwd())
 
 
 def keep_settings(workspace: Workspace, settings: Settings) -> None:

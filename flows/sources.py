@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.errors import SampleError
+from storage.errors import FatalError, SampleError
 from storage.gate import BlockList
 from storage.ingest import IngestSettings, admit, read_small
 from storage.records import SourceFile, content_id, from_table
@@ -26,6 +26,13 @@ def list_source(place: str | Path, cfg: IngestSettings) -> pa.Table:
     return open_source(str(place), cfg.columns).list()
 
 
+def check_apart(workspace: Workspace, place: str | Path) -> None:
+    """Raise FatalError when the workspace lies in the source: its own files would be read as images."""
+    source, root = name_of(place), workspace.store.root
+    if f"{root}/".startswith(f"{source}/"):
+        raise FatalError(f"The workspace {root} lies inside the input {source}. Choose a place beside it.")
+
+
 @dataclass(frozen=True)
 class Plan:
     """A source's rows, a table for each shard. `new` of them no earlier build of this workspace knew."""
@@ -40,15 +47,29 @@ def plan_shards(workspace: Workspace, place: str | Path, files: pa.Table, shard_
     Shards are known by their content, so a new file that sorts before all others would otherwise shift every shard and
     cause all images to be read again.
     """
-    key = f"sources/{content_id('source', str(place))[:16]}.json"
-    known = (workspace.read_json(key) or {"shards": []})["shards"]
-    kept = _unchanged(workspace, known, files)
+    key = f"sources/{content_id('source', name_of(place))[:16]}.json"
+    kept = _unchanged(workspace, _known_shards(workspace, key), files)
     held = pa.chunked_array(list(kept.values()), pa.string())
     rest = files.filter(pc.invert(pc.is_in(_names(files), value_set=held)))
     hashes = [*kept, *(workspace.ledger.put_input(_STAGE, shard) for shard in cut([rest], shard_rows))]
-    workspace.write_json(key, {"source": str(place), "shards": hashes})
+    workspace.write_json(key, {"source": name_of(place), "shards": hashes})
     rows = StoredRows(workspace.ledger, f"{_STAGE}.in", hashes, len(held) + rest.num_rows)
     return Plan(rows, rest.num_rows)
+
+
+def name_of(place: str | Path) -> str:
+    """One name, however the place was written."""
+    return str(place).rstrip("/") if str(place).startswith("s3://") else str(Path(place).expanduser().resolve())
+
+
+def _known_shards(workspace: Workspace, key: str) -> list[str]:
+    """The shards of the last build of this source; of a place not seen before those of the build before, for files that
+    have moved."""
+    newest = max(workspace.store.entries("sources/"), key=lambda entry: entry.modified_ns, default=None)
+    found = workspace.read_json(key) or (workspace.read_json(newest.key) if newest else None) or {"shards": []}
+    shards: list[str] = found["shards"]
+    there = workspace.ledger.inputs(_STAGE)
+    return [name for name in shards if name in there]
 
 
 def _unchanged(workspace: Workspace, known: Sequence[str], files: pa.Table) -> dict[str, pa.Array]:
@@ -66,7 +87,7 @@ def _unchanged(workspace: Workspace, known: Sequence[str], files: pa.Table) -> d
 
 def _names(files: pa.Table) -> pa.Array:
     """Each row as one text: what makes it the same row as before."""
-    columns = [files[name].cast(pa.string()) for name in files.column_names if name != "source"]
+    columns = [files[name].cast(pa.string()) for name in files.column_names]
     joined = pc.binary_join_element_wise(*columns, "\x1f")
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
 

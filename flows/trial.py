@@ -5,9 +5,9 @@ Each gives a few words about what was found, and raises FatalError or TransientE
 
 import json
 import os
+import re
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,17 +19,22 @@ from models.chat_models import chat_model
 from models.image_edit import ImageEdit
 from models.openai_connections import served_models
 from models.settings import ChatSettings
+from models.source import folder_of
 from storage.errors import FatalError, SampleError
 
 _SIDE_PX = 256
+_WITHOUT_WEIGHTS = re.compile("Tokenizer|Processor|Extractor|Scheduler")
 
 
-def served(model: str, base_url: str, key_env: str | None) -> str:
-    """Ask a server for its models, and look for this one."""
+def served(model: str, base_url: str, key_env: str | None, *, is_tried: bool) -> str:
+    """Ask a server for its models, and look for this one. A server may have no such list; then only a trial tells."""
     key = os.environ.get(key_env, "") if key_env else ""
     if key_env and not key:
         raise FatalError(f"Set {key_env} to the server's key.")
     names = served_models(base_url, key)
+    if names is None:
+        unknown = "" if is_tried else ": not checked, --try asks it. Most addresses end in /v1"
+        return f"{model}, on a server without a list of models{unknown}"
     if model not in names:
         raise FatalError(f"The server lists {', '.join(names) or 'nothing'}, not {model}. Correct the model's name.")
     return f"{model}, served"
@@ -39,56 +44,68 @@ def local_config(model: str, revision: str | None) -> str:
     """Load a transformers model's config: from its folder, or from the hub's cache."""
     import transformers
 
-    path = _folder(model)
-    if path is None and not _is_cached(model, "config.json", revision):
+    path = folder_of(model)
+    if path is None and _cached(model, "config.json", revision) is None:
         return f"{model}, not in the local cache: the first build downloads it"
     try:
         config = transformers.AutoConfig.from_pretrained(model, revision=revision)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise FatalError(f"{model} is no model that transformers can load: {first}") from error
-    if path is not None and not list(path.glob("*.safetensors")) and not list(path.glob("*.bin")):
-        raise FatalError(f"{model} holds a config and no weights (*.safetensors).")
+    if path is not None and (missing := _missing_weights(path)):
+        raise FatalError(f"{model} lacks {missing}. Download it again.")
     return f"{model} ({config.model_type})"
 
 
 def pipeline_index(model: str, revision: str | None) -> str:
-    """Read a diffusers pipeline's index: from its folder, or from the hub's cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    path = _folder(model)
-    index: Any = (
-        path / "model_index.json" if path else try_to_load_from_cache(model, "model_index.json", revision=revision)
-    )
-    if path is None and not isinstance(index, str):
+    """Read a diffusers pipeline's index, from its folder or from the hub's cache; look for the parts in a folder."""
+    path = folder_of(model)
+    index = path / "model_index.json" if path else _cached(model, "model_index.json", revision)
+    if index is None:
         return f"{model}, not in the local cache: the first build downloads it"
     try:
-        parts = json.loads(Path(index).read_text(encoding="utf-8"))
+        parts = json.loads(index.read_text(encoding="utf-8"))
         name = str(parts["_class_name"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise FatalError(f"{model} is no diffusers pipeline: it has no model_index.json that can be read.") from error
-    missing = [
-        part for part, of in parts.items() if isinstance(of, list) and of[0] and path and not (path / part).is_dir()
-    ]
+    named = {part: str(of[1]) for part, of in parts.items() if isinstance(of, list) and of[0]}
+    missing = next((found for part, kind in named.items() if path and (found := _missing_part(path / part, kind))), "")
     if missing:
-        raise FatalError(f"{model} lacks the part {missing[0]} that its model_index.json names.")
+        raise FatalError(f"{model} lacks {missing}, which its model_index.json names. Download it again.")
     return f"{model} ({name})"
 
 
-def _folder(model: str) -> Path | None:
-    """The folder that a model's name is, None for a hub id; raises FatalError for a folder that is not there."""
-    path = Path(model)
-    if path.is_dir():
-        return path
-    if path.is_absolute() or model.startswith("."):
-        raise FatalError(f"The folder {model} does not exist. Correct the path in the config.")
-    return None
+def _missing_part(folder: Path, kind: str) -> str:
+    """What a part of a pipeline lacks, "" for one that is whole; `kind` is the name of its class."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return f"the part {folder.name}"
+    if _WITHOUT_WEIGHTS.search(kind):
+        return ""
+    if not (folder / "config.json").is_file():
+        return f"{folder.name}/config.json"
+    return _missing_weights(folder)
 
 
-def _is_cached(model: str, name: str, revision: str | None) -> bool:
+def _missing_weights(folder: Path) -> str:
+    """What a network's folder lacks of its weights, "" where they are whole."""
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError):
+            return f"a {index.name} that can be read"
+        for shard in sorted(shards):
+            if not (folder / shard).is_file():
+                return f"{folder.name}/{shard}"
+    has_some = [*folder.glob("*.safetensors"), *folder.glob("*.bin")]
+    return "" if has_some else f"weights in {folder.name} (*.safetensors)"
+
+
+def _cached(model: str, name: str, revision: str | None) -> Path | None:
+    """A file of a hub model, where it was downloaded."""
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(model, name, revision=revision), str)
+    found = try_to_load_from_cache(model, name, revision=revision)
+    return Path(found) if isinstance(found, str) else None
 
 
 def one_answer(cfg: ChatSettings, *, sees: bool) -> str:

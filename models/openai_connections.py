@@ -14,31 +14,52 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LISTED_WITHIN_S = 15.0
 
 
-def served_models(base_url: str, key: str = "") -> list[str]:
-    """The names that a server lists; raises FatalError when it does not answer with a list of models.
+def served_models(base_url: str, key: str = "", *, within_s: float = _LISTED_WITHIN_S) -> list[str] | None:
+    """The names that a server lists; None where it has no such list (404, 405), which says nothing about its answers.
 
-    Messages name the host alone, because an address may hold a password.
+    Raises FatalError that says what was answered instead. Messages name the host alone, because an address may hold a
+    password.
     """
-    try:
-        url = httpx.URL(f"{base_url.rstrip('/')}/models")
-    except httpx.InvalidURL as error:
-        raise FatalError(f"The address of the model server is none: {error}.") from error
+    url = httpx.URL(f"{base_url.rstrip('/')}/models")
     host = url.host if url.port is None else f"{url.host}:{url.port}"
     headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
-        reply = httpx.get(url, headers=headers, timeout=_LISTED_WITHIN_S, trust_env=url.host not in _LOOPBACK)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        reply = httpx.get(url, headers=headers, timeout=within_s, trust_env=url.host not in _LOOPBACK)
+    except httpx.TimeoutException as error:
         raise FatalError(
-            f"No server answers at {host} ({type(error).__name__}). Start it, or correct base_url."
+            f"{host} did not answer within {within_s:g} s. It may still be loading its model: wait until its log says "
+            "that it is ready."
         ) from error
+    except httpx.HTTPError as error:
+        raise FatalError(f"No server answers at {host} ({error}). Start it, or correct base_url.") from error
+    if reply.status_code in (404, 405):
+        return None
     if reply.status_code in (401, 403):
-        raise FatalError(f"{host} refuses the key. Correct the environment variable that api_key_env names.")
+        way_out = "Correct the key in the variable" if key else "It may want a key: name the variable that holds it"
+        raise FatalError(f"{host} answers {reply.status_code}. {way_out}, api_key_env.")
     try:
         return [str(entry["id"]) for entry in reply.raise_for_status().json()["data"]]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        kind = reply.headers.get("content-type", "").split(";")[0] or "no content type"
+        words = " ".join(reply.text.split())[:80]
+        said = repr(words.replace(key, "***") if key else words)
         raise FatalError(
-            f"{host} answers {reply.status_code}, but not with a list of models. base_url mostly ends in /v1."
+            f"{host} answers its list of models with {reply.status_code}, {kind}, {said}. {_way_out(reply, kind)}"
         ) from error
+
+
+def _way_out(reply: httpx.Response, kind: str) -> str:
+    """What to do about an answer that is no list of models."""
+    if reply.has_redirect_location:
+        to = reply.headers["location"].split("?")[0]
+        return f"It sends its callers to {to}: put the address that it means into base_url."
+    if reply.status_code == 429:
+        return "It has too many requests at the moment: wait, and try again."
+    if reply.status_code >= 500:
+        return "It, or a proxy before it, is in trouble or still starting: look at its log, and try again."
+    if kind == "text/html":
+        return "That is a page for people. Give the address of the API in base_url; it mostly ends in /v1."
+    return 'A list of models is JSON, {"data": [{"id": "name"}]}. Correct base_url; it mostly ends in /v1.'
 
 
 class Connection:

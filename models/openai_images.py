@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -64,12 +63,9 @@ class OpenAIImages:
         if settings.endpoint is None:
             raise ValueError("The settings name no endpoint.")
         self._settings, self._endpoint, self._patience = settings, settings.endpoint, patience or Patience()
-        address = urlsplit(self._endpoint.base_url)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise FatalError(f"The image endpoint {self._endpoint.base_url!r} is no http or https address. Correct it.")
         if settings.size_px is None:
             raise FatalError("An endpoint does not say its size. Set editing.edit.size_px, such as 1024.")
-        self._size_px, self._host = settings.size_px, address.hostname
+        self._size_px, self._host = settings.size_px, httpx.URL(self._endpoint.base_url).host
         # A proxy from the environment must not come between us and our own machine.
         self._client = httpx.Client(trust_env=self._host not in _LOOPBACK, follow_redirects=False)
         self._jitter = random.Random()

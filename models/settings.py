@@ -1,8 +1,10 @@
 """What a user says of a model: its name, where it runs, and how it is asked. Each room's settings build on these."""
 
-from typing import Any, Literal
+import os
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from models.source import fingerprint_of
 from storage.stage import Decides, How, Needs, deciding
@@ -10,13 +12,32 @@ from storage.stage import Decides, How, Needs, deciding
 Prefill = Literal["biharmonic", "none"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
+CLASSICAL = ("opencv-telea", "opencv-navier-stokes")
+
+
+def _address(url: str) -> str:
+    """The address of a server; raises ValueError, without repeating it: it may hold a password."""
+    import httpx
+
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError("an address begins with http:// or https:// and names a host, as in https://host/v1")
+    return url
+
+
+Address = Annotated[str, AfterValidator(_address)]
+ModelName = Annotated[str, AfterValidator(os.path.expanduser)]
+
 
 class ServerSettings(BaseModel):
     """An OpenAI-compatible server, such as vLLM's, that answers instead of a model in this process."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base_url: How[str] = Field(description="ends in /v1 on most servers")
+    base_url: How[Address] = Field(description="ends in /v1 on most servers")
     api_key_env: How[str | None] = Field(default=None, description="name of the environment variable with the key")
     max_in_flight: How[int] = Field(
         default=64, gt=0, description="half as many again as the server answers at once, so that no slot of it waits"
@@ -43,15 +64,20 @@ class ChatSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Decides[str] = Field(description="a local folder, a hub id, or with a server the name that it knows")
+    model: Decides[ModelName] = Field(description="a local folder, a hub id, or with a server the name that it knows")
     revision: Decides[str | None] = Field(default=None, description="hub revision; pin it for repeatable builds")
     server: ServerSettings | None = Field(default=None, description="where the model is served; default: in process")
     batch_size: How[int] = Field(default=8, gt=0, description="of a model in this process; a server gets whole shards")
 
     @property
+    def is_here(self) -> bool:
+        """Whether `model` names weights, a folder or a hub id; a server has names of its own."""
+        return self.server is None
+
+    @property
     def needs(self) -> Needs:
         """What a stage that asks this model takes."""
-        return "gpu" if self.server is None else "server"
+        return "gpu" if self.is_here else "server"
 
     @property
     def rows_at_once(self) -> int | None:
@@ -61,12 +87,12 @@ class ChatSettings(BaseModel):
 
     def model_decided_by(self) -> dict[str, Any]:
         """What the model is, whatever it is asked: its content or name, and what is done to images before it."""
-        weights = weights_of(self.model, self.revision, is_here=self.server is None)
+        weights = weights_of(self.model, self.revision, is_here=self.is_here)
         return {"model": weights, "max_pixels": None if self.server is None else self.server.max_pixels}
 
     def decided_by(self, **more: Any) -> dict[str, Any]:
         """The settings that decide an answer, the model by its content where it is here, and whatever else does."""
-        return deciding(self) | {"model": weights_of(self.model, self.revision, is_here=self.server is None)} | more
+        return deciding(self) | {"model": weights_of(self.model, self.revision, is_here=self.is_here)} | more
 
 
 class EndpointSettings(BaseModel):
@@ -74,7 +100,7 @@ class EndpointSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base_url: How[str] = Field(description="the address before /images/edits, as in https://host/v1")
+    base_url: How[Address] = Field(description="the address before /images/edits, as in https://host/v1")
     api_key_env: How[str | None] = Field(
         default=None, description="environment variable that holds the key, if one is needed"
     )
@@ -95,7 +121,7 @@ class PictureSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Decides[str] = Field(
+    model: Decides[ModelName] = Field(
         description="a diffusers pipeline that edits (folder or hub id), an endpoint's model, or classical inpainting "
         "without weights: opencv-telea, opencv-navier-stokes",
     )
@@ -122,6 +148,11 @@ class PictureSettings(BaseModel):
     time_limit_s: How[float | None] = Field(default=600, gt=0, description="of one call of the pipeline")
 
     @property
+    def is_here(self) -> bool:
+        """Whether `model` names weights, a folder or a hub id."""
+        return self.endpoint is None and self.model not in CLASSICAL
+
+    @property
     def needs(self) -> Needs:
         """What a stage that edits with this model takes."""
         if self.model in CLASSICAL:
@@ -130,11 +161,20 @@ class PictureSettings(BaseModel):
 
     def decided_by(self) -> dict[str, Any]:
         """The settings that decide an edit, the model by its content where it is here."""
-        here = self.endpoint is None and self.model not in CLASSICAL
-        return deciding(self) | {"model": weights_of(self.model, self.revision, is_here=here)}
+        return deciding(self) | {"model": weights_of(self.model, self.revision, is_here=self.is_here)}
 
-
-CLASSICAL = ("opencv-telea", "opencv-navier-stokes")
+    @model_validator(mode="after")
+    def _is_a_method_that_runs_here(self) -> "PictureSettings":
+        if not self.model.lower().startswith("opencv") or "/" in self.model:
+            return self
+        if self.model not in CLASSICAL:
+            (near,) = get_close_matches(self.model, CLASSICAL, n=1, cutoff=0)
+            raise ValueError(
+                f"there is no model {self.model}; did you mean {near}? Without weights: {', '.join(CLASSICAL)}"
+            )
+        if self.endpoint is not None:
+            raise ValueError(f"{self.model} runs here; take out the endpoint, or name the endpoint's own model")
+        return self
 
 
 def weights_of(model: str, revision: str | None, *, is_here: bool) -> str:

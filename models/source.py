@@ -10,17 +10,34 @@ from storage.records import content_id
 
 @cache
 def fingerprint_of(source: str, revision: str | None = None) -> str:
-    """A hash of a local folder's files, or of a hub id and its revision.
+    """A hash of a local folder's files, or of a hub id and its revision. Raises FatalError as `folder_of`."""
+    folder = folder_of(source)
+    if folder is None:
+        return content_id(source, revision)
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return content_id([(p.relative_to(folder).as_posix(), _digest(p)) for p in files])
 
-    Raises FatalError when `source` looks like a path and is not there.
+
+def folder_of(source: str) -> Path | None:
+    """The folder that a model's name is, None for a hub id.
+
+    Raises FatalError for a path that is not there, and for what can be neither.
     """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
     folder = Path(source)
     if folder.is_dir():
-        files = sorted(p for p in folder.rglob("*") if p.is_file())
-        return content_id([(p.relative_to(folder).as_posix(), _digest(p)) for p in files])
+        return folder
     if folder.is_absolute() or source.startswith((".", "~")):
-        raise FatalError(f"The model folder {source} does not exist. Check the path, or give a hub id instead.")
-    return content_id(source, revision)
+        raise FatalError(f"The model folder {source} does not exist. Correct the path, or give a hub id instead.")
+    try:
+        validate_repo_id(source)
+    except HFValidationError as error:
+        raise FatalError(
+            f"The model {source!r} is no folder that exists, and no hub id, which is written owner/name. Correct it."
+        ) from error
+    return None
 
 
 def _digest(path: Path) -> str:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import Annotated, overload
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from policies.vocabulary import Vocabulary
 from storage.records import DerivedVerdict, content_id
+from storage.validation import formed
 
 
 class Rule(BaseModel):
@@ -15,10 +16,18 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str = Field(pattern=r"^R\d+$")
+    id: Annotated[str, formed(r"R[0-9]+", "R and a number, such as R1")]
     text: str = Field(min_length=1)
     unsafe_when: tuple[str, ...] = Field(min_length=1)
     unless: tuple[str, ...] = ()
+
+    @field_validator("unless")
+    @classmethod
+    def _apart(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        both = [attribute for attribute in info.data.get("unsafe_when", ()) if attribute in value]
+        if both:
+            raise ValueError(f"{both[0]} stands in unsafe_when too, so it never breaks the rule; take out one")
+        return value
 
 
 class Policy(BaseModel):
@@ -26,7 +35,7 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str = Field(pattern=r"^[A-Z][A-Za-z0-9]*$")
+    id: Annotated[str, formed(r"[A-Z][A-Za-z0-9]*", "letters and digits, a capital letter first, such as House")]
     name: str
     setting: str
     preamble: str
@@ -35,8 +44,10 @@ class Policy(BaseModel):
     @field_validator("rules")
     @classmethod
     def _unique(cls, value: tuple[Rule, ...]) -> tuple[Rule, ...]:
-        if len({r.id for r in value}) != len(value):
-            raise ValueError("a rule id is used twice")
+        ids = [rule.id for rule in value]
+        twice = next((rule_id for rule_id in ids if ids.count(rule_id) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two rules have the id {twice}; give each its own")
         return value
 
     @property

@@ -1,50 +1,65 @@
 """From a folder to a `PolicySet`: `vocabulary.yaml`, a file for each policy, and other wordings in `paraphrases/`."""
 
+from collections import Counter
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from policies.engine import Policy, PolicySet
+from policies.phrases import COUNTS, FUNCTION, POSITIONS, WORD
 from policies.vocabulary import Attribute, Vocabulary
 from policies.wording import Wordings
 from storage.errors import FatalError
-from storage.validation import faults_of
+from storage.validation import faults_of, read_yaml
 
 VOCABULARY = "vocabulary.yaml"
 DEFAULT_PACK = "paper"
 Model = TypeVar("Model", bound=BaseModel)
+_COMMON = FUNCTION.union(COUNTS, *(position.split() for position in POSITIONS))
 
 
 class _VocabularyFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: int = 1
+    version: Literal[1] = 1
     attributes: tuple[Attribute, ...] = Field(min_length=1)
 
 
 def load_policy_set(folder: str | Path | None = None) -> PolicySet:
     """Every policy `*.yaml` of a folder, sorted by id, with the vocabulary beside them; default: the shipped pack.
 
-    A folder without a `vocabulary.yaml` speaks of the shipped pack's attributes. Raises FatalError naming the file and
-    the place where something is wrong: a field, an id used twice, an attribute that the vocabulary does not have.
+    A folder without a `vocabulary.yaml` speaks of the shipped pack's attributes. Hidden files are no policies. Raises
+    FatalError naming the file, the entry and what is wrong with it.
     """
     root = _pack() if folder is None else Path(folder)
+    if root.is_file():
+        raise FatalError(f"{folder} is a file. Give the folder that holds it.")
     if not root.is_dir():
         raise FatalError(f"The policy folder {folder} does not exist.")
     vocabulary, origin = _vocabulary(root)
-    names = sorted(p.name for p in root.iterdir() if p.name.endswith((".yaml", ".yml")) and p.name != VOCABULARY)
-    policies = tuple(sorted((_policy(root.joinpath(n), vocabulary, origin) for n in names), key=lambda p: p.id))
-    ids = [p.id for p in policies]
+    files_by_id: dict[str, str] = {}
+    policies = []
+    for name in _yaml_files(root):
+        policy = _policy(root.joinpath(name), vocabulary, origin)
+        other = files_by_id.setdefault(policy.id, name)
+        if other != name:
+            raise FatalError(f"{root}: {other} and {name} have the same id {policy.id}. Give each its own.")
+        policies.append(policy)
     if not policies:
         raise FatalError(f"{root} holds no policy (*.yaml). {_pack()} shows the form of one.")
-    if len(set(ids)) != len(ids):
-        raise FatalError(f"Two policy files of {root} have the same id ({', '.join(ids)}). Give each its own.")
-    return PolicySet(vocabulary, policies, {p.id: _wordings(root, p, vocabulary) for p in policies})
+    policies.sort(key=lambda policy: policy.id)
+    return PolicySet(vocabulary, tuple(policies), _wordings(root, policies, vocabulary))
+
+
+def _yaml_files(folder: Traversable) -> list[str]:
+    """Without hidden files: macOS puts a `._House.yaml` beside a copied House.yaml."""
+    names = [path.name for path in folder.iterdir() if not path.name.startswith(".") and path.name != VOCABULARY]
+    return sorted(name for name in names if name.lower().endswith((".yaml", ".yml")))
 
 
 def _pack() -> Traversable:
@@ -55,21 +70,41 @@ def _vocabulary(root: Traversable) -> tuple[Vocabulary, str]:
     """The folder's vocabulary, or the shipped one, and where it was read."""
     path = root.joinpath(VOCABULARY)
     if not path.is_file():
-        misnamed = [n for n in ("attributes.yaml", "attributes.yml", "vocabulary.yml") if root.joinpath(n).is_file()]
+        misnamed = [n for n in _yaml_files(root) if Path(n).stem.lower() in ("attributes", "vocabulary")]
         if misnamed:
             raise FatalError(f"{root}/{misnamed[0]} is not read. Rename it to {VOCABULARY}.")
         path = _pack().joinpath(VOCABULARY)
     attributes = _read(path, _VocabularyFile).attributes
-    ids = [a.id for a in attributes]
-    twice = next((i for i in ids if ids.count(i) > 1), None)
+    ids = Counter(a.id for a in attributes)
+    twice = next((i for i, count in ids.items() if count > 1), None)
     if twice is not None:
         raise FatalError(f"{path} has two attributes with the id {twice}. Give each its own.")
     vocabulary = Vocabulary(attributes)
     shared = vocabulary.shared_words()
     if shared:
         word, owners = next(iter(shared.items()))
-        raise FatalError(f"{path}: {word!r} names both {owners[0]} and {owners[1]}. Keep it at one of them.")
+        raise FatalError(
+            f"{path}: {word!r} names both {owners[0]} and {owners[1]}, as it is or as a plural. Keep it at one of them."
+        )
+    _try_words(vocabulary, path)
     return vocabulary, str(path)
+
+
+def _try_words(vocabulary: Vocabulary, path: Traversable) -> None:
+    """Holds each word against sentences, as the certificate of a recaption will."""
+    for attribute in vocabulary.values():
+        for word in attribute.words:
+            if _COMMON.issuperset(WORD.findall(word.lower())):
+                raise FatalError(
+                    f"{path}: attribute {attribute.id}: any sentence may say {word!r}. Choose another word."
+                )
+            sentence = f"There is a {word} in the upper left."
+            named = vocabulary.mentioned(sentence)
+            if named != {attribute.id}:
+                raise FatalError(
+                    f"{path}: attribute {attribute.id}: {sentence!r} names {', '.join(sorted(named)) or 'nothing'}, "
+                    f"not {attribute.id} alone. Change {word!r} or the word that is in its way."
+                )
 
 
 def _policy(path: Traversable, vocabulary: Vocabulary, origin: str) -> Policy:
@@ -87,29 +122,34 @@ def _policy(path: Traversable, vocabulary: Vocabulary, origin: str) -> Policy:
     return policy
 
 
-def _wordings(root: Traversable, policy: Policy, vocabulary: Vocabulary) -> tuple[str, ...]:
-    path = root.joinpath("paraphrases", f"{policy.id}.yaml")
-    if not path.is_file():
-        return ()
-    read = _read(path, Wordings)
-    faults = read.faults(policy, vocabulary)
-    if faults:
-        raise FatalError(f"{path}: {faults[0]}")
-    return tuple(wording.text for wording in read.wordings)
+def _wordings(root: Traversable, policies: Sequence[Policy], vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
+    """The full texts of each policy's other wordings, by its id."""
+    folder = root.joinpath("paraphrases")
+    by_name = {f"{policy.id}.yaml": policy for policy in policies}
+    texts: dict[str, tuple[str, ...]] = {policy.id: () for policy in policies}
+    for name in _yaml_files(folder) if folder.is_dir() else ():
+        path = folder.joinpath(name)
+        if name not in by_name:
+            raise FatalError(f"{path} belongs to no policy. Name it after one's id: {', '.join(by_name)}.")
+        read = _read(path, Wordings)
+        faults = read.faults(by_name[name], vocabulary)
+        if faults:
+            raise FatalError(f"{path}: {faults[0]}")
+        texts[by_name[name].id] = tuple(wording.text for wording in read.wordings)
+    return texts
 
 
 def _read(path: Traversable, model: type[Model]) -> Model:
     try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(raw, dict):
-            needed = ", ".join(name for name, field in model.model_fields.items() if field.is_required())
-            raise FatalError(f"{path} must hold a mapping with the keys {needed}.")
-        return model.model_validate(raw)
+        raw = read_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise FatalError(f"Cannot read {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise FatalError(f"{path} is not UTF-8 text. Save it as UTF-8.") from error
-    except yaml.YAMLError as error:
-        raise FatalError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        needed = ", ".join(name for name, field in model.model_fields.items() if field.is_required())
+        raise FatalError(f"{path} must hold a mapping with the keys {needed}.")
+    try:
+        return model.model_validate(raw)
     except ValidationError as error:
-        raise FatalError(f"{path}: {'; '.join(faults_of(error, model)[:3])}") from error
+        raise FatalError(f"{path}: {'; '.join(faults_of(error, model, raw)[:3])}.") from error

@@ -8,6 +8,14 @@ from policies.vocabulary import Vocabulary
 WORD = re.compile(r"\w+(?:['\u2019-]\w+)*|[^\w\s]")
 """What counts as a word of a caption, and so what a `Span` counts: words and punctuation marks."""
 
+FUNCTION = frozenset(
+    "a an the and or with also as well of in on at to near beside by next from is are was were be being has have "
+    "there here it its this that which while where along together plus , . ; : ( ) - \u2013 \u2014 \" '".split()
+)
+"""Words without a fact of their own: an edit may put them in and take them out, and no attribute may be named so."""
+
+COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
 POSITIONS: tuple[str, ...] = (
     "upper left", "top", "upper right",
     "left", "centre", "right",

@@ -1,6 +1,7 @@
 """What a chat model's answer is worth before anybody uses its words."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from models.chat import ChatModel, ChatReply, ChatRequest
@@ -37,10 +38,10 @@ def clean_answer(reply: ChatReply, *, stage: str) -> str:
 
 
 def answer_text(raw: str) -> str:
-    """The answer on one line, without thinking and fences."""
+    """The answer on one line and in NFC, without thinking and fences."""
     text = _THINK_END.sub("", _THINK.sub("", raw)).strip()
     fenced = _FENCE.match(text)
-    return " ".join((fenced.group(1) if fenced else text).split())
+    return unicodedata.normalize("NFC", " ".join((fenced.group(1) if fenced else text).split()))
 
 
 def is_refusal(text: str) -> bool:

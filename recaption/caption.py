@@ -10,7 +10,7 @@ from recaption.generation import Sampling
 from recaption.settings import CaptionSettings
 from storage.errors import SampleError
 from storage.images import open_stored
-from storage.records import Caption, Image, from_table, sha256_hex
+from storage.records import Caption, Picture, from_table, sha256_hex
 from storage.stage import Batching, BatchResult, run_network
 from storage.workspace import Workspace
 
@@ -31,7 +31,7 @@ class CaptionStage:
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Caption]:
         batching = Batching(self._cfg.rows_at_once)
-        written = run_network(from_table(shard, Image), self, batching, key=lambda row: row.image_id)
+        written = run_network(from_table(shard, Picture), self, batching, key=lambda row: row.image_id)
         if not self._cfg.judge_refusals:
             return written
         doubtful = [row for row in written.ok if hints_at_refusal(row.text)]
@@ -40,7 +40,7 @@ class CaptionStage:
         kept = [row for row in written.ok if row.image_id not in refused]
         return BatchResult(kept, [*written.rejected, *judged.rejected])
 
-    def prepare(self, row: Image) -> ChatRequest:
+    def prepare(self, row: Picture) -> ChatRequest:
         """The picture is opened, not decoded: the model does that when its turn comes, so that a large batch holds
         files and no pixels."""
         image = open_stored(self._workspace.blobs.get(row.blob))
@@ -50,7 +50,7 @@ class CaptionStage:
     def run(self, pieces: Sequence[ChatRequest]) -> list[ChatReply]:
         return self._model.generate(pieces)
 
-    def finish(self, row: Image, _: ChatRequest, answer: ChatReply) -> list[Caption]:
+    def finish(self, row: Picture, _: ChatRequest, answer: ChatReply) -> list[Caption]:
         text, prompt_hash = clean_answer(answer, stage="caption"), sha256_hex(self._prompt.encode())
         return [Caption(row.image_id, text, "ok", self._model.fingerprint, prompt_hash, self._sampling.spent(answer))]
 

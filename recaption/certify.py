@@ -35,7 +35,7 @@ def faults(recaption: Recaption, cfg: MinimalitySettings, vocabulary: Vocabulary
     need = wanted(recaption.attributes, recaption.findings)
     put_in = [fault for span in recaption.inserted for fault in faults_of(span, need, vocabulary)]
     uncovered = sorted(set(recaption.attributes) - vocabulary.mentioned(recaption.text))
-    verdicts = _verdicts(recaption)
+    verdicts = _verdicts(recaption, vocabulary)
     found = [
         *([Fault("recaption_refused", ())] if is_refusal(recaption.text) else []),
         *([Fault("verdict_word", verdicts)] if verdicts else []),
@@ -65,11 +65,19 @@ def _merged(put_in: Iterable[Fault]) -> list[Fault]:
     return [fault for fault in together if fault.code in present]
 
 
-def _verdicts(recaption: Recaption) -> tuple[str, ...]:
-    """Judging words: strong ones anywhere, since a kept verdict teaches as much as a new one; others when put in."""
-    anywhere = [word for word in _lower(recaption.text) if word in STRONG_VERDICTS]
-    new = [word for span in recaption.inserted for word in _lower(span.text) if word in VERDICTS - STRONG_VERDICTS]
-    return tuple(anywhere + new)
+def _verdicts(recaption: Recaption, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Judging words: strong ones anywhere, since a kept verdict teaches as much as a new one; others when put in.
+
+    What is part of an attribute's own phrase names a thing: a warning sign, a safe.
+    """
+    anywhere = [word for word in _beside(recaption.text, vocabulary) if word in STRONG_VERDICTS]
+    put_in = [word for span in recaption.inserted for word in _beside(span.text, vocabulary)]
+    return tuple(anywhere + [word for word in put_in if word in VERDICTS - STRONG_VERDICTS])
+
+
+def _beside(text: str, vocabulary: Vocabulary) -> list[str]:
+    """The words of a text that name no attribute."""
+    return [word for part, name in vocabulary.parts(text) if name is None for word in _lower(part)]
 
 
 def _lost(recaption: Recaption) -> tuple[str, ...]:

@@ -1,32 +1,22 @@
 """What the captions of an original and of its edited twin say that the edit removed: a second look at the edit."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pyarrow as pa
 
 from policies.vocabulary import Vocabulary
 from recaption.spans import diff
-from storage.records import Caption, CaptionDelta, DeltaTask, Edit, Image, Recaption, from_table
+from storage.records import Caption, CaptionDelta, DeltaTask, Edit, Picture, Recaption, from_table
 from storage.stage import BatchResult, in_batches
 
 
-def edited_twins(edits: Sequence[Edit], images: Sequence[Image], recaptions: Sequence[Recaption]) -> list[Image]:
+def edited_twins(edits: Sequence[Edit], recaptions: Sequence[Recaption]) -> list[Picture]:
     """The edited images worth a caption: of accepted removals whose original has a certified recaption."""
-    by_id, told = {image.image_id: image for image in images}, {row.image_id for row in recaptions}
+    recaptioned = {row.image_id for row in recaptions}
     twins = {
-        edit.edited_id: replace(
-            by_id[edit.image_id],
-            image_id=edit.edited_id,
-            blob=edit.blob,
-            width=edit.width,
-            height=edit.height,
-            format="PNG",
-            phash=edit.phash,
-            meta_json="{}",
-        )
+        edit.edited_id: Picture(edit.edited_id, edit.blob)
         for edit in edits
-        if _is_accepted_removal(edit) and edit.image_id in told
+        if _is_accepted_removal(edit) and edit.image_id in recaptioned
     }
     return list(twins.values())
 

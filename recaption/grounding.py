@@ -1,12 +1,12 @@
 """What accounts for the words that a rewrite put in: the findings, and nothing beyond them."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from policies.phrases import COUNTS, FUNCTION
 from policies.vocabulary import Vocabulary
-from recaption.lexicon import COUNTS, FUNCTION, PLACING, is_content, place_of
+from recaption.lexicon import PLACING, is_content, place_of
 from recaption.spans import words
 from storage.records import Placed, Span
 
@@ -51,7 +51,7 @@ def faults_of(span: Span, need: Wanted, vocabulary: Vocabulary) -> list[Fault]:
     foreign = [vocabulary[name].noun for name in span.grounding if name in vocabulary and name not in need.count]
     if foreign:
         return [Fault("ungrounded_insertion", tuple(foreign))]
-    tokens = list(_tokens(span.text.lower(), tuple(span.grounding), vocabulary))
+    tokens = list(_tokens(span.text, vocabulary))
     named = {name for kind, name in tokens if kind == "attribute"}
     plain = [word for kind, word in tokens if kind == "word"]
     counts = {COUNTS[n] for name in named if (n := need.count[name]) < len(COUNTS)}
@@ -67,19 +67,10 @@ def faults_of(span: Span, need: Wanted, vocabulary: Vocabulary) -> list[Fault]:
     return faults
 
 
-def _tokens(text: str, attributes: tuple[str, ...], vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
-    """The text in order, as ("attribute", id) for each phrase that names one and ("word", word) for the rest."""
-    phrases = {phrase.lower(): name for name in attributes if name in vocabulary for phrase in vocabulary[name].words}
-    if not phrases:
-        yield from (("word", word) for word in words(text))
-        return
-    longest_first = "|".join(re.escape(phrase) for phrase in sorted(phrases, key=len, reverse=True))
-    at = 0
-    for found in re.finditer(rf"\b({longest_first})s?\b", text):
-        yield from (("word", word) for word in words(text[at : found.start()]))
-        yield "attribute", phrases[found[1]]
-        at = found.end()
-    yield from (("word", word) for word in words(text[at:]))
+def _tokens(text: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
+    """The text in order, as ("attribute", id) for each phrase that names one and ("word", lower-case) for the rest."""
+    for part, name in vocabulary.parts(text):
+        yield from (("word", word.lower()) for word in words(part)) if name is None else [("attribute", name)]
 
 
 def _in_place(tokens: list[tuple[str, str]], need: Wanted) -> bool:

@@ -1,6 +1,6 @@
 """Which words a minimal edit may put in or take out, and which it may not."""
 
-from policies.phrases import POSITIONS
+from policies.phrases import FUNCTION, POSITIONS
 
 # Words that judge. Stage 1 teaches what an image shows, never what to think of it.
 STRONG_VERDICTS = frozenset(
@@ -12,11 +12,6 @@ VERDICTS = STRONG_VERDICTS | frozenset(
     "safe dangerous danger banned policy policies guideline guidelines rule rules allowed acceptable threat "
     "threatening concerning alarming hazardous hazard risky warning moderation".split()
 )
-# Words without a fact of their own: an edit may put them in and take them out.
-FUNCTION = frozenset(
-    "a an the and or with also as well of in on at to near beside by next from is are was were be being has have "
-    "there here it its this that which while where along together plus , . ; : ( ) - \u2013 \u2014 \" '".split()
-)
 # How a sentence places an object; nothing is added to what the finding says.
 PLACING = frozenset(
     "visible seen shown present placed located positioned appears appear appearing shows showing includes including "
@@ -25,7 +20,6 @@ PLACING = frozenset(
 )
 # Words that stand where a cautious captioner withheld the thing; the thing may take their place.
 VAGUE = frozenset("object objects item items thing things something device tool shape".split())
-COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 _SAME_PLACE = {"upper": "top", "lower": "bottom", "center": "centre", "middle": "centre"}
 _PLACES = frozenset(word for position in POSITIONS for word in position.split()) | _SAME_PLACE.keys()

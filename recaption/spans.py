@@ -1,5 +1,7 @@
 """Word-level difference of two captions."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -36,8 +38,8 @@ def diff(old: str, new: str, vocabulary: Vocabulary) -> Difference:
     A longest common subsequence, and among those one that breaks into the fewest runs. difflib's matcher takes the
     longest block first, so it may miss words that survive, and the kept ratio would be too low.
     """
-    before, after = words(old), words(new)
-    kept = _common([w.casefold() for w in before], [w.casefold() for w in after])
+    before, after = list(WORD.finditer(old)), list(WORD.finditer(new))
+    kept = _common([w[0].casefold() for w in before], [w[0].casefold() for w in after])
     inserted = [_span(after, *gap, vocabulary) for gap in _gaps([j for _, j in kept], len(after))]
     deleted = [_span(before, *gap, vocabulary) for gap in _gaps([i for i, _ in kept], len(before))]
     if not before:
@@ -100,6 +102,7 @@ def _walk(best: list[list[_Pair]], paired: list[list[_Pair | None]]) -> list[_Pa
     return pairs[::-1]
 
 
-def _span(tokens: list[str], start: int, end: int, vocabulary: Vocabulary) -> Span:
-    text = " ".join(tokens[start:end])
+def _span(found: Sequence[re.Match[str]], start: int, end: int, vocabulary: Vocabulary) -> Span:
+    """The words as they stand in their text, so that "C++" stays one."""
+    text = found[start].string[found[start].start() : found[end - 1].end()]
     return Span(start, end, text, tuple(sorted(vocabulary.mentioned(text))))

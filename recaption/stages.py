@@ -26,7 +26,7 @@ def _caption_prompt(cfg: CaptionSettings) -> str:
 CAPTION = Stage[CaptionSettings](
     name="caption",
     says="a model's own words about each image",
-    version=3,
+    version=4,
     record=Caption,
     decides=lambda cfg: cfg.decided_by(prompt=_caption_prompt(cfg)),
     make=lambda cfg, workspace: CaptionStage(workspace, chat_model(cfg), _caption_prompt(cfg), cfg),
@@ -42,7 +42,7 @@ class SecondLook:
     """Who looks again. `make` gives the look where the stage runs, `decided_by` what its answers depend on."""
 
     make: Callable[[], Look]
-    decided_by: Any
+    decided_by: Callable[[], Any]
     needs: Needs
     rows_at_once: int | None
     shard_rows: int
@@ -53,7 +53,7 @@ SECOND_LOOK = Stage[SecondLook](
     says="findings looked at again, in the mirrored image",
     version=2,
     record=RewriteTask,
-    decides=lambda values: values.decided_by,
+    decides=lambda values: values.decided_by(),
     make=lambda values, workspace: SecondLookStage(workspace, values.make(), values.rows_at_once),
     needs=lambda values: values.needs,
     shard_rows=lambda values: values.shard_rows,
@@ -111,7 +111,7 @@ def _rewrite(values: Rewriting, workspace: Workspace) -> Tool:
 REWRITE = Stage[Rewriting](
     name="rewrite",
     says="confirmed findings that the caption lacks are put in",
-    version=3,
+    version=4,
     record=Recaption,
     decides=lambda values: values.decided_by,
     make=_rewrite,
@@ -132,7 +132,7 @@ class Judging:
 RECERTIFY = Stage[Judging](
     name="recertify",
     says="each recaption held against its findings",
-    version=3,
+    version=4,
     record=Recaption,
     decides=lambda values: deciding(values.cfg) | {"words": values.vocabulary.spoken},
     make=lambda values, _: RecaptionCertifyStage(values.cfg, values.vocabulary),
@@ -142,7 +142,7 @@ RECERTIFY = Stage[Judging](
 DELTA = Stage[Vocabulary](
     name="delta",
     says="what the captions of a pair say that the edit removed",
-    version=2,
+    version=3,
     record=CaptionDelta,
     decides=lambda vocabulary: [[*words, vocabulary[words[0]].sensitive] for words in vocabulary.spoken],
     make=lambda vocabulary, _: DeltaStage(vocabulary),

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -100,7 +100,6 @@ def _ingest(file: SourceFile, data: Read, workspace: Workspace, cfg: IngestSetti
         image_id=image_id,
         blob=_store(workspace, data, image_id, decoded),
         family_id=image_id,
-        source=file.source,
         source_key=file.key,
         width=width,
         height=height,
@@ -130,16 +129,16 @@ def read_small(source: Source, files: Sequence[SourceFile], cfg: IngestSettings)
 class IngestStage:
     """Files to images, one shard at a time: read side by side, then decoded, hashed, gated and stored one by one."""
 
-    def __init__(self, workspace: Workspace, cfg: IngestSettings) -> None:
+    def __init__(self, workspace: Workspace, place: str, cfg: IngestSettings) -> None:
         self._workspace = workspace
         self._cfg = cfg
         self._blocked = BlockList.read(cfg.block_list, max_distance=cfg.block_distance)
-        self._source = lru_cache(maxsize=4)(lambda place: open_source(place, cfg.columns))
+        self._source = open_source(place, cfg.columns)
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Image]:
         files = from_table(shard, SourceFile)
         parts = []
-        for file, data in zip(files, read_small(self._source(files[0].source), files, self._cfg), strict=True):
+        for file, data in zip(files, read_small(self._source, files, self._cfg), strict=True):
             step = partial(self._one, data=data)
             parts.append(quarantine_boundary([file], step, key=lambda file: file.key))
         return joined(parts)

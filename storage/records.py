@@ -29,9 +29,8 @@ Decision = Literal["accepted", "rejected"]
 class SourceFile:
     """One image of a source, before it is read. Its size and time stand in for its content."""
 
-    SCHEMA_VERSION: ClassVar[int] = 2
+    SCHEMA_VERSION: ClassVar[int] = 3
 
-    source: str
     key: str  # path below the source, or the name of a row
     size_bytes: int  # -1 where a listing does not say
     modified_ns: int
@@ -45,13 +44,12 @@ class SourceFile:
 class Image:
     """One image that may be used. `image_id` hashes the source bytes, `blob` the stored (decodable) bytes."""
 
-    SCHEMA_VERSION: ClassVar[int] = 1
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     image_id: str
     blob: str
     family_id: str  # the smallest image_id among its near-duplicates
-    source: str  # where it was read from, e.g. a folder
-    source_key: str  # its name there
+    source_key: str  # its name in its source
     width: int
     height: int
     format: str  # as decoded, e.g. "JPEG"
@@ -59,6 +57,19 @@ class Image:
     licence: str
     exportable: bool
     meta_json: str  # what was normalised when decoding, e.g. {"exif_orientation": 6}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as a model is shown it. What its source says is there only for who goes by it, and else empty: a stage
+    whose rows hold no more than it reads is not run again for the rest."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    image_id: str
+    blob: str
+    source_key: str = ""
+    meta_json: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ index of either.
 """
 
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 import pyarrow as pa
@@ -32,53 +32,50 @@ class StoredRows:
     num_rows: int
 
     def __iter__(self) -> Iterator[pa.Table]:
-        """At most a row group (about a million rows) at a time."""
+        """A few thousand rows at a time."""
         return self.ledger.stream(self.stage, self.names)
 
 
-@dataclass(frozen=True)
-class StageRows:
-    """What a stage made, in the order of its `inputs`."""
-
-    inputs: StoredRows
-    results: StoredRows
-
-    @property
-    def num_rows(self) -> int:
-        return self.results.num_rows
-
-    def __iter__(self) -> Iterator[pa.Table]:
-        return iter(self.results)
-
-
-def cut(tables: Iterable[pa.Table], shard_rows: int, first: Iterable[int] = ()) -> Iterator[pa.Table]:
+def cut(
+    tables: Iterable[pa.Table],
+    shard_rows: int,
+    earlier: Mapping[int, int] = MappingProxyType({}),
+    is_done: Callable[[pa.Table], bool] = lambda _: False,
+) -> Iterator[pa.Table]:
     """The same rows in tables of `shard_rows` rows, the last one shorter; none is empty, each column is one chunk.
 
-    `first` are the sizes of the first tables: an earlier build may have cut the same rows otherwise.
+    `earlier` are the sizes of the tables that an earlier build cut, by the number of their first row: one that is done
+    keeps its size, whatever shards shall be now and however many rows came after it.
     """
-    held: list[pa.Table] = []
-    count, sizes = 0, iter(first)
-    size = next(sizes, shard_rows)
-    for table in tables:
-        start = 0
-        while start < table.num_rows:
-            part = table.slice(start, size - count)
-            held.append(part)
-            start, count = start + part.num_rows, count + part.num_rows
-            if count == size:
-                yield _joined(held)
-                count, size = 0, next(sizes, shard_rows)
-    if held:
-        yield _joined(held)
+    rest, held, start = iter(tables), list[pa.Table](), 0
+    while True:
+        before = earlier.get(start, shard_rows)
+        count, most = sum(part.num_rows for part in held), max(shard_rows, before)
+        while count < most and (table := next(rest, None)) is not None:
+            held.append(table)
+            count += table.num_rows
+        if not count:
+            return
+        left = _split(held, most)
+        rows = _joined(held)
+        shard, old = rows.slice(0, shard_rows), rows.slice(0, before)
+        if old.num_rows != shard.num_rows and not is_done(shard) and is_done(old):
+            shard = old
+        yield shard
+        held, start = [rows.slice(shard.num_rows), *left], start + shard.num_rows
 
 
-def peeked(tables: Iterable[pa.Table], rows: int) -> tuple[pa.Table, Iterable[pa.Table]]:
-    """The first `rows` rows as one table, and the same tables from the beginning."""
-    rest, held, count = iter(tables), [], 0
-    while count < rows and (table := next(rest, None)) is not None:
-        held.append(table)
-        count += table.num_rows
-    return next(cut(held, rows), _NOTHING), itertools.chain(held, rest)
+def _split(parts: list[pa.Table], rows: int) -> list[pa.Table]:
+    """Leave the first `rows` rows in `parts`; the others are the answer."""
+    over, left = sum(part.num_rows for part in parts) - rows, list[pa.Table]()
+    while over > 0:
+        last = parts.pop()
+        kept = max(0, last.num_rows - over)
+        left.insert(0, last.slice(kept))
+        over -= last.num_rows - kept
+        if kept:
+            parts.append(last.slice(0, kept))
+    return left
 
 
 def _joined(parts: list[pa.Table]) -> pa.Table:

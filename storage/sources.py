@@ -67,13 +67,12 @@ class Source(Protocol):
 class _Rows:
     """`SourceFile` rows in the making. They become columns a few at a time: a listing may have millions."""
 
-    def __init__(self, source: str) -> None:
-        self._source = source
+    def __init__(self) -> None:
         self._held: list[dict[str, Any]] = []
         self._tables: list[pa.Table] = []
 
     def add(self, key: str, size_bytes: int, modified_ns: int, **more: Any) -> None:
-        known = {"source": self._source, "key": _readable(key), "size_bytes": size_bytes, "modified_ns": modified_ns}
+        known = {"key": _readable(key), "size_bytes": size_bytes, "modified_ns": modified_ns}
         self._held.append(_UNTOLD | known | more)
         if len(self._held) == _ROWS_AT_ONCE:
             self._fold()
@@ -108,7 +107,7 @@ class StoreSource:
     def list(self) -> pa.Table:
         if self.kind == "folder" and not Path(self._place).is_dir():
             raise FatalError(f"The input folder {self._place} does not exist.")
-        rows = _Rows(self._place)
+        rows = _Rows()
         for entry in self._store.entries():
             if not any(part.startswith(".") for part in entry.key.split("/")) and not entry.key.endswith("/"):
                 rows.add(entry.key, entry.size_bytes, entry.modified_ns)
@@ -130,7 +129,7 @@ class ManifestSource:
         self._path, self._columns = Path(place), columns
 
     def list(self) -> pa.Table:
-        rows = _Rows(str(self._path))
+        rows = _Rows()
         modified_ns = self._path.stat().st_mtime_ns
         chosen = self._columns.chosen()
         for number, line in self._lines():
@@ -189,7 +188,7 @@ class TableSource:
 
     def list(self) -> pa.Table:
         chosen = self._columns.chosen()
-        rows = _Rows(self._place)
+        rows = _Rows()
         self._reader.check(self._columns.image, list(chosen.values()))
         for part, modified_ns in self._reader.parts():
             for number, values in enumerate(self._reader.rows(part, list(chosen.values()))):
@@ -241,8 +240,9 @@ def kind_of(place: str) -> Kind:
         return "manifest"
     if is_table(path):
         return "table"
-    if path.is_file() and path.suffix.lower() not in SUFFIXES:
-        raise FatalError(f"{place} is no source: give a folder, s3://bucket/prefix, .parquet or .jsonl.")
+    if path.is_file():
+        what = "a single image; give the folder that holds it" if path.suffix.lower() in SUFFIXES else "no source"
+        raise FatalError(f"{place} is {what}. An input is a folder, s3://bucket/prefix, .parquet or .jsonl.")
     return "folder"
 
 

@@ -1,5 +1,6 @@
 """The stages of this room: ingest, with the gate inside, and dedup."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from storage.dedup import DedupSettings, DedupStage
@@ -9,20 +10,29 @@ from storage.records import Image
 from storage.stage import Stage, deciding
 
 
-def _ingest_decided_by(cfg: IngestSettings) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Ingesting:
+    """What ingest works with. Where the files lie decides nothing: what they are is in their rows."""
+
+    cfg: IngestSettings
+    place: str
+
+
+def _ingest_decided_by(values: Ingesting) -> dict[str, Any]:
     """A changed block list checks every image again."""
+    cfg = values.cfg
     blocked = BlockList.read(cfg.block_list, max_distance=cfg.block_distance)
     return deciding(cfg) | {"block_list": blocked.content_hash}
 
 
-INGEST = Stage[IngestSettings](
+INGEST = Stage[Ingesting](
     name="ingest",
     says="files that can be read and may be used",
-    version=3,
+    version=4,
     record=Image,
     decides=_ingest_decided_by,
-    make=lambda cfg, workspace: IngestStage(workspace, cfg),
-    shard_rows=lambda cfg: cfg.shard_rows,
+    make=lambda values, workspace: IngestStage(workspace, values.place, values.cfg),
+    shard_rows=lambda values: values.cfg.shard_rows,
     unit_in="key",
     unit_out="source_key",
 )

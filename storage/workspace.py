@@ -17,7 +17,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class Blobs:
             ) from error
 
 
+STREAMED_ROWS = 2048  # a few megabytes as records
 _MANY_ROWS = 50_000  # tens of megabytes
 _SPOOLED_BYTES = 1024 * 1024  # a larger file takes shape on disk
 _TAIL_BYTES = 64 * 1024  # holds the footer of any ledger table
@@ -93,10 +94,15 @@ class Ledger:
         give_back_memory(table.num_rows)
         return input_hash
 
-    def has_input(self, stage: str, table: pa.Table) -> bool:
-        """Whether a shard with these rows was ever put."""
+    @staticmethod
+    def input_hash(table: pa.Table) -> str:
+        """The name that `put_input` would give to a shard's input."""
         with _input_file(table) as (_, input_hash):
-            return self._store.exists(self.table_key(f"{stage}.in", input_hash))
+            return input_hash
+
+    def inputs(self, stage: str) -> set[str]:
+        """The names of all inputs of a stage that were ever put."""
+        return {Path(key).stem for key in self._store.keys(f"tables/{stage}.in/")}
 
     def read_input(self, stage: str, input_hash: str) -> pa.Table:
         return self.read(f"{stage}.in", input_hash)
@@ -129,25 +135,35 @@ class Ledger:
             tail = self._store.read_tail(self.table_key(stage, fingerprint), _TAIL_BYTES)
         except FileNotFoundError:
             return None
-        footer = pq.read_metadata(io.BytesIO(tail))
-        about = json.loads(footer.metadata[_SHARD])
+        with self._whole(stage, fingerprint):
+            footer = pq.read_metadata(io.BytesIO(tail))
+            about = json.loads(footer.metadata[_SHARD])
         return ShardRecord(about["rows_in"], footer.num_rows, about["rejected"], about["quarantine"])
 
     def read(self, stage: str, fingerprint: str) -> pa.Table:
-        with self._store.open(self.table_key(stage, fingerprint)) as file:
+        with self._store.open(self.table_key(stage, fingerprint)) as file, self._whole(stage, fingerprint):
             return _plain(_read_table(pq.ParquetFile(file)))
 
     def read_many(self, stage: str, fingerprints: Sequence[str]) -> Iterator[pa.Table]:
         """Several tables in order, read side by side where the store is far away."""
-        keys = [self.table_key(stage, f) for f in fingerprints]
-        return (_plain(read_parquet(data)) for data in read_many(self._store, keys))
+        found = read_many(self._store, (self.table_key(stage, f) for f in fingerprints))
+        for fingerprint, data in zip(fingerprints, found, strict=True):
+            with self._whole(stage, fingerprint):
+                table = _plain(read_parquet(data))
+            yield table
 
     def stream(self, stage: str, fingerprints: Sequence[str]) -> Iterator[pa.Table]:
-        """The rows of several tables in order, at most a row group (about a million rows) at a time."""
-        for opened in open_many(self._store, (self.table_key(stage, f) for f in fingerprints)):
-            file = pq.ParquetFile(opened)
-            for group in range(file.num_row_groups):
-                yield _plain(_read_group(file, group))
+        """The rows of several tables in order, a few thousand at a time."""
+        opened = open_many(self._store, (self.table_key(stage, f) for f in fingerprints))
+        for fingerprint, data in zip(fingerprints, opened, strict=True):
+            with self._whole(stage, fingerprint):
+                batches = pq.ParquetFile(data).iter_batches(STREAMED_ROWS, use_threads=False)
+            while True:
+                with self._whole(stage, fingerprint):
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                yield _plain(pa.table(batch))
 
     def rejected(self, stage: str, fingerprint: str) -> list[Rejection]:
         """The rows that a shard refused; for a stage without tables (collect), of the quarantine file itself."""
@@ -156,9 +172,28 @@ class Ledger:
         if shard is not None and not shard.quarantine:
             return []
         try:
-            return from_table(read_parquet(self._store.read(key)), Rejection)
+            data = self._store.read(key)
         except FileNotFoundError:
             return []
+        with _undamaged(self._store, key, *(() if shard is None else (self.table_key(stage, fingerprint),))):
+            return from_table(read_parquet(data), Rejection)
+
+    def _whole(self, stage: str, fingerprint: str) -> AbstractContextManager[None]:
+        """For what reads a table: FatalError where it is damaged."""
+        return _undamaged(self._store, self.table_key(stage, fingerprint))
+
+
+@contextmanager
+def _undamaged(store: Store, key: str, *also: str) -> Iterator[None]:
+    """Turn what comes of reading a damaged file into FatalError. Without the file, and those that name it, the next
+    build makes it again."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        files = " and ".join(f"{store.root}/{one}" for one in (key, *also))
+        raise FatalError(
+            f"{store.root}/{key} is damaged ({error}). Delete {files} and run the build again: it makes them anew."
+        ) from error
 
 
 def _plain(table: pa.Table) -> pa.Table:
@@ -183,7 +218,14 @@ class Workspace:
         """Parsed JSON at `key`, or None when there is none."""
         if not self.store.exists(key):
             return None
-        return json.loads(self.store.read(key))
+        try:
+            return json.loads(self.store.read(key))
+        except ValueError as error:
+            again = key.startswith(("builds/", "sources/", "usage/"))
+            raise FatalError(
+                f"{self.store.root}/{key} is damaged ({error}). Restore it from a copy"
+                + (", or delete it and run the build again." if again else ".")
+            ) from error
 
     def write_json(self, key: str, value: Any) -> None:
         """Write JSON unless the same bytes are there already, so that a repeated run changes no file."""

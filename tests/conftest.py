@@ -4,10 +4,14 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 
 from storage.workspace import Workspace
 from tests.s3_server import running_bucket
+
+hypothesis.settings.register_profile("any-machine", deadline=None)  # a busy machine is no fault of the code
+hypothesis.settings.load_profile("any-machine")
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ class Prompts(list[str]):
 
 @contextmanager
 def scripted_chat(
-    answer: Answer, models: tuple[str, ...] = ("scripted",), latency_s: float = 0.0
+    answer: Answer, models: tuple[str, ...] | None = ("scripted",), latency_s: float = 0.0
 ) -> Iterator[tuple[str, Prompts]]:
-    """The base URL of the server, and what reached it."""
+    """The base URL of the server, and what reached it. Without `models` it has no list of them."""
     prompts, lock = Prompts(), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -36,6 +36,9 @@ def scripted_chat(
             """Silent."""
 
         def do_GET(self) -> None:
+            if models is None:
+                self.send_error(404)
+                return
             self._send({"object": "list", "data": [{"id": name, "object": "model"} for name in models]})
 
         def do_POST(self) -> None:

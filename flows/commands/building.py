@@ -50,8 +50,18 @@ def build(
     """
     from flows.build import build as run_build
     from flows.estimate import estimate
+    from flows.outcome import other_source
+    from storage.workspace import Workspace
 
     settings = settings_from(workspace, config)
+    before = other_source(Workspace.open(workspace), input)
+    if before is not None and not dry_run:
+        console.print(
+            f"The last build of {workspace} read {before}. Its images stay there, but publish, status and export go by "
+            "the newest build.",
+            highlight=False,
+            soft_wrap=True,
+        )
     with _says_how_to_go_on(), running_flows():
         if dry_run:
             expected = estimate(settings, input, workspace, max_cost)

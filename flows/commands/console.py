@@ -22,49 +22,33 @@ ConfigArg = Annotated[Path | None, Parameter(name=["--config", "-c"], help="YAML
 def settings_from(workspace: str, config: Path | None) -> "Settings":
     """The settings of a config file, or those that the workspace was built with.
 
-    Says what a build with another config would do again. Raises FatalError where there are none.
+    Says how a build with another config would differ. Raises FatalError where there are none.
     """
-    from flows.pipeline import redone
+    from flows.outcome import what_changed
     from flows.settings import load_settings, settings_of
-    from policies.loading import load_policy_set
     from storage.errors import FatalError
     from storage.workspace import Workspace
 
+    place = Workspace.open(workspace)
     try:
-        kept = settings_of(Workspace.open(workspace))
+        kept = settings_of(place)
     except FatalError:  # of an older release, or damaged: another config is a way out
         if config is None:
             raise
         kept = None
     if config is None:
         if kept is None:
+            is_there = "://" in workspace or Path(workspace).is_dir()
             raise FatalError(
-                f"{workspace} holds no settings yet, and --config names none. Write some with `guardset init --preset "
-                "NAME`, then give --config guardset.yaml: from the first build on the workspace remembers them."
+                f"The workspace {workspace} {'holds no settings yet' if is_there else 'does not exist'}, and there is "
+                "no --config. Correct --workspace; or write settings with `guardset init --preset NAME` and give "
+                "--config guardset.yaml: from the first build on the workspace remembers them."
             )
         return kept
     settings = load_settings(config)
-    if kept is not None and kept != settings:
-        try:
-            policies = load_policy_set(kept.policies), load_policy_set(settings.policies)
-            again = redone(kept, settings, policies)
-        except FatalError:  # what the workspace was built with is gone, so nobody can tell
-            return settings
-        if again:
-            console.print(
-                f"{config} differs from what {workspace} was built with: a build does {', '.join(again)} again, and "
-                "what follows from other results.",
-                highlight=False,
-                soft_wrap=True,
-            )
-        changed = [p.id for p in policies[1] if p.content_hash not in {q.content_hash for q in policies[0]}]
-        if changed:
-            console.print(
-                f"Policies that are new or say something else: {', '.join(changed)}. Votes were given under the old "
-                "texts.",
-                highlight=False,
-                soft_wrap=True,
-            )
+    if kept is not None:
+        for sentence in what_changed(place, settings):
+            console.print(f"{config}: {sentence}", highlight=False, soft_wrap=True)
     return settings
 
 
@@ -106,10 +90,10 @@ def show_login(workspace: str, settings: "Settings") -> None:
     if settings.annotation.url is not None:
         console.print(f"Label Studio: {settings.annotation.url}", highlight=False)
         return
-    running = server_status(workspace)
+    running, place = server_status(workspace), same_place(workspace, None)
     if running is None:
-        console.print(f"Label Studio is not running. Start it: guardset annotate up --workspace {workspace}")
+        console.print(f"Label Studio is not running. Start it: guardset annotate up {place}", highlight=False)
         return
     console.print(f"Label Studio: {running.url}", highlight=False)
     console.print(f"  login {running.username}  password {running.password}", highlight=False)
-    console.print(f"  It keeps running. Stop it: guardset annotate down --workspace {workspace}", highlight=False)
+    console.print(f"  It keeps running. Stop it: guardset annotate down {place}", highlight=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from flows.commands.console import ConfigArg, WorkspaceArg, console, running_flows
+from storage.errors import FatalError
 
 if TYPE_CHECKING:
     from flows.evaluate import EvaluationSummary
@@ -78,17 +79,25 @@ def _guard(
     model: str | None, name: str | None, served_model: str | None, api_key_env: str | None
 ) -> "GuardModelSettings | None":
     """The guard that the options name: behind a server when it is a URL."""
+    from pydantic import ValidationError
+
     from flows.evaluate import served_name
     from guard.evaluation.settings import GuardModelSettings
     from models.settings import ServerSettings
+    from storage.validation import faults_of
 
     if model is None:
         return None
     if not model.startswith(("http://", "https://")):
         return GuardModelSettings(name=name or model.rstrip("/").rsplit("/", 1)[-1], model=model)
+    try:
+        server = ServerSettings(base_url=model, api_key_env=api_key_env)
+    except ValidationError as error:
+        raise FatalError(
+            f"--model is an address that cannot be used: {'; '.join(faults_of(error, ServerSettings))}."
+        ) from error
     key = os.environ.get(api_key_env, "") if api_key_env else ""
     served = served_model or served_name(model, key)
-    server = ServerSettings(base_url=model, api_key_env=api_key_env)
     return GuardModelSettings(name=name or served, model=served, server=server)
 
 

@@ -33,18 +33,18 @@ def inspect(source: str, /, *, config: ConfigArg = None) -> None:
 
     Example: `guardset inspect photos.parquet --config guardset.yaml`
     """
-    from flows.pipeline import targets_of
+    from flows.checks import check_names, listed
     from flows.settings import load_settings
-    from flows.sources import preview
+    from flows.sources import list_source, preview
     from flows.tables import TextTable
     from policies.loading import load_policy_set
     from storage.ingest import IngestSettings
     from storage.sources import kind_of
 
-    ingest = IngestSettings()
+    ingest, settings = IngestSettings(), None
     if config is not None:
         settings = load_settings(config)
-        targets_of(settings, load_policy_set(settings.policies))
+        check_names(settings, load_policy_set(settings.policies))
         ingest = settings.ingest
     count, rows = preview(source, ingest)
     table = []
@@ -57,6 +57,9 @@ def inspect(source: str, /, *, config: ConfigArg = None) -> None:
     shown = [[line[n] for n in said] for line in table]
     title = f"{source}: {kind_of(source)}, {count} images"
     console.print(TextTable(title, [headings[n] for n in said], shown, len(said)))
+    if settings is not None and settings.editing.locate.manifest is not None:
+        known = listed(settings, list_source(source, ingest))
+        console.print(f"The manifest {settings.editing.locate.manifest} lists {known} of them.", highlight=False)
 
 
 def _shortened(text: str, longest: int = 120) -> str:

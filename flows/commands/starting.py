@@ -1,5 +1,6 @@
 """`guardset init`, `guardset doctor` and `guardset settings`: a newcomer's first commands."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,7 @@ def init(
     from flows.presets import blanks_of, preset_text
 
     text = preset_text(preset)
+    output.parent.mkdir(parents=True, exist_ok=True)
     try:
         with output.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -40,7 +42,8 @@ def init(
         console.print("Fill in:", highlight=False)
     for line in blanks:
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Then: guardset doctor --config {output} --try", highlight=False, soft_wrap=True)
+    command = shlex.join(["guardset", "doctor", "--config", str(output), "--try"])
+    console.print(f"Then: {command}", highlight=False, markup=False, soft_wrap=True)
 
 
 def doctor(

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from guard.evaluation.tally import EvalRow, SafetyLabel
+from guard.export.manifest import check_one_export
 from storage.errors import FatalError
 from storage.records import content_id, sha256_hex
 from storage.store import open_store
@@ -79,7 +80,9 @@ def _files(path: str) -> Iterator[tuple[str, pq.ParquetFile]]:
         yield path, _opened(path, local)
         return
     store = open_store(path)
-    keys = [key for key in store.keys() if key.endswith(".parquet")]  # noqa: SIM118 (a store is no mapping)
+    every = list(store.keys())
+    check_one_export(every, path)
+    keys = [key for key in every if key.endswith(".parquet")]
     if store.exists("dataset_info.json") and not any(key.startswith(("benchmark/", "rl/")) for key in keys):
         raise FatalError(f"{path} is an export without labelled rows. Collect votes, export again, and evaluate that.")
     keys = [key for key in keys if key.startswith("benchmark/")] or keys

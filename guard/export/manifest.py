@@ -21,6 +21,14 @@ class FileEntry:
     sha256: str
 
 
+def check_one_export(keys: Iterable[str], place: str) -> None:
+    """Raises FatalError for a folder of exports, naming them; `keys` are all files below `place`."""
+    versions = sorted(key.split("/")[0] for key in keys if key.count("/") == 1 and key.endswith(f"/{MANIFEST}"))
+    if versions:
+        place = place.rstrip("/")
+        raise FatalError(f"{place} holds exports. Name one of them: {', '.join(f'{place}/{v}' for v in versions)}.")
+
+
 def manifest_json(fingerprint: str, files: Iterable[FileEntry]) -> str:
     """The file's text, sorted by path. `fingerprint` identifies what the export was made from."""
     rows = [asdict(file) for file in sorted(files, key=lambda file: file.path)]

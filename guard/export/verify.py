@@ -20,7 +20,7 @@ from PIL import Image as Pillow
 from guard.export.balance import ORDER
 from guard.export.features import Features, arrow_schema
 from guard.export.leaks import fingerprint
-from guard.export.manifest import MANIFEST, README, FileEntry, read_manifest
+from guard.export.manifest import MANIFEST, README, FileEntry, check_one_export, read_manifest
 from guard.export.png import is_marked
 from guard.export.views import CAPTION_VIEWS, VERDICTS
 from guard.prompt import IMAGE_TAG
@@ -69,6 +69,7 @@ def verify(store_or_path: Store | str | Path) -> list[Fault]:
         files = read_manifest(store.read(MANIFEST))
         info: dict[str, Any] = json.loads(store.read("dataset_info.json"))
     except FileNotFoundError:
+        check_one_export(store.keys(), store.root)
         return [
             Fault("not_an_export", MANIFEST, "There is no manifest and dataset_info.json: no export, or half of one.")
         ]

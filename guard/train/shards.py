@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from guard.export.features import View
+from guard.export.manifest import check_one_export
 from guard.export.splits import Split
 from guard.export.verify import verify
 from storage.errors import FatalError
@@ -24,6 +25,7 @@ def _info(store: Store, data: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(store.read("dataset_info.json"))
     except FileNotFoundError as error:
+        check_one_export(store.keys(), data)
         raise FatalError(
             f"{data} is no export: it has no dataset_info.json. Name the folder that guardset export wrote."
         ) from error

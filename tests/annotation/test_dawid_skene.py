@@ -1,7 +1,7 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation.dawid_skene import dawid_skene
@@ -89,7 +89,6 @@ def test_one_value_only(vote):
     ),
     smoothing=st.sampled_from((0.0, 0.01, 1.0)),
 )  # fmt: skip
-@settings(deadline=None)
 def test_whatever_is_voted_the_figures_are_probabilities(vote, cells, smoothing):
     votes = [vote(image, "L3", verdict, f"{who}@x") for (image, who), verdict in cells.items()]
     model = dawid_skene(votes, smoothing=smoothing, max_iterations=50)

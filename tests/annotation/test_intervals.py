@@ -2,7 +2,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation.agreement import krippendorff_alpha, pairwise_kappa, raw_agreement
@@ -13,7 +13,6 @@ ITEM = st.dictionaries(st.sampled_from("abcd"), st.sampled_from(VERDICTS), min_s
 
 
 @given(st.lists(st.lists(ITEM, min_size=1, max_size=3), min_size=1, max_size=8))
-@settings(deadline=None)
 def test_each_family_drawn_once_gives_the_plain_figures(clusters):
     sums, pairs = _sums(clusters)
     raw, kappa, alpha = measures(np.asarray(sums.sum(axis=0)).reshape(1, -1), pairs)[0]

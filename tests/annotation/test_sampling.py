@@ -1,7 +1,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation.sampling import Candidate, doubt_of, sample
@@ -75,7 +75,6 @@ def test_families_take_turns():
 
 
 @given(st.integers(0, 60), st.integers(0, 80), st.floats(0, 0.5), st.floats(0, 0.5), st.integers())
-@settings(deadline=None)
 def test_never_too_many_and_none_twice(count, budget, control_share, doubtful_share, seed):
     candidates = mixed(count)
     chosen = sample(

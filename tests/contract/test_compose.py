@@ -12,7 +12,10 @@ from jsonschema import Draft7Validator
 from prefect.settings import Settings as PrefectSettings
 from prefect.settings.legacy import _get_valid_setting_names
 
+from flows.pipeline import ready_stages
 from flows.serve import read_plan
+from flows.settings import Settings, read_settings
+from policies.loading import load_policy_set
 from tests.compose_file import ROOT, compose, environment, fill_in, variables
 
 SERVICES = compose()["services"]
@@ -136,6 +139,31 @@ def test_the_workers_image_holds_every_room_and_prefect_yaml_names_real_flows():
         assert ROOT / place == Path(flows.serve.__file__)
         parameters = getattr(flows.serve, flow_name).validate_parameters(deployment["parameters"])
         assert parameters["workspace"].startswith("s3://")
+        if flow_name == "scheduled_build":  # the first one finds no settings in the workspace
+            assert runs_anywhere(parameters["settings"])
+
+
+def runs_anywhere(settings: Settings) -> bool:
+    """Whether a build needs neither a GPU nor a server but Label Studio."""
+    policies = load_policy_set(settings.policies)
+    needs = {stage.needs for stage in ready_stages(settings, policies).values()}
+    return needs == {"nothing"} and settings.annotation.url is not None
+
+
+def test_the_workers_first_build_needs_what_the_worker_has():
+    devices = SERVICES["worker"]["deploy"]["resources"].get("reservations")
+    _, settings = read_plan(ROOT / "deploy" / "schedules.yaml")
+    assert devices is None
+    assert runs_anywhere(settings)
+    assert settings.editing.locate.manifest == ROOT / "deploy" / "regions.json"  # mounted with the config
+
+
+def test_what_the_workers_config_offers_in_comments_can_be_used():
+    lines = (ROOT / "deploy" / "guardset.yaml").read_text().splitlines()
+    shown = [line[2:] for line in lines if re.match(r"# (  |recaption:)", line)]
+    offered = read_settings("\n".join(["editing:", *shown]), "deploy/guardset.yaml", ROOT)
+    needs = {name: stage.needs for name, stage in ready_stages(offered, load_policy_set()).items()}
+    assert (needs["locate"], needs["certify"], needs["edit"], needs["rewrite"]) == ("server", "server", "gpu", "server")
 
 
 def test_the_specification_is_the_published_one():

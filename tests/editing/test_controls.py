@@ -22,7 +22,7 @@ ALL = ControlSettings(sham_share=1, roundtrip_share=1)
 
 def scene(image_id, boxes, size=(200, 150)):
     findings = tuple(Finding(f"{b}", ("blade",), (), b, "", "Remove it.", 1.0) for b in boxes)
-    image = Image(image_id, image_id, image_id, "s", "k", *size, "PNG", "0" * 16, "unspecified", True, "{}")
+    image = Image(image_id, image_id, image_id, "k", *size, "PNG", "0" * 16, "unspecified", True, "{}")
     task = EditTask(image_id, image_id, image_id, "0" * 16, ("blade",), findings)
     return task, image, Located(image_id, ("blade",), findings, "l")
 

@@ -190,9 +190,7 @@ def test_a_meter_counts_what_every_batch_asks(workspace):
 
 def test_only_what_a_target_policy_regulates_is_edited():
     l4 = [p for p in WORLD if p.id == "L4"]  # there a knife is a tool of work, a die is forbidden
-    images = [
-        Image(i, i, i, "s", f"{i}.png", 9, 9, "PNG", "0" * 16, "unspecified", True, "{}") for i in ("a", "b", "c")
-    ]
+    images = [Image(i, i, i, f"{i}.png", 9, 9, "PNG", "0" * 16, "unspecified", True, "{}") for i in ("a", "b", "c")]
     located = [
         Located("a", ("blade", "dice"), (finding((0, 0, 2, 2)), finding((4, 4, 6, 6), "dice")), "l"),
         Located("b", ("blade",), (finding((0, 0, 2, 2)),), "l"),
@@ -206,6 +204,6 @@ def test_only_what_a_target_policy_regulates_is_edited():
 def test_a_finding_without_an_instruction_gets_one_from_the_nouns_and_one_of_its_own_is_kept():
     silent = Finding("f", ("blade", "dice"), (), (0, 0, 2, 2), "", "", 1.0)
     told = Finding("g", ("dice",), (), (4, 4, 6, 6), "", "Show a coin instead.", 1.0)
-    image = Image("a", "a", "a", "s", "a.png", 9, 9, "PNG", "0" * 16, "unspecified", True, "{}")
+    image = Image("a", "a", "a", "a.png", 9, 9, "PNG", "0" * 16, "unspecified", True, "{}")
     (planned,) = plan_edits([image], [Located("a", ("blade", "dice"), (silent, told), "l")], list(WORLD), VOCABULARY)
     assert [f.instruction for f in planned.targets] == ["Remove the knife and the die.", "Show a coin instead."]

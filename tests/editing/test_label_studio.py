@@ -123,10 +123,19 @@ def test_what_is_not_read_stops_before_any_image(tmp_path, result, message):
         locate(tmp_path, task(result))
 
 
+def test_what_a_shape_lacks_is_said_with_its_task(tmp_path):
+    broken = task(shape("polygon", {"points": 5}), name="b.png", id=31)
+    with pytest.raises(FatalError, match="task 31 has another form"):
+        locate(tmp_path, task(), broken)
+    with pytest.raises(FatalError, match="task 2 lacks 'original_width'"):
+        locate(tmp_path, task(), task({"id": "r", "value": {"ellipselabels": ["die"], "radiusX": 1, "radiusY": 1}}))
+
+
 def test_a_task_that_nobody_finished_says_nothing_and_an_empty_one_that_nothing_is_there(tmp_path):
     skipped = {"result": [], "was_cancelled": True}
     for annotations in ([], [skipped]):
-        answer = locate(tmp_path, task(annotations=annotations))
+        tasks = [task(annotations=annotations), task(name="b.png")]
+        answer = locate(tmp_path, *tasks)
         assert isinstance(answer, SampleError)
         assert answer.code == "not_in_manifest"
     assert locate(tmp_path, task(annotations=[skipped, {"result": []}])) == ()

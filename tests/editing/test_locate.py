@@ -7,7 +7,7 @@ from editing.settings import LocateSettings
 from micro.world import VOCABULARY
 from models.settings import ServerSettings
 from storage.images import encode_png
-from storage.records import Image, to_table
+from storage.records import Picture, to_table
 from tests.drawing import draw
 from tests.fakes import FakeChat
 
@@ -18,13 +18,13 @@ def images(workspace, count):
     rows = []
     for seed in range(count):
         blob = workspace.blobs.put(encode_png(draw(seed)))
-        rows.append(Image(blob, blob, blob, "s", f"{seed}.png", 96, 64, "PNG", "0" * 16, "unspecified", True, "{}"))
+        rows.append(Picture(blob, blob))
     return rows
 
 
 def run(workspace, chat, count=3):
     locator = ChatLocator(chat, "find", VOCABULARY, LocateSettings(model="m"))
-    return LocateStage(workspace, locator, 2).run_shard(to_table(images(workspace, count), Image))
+    return LocateStage(workspace, locator, 2).run_shard(to_table(images(workspace, count), Picture))
 
 
 def test_each_image_gets_a_row_with_what_it_shows(workspace):
@@ -68,7 +68,7 @@ def test_boxes_from_a_server_are_in_the_pixels_that_its_model_saw(workspace):
     chat = FakeChat(lambda request: '[{"bbox_2d": [42, 28, 84, 56], "label": "cup"}]')
     cfg = LocateSettings(model="Qwen/Qwen2.5-VL-7B-Instruct", server=SERVER)
     locator = ChatLocator(chat, "find", VOCABULARY, cfg)
-    (row,) = LocateStage(workspace, locator, cfg.rows_at_once).run_shard(to_table(images(workspace, 1), Image)).ok
+    (row,) = LocateStage(workspace, locator, cfg.rows_at_once).run_shard(to_table(images(workspace, 1), Picture)).ok
     assert [f.box for f in row.findings] == [(48, 32, 96, 64)]
 
 

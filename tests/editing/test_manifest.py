@@ -117,16 +117,68 @@ def test_a_label_that_is_no_attribute_stops_before_any_image(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"file": "a.png", "label": "cup"}', "box"),
-        ('{"label": "cup"}', "KeyError"),
-        ("not json", "JSONDecodeError"),
+        ('{"file": "a.png", "label": "cup"}', "line 3: it has neither a box nor a mask"),
+        ('{"file": "a.png", "label": "cup", "box": 5}', r"line 3: the box 5 is not \[x0, y0, x1, y1\]"),
+        ('{"file": "a.png", "label": "cup", "box": [1, 2, 3]}', r"line 3: the box \[1, 2, 3\] is not"),
+        ('{"file": "a.png", "label": "cup", "box": [1, 2, 3, NaN]}', "line 3: the box"),
+        ('{"file": "a.png", "label": 7, "box": [1, 2, 3, 4]}', "line 3: 7 is no name"),
+        ('{"label": "cup"}', "line 3 lacks 'file'"),
+        ('["a.png", "cup"]', r"line 3: it is \['a.png', 'cup'\]; a row has file, label"),
+        ("not json", r"line 3 is not valid JSON \(Expecting value at character 1\)"),
         ('{"file": "a.png", "label": "cup", "mask": "gone.png"}', "gone.png"),
     ],
 )
-def test_a_broken_manifest_is_a_plain_sentence(tmp_path, text, message):
-    (tmp_path / "rows.jsonl").write_text(text)
+def test_a_broken_row_is_named_with_its_line(tmp_path, text, message):
+    (tmp_path / "rows.jsonl").write_text('{"file": "a.png", "label": null}\n\n' + text)
     with pytest.raises(FatalError, match=message):
         locate(tmp_path / "rows.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"images": [{"id": 1}]}, "image 1 lacks 'file_name'"),
+        ({"images": [7]}, "image 1 has another form"),
+        ({"categories": [{"id": 7}]}, "category 1 lacks 'name'"),
+        ({"annotations": [{"image_id": 1, "category_id": 7}]}, "annotation 1 lacks 'bbox'"),
+        ({"annotations": [{"image_id": 1, "category_id": 9, "bbox": [1, 2, 3, 4]}]}, "1: there is no category 9"),
+        ({"annotations": [{"image_id": 5, "category_id": 7, "bbox": [1, 2, 3, 4]}]}, "1: there is no image 5"),
+        ({"annotations": [{"image_id": 1, "category_id": 7, "bbox": 4}]}, r"1: the box 4 is not \[x, y, width"),
+        ({"annotations": [{"image_id": 1, "category_id": 7, "segmentation": [["a"] * 6]}]}, "1: .* is no polygon"),
+        ({"annotations": [{"image_id": 1, "category_id": 7, "segmentation": {"counts": []}}]}, "1 lacks 'size'"),
+    ],
+)
+def test_a_broken_coco_entry_is_named_with_its_number(tmp_path, wrong, message):
+    raw = json.loads(coco(tmp_path).read_text()) | wrong
+    (tmp_path / "coco.json").write_text(json.dumps(raw))
+    with pytest.raises(FatalError, match=message):
+        locate(tmp_path / "coco.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("m.json", b"{", "is not valid JSON"),
+        ("m.json", b"{}", "neither COCO"),
+        ("m.jsonl", "ä".encode("latin-1"), "is not UTF-8 text"),
+        ("m.parquet", b"no table", "is no Parquet file"),
+        ("m.jsonl", b"", "lists no file"),
+        ("m.json", b"[]", "lists no file"),
+        ("m.json", b'{"images": [], "annotations": [], "categories": []}', "lists no file"),
+    ],
+)
+def test_a_file_that_is_no_manifest_or_an_empty_one_is_a_plain_sentence(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FatalError, match=message):
+        locate(tmp_path / name)
+
+
+def test_a_mapped_label_that_the_manifest_spells_in_another_way_is_named(tmp_path):
+    path = coco(tmp_path)
+    with pytest.raises(FatalError, match=r"label_map names 'Guns', which .* Did you mean 'gun'\?"):
+        locate(path, Guns="blade")
+    # One map may serve many manifests, and COCO lists categories that have no region.
+    assert locate(path, Pistole="firearm", gun="firearm")[0].attributes == ("firearm",)
 
 
 def test_a_missing_manifest_is_a_plain_sentence(tmp_path):

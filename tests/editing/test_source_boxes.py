@@ -9,6 +9,7 @@ from PIL import Image as PilImage
 
 from editing.locate import LocateRequest, LocateStage
 from editing.source_boxes import BoxesLocator
+from flows.planning import pictures
 from micro.world import VOCABULARY
 from storage.errors import FatalError, SampleError
 from storage.images import encode_png
@@ -33,10 +34,10 @@ def test_boxes_of_a_table_go_through_ingest_and_the_stage(workspace, tmp_path):
     }
     pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
     cfg = IngestSettings(columns=ColumnSettings(image="picture", boxes="regions", labels="names"))
-    files = open_source(str(tmp_path / "rows.parquet"), cfg.columns).list()
-    images = IngestStage(workspace, cfg).run_shard(files).ok
+    place = str(tmp_path / "rows.parquet")
+    images = IngestStage(workspace, place, cfg).run_shard(open_source(place, cfg.columns).list()).ok
     stage = LocateStage(workspace, BoxesLocator({"Pistole": "firearm"}, VOCABULARY), 2)
-    result = stage.run_shard(to_table(images, Image))
+    result = stage.run_shard(next(pictures([to_table(images, Image)], ("image_id", "blob", "meta_json"))))
     assert [row.attributes for row in result.ok] == [("cup", "firearm"), ()]
     assert [f.box for f in result.ok[0].findings] == [(1, 2, 30, 40), (5, 5, 9, 9)]
     assert [(r.key, r.code) for r in result.rejected] == [(images[2].image_id, "source_no_boxes")]

@@ -17,7 +17,7 @@ from storage.records import (
 
 def image(name: str) -> Image:
     return Image(
-        image_id=name, blob=f"blob-{name}", family_id=name, source="photos", source_key=f"{name}.png", width=8,
+        image_id=name, blob=f"blob-{name}", family_id=name, source_key=f"{name}.png", width=8,
         height=8, format="PNG", phash="0" * 16, licence="CC0-1.0", exportable=True, meta_json="{}",
     )  # fmt: skip
 

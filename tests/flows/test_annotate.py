@@ -57,6 +57,14 @@ def test_who_opted_out_is_kept_from_images_and_pairs(workspace, studio):
     assert task.data["what"] == "Look for: knife"
 
 
+def test_where_nothing_was_published_no_server_is_started_to_collect(workspace, monkeypatch):
+    started = []
+    monkeypatch.setattr(annotate, "studio_client", lambda root, settings: started.append(root))
+    with pytest.raises(FatalError, match="Nothing was published"):
+        annotate.collect_flow(preset(), workspace.store.root)
+    assert started == []
+
+
 def test_both_projects_are_told_how_images_are_fetched(workspace, studio, monkeypatch):
     told = []
     for module in (publish, pair):

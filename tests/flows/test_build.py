@@ -16,6 +16,7 @@ from micro.preset import preset
 from models.metering import Budget
 from recaption.settings import CaptionSettings
 from storage import rows as stored_rows
+from storage import workspace as stored
 from storage.errors import FatalError, TransientError
 from storage.images import encode_png
 from storage.records import Rejection, from_table, to_table
@@ -105,18 +106,19 @@ def test_a_folder_becomes_certified_pairs_and_recaptions(chats, photos, tmp_path
     assert {stage.name: stage.rows_out for stage in summary.stages}["edit"] == 12  # three kinds of four images
 
 
-def test_planning_never_holds_more_than_a_shard_of_images(chats, photos, tmp_path, monkeypatch):
+def test_planning_never_holds_more_images_than_are_streamed(chats, photos, tmp_path, monkeypatch):
     seen = []
 
     def counted(table, record):
         seen.append(table.num_rows)
         return from_table(table, record)
 
+    monkeypatch.setattr(stored, "STREAMED_ROWS", 2)
     monkeypatch.setattr(planning, "from_table", counted)
     monkeypatch.setattr(stored_rows, "from_table", counted)
     build(SETTINGS, photos, str(tmp_path / "ws"))
-    assert len(seen) > 20
-    assert max(seen) == 2  # locate's shards
+    assert len(seen) > 10
+    assert max(seen) == 2
 
 
 def test_small_shards_of_plain_stages_make_the_same_rows(chats, photos, tmp_path, monkeypatch):

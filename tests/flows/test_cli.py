@@ -8,9 +8,11 @@ import pytest
 from flows.cli import _guarded, app
 from flows.commands.console import settings_from
 from flows.doctor import examine
+from flows.pipeline import decided
 from flows.settings import keep_settings
 from micro import PRESET
 from micro.preset import preset
+from micro.world import WORLD
 from storage.errors import FatalError, TransientError
 from tests.configs import write_config
 
@@ -34,7 +36,9 @@ def test_a_passing_trouble_says_that_the_same_command_goes_on(capsys):
 @pytest.mark.parametrize("folder", ["file/below", "file"])
 def test_a_place_that_cannot_be_written_is_a_sentence(folder, tmp_path, capsys):
     (tmp_path / "file").write_text("no folder")
-    command = ["build", "-i", str(tmp_path), "-w", str(tmp_path / folder), "-c", str(PRESET)]
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_text("")
+    command = ["build", "-i", str(tmp_path / "photos"), "-w", str(tmp_path / folder), "-c", str(PRESET)]
     assert _guarded(lambda: app(command, result_action="return_value")) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "Stopped." in said
@@ -75,17 +79,28 @@ def test_a_stopped_build_says_what_happened_and_then_how_it_goes_on(stop, monkey
 
 def test_a_command_without_a_config_uses_what_the_workspace_was_built_with(workspace):
     root = workspace.store.root
-    with pytest.raises(FatalError, match="holds no settings yet, and --config names none"):
+    workspace.write_json("something.json", {})
+    with pytest.raises(FatalError, match="holds no settings yet, and there is no --config"):
         settings_from(root, None)
     keep_settings(workspace, preset())
     assert settings_from(root, None) == preset()
 
 
-def test_a_config_that_differs_says_what_a_build_does_again(workspace, tmp_path, capsys):
+def test_a_workspace_that_is_not_there_is_named(tmp_path):
+    for command in ("status", "collect", "export", "publish"):
+        with pytest.raises(FatalError, match=r"The workspace \S*/typo does not exist, .* Correct --workspace;"):
+            app([command, "--workspace", str(tmp_path / "typo")], result_action="return_value")
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_config_that_differs_says_which_stages_it_decides_otherwise(workspace, tmp_path, capsys):
     keep_settings(workspace, preset())
+    record = {"decided": decided(preset(), WORLD), "policies": {policy.id: policy.content_hash for policy in WORLD}}
+    workspace.write_json("builds/b.json", record)
+    workspace.write_json("builds/latest.json", {"build_id": "b"})
     changes = {"threads": 5, "editing": {"edit": {"feather_px": 1}}}
     assert settings_from(workspace.store.root, write_config(tmp_path / "other.yaml", changes)) == preset(changes)
-    assert "a build does edit, certify again" in " ".join(capsys.readouterr().out.split())
+    assert "not what the last build used for edit, certify." in " ".join(capsys.readouterr().out.split())
     settings_from(workspace.store.root, write_config(tmp_path / "same.yaml", {"threads": 5}))
     assert capsys.readouterr().out == ""
 

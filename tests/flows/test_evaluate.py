@@ -14,6 +14,8 @@ from flows.evaluate import _options, run_evaluation, served_name
 from guard.evaluation.record import read_runs
 from guard.evaluation.settings import EvaluationSettings
 from guard.export.features import IMAGE, TEXT, Features, arrow_schema
+from guard.export.verify import verify
+from guard.train.shards import export_fingerprint
 from micro import POLICIES
 from policies.loading import load_policy_set
 from storage.errors import FatalError, TransientError
@@ -110,6 +112,27 @@ def test_wrong_data_is_told_before_a_server_is_asked(tmp_path: Path) -> None:
     assert not (tmp_path / "w").exists()
 
 
+def test_a_folder_of_exports_is_answered_with_the_exports_in_it(tmp_path: Path) -> None:
+    for version in ("1a", "2b"):
+        (tmp_path / "guardset" / version).mkdir(parents=True)
+        (tmp_path / "guardset" / version / "manifest.json").write_text("{}")
+    place = f"{tmp_path}/guardset"
+    for ask in (
+        lambda: evaluate(workspace=str(tmp_path / "w"), data=f"{place}/", model="http://127.0.0.1:1/v1"),
+        lambda: verify(place),
+        lambda: export_fingerprint(place),
+    ):
+        with pytest.raises(FatalError, match=f"Name one of them: {place}/1a, {place}/2b"):
+            ask()
+
+
+@pytest.mark.parametrize("address", ["http://", "http://host:port/v1"])
+def test_an_address_that_names_no_host_is_a_plain_sentence(address: str, tmp_path: Path) -> None:
+    data = write_safeeditbench(tmp_path / "test.parquet")
+    with pytest.raises(FatalError, match=r"--model is an address that cannot be used: base_url: .*begins with http"):
+        evaluate(workspace=str(tmp_path / "w"), data=data, model=address)
+
+
 def test_a_server_with_several_models_or_none_asks_for_a_choice() -> None:
     with guard_server(perfect) as server:
         assert served_name(server.url, "") == "guard"
@@ -160,6 +183,16 @@ def test_two_guards_of_one_name_would_share_their_answers(tmp_path: Path) -> Non
     listed = {"benchmarks": [{"name": "drawn", "data": "nowhere"}], "models": models}
     with pytest.raises(FatalError, match="base and SFT are both the model 'guard'"):
         run_evaluation(EvaluationSettings.model_validate(listed), load_policy_set(), str(tmp_path))
+
+
+def test_two_guards_that_see_other_pictures_of_one_model_do_not(tmp_path: Path) -> None:
+    data = write_safeeditbench(tmp_path / "test.parquet", families=1)
+    with guard_server(perfect) as server:
+        served = {"base_url": server.url, "attempts": 1}
+        models = [{"name": str(n), "model": "guard", "server": served | {"max_pixels": n}} for n in (400, 4000)]
+        listed = {"benchmarks": [{"name": "drawn", "data": data}], "models": models, "reruns": 1, "resamples": 5}
+        summary = run_evaluation(EvaluationSettings.model_validate(listed), load_policy_set(), str(tmp_path / "w"))
+    assert [run.model for run in summary.runs] == ["400", "4000"]
 
 
 def write_unsafebench(path: Path) -> str:

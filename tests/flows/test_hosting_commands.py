@@ -86,6 +86,28 @@ def test_inspect_stops_where_a_build_would(tmp_path, wrong, sentence):
         app(["inspect", str(tmp_path), "--config", str(tmp_path / "wrong.yaml")])
 
 
+def test_inspect_says_how_many_of_the_images_the_manifest_lists(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / "photos" / name).write_bytes(encode_png(draw(1)))
+    editing = {
+        "locate": {"source": "manifest", "manifest": "rows.jsonl"},
+        "edit": {"model": "opencv-telea"},
+        "certify": {"recheck": "none"},
+    }
+    config, rows = tmp_path / "guardset.yaml", tmp_path / "rows.jsonl"
+    config.write_text(json.dumps({"editing": editing}))
+    rows.write_text('{"file": "b.png"}\n{"file": "elsewhere.png"}')
+    assert "rows.jsonl lists 1 of them." in guardset("inspect", tmp_path / "photos", "--config", config)
+    rows.write_text('{"file": "photos/b.png"}')
+    sentence = r"lists none of the 3 files of the input\. It lists photos/b\.png, for example, and the input has a\.png"
+    for command in (["inspect"], ["build", "-w", str(tmp_path / "w"), "-i"]):
+        with pytest.raises(FatalError, match=sentence):
+            app([*command, str(tmp_path / "photos"), "--config", str(config)], result_action="return_value")
+    with pytest.raises(FatalError, match=sentence):
+        app(["build", "-w", str(tmp_path / "w"), "-i", str(tmp_path / "photos"), "-c", str(config), "--dry-run"])
+
+
 def test_a_workspace_is_copied_and_the_second_time_looked_at(tmp_path):
     source = open_store(tmp_path / "a")
     source.write("builds/b.json", json.dumps({"build_id": "b"}).encode())

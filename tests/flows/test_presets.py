@@ -1,6 +1,8 @@
 """The configs that `guardset init` writes: whole, and usable once their blanks are filled."""
 
+import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,8 @@ from tests.photographs import POLICIES
 
 def filled(name: str, folder: Path) -> Path:
     """A preset with each blank filled in as a person would."""
-    (folder / "regions.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    listed = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], "categories": []}
+    (folder / "regions.json").write_text(json.dumps(listed))
     answers = {"policies": str(POLICIES), "regions": "regions.json", "address": "https://host.example/v1"}
 
     def answer(blank: re.Match[str]) -> str:
@@ -79,6 +82,16 @@ def test_init_never_writes_over_a_file(tmp_path: Path, capsys: pytest.CaptureFix
     with pytest.raises(FatalError, match="exists already and is left as it is"):
         init(preset="vllm", output=output)
     assert output.read_text() == before
+
+
+def test_init_makes_the_folder_and_its_command_can_be_pasted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "a new" / "folder" / "my [config].yaml"
+    init(preset="vllm", output=output)
+    assert output.read_text() == preset_text("vllm")
+    *_, last = capsys.readouterr().out.splitlines()
+    assert shlex.split(last) == ["Then:", "guardset", "doctor", "--config", str(output), "--try"]
 
 
 def test_an_unknown_preset_is_answered_with_those_that_there_are(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_plan_becomes_three_deployments_with_their_schedules(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("workspace: w", "build: Field required"),
+        ("workspace: w", "build: is missing"),
         ("workspace: w\nbuild: {source: s, cron: '* * * * *', every_s: 3}", "give cron or every_s"),
         (
             "workspace: w\nbuild: {source: s, when: never}",

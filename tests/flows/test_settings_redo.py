@@ -11,10 +11,13 @@ import pytest
 import yaml
 
 from flows.build import build
+from flows.outcome import what_changed
 from flows.presets import preset_text
 from flows.settings import BLANK, Settings, load_settings
+from storage.errors import FatalError
+from storage.workspace import Workspace
 from tests.photographs import LABEL_MAP, POLICIES, collect, regions_for
-from tests.scripted_chat import scripted_chat
+from tests.scripted_chat import Prompts, scripted_chat
 
 PHOTOGRAPHS = ("rocket.jpg", "coffee.jpg", "pagoda.jpg", "dahlia.jpg", "astronaut.jpg")
 
@@ -29,8 +32,9 @@ def answer(prompt: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """A folder with photographs, regions, policies, and a finished workspace; and its config, the preset filled in."""
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any], Prompts]]:
+    """A folder with photographs, regions, policies, and a finished workspace; its config, the preset filled in; and
+    what the chat server was asked."""
     folder = tmp_path_factory.mktemp("team")
     (folder / "all").mkdir()
     (folder / "photographs").mkdir()
@@ -42,21 +46,24 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
     config = yaml.safe_load(preset_text("classical").replace(BLANK, "blank"))
     config["policies"], config["ingest"]["licence"] = "policies", "mixed"
     config["editing"]["locate"] |= {"manifest": "regions.json", "label_map": LABEL_MAP}
-    with scripted_chat(answer) as (url, _):
+    with scripted_chat(answer) as (url, prompts):
         model = {"model": "scripted", "server": {"base_url": url}}
         config["recaption"] = {"second_look": "none", "caption": dict(model), "rewrite": dict(model)}
         run(folder, config)
-        yield folder, config
+        yield folder, config, prompts
 
 
-def run(folder: Path, config: dict[str, Any]) -> dict[str, str]:
+def run(folder: Path, config: dict[str, Any], photographs: str = "photographs") -> dict[str, str]:
     """Build; by stage whether all of it was done before (`looked up`), none (`done`), or a part (`mixed`)."""
-    path = folder / "guardset.yaml"
-    path.write_text(yaml.safe_dump(config))
-    settings: Settings = load_settings(path)
-    stages = build(settings, folder / "photographs", str(folder / "work")).stages
+    stages = build(settings_of_team(folder, config), folder / photographs, str(folder / "work")).stages
     fate = {0: "done"}
     return {s.name: "looked up" if s.looked_up == s.shards else fate.get(s.looked_up, "mixed") for s in stages}
+
+
+def settings_of_team(folder: Path, config: dict[str, Any]) -> Settings:
+    path = folder / "guardset.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return load_settings(path)
 
 
 def with_value(config: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
@@ -82,7 +89,7 @@ def with_value(config: dict[str, Any], place: str, value: Any) -> dict[str, Any]
     ],
 )
 def test_an_operational_setting_redoes_nothing(team, place: str, value: Any) -> None:
-    folder, config = team
+    folder, config, _ = team
     assert set(run(folder, with_value(config, place, value)).values()) == {"looked up"}
 
 
@@ -102,10 +109,114 @@ EDITS = {"edit", "certify", "select", "caption_edited", "delta"}
         ("recaption.certify.words_per_finding", 15, {"rewrite", "recertify"}),
         # In no stage's key: it decides which rows are edited. What the pairs say does not change.
         ("editing.controls.sham_share", 0.0, {"edit", "certify", "select"}),
+        # In the images' own rows, which no model is shown.
+        ("ingest.licence", "CC0-1.0", {"ingest", "dedup"}),
     ],
 )
 def test_a_deciding_setting_redoes_its_stage_and_what_gets_other_input(team, place, value, redone) -> None:
-    folder, config = team
+    folder, config, _ = team
     fates = run(folder, with_value(config, place, value))
     assert {name for name, fate in fates.items() if fate != "looked up"} == redone
     assert set(run(folder, config).values()) == {"looked up"}  # the first results are still there
+
+
+def copied(team: Any, tmp_path: Path) -> tuple[Path, dict[str, Any], Prompts]:
+    """A team of one's own, to be changed."""
+    folder, config, prompts = team
+    shutil.copytree(folder, tmp_path / "team")
+    return tmp_path / "team", config, prompts
+
+
+def test_a_source_is_the_same_wherever_it_lies(team, tmp_path: Path) -> None:
+    folder, config, prompts = copied(team, tmp_path)
+    asked = len(prompts)
+    for place in ("photographs/", "../team/photographs"):
+        assert set(run(folder, config, place).values()) == {"looked up"}
+    (folder / "photographs").rename(folder / "renamed")
+    (folder / "link").symlink_to(folder / "renamed")
+    for place in ("renamed", "link"):
+        assert set(run(folder, config, place).values()) == {"looked up"}
+    assert len(prompts) == asked
+
+
+def test_one_more_image_asks_about_that_image_only(team, tmp_path: Path) -> None:
+    folder, config, prompts = copied(team, tmp_path)
+    regions = regions_for(PHOTOGRAPHS)
+    regions["images"].append({"id": 10_000, "file_name": "one_more.jpg"})  # where nothing is marked
+    (folder / "regions.json").write_text(json.dumps(regions))
+    shutil.copy(folder / "all" / "chelsea.jpg", folder / "photographs" / "one_more.jpg")
+    asked = len(prompts)
+    fates = run(folder, config)
+    assert (fates["caption"], fates["edit"]) == ("mixed", "looked up")
+    assert len(prompts) == asked + 1
+
+
+def test_tables_may_be_deleted_and_are_made_again(team, tmp_path: Path) -> None:
+    folder, config, _ = copied(team, tmp_path)
+    shutil.rmtree(folder / "work" / "tables")
+    shutil.rmtree(folder / "work" / "blobs")
+    assert set(run(folder, config).values()) == {"done"}
+    assert set(run(folder, config).values()) == {"looked up"}
+
+
+@pytest.mark.parametrize("what", ["tables/caption/*", "tables/edit.in/*", "tables/ingest.in/*", "builds/latest.json"])
+@pytest.mark.parametrize("bytes_left", [0, 40])
+def test_a_damaged_file_is_named_and_made_again_once_deleted(team, tmp_path: Path, what: str, bytes_left: int) -> None:
+    folder, config, _ = copied(team, tmp_path)
+    for file in (folder / "work").glob(what):
+        file.write_bytes(file.read_bytes()[:bytes_left])
+    if what == "tables/edit.in/*":  # read only by a stage that has work to do
+        shutil.rmtree(folder / "work" / "tables" / "edit")
+    with pytest.raises(FatalError, match=rf"{what.rstrip('*')}.* is damaged") as caught:
+        run(folder, config)
+    assert "run the build again" in str(caught.value)
+    for file in (folder / "work").glob(what):
+        file.unlink()
+    run(folder, config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, None),
+        ({"threads": 5}, None),
+        ({"editing.edit.feather_px": 5}, "for edit, certify."),
+        ({"editing.edit.target_policies": ["Town"]}, "for edit."),
+        ({"editing.controls.sham_share": 0.0}, "for edit."),
+        ({"recaption": None}, None),
+    ],
+)
+def test_a_config_says_what_it_decides_otherwise(team, tmp_path: Path, changes: dict[str, Any], named) -> None:
+    folder, config, _ = team
+    for place, value in changes.items():
+        config = with_value(config, place, value)
+    sentences = what_changed(Workspace.open(folder / "work"), settings_of_team(folder, config))
+    assert (" ".join(sentences) or None) == named or named in sentences[0]
+
+
+def test_changed_policies_and_words_are_named(team, tmp_path: Path) -> None:
+    folder, config, _ = copied(team, tmp_path)
+    workspace, policies = Workspace.open(folder / "work"), folder / "policies"
+    words = policies / "vocabulary.yaml"
+    words.write_text(words.read_text().replace("noun: rocket,", "noun: space rocket,"))
+    assert "for edit, rewrite, recertify, delta" in what_changed(workspace, settings_of_team(folder, config))[0]
+    town = policies / "town.yaml"
+    town.write_text(town.read_text().replace("may be a rival's", "might be a rival's"))
+    (policies / "quiet.yaml").unlink()
+    said = " ".join(what_changed(workspace, settings_of_team(folder, config)))
+    assert "new or say something else: Town." in said
+    assert "gone: Quiet." in said
+
+
+def test_a_build_that_fails_leaves_the_workspaces_settings(team, tmp_path: Path) -> None:
+    folder, config, _ = copied(team, tmp_path)
+    before = (folder / "work" / "guardset.yaml").read_bytes()
+    with pytest.raises(FatalError):
+        run(folder, with_value(config, "recaption.caption.server.base_url", "http://127.0.0.1:9/v1"), "nowhere")
+    assert (folder / "work" / "guardset.yaml").read_bytes() == before
+
+
+def test_a_workspace_inside_its_input_is_refused(team) -> None:
+    folder, config, _ = team
+    with pytest.raises(FatalError, match="lies inside the input"):
+        run(folder, config, ".")

@@ -11,7 +11,7 @@ from flows.pipeline import ready_stages
 from flows.settings import Settings
 from micro.world import WORLD
 from storage.images import encode_mask, encode_png
-from storage.records import Edit, Image, Placed, RewriteTask, to_table
+from storage.records import Edit, Picture, Placed, RewriteTask, to_table
 from storage.workspace import Workspace
 from tests.drawing import draw
 from tests.scripted_chat import scripted_chat
@@ -21,12 +21,9 @@ ROWS = 40
 BOXES = '[{"bbox_2d": [100, 100, 500, 500], "label": "knife"}]'
 
 
-def image(workspace: Workspace, number: int) -> Image:
+def image(workspace: Workspace, number: int) -> Picture:
     blob = workspace.blobs.put(encode_png(draw(number)))
-    return Image(
-        image_id=f"{number:064d}", blob=blob, family_id="f", source="s", source_key=f"{number}.png", width=96,
-        height=64, format="PNG", phash="0" * 16, licence="CC0-1.0", exportable=True, meta_json="{}",
-    )  # fmt: skip
+    return Picture(f"{number:064d}", blob)
 
 
 def task(workspace: Workspace, number: int) -> RewriteTask:
@@ -48,12 +45,12 @@ def edit(workspace: Workspace, number: int) -> Edit:
 
 Make = Callable[[Workspace, int], Any]
 CASES: dict[str, tuple[Make, type]] = {
-    "locate": (image, Image),
+    "locate": (image, Picture),
     "certify": (edit, Edit),
-    "caption": (image, Image),
+    "caption": (image, Picture),
     "second_look": (task, RewriteTask),
     "rewrite": (task, RewriteTask),
-    "caption_edited": (image, Image),
+    "caption_edited": (image, Picture),
 }
 
 

@@ -53,7 +53,6 @@ def original(workspace: Workspace, index: int, *, exportable: bool = True) -> Im
         image_id=image_id,
         blob=image_id,
         family_id=image_id,
-        source="/somewhere",
         source_key=f"photo-{index}.jpg",
         width=160,
         height=120,

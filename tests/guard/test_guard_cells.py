@@ -125,7 +125,7 @@ def test_a_policy_is_balanced_by_dropping_the_surplus() -> None:
     assert weights != balanced(cells, ["policy"], seed=2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.booleans()), max_size=30, unique_by=lambda t: t[:2]))
 def test_balance_is_exact_for_what_comes_last_and_weights_make_up_for_it(rows: list[tuple[int, int, bool]]) -> None:
     cells = [cell(f"i{i}", f"P{p}", "unsafe" if unsafe else "safe") for i, p, unsafe in rows]

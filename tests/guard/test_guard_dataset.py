@@ -10,9 +10,7 @@ from storage.records import Edit, Image, Label
 def originals(dataset: Dataset) -> list[Image]:
     """The images behind a dataset's originals, as storage records."""
     return [
-        Image(
-            i.image_id, i.blob, i.family_id, "", "", i.width, i.height, "JPEG", "0" * 16, i.licence, i.exportable, "{}"
-        )
+        Image(i.image_id, i.blob, i.family_id, "", i.width, i.height, "JPEG", "0" * 16, i.licence, i.exportable, "{}")
         for i in dataset.images.values()
         if i.role == "original"
     ]

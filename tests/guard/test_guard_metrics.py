@@ -134,7 +134,7 @@ verdict = st.sampled_from(["safe", "unsafe", "invalid"])
 label = st.sampled_from(["safe", "unsafe"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(label, verdict, st.sampled_from("AB")), min_size=1, max_size=40))
 def test_counts_agree_with_scikit_learn(cells: list[tuple[Any, Any, str]]) -> None:
     rows = [row(f"f{i}", "original", policy, truth, categories=(policy,)) for i, (truth, _, policy) in enumerate(cells)]
@@ -163,7 +163,7 @@ def test_counts_agree_with_scikit_learn(cells: list[tuple[Any, Any, str]]) -> No
 
 
 @given(st.permutations(range(18)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_order_of_the_rows_changes_nothing(order: list[int]) -> None:
     rows = benchmark(3)
     verdicts = judged(rows, policy_blind)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from models.settings import CLASSICAL, ChatSettings, EndpointSettings, PictureSettings, ServerSettings
 from storage.errors import FatalError
@@ -106,3 +107,37 @@ def test_an_endpoints_address_key_and_patience_change_no_pixel_and_its_form_does
 
 def test_a_classical_method_is_no_folder() -> None:
     assert painter(model="opencv-telea").decided_by()["model"] == "opencv-telea@"
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:8000/v1", "host/v1", "", "http://", "http:///v1", "file:///etc", "http://h:x"]
+)
+@pytest.mark.parametrize("settings", [ServerSettings, EndpointSettings])
+def test_an_address_names_a_host_and_how_it_is_reached(settings: Any, address: str) -> None:
+    with pytest.raises(ValidationError, match="an address begins with http:// or https://"):
+        settings(base_url=address)
+    assert settings(base_url="http://ann:secret@[::1]:80/v1").base_url == "http://ann:secret@[::1]:80/v1"
+
+
+@pytest.mark.parametrize("model", ["opencv-foo", "opencv-tela", "OpenCV-Telea"])
+def test_an_unknown_method_is_answered_with_those_that_there_are(model: str) -> None:
+    with pytest.raises(ValidationError, match=r"did you mean opencv-telea\? .*opencv-navier-stokes"):
+        painter(model=model)
+    assert painter(model="opencv/on-the-hub").is_here
+
+
+def test_a_method_that_runs_here_takes_no_endpoint() -> None:
+    with pytest.raises(ValidationError, match="take out the endpoint"):
+        painter(model="opencv-telea", endpoint=EndpointSettings(base_url=URL), size_px=64)
+
+
+def test_a_model_may_be_below_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert ChatSettings(model="~/vlm").model == painter(model="~/vlm").model == str(tmp_path / "vlm")
+
+
+@pytest.mark.parametrize("model", ["models/a/b", "host:8000", "a name", "owner/name/"])
+def test_what_is_neither_a_folder_nor_a_hub_id_is_a_plain_sentence(model: str) -> None:
+    with pytest.raises(FatalError, match="no folder that exists, and no hub id"):
+        ChatSettings(model=model).decided_by()
+    assert served(model).decided_by()["model"] == f"{model}@"

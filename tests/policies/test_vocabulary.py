@@ -52,10 +52,64 @@ def test_a_text_mentions_attributes_by_noun_and_synonym_as_whole_words():
     assert CLOTHES.mentioned("A cap over a gown.") == {"hat", "robe"}
 
 
-def test_a_word_with_signs_is_taken_as_it_is():
-    odd = Vocabulary((Attribute(id="sign", noun="a.b (old)", sensitive=False),))
-    assert odd.mentioned("axb (old)") == frozenset()
-    assert odd.named("A.B (old)") == "sign"
+def one(noun: str, *synonyms: str) -> Vocabulary:
+    return Vocabulary((Attribute(id="thing", noun=noun, synonyms=synonyms, sensitive=True),))
+
+
+@pytest.mark.parametrize(
+    ("noun", "text", "there"),
+    [
+        ("a.b-2", "An axb-2", False),
+        ("C++", "A C++ book.", True),
+        ("C++", "Two C++s.", True),
+        ("C++", "A c++, a C+ and a C.", True),
+        ("C++", "A C+ and a C.", False),
+        (".45", "A .45.", True),
+        (".45", "It is 0.45 m long.", False),  # the same signs inside a number
+        (".45", "In 1990. 45 people.", False),
+        ("Dr. Pepper", "A can of Dr. Pepper.", True),
+        ("100% proof", "100% proof, it says", True),
+        ("man/woman", "a man/woman sign", True),
+        ("AK-47", "two AK-47s", True),
+        ("6-pack", "A 6-pack.", True),
+        ("6-pack", "A 16-pack.", False),
+        ("T-shirt", "A t\u2011shirt.", True),  # a hyphen that does not break
+        ("Molotov's", "A MOLOTOV\u2019S cocktail", True),
+        ("Molotov's", "A Molotov.", False),
+        ("knife", "A knife-like thing, a knife's edge", True),
+        ("caf\u00e9", "A cafe\u0301.", True),
+        ("cafe\u0301", "A caf\u00e9.", True),
+        ("Yahoo!", "A Yahoo! sign", True),
+        ("Washington D.C.", "in Washington D.C. today", True),
+        ("\u043d\u043e\u0436", "\u041d\u041e\u0416!", True),  # Cyrillic
+        ("\u5200", "A \u5200 at the left.", True),  # Chinese
+        ("\u092c\u0902\u0926\u0942\u0915", "A \u092c\u0902\u0926\u0942\u0915.", True),  # Hindi: marks are no letters
+    ],
+)
+def test_a_word_with_signs_or_of_any_script_is_found_as_it_is_written(noun, text, there):
+    assert one(noun).mentioned(text) == ({"thing"} if there else frozenset())
+    assert one(noun).named(noun.upper()) == "thing"
+
+
+def test_blanks_and_signs_of_a_word_have_one_form():
+    (thing,) = one(" face\n", "hate__symbol", "two  \tblanks", "cafe\u0301").attributes
+    assert thing.words == (
+        "face", "thing", "hate symbol", "two blanks", "caf\u00e9",
+    )  # fmt: skip
+
+
+def test_the_longer_of_two_phrases_counts():
+    gun, toy = (Attribute(id=name, sensitive=True) for name in ("gun", "toy_gun"))
+    both = Vocabulary((gun, toy))
+    assert both.mentioned("A toy gun.") == {"toy_gun"}
+    assert both.mentioned("A toy gun and two guns.") == {"toy_gun", "gun"}
+    assert both.mentioned("A gun toy.") == {"gun"}
+
+
+@pytest.mark.parametrize("text", ["", "a knife", "a C++, and", " a toy  gun's ", "toy gun toy gun"])
+def test_the_parts_make_up_the_text(text):
+    words = Vocabulary((Attribute(id="c", noun="C++", sensitive=True), Attribute(id="toy_gun", sensitive=True)))
+    assert "".join(part for part, _ in words.parts(text)) == text
 
 
 def test_two_with_the_same_attributes_are_equal_and_any_other_word_or_order_is_not():
@@ -78,4 +132,7 @@ def test_what_is_spoken_are_the_ids_with_all_their_words():
 def test_a_word_that_two_attributes_claim_is_found():
     assert CLOTHES.shared_words() == {}
     cape = Attribute(id="cape", synonyms=("Gown",), sensitive=False)
-    assert Vocabulary((*CLOTHES.attributes, cape)).shared_words() == {"gown": ["robe", "cape"]}
+    assert Vocabulary((*CLOTHES.attributes, cape)).shared_words() == {
+        "gown": ["robe", "cape"],
+        "gowns": ["robe", "cape"],
+    }

@@ -11,7 +11,7 @@ from recaption.loops import is_looped
 from recaption.settings import CaptionSettings
 from storage.errors import SampleError
 from storage.images import encode_png
-from storage.records import Image, to_table
+from storage.records import Picture, to_table
 from tests.drawing import draw
 from tests.fakes import FakeChat
 
@@ -92,13 +92,13 @@ def test_the_judge_decides_on_hints_alone_and_a_doubt_counts_as_a_refusal(worksp
     assert hints_at_refusal(hint)
     assert not hints_at_refusal(plain)
     blobs = [workspace.blobs.put(encode_png(draw(n))) for n in range(2)]
-    rows = [Image(b, b, b, "s", "a", 9, 6, "PNG", "0" * 16, "u", True, "{}") for b in blobs]
+    rows = [Picture(b, b) for b in blobs]
 
     def judged(said):
         answers = iter([hint, plain])
         chat = FakeChat(lambda request: next(answers) if request.prompt == "p" else said)
         cfg = CaptionSettings(model="fake", batch_size=4, judge_refusals=True)
-        result = CaptionStage(workspace, chat, "p", cfg).run_shard(to_table(rows, Image))
+        result = CaptionStage(workspace, chat, "p", cfg).run_shard(to_table(rows, Picture))
         return [row.text for row in result.ok], [r.code for r in result.rejected], chat.calls - len(rows)
 
     assert judged("no") == ([hint, plain], [], 1)

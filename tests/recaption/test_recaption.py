@@ -13,7 +13,7 @@ from recaption.settings import CaptionSettings, MinimalitySettings, RewriteSetti
 from recaption.spans import diff, words
 from storage.errors import FatalError
 from storage.images import encode_png
-from storage.records import Caption, Finding, Image, Located, Placed, Recaption, RewriteTask, to_table
+from storage.records import Caption, Finding, Image, Located, Picture, Placed, Recaption, RewriteTask, to_table
 from tests.drawing import draw
 from tests.fakes import FakeChat
 
@@ -25,7 +25,7 @@ PROMPT = "Caption: {caption}\nFindings: {findings}"
 
 
 def image(blob="i"):
-    return Image(blob, blob, blob, "s", "a.png", 90, 60, "PNG", "0" * 16, "unspecified", True, "{}")
+    return Image(blob, blob, blob, "a.png", 90, 60, "PNG", "0" * 16, "unspecified", True, "{}")
 
 
 def rewriter(workspace, chat):
@@ -125,7 +125,7 @@ def test_what_is_no_caption_is_never_stored_as_one(workspace, answer, finish, co
     blob = workspace.blobs.put(encode_png(draw(1)))
     chat = FakeChat(lambda request: answer, finish)
     stage = CaptionStage(workspace, chat, "describe", CaptionSettings(model="fake", batch_size=4))
-    result = stage.run_shard(to_table([image(blob)], Image))
+    result = stage.run_shard(to_table([Picture(blob, blob)], Picture))
     assert result.ok == []
     assert [r.code for r in result.rejected] == [code]
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import dedup
@@ -14,7 +14,7 @@ from storage.records import Image, from_table, to_table
 
 
 def image(image_id: str, phash: int, source_key: str = "k") -> Image:
-    return Image(image_id, image_id, image_id, "s", source_key, 8, 8, "PNG", f"{phash:016x}", "unspecified", True, "{}")
+    return Image(image_id, image_id, image_id, source_key, 8, 8, "PNG", f"{phash:016x}", "unspecified", True, "{}")
 
 
 def brute(hashes: list[int], distance: int) -> set[tuple[int, int]]:
@@ -31,14 +31,12 @@ def crowds(draw):
     return sorted(near | set(draw(st.lists(st.integers(0, 2**64 - 1), max_size=5))))
 
 
-@settings(deadline=None)  # other work on the machine is no fault of the code
 @given(crowds(), st.integers(0, 12))
 def test_the_search_finds_just_the_pairs_that_comparing_all_finds(hashes, distance):
     assert set(near_pairs(hashes, distance)) == brute(hashes, distance)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
-@settings(deadline=None)
 @given(hashes=crowds())
 def test_every_way_to_cut_the_bits_finds_them(k, hashes):
     # A count for which that k is the cheapest at distance 6: see the sizes of the lists.
@@ -49,7 +47,6 @@ def test_every_way_to_cut_the_bits_finds_them(k, hashes):
         assert any((hashes[i] & mask) == (hashes[j] & mask) for mask in masks)
 
 
-@settings(deadline=None)
 @given(crowds())
 def test_folding_early_changes_nothing(hashes):
     array = np.array(hashes, dtype=np.uint64)
@@ -74,7 +71,6 @@ def test_a_family_is_linked_through_others_and_named_by_its_smallest_member():
     assert family_of(images[::-1], 1) == family_of(images, 1)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcd")))
 def test_each_text_knows_where_it_stood_first(texts):
     found = first_places(pa.array(texts, pa.string()))

@@ -16,7 +16,7 @@ from tests.drawing import draw
 
 def ingest(folder, root, **settings):
     files = open_source(str(folder), ColumnSettings()).list()
-    result = IngestStage(Workspace.open(root), IngestSettings(**settings)).run_shard(files)
+    result = IngestStage(Workspace.open(root), str(folder), IngestSettings(**settings)).run_shard(files)
     assert len(result.ok) + len(result.rejected) == files.num_rows
     return {i.source_key: i for i in result.ok}, {r.key: r.code for r in result.rejected}
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import FatalError, SampleError, TransientError
@@ -58,7 +58,6 @@ def doubled(keys) -> list[str]:
     return [str(key) for key in keys for _ in range(2)]
 
 
-@settings(deadline=None)  # other work on the machine is no fault of the code
 @given(st.lists(st.sampled_from(["", "prepare", "run", "finish"]), max_size=25), st.integers(1, 9))
 def test_a_bad_row_costs_itself_whatever_part_it_fails_in_and_the_order_stays(parts, size):
     fails = {(part, str(i)): SampleError(f"bad_{part}") for i, part in enumerate(parts) if part}

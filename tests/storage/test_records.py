@@ -55,7 +55,7 @@ def test_a_record_comes_back_from_arrow_and_json_as_it_was(record, kind):
 
 
 def test_a_schema_names_its_record_and_version():
-    assert schema_of(Image).metadata == {b"record": b"Image", b"schema_version": b"1"}
+    assert schema_of(Image).metadata == {b"record": b"Image", b"schema_version": b"2"}
 
 
 def test_only_optional_fields_are_nullable():

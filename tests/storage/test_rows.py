@@ -4,7 +4,7 @@ import itertools
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import FatalError
@@ -30,7 +30,6 @@ KEYS = [f"{number:03}" for number in range(50)]
 sizes = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 
 
-@settings(deadline=None)  # other work on the machine is no fault of the code
 @given(sizes, st.integers(1, 60))
 def test_however_rows_come_together_their_shards_have_the_same_bytes(lengths, shard_rows):
     whole = table(KEYS)
@@ -38,22 +37,29 @@ def test_however_rows_come_together_their_shards_have_the_same_bytes(lengths, sh
     assert [parquet_bytes(shard) for shard in cut(tables(KEYS, lengths), shard_rows)] == wanted
 
 
-@settings(deadline=None)  # other work on the machine is no fault of the code
-@given(sizes, st.integers(1, 9), st.lists(st.integers(1, 20), max_size=6))
-def test_the_first_shards_may_have_sizes_of_their_own(lengths, shard_rows, first):
-    shards = [shard["key"].to_pylist() for shard in cut(tables(KEYS, lengths), shard_rows, first)]
-    wanted, left = [], 50
-    for size in itertools.chain(first, itertools.repeat(shard_rows)):
-        if not left:
-            break
-        wanted.append(min(size, left))
-        left -= wanted[-1]
+@given(sizes, st.integers(1, 9), st.lists(st.integers(1, 20), max_size=6), st.integers(0, 6))
+def test_finished_shards_keep_their_sizes_and_others_do_not(lengths, shard_rows, before, done):
+    starts = dict(zip(itertools.accumulate(before, initial=0), before, strict=False))
+    finished = {(f"{start:03}", min(size, 50 - start)) for start, size in list(starts.items())[:done]}
+
+    def is_done(shard):
+        return (shard["key"][0].as_py(), shard.num_rows) in finished
+
+    shards = [shard["key"].to_pylist() for shard in cut(tables(KEYS, lengths), shard_rows, starts, is_done)]
+    wanted = [min(size, 50 - start) for start, size in list(starts.items())[:done] if start < 50]
+    left = 50 - sum(wanted)
+    wanted += [shard_rows] * (left // shard_rows) + [left % shard_rows] * (left % shard_rows > 0)
     assert [len(shard) for shard in shards] == wanted
     assert [key for shard in shards for key in shard] == KEYS
 
 
+def test_a_shard_done_as_it_would_be_cut_now_is_not_cut_as_before():
+    shards = cut([table(KEYS)], 10, {0: 4}, lambda shard: shard.num_rows in (4, 10))
+    assert next(shards).num_rows == 10
+
+
 def test_a_shard_does_not_depend_on_what_was_cut_otherwise_before_it():
-    after_first = list(cut([table(KEYS)], 10, first=[4]))[1]
+    after_first = list(cut([table(KEYS)], 10, {0: 4}, lambda shard: shard.num_rows == 4))[1]
     assert parquet_bytes(after_first) == parquet_bytes(table(KEYS[4:14]))
 
 
@@ -61,7 +67,6 @@ def test_no_rows_are_no_shard():
     assert list(cut([], 3)) == list(cut([table([])], 3)) == list(cut_between([], 3, ["key"])) == []
 
 
-@settings(deadline=None)  # other work on the machine is no fault of the code
 @given(st.lists(st.sampled_from("abc")), sizes, st.integers(1, 7))
 def test_rows_that_belong_together_stay_together(letters, lengths, shard_rows):
     shards = [shard["key"].to_pylist() for shard in cut_between(tables(letters, lengths), shard_rows, ["key", "code"])]
@@ -71,7 +76,6 @@ def test_rows_that_belong_together_stay_together(letters, lengths, shard_rows):
     assert all(len(set(shard[shard_rows - 1 :])) <= 1 for shard in shards)
 
 
-@settings(deadline=None)  # other work on the machine is no fault of the code
 @given(st.sets(st.sampled_from(KEYS)), sizes, st.integers(1, 60))
 def test_what_two_stages_say_of_the_same_ids_comes_together(said, lengths, stretch):
     with followed(tables(sorted(said), lengths), Rejection, "key") as rows:

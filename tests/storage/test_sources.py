@@ -33,7 +33,7 @@ COLUMNS = {
 def ingest(place, tmp_path: Path, **settings):
     cfg = IngestSettings(licence="default", **settings)
     files = open_source(str(place), cfg.columns).list()
-    return IngestStage(Workspace.open(tmp_path / "ws"), cfg).run_shard(files)
+    return IngestStage(Workspace.open(tmp_path / "ws"), str(place), cfg).run_shard(files)
 
 
 def parquet(path: Path, image: pa.Array) -> Path:

@@ -1,0 +1,47 @@
+"""What can be seen to be wrong before the first image is read: names that mean nothing, regions of other images."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annotation.controls import read_controls
+from annotation.opt_out import check_attributes
+from editing.manifest import read_manifest
+from flows.pipeline import ORDER, targets_of
+from flows.progress import report_progress
+from flows.settings import Settings
+from policies.engine import PolicySet
+from storage.errors import FatalError
+
+
+def check_names(settings: Settings, policies: PolicySet) -> None:
+    """Raises FatalError for a policy, an attribute, a stage or a file of control items that does not exist."""
+    targets_of(settings, policies)
+    settings.ray.check_stages(ORDER)
+    check_attributes(settings.annotation.opt_outs, policies.vocabulary)
+    if settings.annotation.controls is not None:
+        read_controls(settings.annotation.controls)
+
+
+def listed(settings: Settings, files: pa.Table) -> int | None:
+    """How many of a source's files the manifest of regions lists, None without a manifest.
+
+    Raises FatalError where it lists none: a build would refuse each image.
+    """
+    path = settings.editing.locate.manifest
+    if path is None:
+        return None
+    names = sorted(read_manifest(path).files)
+    count = pc.sum(pc.is_in(files["key"], value_set=pa.array(names, pa.string()))).as_py() or 0
+    if not count:
+        raise FatalError(
+            f"The manifest {path} lists none of the {files.num_rows} files of the input. It lists {names[0]}, for "
+            f"example, and the input has {files['key'][0]}. Name files as they are called below the input folder."
+        )
+    return int(count)
+
+
+def tell_listed(settings: Settings, files: pa.Table) -> None:
+    """As `listed`; whoever follows the build's progress sees the number."""
+    count = listed(settings, files)
+    if count is not None:
+        report_progress("manifest", count, files.num_rows)
