@@ -33,8 +33,8 @@ demo: install label-studio  ## Run the whole job on drawn images, in demo-worksp
 miniature: install  ## Show the paper's claims on drawn images (about an hour), in miniature-workspace/
 	$(BIN)/python -m micro.miniature --workspace miniature-workspace
 
-test: install label-studio  ## Run the whole test suite
-	$(BIN)/python -m pytest
+test: install label-studio  ## Run the whole test suite, on two processors
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 trainers: install  ## Run verl's, ms-swift's and LLaMA-Factory's own loaders on an export (downloads gigabytes)
 	$(BIN)/python -m pytest tests/trainers/loaders.py

@@ -41,16 +41,19 @@ class Looking:
         listed = "\n".join(f"{rule_id}: {rule}" for rule_id, rule in self.rules.items()) or "(none)"
         return text.replace("{attributes}", nouns).replace("{rules}", listed)
 
+    @cached_property
+    def marked(self) -> Locator:
+        """The locator of regions that were marked beforehand, whose file is read once."""
+        cfg = self.cfg
+        if cfg.manifest is not None:
+            return ManifestLocator(cfg.manifest, cfg.label_map, self.vocabulary)
+        return BoxesLocator(cfg.label_map, self.vocabulary)
+
 
 def _chat_locator(looking: Looking) -> Locator:
     cfg = looking.cfg
     known_rules = frozenset(looking.rules)
     return ChatLocator(chat_model(cfg), looking.prompt, looking.vocabulary, cfg, known_rules)
-
-
-def _manifest_locator(looking: Looking) -> Locator:
-    assert looking.cfg.manifest is not None  # the settings check it
-    return ManifestLocator(looking.cfg.manifest, looking.cfg.label_map, looking.vocabulary)
 
 
 def _detector_locator(looking: Looking) -> Locator:
@@ -63,8 +66,8 @@ def _detector_locator(looking: Looking) -> Locator:
 
 _LOCATORS: dict[str, Callable[[Looking], Locator]] = {
     "chat": _chat_locator,
-    "manifest": _manifest_locator,
-    "boxes": lambda looking: BoxesLocator(looking.cfg.label_map, looking.vocabulary),
+    "manifest": lambda looking: looking.marked,
+    "boxes": lambda looking: looking.marked,
     "detector": _detector_locator,
 }
 

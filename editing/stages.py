@@ -24,7 +24,7 @@ def look_decided_by(looking: Looking) -> Any:
     """What an answer about an image depends on: what was marked beforehand, or the model and what it is asked."""
     cfg = looking.cfg
     if cfg.knows_originals_only:
-        return {cfg.source: make_locator(looking).fingerprint}
+        return {cfg.source: looking.marked.fingerprint}
     asked = looking.prompt if cfg.source == "chat" else ""
     values = cfg.decided_by(
         prompt=asked, box_units=cfg.units, words=looking.vocabulary.spoken, rules=sorted(looking.rules)

@@ -32,6 +32,7 @@ from recaption.stages import (
     RECERTIFY,
     REWRITE,
     SECOND_LOOK,
+    Captioning,
     Judging,
     Rewriting,
     SecondLook,
@@ -101,7 +102,7 @@ def ready_stages(settings: Settings, policies: PolicySet, source: str = "") -> R
 
 def _recaptioning(cfg: RecaptionSettings, looking: Looking) -> Iterator[ReadyStage]:
     vocabulary = looking.vocabulary
-    yield CAPTION.using(cfg.caption)
+    yield CAPTION.using(Captioning(cfg.caption))
     if cfg.second_look == "mirrored" and not looking.cfg.knows_originals_only:
         yield SECOND_LOOK.using(
             SecondLook(
@@ -115,7 +116,7 @@ def _recaptioning(cfg: RecaptionSettings, looking: Looking) -> Iterator[ReadySta
     yield REWRITE.using(Rewriting(cfg.rewrite, cfg.certify, cfg.caption, vocabulary))
     yield RECERTIFY.using(Judging(cfg.certify, vocabulary, cfg.rewrite.shard_rows))
     if cfg.caption_edited:
-        yield CAPTION_EDITED.using(cfg.caption)
+        yield CAPTION_EDITED.using(Captioning(cfg.caption))
         yield DELTA.using(vocabulary)
 
 

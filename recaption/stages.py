@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from models.chat_models import chat_model
@@ -19,19 +20,26 @@ from storage.stage import Needs, Stage, Tool, deciding
 from storage.workspace import Workspace
 
 
-def _caption_prompt(cfg: CaptionSettings) -> str:
-    return prompt_text("caption", cfg.prompt)
+@dataclass(frozen=True)
+class Captioning:
+    """What caption works with. A prompt file is read once, so that the text in the key is the text that is sent."""
+
+    cfg: CaptionSettings
+
+    @cached_property
+    def prompt(self) -> str:
+        return prompt_text("caption", self.cfg.prompt)
 
 
-CAPTION = Stage[CaptionSettings](
+CAPTION = Stage[Captioning](
     name="caption",
     says="a model's own words about each image",
     version=4,
     record=Caption,
-    decides=lambda cfg: cfg.decided_by(prompt=_caption_prompt(cfg)),
-    make=lambda cfg, workspace: CaptionStage(workspace, chat_model(cfg), _caption_prompt(cfg), cfg),
-    needs=lambda cfg: cfg.needs,
-    shard_rows=lambda cfg: cfg.shard_rows,
+    decides=lambda values: values.cfg.decided_by(prompt=values.prompt),
+    make=lambda values, workspace: CaptionStage(workspace, chat_model(values.cfg), values.prompt, values.cfg),
+    needs=lambda values: values.cfg.needs,
+    shard_rows=lambda values: values.cfg.shard_rows,
 )
 
 CAPTION_EDITED = replace(CAPTION, name="caption_edited", says="the same for accepted edits")
@@ -69,11 +77,11 @@ class Rewriting:
     caption: CaptionSettings
     vocabulary: Vocabulary
 
-    @property
+    @cached_property
     def prompt(self) -> str:
         return check_prompt(prompt_text("rewrite", self.cfg.prompt))
 
-    @property
+    @cached_property
     def retry(self) -> Retry | None:
         return Retry(self.certify, prompt_text("retry", self.cfg.retry_prompt)) if self.cfg.retry else None
 

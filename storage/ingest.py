@@ -129,10 +129,10 @@ def read_small(source: Source, files: Sequence[SourceFile], cfg: IngestSettings)
 class IngestStage:
     """Files to images, one shard at a time: read side by side, then decoded, hashed, gated and stored one by one."""
 
-    def __init__(self, workspace: Workspace, place: str, cfg: IngestSettings) -> None:
+    def __init__(self, workspace: Workspace, place: str, cfg: IngestSettings, blocked: BlockList) -> None:
         self._workspace = workspace
         self._cfg = cfg
-        self._blocked = BlockList.read(cfg.block_list, max_distance=cfg.block_distance)
+        self._blocked = blocked
         self._source = open_source(place, cfg.columns)
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Image]:

@@ -1,6 +1,7 @@
 """The stages of this room: ingest, with the gate inside, and dedup."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from storage.dedup import DedupSettings, DedupStage
@@ -17,12 +18,14 @@ class Ingesting:
     cfg: IngestSettings
     place: str
 
+    @cached_property
+    def blocked(self) -> BlockList:
+        return BlockList.read(self.cfg.block_list, max_distance=self.cfg.block_distance)
 
-def _ingest_decided_by(values: Ingesting) -> dict[str, Any]:
-    """A changed block list checks every image again."""
-    cfg = values.cfg
-    blocked = BlockList.read(cfg.block_list, max_distance=cfg.block_distance)
-    return deciding(cfg) | {"block_list": blocked.content_hash}
+    @property
+    def decided_by(self) -> dict[str, Any]:
+        """A changed block list checks every image again."""
+        return deciding(self.cfg) | {"block_list": self.blocked.content_hash}
 
 
 INGEST = Stage[Ingesting](
@@ -30,8 +33,8 @@ INGEST = Stage[Ingesting](
     says="files that can be read and may be used",
     version=4,
     record=Image,
-    decides=_ingest_decided_by,
-    make=lambda values, workspace: IngestStage(workspace, values.place, values.cfg),
+    decides=lambda values: values.decided_by,
+    make=lambda values, workspace: IngestStage(workspace, values.place, values.cfg, values.blocked),
     shard_rows=lambda values: values.cfg.shard_rows,
     unit_in="key",
     unit_out="source_key",

@@ -9,7 +9,7 @@ from storage.workspace import Workspace
 from tests.configs import write_config
 from tests.whole_builds import SMALL_SHARDS, draw_input, exported, finish, guardset, kill_when_further, tables, vote
 
-SCENES = 10
+SCENES = 6
 
 
 @pytest.fixture(scope="module")

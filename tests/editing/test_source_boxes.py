@@ -13,9 +13,10 @@ from flows.planning import pictures
 from micro.world import VOCABULARY
 from storage.errors import FatalError, SampleError
 from storage.images import encode_png
-from storage.ingest import IngestSettings, IngestStage
+from storage.ingest import IngestSettings
 from storage.records import Image, to_table
 from storage.sources import ColumnSettings, open_source
+from storage.stages import INGEST, Ingesting
 from tests.drawing import draw
 
 IMAGE = PilImage.fromarray(draw(1, (100, 50)))
@@ -35,7 +36,7 @@ def test_boxes_of_a_table_go_through_ingest_and_the_stage(workspace, tmp_path):
     pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
     cfg = IngestSettings(columns=ColumnSettings(image="picture", boxes="regions", labels="names"))
     place = str(tmp_path / "rows.parquet")
-    images = IngestStage(workspace, place, cfg).run_shard(open_source(place, cfg.columns).list()).ok
+    images = INGEST.using(Ingesting(cfg, place)).make(workspace).run_shard(open_source(place, cfg.columns).list()).ok
     stage = LocateStage(workspace, BoxesLocator({"Pistole": "firearm"}, VOCABULARY), 2)
     result = stage.run_shard(next(pictures([to_table(images, Image)], ("image_id", "blob", "meta_json"))))
     assert [row.attributes for row in result.ok] == [("cup", "firearm"), ()]

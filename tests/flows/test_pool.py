@@ -72,8 +72,9 @@ def test_a_cluster_keeps_all_its_workers_busy():
     settings = preset({"threads": 2, "engine": "ray", "ray": {"stages": {"edit": {"workers": 8}}}})
     # eight for edit, and one for each of the others with a network: locate, certify, caption, second_look, rewrite and
     # caption_edited
-    assert _threads(settings, WORLD) == 14
-    assert _threads(settings.model_copy(update={"engine": "local"}), WORLD) == 2
+    stages = ready_stages(settings, WORLD)
+    assert _threads(settings, stages) == 14
+    assert _threads(settings.model_copy(update={"engine": "local"}), stages) == 2
 
 
 def taken(name: str) -> int:

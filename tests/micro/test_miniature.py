@@ -1,4 +1,4 @@
-"""The quick miniature: every arm runs, and one that is killed in the middle of stage 2 ends with the same numbers."""
+"""A miniature of three arms runs, and one that is killed in the middle of stage 2 ends with the same numbers."""
 
 import json
 import multiprocessing
@@ -14,23 +14,24 @@ from micro.miniature.arms import ARMS
 from micro.miniature.experiment import QUICK, run_miniature
 from storage.errors import FatalError
 
-ARM = "both"
+ARM = "both"  # trains in two stages, and stage 1 is an arm of its own
+SMALL = replace(QUICK, families=12, ability_scenes=4, grpo_completions=16, arms=("base", ARM))
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """The folder of a quick run of all arms."""
+    """The folder of a finished run."""
     work = tmp_path_factory.mktemp("miniature") / "whole"
-    run_miniature(work, QUICK, jobs=1, tell=lambda line: None)
+    run_miniature(work, SMALL, jobs=1, tell=lambda line: None)
     return work
 
 
-def test_every_arm_is_in_the_table_and_every_claim_is_judged(finished):
+def test_every_arm_that_ran_is_in_the_table(finished):
     text = (finished / "miniature.md").read_text()
-    assert all(f"| {arm.title} |" in text for arm in ARMS)
-    assert "not measured" not in text
+    ran = {"base", "recaptions", ARM}
+    assert {arm.name for arm in ARMS if f"| {arm.title} |" in text} == ran
+    assert {path.stem for path in (finished / "results").iterdir()} == {f"{name}-0" for name in ran}
     assert (finished / "miniature.html").read_text().count("<svg") == 4
-    assert len(list((finished / "results").iterdir())) == len(ARMS)
 
 
 def test_held_out_policies_are_asked_about_and_were_never_trained(finished):
@@ -48,7 +49,7 @@ def _run(work: Path, kill_at: str | None) -> None:
         if kill_at is not None and line.startswith(kill_at):
             os.killpg(os.getpid(), signal.SIGKILL)
 
-    run_miniature(work, replace(QUICK, arms=(ARM,)), jobs=1, tell=tell)
+    run_miniature(work, replace(SMALL, arms=(ARM,)), jobs=1, tell=tell)
 
 
 def run_in_process(*arguments: object) -> int | None:
@@ -67,13 +68,13 @@ def test_killed_in_the_middle_of_stage_2_it_ends_with_the_same_result(finished):
     assert not path.exists()
     assert run_in_process(finished, None) == 0
     assert path.read_text() == before
-    run_miniature(finished, QUICK, jobs=1, tell=lambda line: None)
+    run_miniature(finished, SMALL, jobs=1, tell=lambda line: None)
     assert (finished / "miniature.md").read_text() == table
 
 
 def test_a_folder_serves_one_size(finished):
     with pytest.raises(FatalError, match="another size"):
-        run_miniature(finished, replace(QUICK, families=21), jobs=1, tell=lambda line: None)
+        run_miniature(finished, replace(SMALL, families=21), jobs=1, tell=lambda line: None)
 
 
 def test_an_unknown_arm_is_named(tmp_path):

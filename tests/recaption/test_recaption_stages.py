@@ -6,7 +6,7 @@ from micro.world import VOCABULARY
 from models.settings import ServerSettings
 from policies.vocabulary import Vocabulary
 from recaption.settings import CaptionSettings, MinimalitySettings, RewriteSettings
-from recaption.stages import CAPTION, DELTA, RECERTIFY, REWRITE, Judging, Rewriting
+from recaption.stages import CAPTION, DELTA, RECERTIFY, REWRITE, Captioning, Judging, Rewriting
 
 SERVER = ServerSettings(base_url="http://127.0.0.1:1/v1")
 FEWER = Vocabulary(VOCABULARY.attributes[:-1])
@@ -65,7 +65,8 @@ def test_what_a_rewrite_takes(changes, needs):
 
 def test_a_caption_depends_on_its_prompt_and_model_and_judgements_on_the_vocabulary():
     def told(**changes):
-        return CAPTION.using(CaptionSettings.model_validate({"model": "m", "server": SERVER, **changes})).decides
+        cfg = CaptionSettings.model_validate({"model": "m", "server": SERVER, **changes})
+        return CAPTION.using(Captioning(cfg)).decides
 
     assert told(batch_size=1, shard_rows=2) == told()
     assert all(told(**change) != told() for change in ({"model": "n"}, {"judge_refusals": True}, {"max_new_tokens": 9}))

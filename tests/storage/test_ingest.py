@@ -8,15 +8,17 @@ from PIL import Image as PilImage
 
 from storage.errors import FatalError
 from storage.images import encode_png
-from storage.ingest import IngestSettings, IngestStage
+from storage.ingest import IngestSettings
 from storage.sources import ColumnSettings, open_source
+from storage.stages import INGEST, Ingesting
 from storage.workspace import Workspace
 from tests.drawing import draw
 
 
 def ingest(folder, root, **settings):
     files = open_source(str(folder), ColumnSettings()).list()
-    result = IngestStage(Workspace.open(root), str(folder), IngestSettings(**settings)).run_shard(files)
+    stage = INGEST.using(Ingesting(IngestSettings(**settings), str(folder)))
+    result = stage.make(Workspace.open(root)).run_shard(files)
     assert len(result.ok) + len(result.rejected) == files.num_rows
     return {i.source_key: i for i in result.ok}, {r.key: r.code for r in result.rejected}
 

@@ -12,10 +12,11 @@ from datasets import Image as ImageFeature
 
 from storage.errors import FatalError
 from storage.images import encode_png
-from storage.ingest import IngestSettings, IngestStage
+from storage.ingest import IngestSettings
 from storage.records import SourceFile, from_table
 from storage.s3 import S3Store
 from storage.sources import ColumnSettings, kind_of, open_source
+from storage.stages import INGEST, Ingesting
 from storage.workspace import Workspace
 from tests.drawing import draw
 
@@ -33,7 +34,7 @@ COLUMNS = {
 def ingest(place, tmp_path: Path, **settings):
     cfg = IngestSettings(licence="default", **settings)
     files = open_source(str(place), cfg.columns).list()
-    return IngestStage(Workspace.open(tmp_path / "ws"), str(place), cfg).run_shard(files)
+    return INGEST.using(Ingesting(cfg, str(place))).make(Workspace.open(tmp_path / "ws")).run_shard(files)
 
 
 def parquet(path: Path, image: pa.Array) -> Path:
