@@ -88,8 +88,8 @@ def what_changed(workspace: Workspace, settings: Settings) -> list[str]:
     sentences = []
     if other:
         sentences.append(
-            f"not what the last build used for {', '.join(other)}. A build runs these, and what gets other rows from "
-            "them, on all that was never run this way."
+            f"what decides {', '.join(other)} differs from the last build. A build runs these stages, and those that "
+            "get other rows from them, on whatever was never run this way."
         )
     hashes = {policy.id: policy.content_hash for policy in policies}
     said = [name for name in hashes if hashes[name] != record["policies"].get(name)]

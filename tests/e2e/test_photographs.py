@@ -179,11 +179,11 @@ def test_the_workspace_keeps_its_config_and_later_commands_need_none(team: Team)
     assert "looked up" in again
 
 
-def test_another_config_says_what_it_would_redo(team: Team) -> None:
+def test_another_config_says_what_it_decides_otherwise(team: Team) -> None:
     other = (team.folder / "guardset.yaml").read_text().replace("feather_px: 2", "feather_px: 4")
     (team.folder / "other.yaml").write_text(other)
     said = " ".join(team.guardset("status --workspace work --config other.yaml").split())
-    assert "a build does edit, certify again" in said
+    assert "what decides edit, certify differs from the last build" in said
 
 
 def test_the_export_is_whole_and_trains(team: Team) -> None:

@@ -100,7 +100,7 @@ def test_a_config_that_differs_says_which_stages_it_decides_otherwise(workspace,
     workspace.write_json("builds/latest.json", {"build_id": "b"})
     changes = {"threads": 5, "editing": {"edit": {"feather_px": 1}}}
     assert settings_from(workspace.store.root, write_config(tmp_path / "other.yaml", changes)) == preset(changes)
-    assert "not what the last build used for edit, certify." in " ".join(capsys.readouterr().out.split())
+    assert "what decides edit, certify differs from the last build" in " ".join(capsys.readouterr().out.split())
     settings_from(workspace.store.root, write_config(tmp_path / "same.yaml", {"threads": 5}))
     assert capsys.readouterr().out == ""
 

@@ -180,9 +180,9 @@ def test_a_damaged_file_is_named_and_made_again_once_deleted(team, tmp_path: Pat
     [
         ({}, None),
         ({"threads": 5}, None),
-        ({"editing.edit.feather_px": 5}, "for edit, certify."),
-        ({"editing.edit.target_policies": ["Town"]}, "for edit."),
-        ({"editing.controls.sham_share": 0.0}, "for edit."),
+        ({"editing.edit.feather_px": 5}, "what decides edit, certify differs"),
+        ({"editing.edit.target_policies": ["Town"]}, "what decides edit differs"),
+        ({"editing.controls.sham_share": 0.0}, "what decides edit differs"),
         ({"recaption": None}, None),
     ],
 )
@@ -199,7 +199,7 @@ def test_changed_policies_and_words_are_named(team, tmp_path: Path) -> None:
     workspace, policies = Workspace.open(folder / "work"), folder / "policies"
     words = policies / "vocabulary.yaml"
     words.write_text(words.read_text().replace("noun: rocket,", "noun: space rocket,"))
-    assert "for edit, rewrite, recertify, delta" in what_changed(workspace, settings_of_team(folder, config))[0]
+    assert "edit, rewrite, recertify, delta differs" in what_changed(workspace, settings_of_team(folder, config))[0]
     town = policies / "town.yaml"
     town.write_text(town.read_text().replace("may be a rival's", "might be a rival's"))
     (policies / "quiet.yaml").unlink()
