@@ -19,8 +19,6 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pyarrow as pa
-from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from editing.controls import ControlSettings
 from flows import pipeline, planning
@@ -182,16 +180,11 @@ def whole(job: Job, plan: Plan, shard_rows: int) -> int:
 
 def build(rows: int, root: str, shard_rows: int, is_whole: bool) -> float:
     """Peak memory in MB."""
-
-    @flow(name="benchmark-memory", task_runner=ThreadPoolTaskRunner(max_workers=2))
-    def work() -> int:
-        pa.set_memory_pool(pa.system_memory_pool())  # as a build does
-        workspace = Workspace.open(root)
-        plan = plan_shards(workspace, "photos", listing(rows), _SHARD_ROWS)
-        job = Job(workspace, LocalPool(), Budget({}), threads=2)
-        return whole(job, plan, shard_rows) if is_whole else up_to_locate(job, plan)
-
-    assert work() == rows
+    pa.set_memory_pool(pa.system_memory_pool())  # as a build does
+    workspace = Workspace.open(root)
+    plan = plan_shards(workspace, "photos", listing(rows), _SHARD_ROWS)
+    job = Job(workspace, LocalPool(), Budget({}), threads=2)
+    assert (whole(job, plan, shard_rows) if is_whole else up_to_locate(job, plan)) == rows
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

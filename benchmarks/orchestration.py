@@ -1,4 +1,4 @@
-"""What Prefect, the ledger and the claims take beside the models.
+"""What the job, the ledger and the claims take beside the models.
 
     PYTHONPATH=. python benchmarks/orchestration.py --shards 8 --seconds 30 --threads 2
 
@@ -13,8 +13,6 @@ import tempfile
 import time
 
 import pyarrow as pa
-from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.job import Job
 from flows.pool import LocalPool
@@ -39,18 +37,13 @@ class Sleeper:
 
 
 def run(root: str, shards: int, seconds: float, threads: int) -> float:
-    """Wall seconds of the stage inside its flow."""
+    """Wall seconds of the stage."""
     stage = toy_stage("sleep", Sleeper, seconds)
     keys = [f"{number:064x}" for number in range(shards * _ROWS)]
     rows = pa.table([keys, *[[""] * len(keys)] * 3], schema=schema_of(Rejection))
-
-    @flow(name="benchmark-orchestration", task_runner=ThreadPoolTaskRunner(max_workers=threads))
-    def work() -> float:
-        job, started = Job(Workspace.open(root), LocalPool(), Budget({}), threads), time.perf_counter()
-        list(job.stage(stage, [rows], _ROWS))
-        return time.perf_counter() - started
-
-    return float(work())
+    job, started = Job(Workspace.open(root), LocalPool(), Budget({}), threads), time.perf_counter()
+    list(job.stage(stage, [rows], _ROWS))
+    return time.perf_counter() - started
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
-from prefect import flow
 
 from benchmarks.ingest import draw
 from benchmarks.scale import PassOn
@@ -71,7 +70,7 @@ def requests_per_shard(root: str) -> dict[str, int]:
             "before-call.s3", lambda model, calls=calls, **_: calls.update([model.name])
         )
         job = Job(workspace, LocalPool(), Budget({}), _THREADS)
-        flow(lambda job=job: list(job.stage(stage, [rows], _SHARD_ROWS)))()
+        list(job.stage(stage, [rows], _SHARD_ROWS))
         found |= {f"{what}_{name}": count for name, count in sorted(calls.items())}
     return found
 

@@ -1,7 +1,6 @@
-"""Flows around people: publish what a build made, and collect what they said. None waits for anybody.
+"""Around people: publish what a build made, and collect what they said. None waits for anybody.
 
-Each may be deployed and run on a schedule: their parameters are values, a repeated run does what is left, and of two
-at one workspace the second waits.
+A repeated run does what is left, and of two at one workspace the second waits.
 """
 
 from collections import defaultdict
@@ -10,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
-
-from prefect import flow
 
 from annotation.adjudicate import AdjudicationResult
 from annotation.collect import CollectResult, collect
@@ -123,8 +120,7 @@ def _alone(workspace: Workspace) -> Iterator[None]:
         yield
 
 
-@flow(name="guardset-publish")
-def publish_flow(settings: Settings, root: str) -> Publication:
+def publish_build(settings: Settings, root: str) -> Publication:
     """Put the newest build's images before annotators; each image once, however often this runs."""
     workspace, options = Workspace.open(root), settings.annotation
     outcome = read_outcome(workspace)
@@ -144,8 +140,7 @@ def publish_flow(settings: Settings, root: str) -> Publication:
     return done
 
 
-@flow(name="guardset-publish-pairs")
-def publish_pairs_flow(settings: Settings, root: str) -> PairPublication:
+def publish_build_pairs(settings: Settings, root: str) -> PairPublication:
     """Put the newest build's edits beside their originals before annotators; each pair once."""
     workspace, options = Workspace.open(root), settings.annotation
     outcome, policies = read_outcome(workspace), load_policy_set(settings.policies)
@@ -176,8 +171,7 @@ class Collection:
     pairs: PairResult | None
 
 
-@flow(name="guardset-collect")
-def collect_flow(settings: Settings, root: str, *, full: bool = False) -> Collection:
+def collect_votes(settings: Settings, root: str, *, full: bool = False) -> Collection:
     """Fetch the votes given so far, and ask a third person or a judge where people disagree."""
     workspace, options = Workspace.open(root), settings.annotation
     policies = load_policy_set(settings.policies)

@@ -1,23 +1,19 @@
-"""The build flow: from a folder of images to certified pairs and recaptions, ready for annotators."""
+"""A build: from a folder of images to certified pairs and recaptions, ready for annotators."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import limits, planning
+from flows import planning
 from flows.checks import check_names, tell_listed
-from flows.job import LATEST, Job
+from flows.job import LATEST, Around, Job, plainly
 from flows.pipeline import ORDER, Ready, decided, ready_stages, run_stages
 from flows.pool import Hold, LocalPool, Pool, hold_nothing, open_ray_pool
 from flows.progress import StageSummary
 from flows.settings import Settings, keep_settings
 from flows.sources import check_apart, list_source, name_of, plan_shards
-from flows.temporary_server import start_temporary_server
 from models.metering import Budget
 from policies.loading import load_policy_set
 from storage.errors import FatalError
@@ -40,26 +36,21 @@ def budget_of(settings: Settings, max_cost: float | None) -> Budget:
 
 
 def build(
-    settings: Settings, source: str | Path, root: str, max_cost: float | None = None, *, limited: bool = False
+    settings: Settings,
+    source: str | Path,
+    root: str,
+    max_cost: float | None = None,
+    *,
+    around: Around = plainly,
+    hold: Hold = hold_nothing,
 ) -> BuildSummary:
     """Run every stage up to publishing on a source. What the ledger holds already is looked up, not run.
 
-    A `limited` build waits where the Prefect server's limits for GPUs and API servers say so.
+    `around` runs each stage, and `hold` waits for what it takes.
 
     Raises CostLimitError before the build costs more than `max_cost` in all, in the currency of `settings.prices`.
     """
-    budget_of(settings, max_cost)
-    stages = ready_stages(settings, load_policy_set(settings.policies))
-    threads: Any = ThreadPoolTaskRunner(max_workers=_threads(settings, stages))  # Prefect types its runners narrowly
-    run = build_flow.with_options(task_runner=threads)
-    start_temporary_server()
-    return run(settings, str(source), root, max_cost, limited)
-
-
-@flow(name="guardset-build")
-def build_flow(
-    settings: Settings, source: str, root: str, max_cost: float | None = None, limited: bool = False
-) -> BuildSummary:
+    budget, source = budget_of(settings, max_cost), str(source)
     # For the whole process: Arrow's own allocator keeps what is freed, and stages alternate between large tables and
     # small ones.
     pa.set_memory_pool(pa.system_memory_pool())
@@ -75,8 +66,8 @@ def build_flow(
     plan = plan_shards(workspace, source, files, settings.ingest.shard_rows)
     if not workspace.store.exists(LATEST):
         keep_settings(workspace, settings)  # a first build that is stopped goes on with them
-    with open_pool(settings, limits.hold if limited else hold_nothing) as pool:
-        job = Job(workspace, pool, budget_of(settings, max_cost), _threads(settings, stages), ORDER)
+    with open_pool(settings, hold) as pool:
+        job = Job(workspace, pool, budget, _threads(settings, stages), ORDER, around)
         edits = run_stages(job, stages, settings, policies, plan)
     pairs = sum(rows.num_rows for rows in planning.removals(edits))
     hashes = {policy.id: policy.content_hash for policy in policies}

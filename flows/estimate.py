@@ -3,10 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.build import budget_of
 from flows.checks import check_names, tell_listed
@@ -58,12 +54,6 @@ def estimate(settings: Settings, source: str | Path, root: str, max_cost: float 
     larger than the sample. Otherwise a build's shards hold other rows, and it does the sample again.
     """
     budget_of(settings, max_cost)
-    threads: Any = ThreadPoolTaskRunner(max_workers=settings.threads)
-    return estimate_flow.with_options(task_runner=threads)(settings, source, root, max_cost)
-
-
-@flow(name="guardset-estimate")
-def estimate_flow(settings: Settings, source: str | Path, root: str, max_cost: float | None = None) -> Estimate:
     policies = load_policy_set(settings.policies)
     check_names(settings, policies)  # before the source is listed, which may take a while
     workspace = Workspace.open(root)

@@ -1,13 +1,9 @@
-"""The evaluation flow: every benchmark put to every guard, through the ledger, then the leaderboard."""
+"""An evaluation: every benchmark put to every guard, through the ledger, then the leaderboard."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
-
-from flows.job import Job
+from flows.job import Around, Job, plainly
 from flows.pool import LocalPool
 from guard.evaluation.benchmarks_public import read_benchmark
 from guard.evaluation.evaluate import EvaluateOptions, Evaluation, Plan, plan, score
@@ -44,15 +40,10 @@ class EvaluationSummary:
     leaderboard: str
 
 
-def run_evaluation(cfg: EvaluationSettings, policies: PolicySet, root: str) -> EvaluationSummary:
+def evaluate_guards(
+    cfg: EvaluationSettings, policies: PolicySet, root: str, *, around: Around = plainly
+) -> EvaluationSummary:
     """Ask everything that the settings name. What the ledger holds already is looked up, not asked again."""
-    threads: Any = ThreadPoolTaskRunner(max_workers=cfg.threads)
-    run = evaluate_flow.with_options(task_runner=threads)
-    return run(cfg, policies, root)
-
-
-@flow(name="guardset-evaluate", validate_parameters=False)
-def evaluate_flow(cfg: EvaluationSettings, policies: PolicySet, root: str) -> EvaluationSummary:
     if not (cfg.benchmarks and cfg.models):
         raise FatalError("Nothing to evaluate. Give --data and --model, or list evaluate.benchmarks and .models.")
     _check_distinct(cfg.models)
@@ -61,7 +52,7 @@ def evaluate_flow(cfg: EvaluationSettings, policies: PolicySet, root: str) -> Ev
     for benchmark in cfg.benchmarks:
         rows = _stored(workspace, benchmark)
         for guard in cfg.models:
-            runs.append(_one(cfg, policies, workspace, benchmark, rows, guard))
+            runs.append(_one(cfg, policies, workspace, benchmark, rows, guard, around))
     return EvaluationSummary(runs, write_leaderboard(workspace, read_runs(workspace), seed=cfg.seed))
 
 
@@ -96,11 +87,12 @@ def _one(
     benchmark: BenchmarkSettings,
     rows: list[EvalRow],
     guard: GuardModelSettings,
+    around: Around,
 ) -> EvaluatedRun:
     """One guard on one benchmark: ask, score, record."""
     options = _options(cfg, policies)
     asked, asking = plan(rows, options), Asking(guard, options, cfg.shard_rows)
-    job = Job(workspace, LocalPool(), Budget({}), cfg.threads)
+    job = Job(workspace, LocalPool(), Budget({}), cfg.threads, around=around)
     answered = job.run(EVALUATE.using(asking), to_table(asked.questions, GuardQuestion))
     result = _result(asked, from_table(answered, GuardAnswer), "/".join(job.summaries[-1].rejected))
     evaluation = score(rows, asked, result, options)

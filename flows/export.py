@@ -1,10 +1,8 @@
-"""The export flow: what a build made and people agreed on, as Parquet that trains."""
+"""An export: what a build made and people agreed on, as Parquet that trains."""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from prefect import flow
 
 from annotation.agreement import agreement
 from flows.labels import annotation_summary, labelled
@@ -48,8 +46,7 @@ def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
     )
 
 
-@flow(name="guardset-export")
-def export_flow(settings: Settings, root: str, version: str | None = None, to: str | None = None) -> ExportResult:
+def write_export(settings: Settings, root: str, version: str | None = None, to: str | None = None) -> ExportResult:
     """Write the export into the workspace or below `to`; a repeated run with the same content writes nothing."""
     workspace = Workspace.open(root)
     target = open_store(to) if to else None
@@ -59,8 +56,7 @@ def export_flow(settings: Settings, root: str, version: str | None = None, to: s
     return result
 
 
-@flow(name="guardset-report")
-def report_flow(settings: Settings, root: str, output: Path) -> None:
+def write_report(settings: Settings, root: str, output: Path) -> None:
     """Write the report of what a workspace holds so far to a local file, with the progress of people and the bill."""
     workspace = Workspace.open(root)
     outcome = read_outcome(workspace)

@@ -1,4 +1,4 @@
-"""One build in progress: runs stages shard by shard as Prefect tasks, and writes down what was made."""
+"""One build in progress: runs stages shard by shard, side by side, and writes down what was made."""
 
 import itertools
 import json
@@ -6,16 +6,15 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextvars import copy_context
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture, as_completed
-from prefect.tasks import exponential_backoff
+import stamina
 
 from flows.cost import build_cost, read_usage, within
 from flows.pool import Pool
@@ -31,12 +30,20 @@ from storage.workspace import Workspace, give_back_memory
 
 LATEST = "builds/latest.json"
 
-_WAITING_PER_THREAD = 4  # shards that Prefect knows of before their turn: it holds kilobytes for each
+_ATTEMPTS, _FIRST_WAIT_S = 4, 2.0  # of a shard that failed with a transient error
+
+Result = TypeVar("Result")
 
 
-def _may_retry(_task: Any, _run: Any, state: Any) -> bool:
-    """Prefect asks after a failure: only a transient error is worth another attempt."""
-    return isinstance(state.result(raise_on_failure=False), TransientError)
+class Around(Protocol):
+    """Runs a stage by its name, and is there while it runs: see `flows/tracked.py`."""
+
+    def __call__(self, name: str, work: Callable[[], Result], /) -> Result: ...
+
+
+def plainly(_: str, work: Callable[[], Result], /) -> Result:
+    """Nobody looks on."""
+    return work()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +104,16 @@ class _Tally:
 
 class Job:
     """Runs stages of one build and remembers their outcomes. `threads` shards are in flight at once; `order` names
-    the stages as they are listed."""
+    the stages as they are listed, and `around` runs each."""
 
     def __init__(
-        self, workspace: Workspace, pool: Pool, budget: Budget, threads: int, order: Sequence[str] = ()
+        self,
+        workspace: Workspace,
+        pool: Pool,
+        budget: Budget,
+        threads: int,
+        order: Sequence[str] = (),
+        around: Around = plainly,
     ) -> None:
         self.workspace = workspace
         self._pool = pool
@@ -109,7 +122,7 @@ class Job:
         self._tables: dict[str, list[str]] = {}
         self._sizes: dict[str, list[int]] = {}
         self._lost_counted: set[str] = set()
-        self._waiting = _WAITING_PER_THREAD * threads
+        self._threads, self._around = threads, around
         self._cut_before, self._order = _cut_before(workspace), tuple(order)
 
     def run(self, stage: ReadyStage, rows: pa.Table) -> pa.Table:
@@ -126,7 +139,7 @@ class Job:
         together: Sequence[str] = (),
         as_given: bool = False,
     ) -> StoredRows:
-        """Run a stage, one Prefect task per shard; what came out stays in the ledger, in the order of what went in.
+        """Run a stage; what came out stays in the ledger, in the order of what went in.
 
         Shards have `shard_rows` rows, by default as many as the stage says (all, where it says nothing); rows that
         agree in the columns `together` share one. `as_given` takes the
@@ -136,9 +149,12 @@ class Job:
         might pass the limit.
         """
         shards = tables if as_given else self._cut(stage, tables, shard_rows, together)
+        return self._around(stage.name, lambda: self._run(stage, shards))
+
+    def _run(self, stage: ReadyStage, shards: Iterable[pa.Table]) -> StoredRows:
         put = list(self._put_inputs(stage, shards))
         tally, started = _Tally(sum(shard.rows for shard in put), len(put)), time.perf_counter()
-        self._submit(stage, put, tally)
+        self._run_shards(stage, put, tally)
         self._pool.finish(stage.name)
         give_back_memory(tally.rows)
         self._sizes[stage.name] = [shard.rows for shard in put]
@@ -164,37 +180,31 @@ class Job:
             yield _Shard(index, start, rows.num_rows, first, input_hash)
             start += rows.num_rows
 
-    def _submit(self, stage: ReadyStage, shards: Sequence[_Shard], tally: _Tally) -> None:
-        @task(
-            name=stage.name,
-            retries=3,
-            retry_delay_seconds=exponential_backoff(2),
-            retry_jitter_factor=0.5,
-            retry_condition_fn=_may_retry,
-            cache_policy=NO_CACHE,  # the ledger decides what is done
-            persist_result=False,
-        )
-        def run(shard: _Shard) -> None:
-            try:
-                self._check_affordable(stage, shard, tally)
-                tally.add(shard.index, self._run_shard(stage, shard.input_hash))
-            except CostLimitError:
-                raise
-            except GuardsetError as error:
-                raise type(error)(f"{error} {shard.place(stage, tally)}") from error
-            except Exception as error:
-                error.add_note(shard.place(stage, tally))
-                raise
-
+    def _run_shards(self, stage: ReadyStage, shards: Sequence[_Shard], tally: _Tally) -> None:
+        """All shards, several at once. After a failure none begins, and those at work are finished: they are paid."""
+        again = stamina.retry(on=TransientError, attempts=_ATTEMPTS, timeout=None, wait_initial=_FIRST_WAIT_S)
         report_progress(stage.name, 0, tally.rows)
-        waiting: list[PrefectFuture[None]] = []
-        for number, shard in enumerate(shards, start=1):
-            waiting.append(run.submit(shard))
-            while len(waiting) == self._waiting or (waiting and number == len(shards)):
-                done = next(as_completed(waiting))
-                waiting.remove(done)
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix=stage.name)
+        try:
+            run = again(self._in_its_place)
+            for done in as_completed([pool.submit(copy_context().run, run, stage, one, tally) for one in shards]):
                 done.result()
                 report_progress(stage.name, tally.rows_done, tally.rows)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _in_its_place(self, stage: ReadyStage, shard: _Shard, tally: _Tally) -> None:
+        """One shard; an error says which."""
+        try:
+            self._check_affordable(stage, shard, tally)
+            tally.add(shard.index, self._run_shard(stage, shard.input_hash))
+        except CostLimitError:
+            raise
+        except GuardsetError as error:
+            raise type(error)(f"{error} {shard.place(stage, tally)}") from error
+        except Exception as error:
+            error.add_note(shard.place(stage, tally))
+            raise
 
     def _run_shard(self, stage: ReadyStage, input_hash: str) -> ShardOutcome:
         """Run one shard within the budget; what it cost counts, whichever run and whichever process paid for it."""

@@ -13,7 +13,7 @@ from storage.stage import Needs, ReadyStage, ShardOutcome, Tool
 from storage.workspace import Workspace
 
 Hold = Callable[[Needs], AbstractContextManager[object]]
-"""Waits for what a stage takes, and holds it for the duration of a block (`flows/limits.py`)."""
+"""Waits for what a stage takes, and holds it for the duration of a block (`flows/tracked.py`)."""
 
 
 def hold_nothing(_: Needs) -> AbstractContextManager[object]:

@@ -21,7 +21,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.types.entrypoint import EntrypointType
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from flows.annotate import collect_flow, publish_flow
+from flows.annotate import collect_votes, publish_build
 from flows.artifacts import (
     ProgressArtifacts,
     leave_counts,
@@ -33,11 +33,11 @@ from flows.artifacts import (
     leave_votes,
 )
 from flows.build import build
-from flows.export import export_flow
-from flows.limits import create_limits, one_of
+from flows.export import write_export
 from flows.outcome import read_outcome
 from flows.progress import reported_to
 from flows.settings import Settings, load_settings, settings_of
+from flows.tracked import as_task, create_limits, hold, one_of
 from storage.errors import FatalError
 from storage.validation import faults_of
 from storage.workspace import Workspace
@@ -130,14 +130,14 @@ def scheduled_build(
     command = ["guardset", "build", "--input", source, "--workspace", workspace, *([] if publish else ["--no-publish"])]
     with _says_how_to_continue(command), reported_to(ProgressArtifacts()):
         chosen = _settings(workspace, settings)
-        summary = build(chosen, source, workspace, max_cost, limited=True)
+        summary = build(chosen, source, workspace, max_cost, around=as_task, hold=hold)
         leave_counts(summary.stages)
         opened = Workspace.open(workspace)
         leave_thumbnails(opened, read_outcome(opened))
         leave_newest_report(opened)
         if publish:
             with one_of("label-studio"):
-                publish_flow(chosen, workspace)
+                publish_build(chosen, workspace)
     return summary.build_id
 
 
@@ -146,7 +146,7 @@ def scheduled_collect(workspace: str, settings: Settings | None = None) -> int:
     """Fetch new votes; the answer is how many votes there are now."""
     command = ["guardset", "collect", "--workspace", workspace]
     with _says_how_to_continue(command), one_of("label-studio"), reported_to(ProgressArtifacts()):
-        found = collect_flow(_settings(workspace, settings), workspace)
+        found = collect_votes(_settings(workspace, settings), workspace)
         leave_votes(found)
         leave_newest_report(Workspace.open(workspace))
     return int(found.result.table.num_rows)
@@ -156,7 +156,7 @@ def scheduled_collect(workspace: str, settings: Settings | None = None) -> int:
 def scheduled_export(workspace: str, settings: Settings | None = None) -> str:
     """Write what is agreed; the answer is the export's place."""
     with _says_how_to_continue(["guardset", "export", "--workspace", workspace]):
-        result = export_flow(_settings(workspace, settings), workspace)
+        result = write_export(_settings(workspace, settings), workspace)
         leave_views(result)
         leave_report(Workspace.open(workspace), result.path)
     return result.path

@@ -12,11 +12,11 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from PIL import Image as PilImage
 
-from flows.annotate import collect_flow, publish_flow
+from flows.annotate import collect_votes, publish_build
 from flows.build import BuildSummary, build
 from flows.cli import run
-from flows.commands.console import console, running_flows, show_login, show_stages
-from flows.export import export_flow
+from flows.commands.console import console, progress, show_login, show_stages
+from flows.export import write_export
 from flows.outcome import read_outcome
 from flows.progress import report_progress
 from flows.settings import Settings
@@ -95,11 +95,11 @@ def run_demo(folder: Path, port: int, tell: Callable[[str], None]) -> tuple[Buil
     tell(f"Building from {folder / 'input'}")
     summary = build(settings, folder / "input", root)
     studio()
-    publish_flow(settings, root)
+    publish_build(settings, root)
     tell("Two scripted annotators label through Label Studio's API; every place that shows their votes says simulated.")
     _simulated_votes(settings, folder)
-    collect_flow(settings, root)
-    return summary, export_flow(settings, root)
+    collect_votes(settings, root)
+    return summary, write_export(settings, root)
 
 
 def _start_early(root: str, settings: Settings) -> Callable[[], None]:
@@ -153,7 +153,7 @@ def demo(
 
     Example: `python -m micro.demo --workspace demo-workspace`
     """
-    with running_flows():
+    with progress():
         summary, result = run_demo(workspace, port, lambda text: console.print(text, highlight=False))
     show_stages(summary.stages)
     console.print(f"Export: {result.path} (labels are simulated)", highlight=False)

@@ -15,7 +15,8 @@ from flows.commands.console import (
     ConfigArg,
     WorkspaceArg,
     console,
-    running_flows,
+    progress,
+    run_flow,
     same_place,
     settings_from,
     show_login,
@@ -62,14 +63,19 @@ def build(
             highlight=False,
             soft_wrap=True,
         )
-    with _says_how_to_go_on(), running_flows():
+    with _says_how_to_go_on():
         if dry_run:
-            expected = estimate(settings, input, workspace, max_cost)
-        else:
-            summary = run_build(settings, input, workspace, max_cost)
-    if dry_run:
-        _show_estimate(expected)
-        return
+            with progress():
+                expected = estimate(settings, input, workspace, max_cost)
+            _show_estimate(expected)
+            return
+        summary = run_flow(
+            "build",
+            lambda around: run_build(settings, input, workspace, max_cost, around=around),
+            input=input,
+            workspace=workspace,
+            config=config,
+        )
     show_stages(summary.stages)
     console.print(f"Build {summary.build_id} is recorded in {workspace}/builds/.", highlight=False)
     if publish:
@@ -77,10 +83,9 @@ def build(
 
 
 def _publish(settings: "Settings", config: Path | None, workspace: str) -> None:
-    from flows.annotate import publish_flow
+    from flows.annotate import publish_build
 
-    with running_flows():
-        publication = publish_flow(settings, workspace)
+    publication = run_flow("publish", lambda _: publish_build(settings, workspace), workspace=workspace)
     console.print(
         f"Published {publication.published} images to Label Studio project {publication.project_id}; "
         f"{publication.already_there} were there before.",

@@ -1,17 +1,21 @@
 """What every command shares: the console, its arguments, and how progress and logins are shown."""
 
+import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import Parameter
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from flows.job import Around
     from flows.progress import StageSummary
     from flows.settings import Settings
+
+Result = TypeVar("Result")
 
 console = Console()
 
@@ -54,20 +58,23 @@ def settings_from(workspace: str, config: Path | None) -> "Settings":
 
 @contextmanager
 def progress() -> Iterator[None]:
-    """Draw the progress of the flows that run inside."""
+    """Draw the progress of what runs inside."""
     from flows.progress import shown_on
 
     with shown_on(console):
         yield
 
 
-@contextmanager
-def running_flows() -> Iterator[None]:
-    """As `progress`, with Prefect's temporary server for the flows, which Ctrl-C does not reach."""
-    from flows.temporary_server import serving_flows
+def run_flow(name: str, work: "Callable[[Around], Result]", **parameters: object) -> Result:
+    """Run a command's work and draw its progress; with a Prefect server as a flow run there."""
+    from flows.job import plainly
 
-    with progress(), serving_flows():
-        yield
+    with progress():
+        if not os.environ.get("PREFECT_API_URL"):
+            return work(plainly)
+        from flows.tracked import tracked
+
+        return tracked(f"guardset-{name}", work, {key: str(value) for key, value in parameters.items()})
 
 
 def same_place(workspace: str, config: Path | None) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.console import ConfigArg, WorkspaceArg, console, running_flows
+from flows.commands.console import ConfigArg, WorkspaceArg, console, run_flow
 from storage.errors import FatalError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def evaluate(
 
     Example: `guardset evaluate --workspace work --data work/exports/guardset/1 --model http://127.0.0.1:8000/v1`
     """
-    from flows.evaluate import run_evaluation
+    from flows.evaluate import evaluate_guards
     from guard.evaluation.benchmarks_public import check_benchmark
 
     cfg, policies = _asked_for(workspace, config)
@@ -57,8 +57,13 @@ def evaluate(
     guard = _guard(model, name, served_model, api_key_env)
     if guard is not None:
         cfg = cfg.model_copy(update={"models": (guard,)})
-    with running_flows():
-        summary = run_evaluation(cfg, policies, workspace)
+    summary = run_flow(
+        "evaluate",
+        lambda around: evaluate_guards(cfg, policies, workspace, around=around),
+        workspace=workspace,
+        data=data,
+        model=model,
+    )
     _show(summary)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.commands.console import ConfigArg, WorkspaceArg, console, running_flows, same_place, settings_from
+from flows.commands.console import ConfigArg, WorkspaceArg, console, run_flow, same_place, settings_from
 
 
 def export(
@@ -21,10 +21,10 @@ def export(
 
     Example: `guardset export --workspace work --to s3://bucket/datasets`
     """
-    from flows.export import export_flow
+    from flows.export import write_export
 
-    with running_flows():
-        result = export_flow(settings_from(workspace, config), workspace, version, to)
+    settings = settings_from(workspace, config)
+    result = run_flow("export", lambda _: write_export(settings, workspace, version, to), workspace=workspace, to=to)
     console.print(f"{'Found' if result.looked_up else 'Wrote'} {result.path}", highlight=False)
     console.print(f"Open {result.path}/report.html", highlight=False)
     for line in _missing(result.counts, same_place(workspace, config)):
@@ -76,8 +76,8 @@ def report(
 
     Example: `guardset report --workspace work --output report.html`
     """
-    from flows.export import report_flow
+    from flows.export import write_report
 
-    with running_flows():
-        report_flow(settings_from(workspace, config), workspace, output)
+    settings = settings_from(workspace, config)
+    run_flow("report", lambda _: write_report(settings, workspace, output), workspace=workspace, output=output)
     console.print(f"Open {output}", highlight=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from flows.commands.console import ConfigArg, WorkspaceArg, console, progress, running_flows, settings_from, show_login
+from flows.commands.console import ConfigArg, WorkspaceArg, console, progress, run_flow, settings_from, show_login
 from storage.errors import FatalError, TransientError
 
 if TYPE_CHECKING:
@@ -28,19 +28,18 @@ def publish(
 
     Example: `guardset publish --workspace work --pairs`
     """
-    from flows.annotate import publish_flow, publish_pairs_flow
+    from flows.annotate import publish_build, publish_build_pairs
 
     settings = settings_from(workspace, config)
-    with running_flows():
-        done = [publish_flow(settings, workspace)] if verdicts else []
-        rated = [publish_pairs_flow(settings, workspace)] if pairs else []
-    for what, publications in (("images", done), ("pairs", rated)):
-        for publication in publications:
-            console.print(
-                f"Published {publication.published} {what} to Label Studio project {publication.project_id}; "
-                f"{publication.already_there} were there before.",
-                highlight=False,
-            )
+    for what, wanted, put in (("images", verdicts, publish_build), ("pairs", pairs, publish_build_pairs)):
+        if not wanted:
+            continue
+        done = run_flow("publish", lambda _, put=put: put(settings, workspace), workspace=workspace, what=what)  # type: ignore[misc]
+        console.print(
+            f"Published {done.published} {what} to Label Studio project {done.project_id}; "
+            f"{done.already_there} were there before.",
+            highlight=False,
+        )
     show_login(workspace, settings)
 
 
@@ -85,10 +84,9 @@ def _watch(workspace: str, settings: "Settings", full: bool, every_s: float, por
 
 
 def _collect_once(workspace: str, settings: "Settings", full: bool) -> None:
-    from flows.annotate import collect_flow
+    from flows.annotate import collect_votes
 
-    with running_flows():
-        collection = collect_flow(settings, workspace, full=full)
+    collection = run_flow("collect", lambda _: collect_votes(settings, workspace, full=full), workspace=workspace)
     for line in _found(collection):
         console.print(line, highlight=False)
 

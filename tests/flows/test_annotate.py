@@ -9,7 +9,7 @@ from annotation import pair, publish
 from annotation.publish import published
 from annotation.tasks import open_project
 from flows import annotate
-from flows.annotate import may_show, pairs_of, publish_flow, publish_pairs_flow
+from flows.annotate import may_show, pairs_of, publish_build, publish_build_pairs
 from flows.outcome import read_outcome
 from guard.export.splits import split_of
 from micro.preset import preset
@@ -44,14 +44,14 @@ def test_pairs_are_the_edits_that_removed_something(workspace, studio):
 
 
 def test_who_opted_out_is_kept_from_images_and_pairs(workspace, studio):
-    done = publish_flow(OPTED_OUT, workspace.store.root)
+    done = publish_build(OPTED_OUT, workspace.store.root)
     assert done.published == 6  # three originals, three edits
     skipped = {fields["id"] for fields in studio.annotated}
     images = {task.id: task.data["image_id"] for task in studio.task_rows}
     assert {images[task_id] for task_id in skipped} == {"knife", "remove-knife", "sham-knife"}
     assert {(f["completed_by"], f["was_cancelled"]) for f in studio.annotated} == {(4, True)}
 
-    publish_pairs_flow(OPTED_OUT, workspace.store.root)
+    publish_build_pairs(OPTED_OUT, workspace.store.root)
     (pair,) = studio.annotated[3:]
     (task,) = [task for task in studio.task_rows if task.id == pair["id"]]
     assert task.data["what"] == "Look for: knife"
@@ -61,7 +61,7 @@ def test_where_nothing_was_published_no_server_is_started_to_collect(workspace, 
     started = []
     monkeypatch.setattr(annotate, "studio_client", lambda root, settings: started.append(root))
     with pytest.raises(FatalError, match="Nothing was published"):
-        annotate.collect_flow(preset(), workspace.store.root)
+        annotate.collect_votes(preset(), workspace.store.root)
     assert started == []
 
 
@@ -75,15 +75,15 @@ def test_both_projects_are_told_how_images_are_fetched(workspace, studio, monkey
 
         monkeypatch.setattr(module, "open_project", opened)
     settings = preset({"annotation": {"presign": True}})
-    publish_flow(settings, workspace.store.root)
-    publish_pairs_flow(settings, workspace.store.root)
+    publish_build(settings, workspace.store.root)
+    publish_build_pairs(settings, workspace.store.root)
     assert told == [True, True]
 
 
 def test_nothing_is_published_while_somebody_who_opted_out_is_unknown(workspace, studio):
     settings = preset({"annotation": {"opt_outs": {"eve@example.org": ["blade"]}}})
     with pytest.raises(FatalError, match=r"eve@example\.org, who has no account"):
-        publish_flow(settings, workspace.store.root)
+        publish_build(settings, workspace.store.root)
     assert studio.task_rows == []
 
 
@@ -113,7 +113,7 @@ def settings_of(prefill, test_ratio=0.5, **more):
 
 
 def drafts(workspace, studio, settings):
-    publish_flow(settings, workspace.store.root)
+    publish_build(settings, workspace.store.root)
     return {t["data"]["image_id"]: t.get("predictions") for t in studio.sent}
 
 
@@ -151,7 +151,7 @@ def test_another_word_is_refused_and_the_known_ones_are_named():
         settings_of("benchmark")
 
 
-@pytest.mark.parametrize("flow", [annotate.publish_flow, annotate.publish_pairs_flow, annotate.collect_flow])
+@pytest.mark.parametrize("flow", [annotate.publish_build, annotate.publish_build_pairs, annotate.collect_votes])
 def test_a_flow_can_be_deployed_with_typed_parameters(flow):
     schema = flow.parameters.model_dump()
     assert schema["required"] == ["settings", "root"]

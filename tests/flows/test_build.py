@@ -1,4 +1,4 @@
-"""The build flow with stand-ins for the networks: a magenta square is a knife, everything else is background."""
+"""A build with stand-ins for the networks: a magenta square is a knife, everything else is background."""
 
 import json
 
@@ -229,9 +229,7 @@ def test_a_transient_error_is_retried_and_any_other_is_not(workspace, monkeypatc
     rows = to_table([Rejection("k", "", "", "")], Rejection)
     job = Job(workspace, LocalPool(), Budget({}), threads=1)
 
-    from prefect import flow
-
-    table = flow(lambda: job.run(toy_stage("flaky", Flaky), rows), name="flaky")()
+    table = job.run(toy_stage("flaky", Flaky), rows)
     assert table.num_rows == 1
 
     def broken():
@@ -240,5 +238,5 @@ def test_a_transient_error_is_retried_and_any_other_is_not(workspace, monkeypatc
 
     broken.calls = 0
     with pytest.raises(FatalError, match="no model"):
-        flow(lambda: job.run(toy_stage("fatal", broken), rows), name="fatal")()
+        job.run(toy_stage("fatal", broken), rows)
     assert broken.calls == 1

@@ -9,8 +9,6 @@ import json
 
 import pytest
 from PIL import Image as PilImage
-from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.build import build
 from flows.cli import _guarded, app
@@ -196,7 +194,7 @@ def test_a_failed_run_says_which_shard_and_which_rows(workspace):
     job = Job(workspace, LocalPool(), Budget({}), threads=1)
     place = r"The model is gone\. \(Stage broken, shard 2 of 3, rows 3 to 4 of 5, of which the first is c\.\)"
     with pytest.raises(FatalError, match=place):
-        flow(lambda: list(job.stage(toy_stage("broken", Broken), [rows], 2)), name="broken")()
+        list(job.stage(toy_stage("broken", Broken), [rows], 2))
 
 
 class Paying:
@@ -225,8 +223,7 @@ def test_the_limit_holds_wherever_shards_run(workspace, pool):
 
     def run(limit):
         job = Job(workspace, pool(), Budget({"m": Prices(image=1.0)}, limit), threads=1)
-        one_at_a_time = ThreadPoolTaskRunner(max_workers=1)
-        flow(lambda: list(job.stage(stage, [rows], 2)), name="paying", task_runner=one_at_a_time)()
+        list(job.stage(stage, [rows], 2))
         return job.summaries
 
     with pytest.raises(CostLimitError, match="4 of the limit of 5 is spent, and the next 2 rows of paying"):

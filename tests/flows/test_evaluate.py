@@ -10,7 +10,7 @@ import pytest
 from PIL.Image import Image
 
 from flows.commands.evaluating import evaluate
-from flows.evaluate import _options, run_evaluation, served_name
+from flows.evaluate import _options, evaluate_guards, served_name
 from guard.evaluation.record import read_runs
 from guard.evaluation.settings import EvaluationSettings
 from guard.export.features import IMAGE, TEXT, Features, arrow_schema
@@ -50,9 +50,9 @@ def test_two_guards_are_ranked_and_a_second_run_asks_nothing(tmp_path: Path) -> 
     root = str(tmp_path / "work")
     with guard_server(perfect) as good, guard_server(blind) as bad:
         settings = settings_for(data, {"good": good.url, "bad": bad.url})
-        summary = run_evaluation(settings, load_policy_set(), root)
+        summary = evaluate_guards(settings, load_policy_set(), root)
         assert good.asked == bad.asked == 4 * 2 * (3 + 1)  # images times policies, and no policy
-        run_evaluation(settings, load_policy_set(), root)
+        evaluate_guards(settings, load_policy_set(), root)
         assert good.asked == 32
     assert [r.evaluation.value("pss") for r in summary.runs] == [1.0, 0.0]
 
@@ -79,10 +79,10 @@ def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
         settings = settings_for(data, {"guard": server.url}, threads=1)
         server.breaks_after = 20  # in the middle of the third shard of eight questions
         with pytest.raises(TransientError):
-            run_evaluation(settings, load_policy_set(), root)
+            evaluate_guards(settings, load_policy_set(), root)
         assert server.answered == 20
         server.breaks_after = 10**9
-        summary = run_evaluation(settings, load_policy_set(), root)
+        summary = evaluate_guards(settings, load_policy_set(), root)
         assert server.answered == 32  # every question was answered once
     assert summary.runs[0].evaluation.value("macro_f1") == 1.0
 
@@ -182,7 +182,7 @@ def test_two_guards_of_one_name_would_share_their_answers(tmp_path: Path) -> Non
     models = [{"name": name, "model": "guard", "server": server} for name in ("base", "SFT")]
     listed = {"benchmarks": [{"name": "drawn", "data": "nowhere"}], "models": models}
     with pytest.raises(FatalError, match="base and SFT are both the model 'guard'"):
-        run_evaluation(EvaluationSettings.model_validate(listed), load_policy_set(), str(tmp_path))
+        evaluate_guards(EvaluationSettings.model_validate(listed), load_policy_set(), str(tmp_path))
 
 
 def test_two_guards_that_see_other_pictures_of_one_model_do_not(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_two_guards_that_see_other_pictures_of_one_model_do_not(tmp_path: Path) 
         served = {"base_url": server.url, "attempts": 1}
         models = [{"name": str(n), "model": "guard", "server": served | {"max_pixels": n}} for n in (400, 4000)]
         listed = {"benchmarks": [{"name": "drawn", "data": data}], "models": models, "reruns": 1, "resamples": 5}
-        summary = run_evaluation(EvaluationSettings.model_validate(listed), load_policy_set(), str(tmp_path / "w"))
+        summary = evaluate_guards(EvaluationSettings.model_validate(listed), load_policy_set(), str(tmp_path / "w"))
     assert [run.model for run in summary.runs] == ["400", "4000"]
 
 
@@ -226,4 +226,4 @@ def test_wordings_come_from_the_folder_of_the_policies(tmp_path: Path) -> None:
 
 def test_nothing_named_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="--data and --model"):
-        run_evaluation(EvaluationSettings(), load_policy_set(), str(tmp_path))
+        evaluate_guards(EvaluationSettings(), load_policy_set(), str(tmp_path))

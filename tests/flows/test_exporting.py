@@ -14,12 +14,12 @@ from PIL import Image as Pillow
 
 from annotation.publish import published
 from flows import annotate
-from flows.annotate import publish_flow
+from flows.annotate import publish_build
 from flows.artifacts import leave_newest_report
 from flows.commands.console import same_place
 from flows.commands.exporting import _missing, verify
 from flows.commands.exporting import export as export_command
-from flows.export import dataset_of, export_flow, report_flow
+from flows.export import dataset_of, write_export, write_report
 from guard.export.verify import verify as faults_of
 from guard.export.write import export
 from micro.preset import preset
@@ -47,8 +47,8 @@ def built(workspace: Workspace) -> Workspace:
 
 def test_export_goes_where_it_is_told(built: Workspace, tmp_path: Path) -> None:
     settings = preset()
-    there = export_flow(settings, built.store.root, None, str(tmp_path / "elsewhere"))
-    here = export_flow(settings, built.store.root)
+    there = write_export(settings, built.store.root, None, str(tmp_path / "elsewhere"))
+    here = write_export(settings, built.store.root)
     assert there.path == str(tmp_path / "elsewhere" / "guardset" / there.version)
     assert here.version == there.version
     assert (Path(here.path) / "README.md").read_bytes() == (Path(there.path) / "README.md").read_bytes()
@@ -60,8 +60,8 @@ def test_a_run_links_the_newest_export_without_a_listing(built: Workspace, monke
     leave_newest_report(built)
     assert links == []  # before the first export
     for version in ("2", "1"):  # by time, not by name
-        export_flow(preset(), built.store.root, version)
-    export_flow(preset(), built.store.root, "3", str(Path(built.store.root) / "elsewhere"))
+        write_export(preset(), built.store.root, version)
+    write_export(preset(), built.store.root, "3", str(Path(built.store.root) / "elsewhere"))
     monkeypatch.setattr(type(built.store), "entries", None)
     leave_newest_report(built)
     assert links == [f"file://{built.store.root}/exports/guardset/1/report.html"]
@@ -108,7 +108,7 @@ def test_what_had_a_draft_never_tests(built: Workspace, monkeypatch: pytest.Monk
     families look alike, they are one by then, and train together."""
     monkeypatch.setattr(annotate, "studio_client", lambda root, settings: FakeStudio())
     settings = preset({"annotation": {"prefill": "train"}, "export": {"test_ratio": 0.5, "seed": 3}})
-    publish_flow(settings, built.store.root)
+    publish_build(settings, built.store.root)
     drafted = published(built, WORLD).prefilled
     families = {name for name in ("knife", "love", "calm") if name in drafted}
     assert 0 < len(families) < 3
@@ -140,7 +140,7 @@ def test_what_had_a_draft_never_tests(built: Workspace, monkeypatch: pytest.Monk
 
 
 def test_verify_exits_with_1_and_says_why(built: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    path = Path(export_flow(preset(), built.store.root).path)
+    path = Path(write_export(preset(), built.store.root).path)
     verify(str(path))
     assert "Nothing is wrong." in capsys.readouterr().out
     (path / "report.html").write_text("changed")
@@ -158,7 +158,7 @@ def test_a_report_needs_no_export(built: Workspace, tmp_path: Path) -> None:
     stages = [*record["stages"], caption]
     cost = {**bill, "work_seconds_per_accepted_pair": 2.0}
     built.write_json("builds/build.json", {**record, "stages": stages, "cost": cost})
-    report_flow(preset(), built.store.root, tmp_path / "deep" / "report.html")
+    write_report(preset(), built.store.root, tmp_path / "deep" / "report.html")
     page = (tmp_path / "deep" / "report.html").read_text()
     assert "0.5000" in page  # per pair
     (row,) = re.findall(r"<tr><th scope=.row.>caption</th><td class=.n.>8</td><td class=.n.>8</td>.*", page)

@@ -8,12 +8,11 @@ import cloudpickle
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows import limits
 from flows.build import _threads, open_pool
 from flows.engine_settings import LimitSettings
-from flows.limits import create_limits, limit_name
 from flows.pipeline import ready_stages
 from flows.pool import LocalPool, hold_nothing
+from flows.tracked import create_limits, limit_name
 from micro.preset import preset
 from micro.world import WORLD
 from storage.errors import FatalError
@@ -83,12 +82,12 @@ def taken(name: str) -> int:
 
 
 @pytest.mark.parametrize(("needs", "scarce"), [("gpu", "gpu"), ("server", "api")])
-def test_a_shard_holds_a_place_while_it_runs_and_none_when_it_is_done(workspace, needs, scarce):
+def test_a_shard_holds_a_place_while_it_runs_and_none_when_it_is_done(workspace, needs, scarce, prefect_harness):
     create_limits(LimitSettings())
     seen: dict = {}
     seen["during"] = lambda: seen.setdefault("taken", {name: taken(limit_name(name)) for name in ("gpu", "api")})
     stage = toy_stage("watched", Watched, seen, needs=needs)
-    pool = LocalPool(limits.hold)
+    pool = LocalPool(tracked.hold)
     run_all(pool, workspace, stage, count=1)
     assert seen["taken"] == {"gpu": 0, "api": 0} | {scarce: 1}
     assert taken(limit_name(scarce)) == 0

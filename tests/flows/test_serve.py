@@ -12,6 +12,8 @@ from micro.world import WORLD
 from storage.errors import FatalError
 from tests.configs import write_config
 
+pytestmark = pytest.mark.usefixtures("prefect_harness")
+
 
 def write(tmp_path, text: str):
     path = tmp_path / "schedules.yaml"

@@ -15,12 +15,12 @@ from rich.console import Console
 from annotation.client import connect
 from annotation.server import Server
 from flows.doctor import examine
-from flows.export import report_flow
-from flows.limits import create_limits
+from flows.export import write_report
 from flows.outcome import read_outcome
 from flows.serve import scheduled_build, scheduled_collect, scheduled_export
 from flows.settings import Settings, load_settings
 from flows.status import describe
+from flows.tracked import create_limits
 from guard.export.verify import verify
 from micro.simulate import simulate
 from micro.world import WORLD
@@ -58,7 +58,7 @@ def main() -> None:
     export = scheduled_export(root, settings)
     again = scheduled_build(source, root, settings)
     page = config.with_name("report.html")
-    report_flow(settings, root, page)
+    write_report(settings, root, page)
     copy_workspace(workspace.store, open_store(config.with_name("copy")))
     console = Console(file=sys.stderr, width=200)
     for part in describe(settings, root):
