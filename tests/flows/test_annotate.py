@@ -149,11 +149,3 @@ def test_a_control_item_never_has_a_draft(workspace, studio, tmp_path):
 def test_another_word_is_refused_and_the_known_ones_are_named():
     with pytest.raises(FatalError, match=r"'train', 'all' or 'none'"):
         settings_of("benchmark")
-
-
-@pytest.mark.parametrize("flow", [annotate.publish_build, annotate.publish_build_pairs, annotate.collect_votes])
-def test_a_flow_can_be_deployed_with_typed_parameters(flow):
-    schema = flow.parameters.model_dump()
-    assert schema["required"] == ["settings", "root"]
-    assert schema["properties"]["root"]["type"] == "string"
-    assert "AnnotationSettings" in str(schema["definitions"]["Settings"])

@@ -225,7 +225,7 @@ class Flaky:
 
 
 def test_a_transient_error_is_retried_and_any_other_is_not(workspace, monkeypatch):
-    monkeypatch.setattr("flows.job.exponential_backoff", lambda factor: lambda retries: [0.0] * retries)
+    monkeypatch.setattr("flows.job._FIRST_WAIT_S", 0.0)
     rows = to_table([Rejection("k", "", "", "")], Rejection)
     job = Job(workspace, LocalPool(), Budget({}), threads=1)
 

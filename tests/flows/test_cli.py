@@ -64,7 +64,7 @@ def test_ctrl_c_says_that_nothing_is_lost(capsys):
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, lambda: FatalError("The disk [of guardset[ray]] is full.")])
 def test_a_stopped_build_says_what_happened_and_then_how_it_goes_on(stop, monkeypatch, capsys):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise stop()
 
     monkeypatch.setattr("flows.build.build", interrupted)

@@ -8,6 +8,7 @@ import cloudpickle
 import pytest
 from prefect.client.orchestration import get_client
 
+from flows import tracked
 from flows.build import _threads, open_pool
 from flows.engine_settings import LimitSettings
 from flows.pipeline import ready_stages
