@@ -11,6 +11,8 @@ from cyclopts import Parameter
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from stamina.instrumentation import RetryDetails
+
     from flows.job import Around
     from flows.progress import StageSummary
     from flows.settings import Settings
@@ -58,11 +60,23 @@ def settings_from(workspace: str, config: Path | None) -> "Settings":
 
 @contextmanager
 def progress() -> Iterator[None]:
-    """Draw the progress of what runs inside."""
+    """Draw the progress of what runs inside, and say what is tried again."""
+    from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
+
     from flows.progress import shown_on
 
-    with shown_on(console):
-        yield
+    before = get_on_retry_hooks()
+    set_on_retry_hooks([_say_retry])
+    try:
+        with shown_on(console):
+            yield
+    finally:
+        set_on_retry_hooks(before)
+
+
+def _say_retry(details: "RetryDetails") -> None:
+    again = f"{details.caused_by} Trying again in {details.wait_for:.0f} s."
+    console.print(again, highlight=False, soft_wrap=True, markup=False)
 
 
 def run_flow(name: str, work: "Callable[[Around], Result]", **parameters: object) -> Result:

@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import stamina
 
 from flows.cli import _guarded, app
-from flows.commands.console import settings_from
+from flows.commands.console import progress, settings_from
 from flows.doctor import examine
 from flows.pipeline import decided
 from flows.settings import keep_settings
@@ -138,3 +139,17 @@ def test_the_doctor_names_what_is_missing_and_what_to_do(tmp_path):
     below_a_file = {check.name: check for check in examine(settings, str(tmp_path / "file"))}
     assert "is a file" in below_a_file["workspace"].advice
     assert not (tmp_path / "ws").exists()
+
+
+def test_what_is_tried_again_is_said(capsys):
+    attempts = []
+
+    @stamina.retry(on=TransientError, attempts=2, wait_initial=0.0, wait_jitter=0.0)
+    def flaky():
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise TransientError("The server [busy] did not answer.")
+
+    with progress():
+        flaky()
+    assert "The server [busy] did not answer. Trying again in 0 s." in capsys.readouterr().out
