@@ -1,6 +1,5 @@
 """One build in progress: runs stages shard by shard, side by side, and writes down what was made."""
 
-import itertools
 import json
 import sys
 import threading
@@ -23,7 +22,7 @@ from flows.settings import Settings
 from models.metering import Budget, CostLimitError
 from storage.errors import GuardsetError, TransientError
 from storage.records import content_id, schema_of
-from storage.rows import StoredRows, cut, cut_between
+from storage.rows import Earlier, StoredRows, cut, cut_between
 from storage.stage import ReadyStage, ShardOutcome
 from storage.usage import ByModel, Usage, added
 from storage.workspace import Workspace, give_back_memory
@@ -120,7 +119,7 @@ class Job:
         self._budget = budget
         self._summaries: list[StageSummary] = []
         self._tables: dict[str, list[str]] = {}
-        self._sizes: dict[str, list[int]] = {}
+        self._sizes: dict[str, list[list[Any]]] = {}
         self._lost_counted: set[str] = set()
         self._threads, self._around = threads, around
         self._cut_before, self._order = _cut_before(workspace), tuple(order)
@@ -157,7 +156,8 @@ class Job:
         self._run_shards(stage, put, tally)
         self._pool.finish(stage.name)
         give_back_memory(tally.rows)
-        self._sizes[stage.name] = [shard.rows for shard in put]
+        if stage.shard_rows is not None:
+            self._sizes[stage.name] = [[shard.first, shard.rows] for shard in put]
         self._remember(stage, tally, time.perf_counter() - started)
         return StoredRows(self.workspace.ledger, stage.name, tally.fingerprints, tally.rows_out)
 
@@ -166,12 +166,14 @@ class Job:
     ) -> Iterator[pa.Table]:
         if shard_rows is not None:
             return cut_between(tables, shard_rows, together) if together else cut(tables, shard_rows)
-        ledger = self.workspace.ledger
+        ledger, unit = self.workspace.ledger, stage.stage.unit_in
 
         def is_done(rows: pa.Table) -> bool:
             return ledger.has(stage.name, stage.fingerprint(ledger.input_hash(rows)))
 
-        return cut(tables, stage.shard_rows or sys.maxsize, self._cut_before.get(stage.name, {}), is_done)
+        if stage.shard_rows is None:
+            return cut(tables, sys.maxsize)
+        return cut(tables, stage.shard_rows, Earlier(unit, self._cut_before.get(stage.name, {}), is_done))
 
     def _put_inputs(self, stage: ReadyStage, shards: Iterable[pa.Table]) -> Iterator[_Shard]:
         start = 0
@@ -280,7 +282,7 @@ class Job:
                 "decided": decided,  # by stage, to tell whether other settings decide otherwise
                 "versions": {name: version(name) for name in ("guardset", "torch", "diffusers", "transformers")},
                 "tables": self._tables,
-                "cut": {name: _counted(sizes) for name, sizes in self._sizes.items()},
+                "cut": self._sizes,  # by stage, the unit of each shard's first row, and its rows
                 "stages": [_stage_record(summary) for summary in self.summaries],
                 "cost": asdict(build_cost(self._summaries, pairs)),
             }
@@ -295,18 +297,17 @@ class Job:
         return sorted(self._summaries, key=lambda s: order.index(s.name) if s.name in order else len(order))
 
 
-def _counted(sizes: Sequence[int]) -> list[list[int]]:
-    """Sizes in a row as [size, how often]."""
-    return [[size, len(list(same))] for size, same in itertools.groupby(sizes)]
+def _cut_before(workspace: Workspace) -> dict[str, dict[str, int]]:
+    """By stage, the rows of each shard of the last build, by the unit of its first row."""
+    record = newest_record(workspace)
+    sizes: dict[str, list[tuple[str, int]]] = (record or {}).get("cut", {})
+    return {name: dict(shards) for name, shards in sizes.items()}
 
 
-def _cut_before(workspace: Workspace) -> dict[str, dict[int, int]]:
-    """By stage, where each shard of the last build began, and how many rows it has."""
+def newest_record(workspace: Workspace) -> dict[str, Any] | None:
+    """What the newest build of a workspace used and made; None where none was finished, or its record is gone."""
     latest = workspace.read_json(LATEST)
-    record = workspace.read_json(f"builds/{latest['build_id']}.json") if latest else None
-    sizes: dict[str, list[list[int]]] = (record or {}).get("cut", {})
-    flat = {name: [size for size, times in runs for _ in range(times)] for name, runs in sizes.items()}
-    return {name: dict(zip(itertools.accumulate(rows, initial=0), rows, strict=False)) for name, rows in flat.items()}
+    return workspace.read_json(f"builds/{latest.get('build_id')}.json") if latest else None
 
 
 def _stage_record(summary: StageSummary) -> dict[str, Any]:

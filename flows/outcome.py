@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, TypeVar
 
-from flows.job import LATEST
+from flows.job import LATEST, newest_record
 from flows.pipeline import decided
 from flows.settings import Settings
 from flows.sources import name_of
@@ -78,10 +78,9 @@ class Outcome:
 
 def what_changed(workspace: Workspace, settings: Settings) -> list[str]:
     """How a build with these settings differs from the newest one, in sentences; none where nothing was built."""
-    latest = workspace.read_json(LATEST)
-    if latest is None:
+    record = newest_record(workspace)
+    if record is None:
         return []
-    record = workspace.read_json(f"builds/{latest['build_id']}.json")
     policies = load_policy_set(settings.policies)
     before, now = record.get("decided", {}), decided(settings, policies)
     other = [name for name in now if now[name] != before.get(name)]
@@ -109,10 +108,10 @@ def other_source(workspace: Workspace, source: str) -> str | None:
 
 def read_outcome(workspace: Workspace) -> Outcome:
     """The newest build of a workspace; raises FatalError when nothing was built there."""
-    latest = workspace.read_json(LATEST)
-    if latest is None:
+    record = newest_record(workspace)
+    if record is None:
         raise FatalError(
             f"{workspace.store.root} holds no finished build. "
             "Run `guardset build --input DIR --workspace DIR`; one that was stopped goes on where it was."
         )
-    return Outcome(workspace, workspace.read_json(f"builds/{latest['build_id']}.json"))
+    return Outcome(workspace, record)

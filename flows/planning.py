@@ -46,11 +46,12 @@ def pictures(images: Rows, columns: Sequence[str]) -> Iterator[pa.Table]:
 def edit_tasks(
     images: Rows, located: Rows, targets: Sequence[Policy], vocabulary: Vocabulary, controls: ControlSettings
 ) -> Iterator[pa.Table]:
-    """All removals, then all controls, both in the order of the images."""
+    """In the order of the images, each one's removal before its controls: a new image changes no other's place."""
     for some, found in _seen(images, located):
-        yield to_table(plan_edits(some, found, targets, vocabulary), EditTask)
-    for some, found in _seen(images, located):
-        yield to_table(plan_controls(plan_edits(some, found, targets, vocabulary), some, found, controls), EditTask)
+        removals = plan_edits(some, found, targets, vocabulary)
+        place = {task.image_id: number for number, task in enumerate(removals)}
+        tasks = [*removals, *plan_controls(removals, some, found, controls)]
+        yield to_table(sorted(tasks, key=lambda task: place[task.image_id]), EditTask)
 
 
 def _seen(images: Rows, located: Rows) -> Iterator[tuple[list[Image], list[Located]]]:

@@ -42,19 +42,32 @@ class Plan:
 
 
 def plan_shards(workspace: Workspace, place: str | Path, files: pa.Table, shard_rows: int) -> Plan:
-    """Keep every shard of the last build whose rows are all unchanged, and cut the other rows into new shards.
+    """Keep the shards of the last build, as far as their files are still there, and cut the others into new shards.
 
-    Shards are known by their content, so a new file that sorts before all others would otherwise shift every shard and
-    cause all images to be read again.
+    So a new file changes no other's place, wherever it sorts; a file that was changed or touched is read again in its
+    old place, and models are asked only about what is another image.
     """
     key = f"sources/{content_id('source', name_of(place))[:16]}.json"
-    kept = _unchanged(workspace, _known_shards(workspace, key), files)
-    held = pa.chunked_array(list(kept.values()), pa.string())
-    rest = files.filter(pc.invert(pc.is_in(_names(files), value_set=held)))
-    hashes = [*kept, *(workspace.ledger.put_input(_STAGE, shard) for shard in cut([rest], shard_rows))]
+    known = _known_shards(workspace, key)
+    tables = workspace.ledger.read_many(f"{_STAGE}.in", known)
+    found = [
+        (k, t["key"], _names(t)) for k, t in zip(known, tables, strict=True) if t.schema.names == files.schema.names
+    ]
+    keys = pa.chunked_array([chunk for _, column, _ in found for chunk in column.chunks], pa.string())
+    same = pc.is_in(pa.chunked_array([names for _, _, names in found], pa.string()), value_set=_names(files))
+    places = pc.index_in(keys, value_set=files["key"])
+    hashes, start = [], 0
+    for name, column, _ in found:
+        left = places.slice(start, len(column)).drop_null()
+        if pc.all(same.slice(start, len(column))).as_py():
+            hashes.append(name)
+        elif len(left):
+            hashes.append(workspace.ledger.put_input(_STAGE, files.take(left)))
+        start += len(column)
+    new = files.filter(pc.invert(pc.is_in(files["key"], value_set=keys)))
+    hashes += [workspace.ledger.put_input(_STAGE, shard) for shard in cut([new], shard_rows)]
     workspace.write_json(key, {"source": name_of(place), "shards": hashes})
-    rows = StoredRows(workspace.ledger, f"{_STAGE}.in", hashes, len(held) + rest.num_rows)
-    return Plan(rows, rest.num_rows)
+    return Plan(StoredRows(workspace.ledger, f"{_STAGE}.in", hashes, files.num_rows), new.num_rows)
 
 
 def name_of(place: str | Path) -> str:
@@ -70,19 +83,6 @@ def _known_shards(workspace: Workspace, key: str) -> list[str]:
     shards: list[str] = found["shards"]
     there = workspace.ledger.inputs(_STAGE)
     return [name for name in shards if name in there]
-
-
-def _unchanged(workspace: Workspace, known: Sequence[str], files: pa.Table) -> dict[str, pa.Array]:
-    """The names of the rows of each known shard that still has all of them. One look-up serves all shards."""
-    shards = zip(known, workspace.ledger.read_many(f"{_STAGE}.in", known), strict=True)
-    names = {name: _names(rows) for name, rows in shards if rows.schema.names == files.schema.names}
-    is_there = pc.is_in(pa.chunked_array(list(names.values()), pa.string()), value_set=_names(files))
-    kept, start = {}, 0
-    for name, rows in names.items():
-        if pc.all(is_there.slice(start, len(rows))).as_py():
-            kept[name] = rows
-        start += len(rows)
-    return kept
 
 
 def _names(files: pa.Table) -> pa.Array:

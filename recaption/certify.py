@@ -54,7 +54,9 @@ def faults(recaption: Recaption, cfg: MinimalitySettings, vocabulary: Vocabulary
 
 def _room(recaption: Recaption, cfg: MinimalitySettings) -> float:
     length = len(words(recaption.caption))
-    return max(cfg.max_length_ratio * length, length + cfg.words_per_finding * len(recaption.attributes))
+    return max(
+        cfg.max_length_ratio * length, length + cfg.words_per_finding * len(recaption.findings or recaption.attributes)
+    )
 
 
 def _merged(put_in: Iterable[Fault]) -> list[Fault]:

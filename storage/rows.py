@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TypeVar
 
 import pyarrow as pa
@@ -36,33 +35,53 @@ class StoredRows:
         return self.ledger.stream(self.stage, self.names)
 
 
-def cut(
-    tables: Iterable[pa.Table],
-    shard_rows: int,
-    earlier: Mapping[int, int] = MappingProxyType({}),
-    is_done: Callable[[pa.Table], bool] = lambda _: False,
-) -> Iterator[pa.Table]:
+@dataclass(frozen=True)
+class Earlier:
+    """How an earlier build cut the rows of a stage: the size of each shard by the `unit` of its first row, and whether
+    a shard is done."""
+
+    unit: str
+    sizes: Mapping[str, int]
+    is_done: Callable[[pa.Table], bool]
+
+    def kept(self, rows: pa.Table, at: int) -> pa.Table | None:
+        """The finished shard that begins at a row, if one does."""
+        size = self.sizes.get(rows[self.unit][at].as_py())
+        shard = rows.slice(at, size) if size else None
+        return shard if shard is not None and self.is_done(shard) else None
+
+
+def cut(tables: Iterable[pa.Table], shard_rows: int, earlier: Earlier | None = None) -> Iterator[pa.Table]:
     """The same rows in tables of `shard_rows` rows, the last one shorter; none is empty, each column is one chunk.
 
-    `earlier` are the sizes of the tables that an earlier build cut, by the number of their first row: one that is done
-    keeps its size, whatever shards shall be now and however many rows came after it.
+    A shard that an earlier build finished keeps its rows, whatever size shards shall have now, however many rows came
+    after it, and whatever became of those before it.
     """
-    rest, held, start = iter(tables), list[pa.Table](), 0
+    rest, held = iter(tables), list[pa.Table]()
+    window = shard_rows + max(earlier.sizes.values(), default=0) if earlier else shard_rows
     while True:
-        before = earlier.get(start, shard_rows)
-        count, most = sum(part.num_rows for part in held), max(shard_rows, before)
-        while count < most and (table := next(rest, None)) is not None:
+        count = sum(part.num_rows for part in held)
+        while count < window and (table := next(rest, None)) is not None:
             held.append(table)
             count += table.num_rows
         if not count:
             return
-        left = _split(held, most)
+        left = _split(held, window)
         rows = _joined(held)
-        shard, old = rows.slice(0, shard_rows), rows.slice(0, before)
-        if old.num_rows != shard.num_rows and not is_done(shard) and is_done(old):
-            shard = old
+        shard = _first_shard(rows, shard_rows, earlier) if earlier else rows
         yield shard
-        held, start = [rows.slice(shard.num_rows), *left], start + shard.num_rows
+        held = [rows.slice(shard.num_rows), *left]
+
+
+def _first_shard(rows: pa.Table, shard_rows: int, earlier: Earlier) -> pa.Table:
+    shard = rows.slice(0, shard_rows)
+    if not earlier.sizes or earlier.is_done(shard):
+        return shard
+    finished = earlier.kept(rows, 0)
+    if finished is not None:
+        return finished
+    stop = next((at for at in range(1, shard.num_rows) if earlier.kept(rows, at) is not None), shard_rows)
+    return rows.slice(0, stop)
 
 
 def _split(parts: list[pa.Table], rows: int) -> list[pa.Table]:

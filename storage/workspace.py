@@ -141,7 +141,7 @@ class Ledger:
         return ShardRecord(about["rows_in"], footer.num_rows, about["rejected"], about["quarantine"])
 
     def read(self, stage: str, fingerprint: str) -> pa.Table:
-        with self._store.open(self.table_key(stage, fingerprint)) as file, self._whole(stage, fingerprint):
+        with self._whole(stage, fingerprint), self._store.open(self.table_key(stage, fingerprint)) as file:
             return _plain(_read_table(pq.ParquetFile(file)))
 
     def read_many(self, stage: str, fingerprints: Sequence[str]) -> Iterator[pa.Table]:
@@ -189,6 +189,8 @@ def _undamaged(store: Store, key: str, *also: str) -> Iterator[None]:
     build makes it again."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise FatalError(f"{store.root}/{key} is missing. Run the build again: it makes it anew.") from error
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         files = " and ".join(f"{store.root}/{one}" for one in (key, *also))
         raise FatalError(
@@ -214,12 +216,15 @@ class Workspace:
     def open(cls, root: str | Path) -> "Workspace":
         return cls(open_store(root))
 
-    def read_json(self, key: str) -> Any:
-        """Parsed JSON at `key`, or None when there is none."""
+    def read_json(self, key: str) -> dict[str, Any] | None:
+        """The JSON object at `key`, or None when there is none; raises FatalError for anything else."""
         if not self.store.exists(key):
             return None
         try:
-            return json.loads(self.store.read(key))
+            found = json.loads(self.store.read(key))
+            if not isinstance(found, dict):
+                raise ValueError("no JSON object")
+            return found
         except ValueError as error:
             again = key.startswith(("builds/", "sources/", "usage/"))
             raise FatalError(

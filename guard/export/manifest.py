@@ -43,4 +43,6 @@ def read_manifest(text: bytes) -> dict[str, FileEntry]:
             raise FatalError(f"{MANIFEST} has format {parsed['format']}; this release reads {FORMAT}.")
         return {row["path"]: FileEntry(**row) for row in parsed["files"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise FatalError(f"{MANIFEST} cannot be read ({error}). Write the export again.") from error
+        raise FatalError(
+            f"{MANIFEST} cannot be read ({error}). Delete its folder and write the export again."
+        ) from error

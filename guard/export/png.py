@@ -29,7 +29,9 @@ def decode(data: bytes, blob: str) -> Pillow.Image:
         with Pillow.open(io.BytesIO(data)) as opened:
             image = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError) as error:
-        raise FatalError(f"Blob {blob} does not decode any more ({error}). Restore it, or build again.") from error
+        raise FatalError(
+            f"Blob {blob} does not decode any more ({error}). Restore it, or delete it and tables/ and build again."
+        ) from error
     image.info = {}  # Pillow would write a colour profile or comment found here
     return image
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from flows.build import build
-from flows.outcome import what_changed
+from flows.outcome import read_outcome, what_changed
 from flows.presets import preset_text
 from flows.settings import BLANK, Settings, load_settings
 from storage.errors import FatalError
@@ -139,16 +139,29 @@ def test_a_source_is_the_same_wherever_it_lies(team, tmp_path: Path) -> None:
     assert len(prompts) == asked
 
 
-def test_one_more_image_asks_about_that_image_only(team, tmp_path: Path) -> None:
+def test_one_more_image_is_worked_on_alone_wherever_it_sorts_and_whatever_was_touched(team, tmp_path: Path) -> None:
     folder, config, prompts = copied(team, tmp_path)
-    regions = regions_for(PHOTOGRAPHS)
-    regions["images"].append({"id": 10_000, "file_name": "one_more.jpg"})  # where nothing is marked
+    regions = regions_for([*PHOTOGRAPHS, "airport.jpg"])
+    next(image for image in regions["images"] if image["file_name"] == "airport.jpg")["file_name"] = "aaa.jpg"
+    shutil.move(folder / "all" / "airport.jpg", folder / "photographs" / "aaa.jpg")
     (folder / "regions.json").write_text(json.dumps(regions))
-    shutil.copy(folder / "all" / "chelsea.jpg", folder / "photographs" / "one_more.jpg")
+    for file in (folder / "photographs").iterdir():
+        file.touch()
     asked = len(prompts)
     fates = run(folder, config)
-    assert (fates["caption"], fates["edit"]) == ("mixed", "looked up")
-    assert len(prompts) == asked + 1
+    assert (fates["caption"], fates["edit"], fates["rewrite"]) == ("mixed", "mixed", "mixed")
+    assert len(prompts) - asked <= 4  # its caption and recaption, one more try, and its edit's caption
+
+
+def test_a_removed_image_costs_the_images_of_its_shard_at_most(team, tmp_path: Path) -> None:
+    folder, config, prompts = copied(team, tmp_path)
+    small = with_value(config, "recaption.caption.shard_rows", 2)
+    (folder / "work").rename(folder / "other")
+    run(folder, small)
+    (folder / "photographs" / "coffee.jpg").unlink()  # it shares a shard with astronaut.jpg
+    asked = len(prompts)
+    assert run(folder, small)["caption"] == "mixed"
+    assert sum("Caption:" not in prompt for prompt in prompts[asked:]) <= 2  # captions, of originals and of edits
 
 
 def test_tables_may_be_deleted_and_are_made_again(team, tmp_path: Path) -> None:
@@ -159,12 +172,15 @@ def test_tables_may_be_deleted_and_are_made_again(team, tmp_path: Path) -> None:
     assert set(run(folder, config).values()) == {"looked up"}
 
 
-@pytest.mark.parametrize("what", ["tables/caption/*", "tables/edit.in/*", "tables/ingest.in/*", "builds/latest.json"])
-@pytest.mark.parametrize("bytes_left", [0, 40])
-def test_a_damaged_file_is_named_and_made_again_once_deleted(team, tmp_path: Path, what: str, bytes_left: int) -> None:
+DAMAGED = ["tables/caption/*", "tables/edit.in/*", "tables/ingest.in/*", "builds/*", "sources/*", "usage/caption/*"]
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+@pytest.mark.parametrize("content", [b"", b"PAR1 and no more", b"[1]"])
+def test_a_damaged_file_is_named_and_made_again_once_deleted(team, tmp_path: Path, what: str, content: bytes) -> None:
     folder, config, _ = copied(team, tmp_path)
     for file in (folder / "work").glob(what):
-        file.write_bytes(file.read_bytes()[:bytes_left])
+        file.write_bytes(content)
     if what == "tables/edit.in/*":  # read only by a stage that has work to do
         shutil.rmtree(folder / "work" / "tables" / "edit")
     with pytest.raises(FatalError, match=rf"{what.rstrip('*')}.* is damaged") as caught:
@@ -220,3 +236,17 @@ def test_a_workspace_inside_its_input_is_refused(team) -> None:
     folder, config, _ = team
     with pytest.raises(FatalError, match="lies inside the input"):
         run(folder, config, ".")
+
+
+def test_a_record_without_its_tables_says_to_build_again(team, tmp_path: Path) -> None:
+    folder, config, _ = copied(team, tmp_path)
+    workspace = Workspace.open(folder / "work")
+    shutil.rmtree(folder / "work" / "tables")
+    with pytest.raises(FatalError, match=r"tables/dedup/\w+.parquet is missing. Run the build again"):
+        _ = read_outcome(workspace).images
+    for record in (folder / "work" / "builds").glob("[0-9a-f]*.json"):
+        record.unlink()
+    with pytest.raises(FatalError, match="holds no finished build"):
+        read_outcome(workspace)
+    run(folder, config)
+    assert len(read_outcome(workspace).images) == len(PHOTOGRAPHS)

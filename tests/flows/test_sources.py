@@ -44,7 +44,7 @@ def test_a_changed_or_deleted_file_costs_its_shard_only(workspace, photos):
     (photos / "m6.png").unlink()
     assert shards(workspace, photos) == [FIRST[0], FIRST[1]]  # the same keys, but m4 is another row now
     (photos / "m1.png").unlink()
-    assert shards(workspace, photos) == [FIRST[1], ["m0.png", "m2.png"]]
+    assert shards(workspace, photos) == [["m0.png", "m2.png"], FIRST[1]]  # each in its place
 
 
 def test_another_source_has_its_own_shards(workspace, photos, tmp_path):

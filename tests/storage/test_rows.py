@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from storage.errors import FatalError
 from storage.records import Rejection, to_table
-from storage.rows import StoredRows, cut, cut_between, followed
+from storage.rows import Earlier, StoredRows, cut, cut_between, followed
 from storage.workspace import parquet_bytes
 
 
@@ -37,29 +37,45 @@ def test_however_rows_come_together_their_shards_have_the_same_bytes(lengths, sh
     assert [parquet_bytes(shard) for shard in cut(tables(KEYS, lengths), shard_rows)] == wanted
 
 
-@given(sizes, st.integers(1, 9), st.lists(st.integers(1, 20), max_size=6), st.integers(0, 6))
-def test_finished_shards_keep_their_sizes_and_others_do_not(lengths, shard_rows, before, done):
-    starts = dict(zip(itertools.accumulate(before, initial=0), before, strict=False))
-    finished = {(f"{start:03}", min(size, 50 - start)) for start, size in list(starts.items())[:done]}
+def earlier(shards, done):
+    """What an earlier build cut; `done` are its finished shards, by their keys."""
+    finished = {tuple(keys) for keys in done}
+    return Earlier(
+        "key", {keys[0]: len(keys) for keys in shards}, lambda shard: tuple(shard["key"].to_pylist()) in finished
+    )
 
-    def is_done(shard):
-        return (shard["key"][0].as_py(), shard.num_rows) in finished
 
-    shards = [shard["key"].to_pylist() for shard in cut(tables(KEYS, lengths), shard_rows, starts, is_done)]
-    wanted = [min(size, 50 - start) for start, size in list(starts.items())[:done] if start < 50]
-    left = 50 - sum(wanted)
-    wanted += [shard_rows] * (left // shard_rows) + [left % shard_rows] * (left % shard_rows > 0)
-    assert [len(shard) for shard in shards] == wanted
-    assert [key for shard in shards for key in shard] == KEYS
+def parted(keys, lengths):
+    """The keys in lists of these lengths, and the rest."""
+    starts = [0, *itertools.accumulate(lengths)]
+    return [part for part in (keys[a:b] for a, b in itertools.pairwise([*starts, len(keys)])) if part]
+
+
+@given(st.data(), sizes, st.integers(1, 9), st.lists(st.integers(1, 20), max_size=6))
+def test_a_finished_shard_keeps_its_rows_whatever_became_of_others(data, lengths, shard_rows, before):
+    old = parted(KEYS, before)
+    done = data.draw(st.lists(st.sampled_from(old), unique_by=lambda keys: keys[0]))
+    lost = data.draw(st.sets(st.sampled_from(KEYS), max_size=3))
+    now = [key for key in KEYS if key not in lost] + ["new-1", "new-2"]
+    shards = [shard["key"].to_pylist() for shard in cut(tables(now, lengths), shard_rows, earlier(old, done))]
+    assert [key for shard in shards for key in shard] == now
+    for keys in done:
+        assert keys in shards or lost & set(keys)
+    assert all(len(shard) <= shard_rows or shard in done for shard in shards)
 
 
 def test_a_shard_done_as_it_would_be_cut_now_is_not_cut_as_before():
-    shards = cut([table(KEYS)], 10, {0: 4}, lambda shard: shard.num_rows in (4, 10))
-    assert next(shards).num_rows == 10
+    whole, part = KEYS[:10], KEYS[:4]
+    assert next(cut([table(KEYS)], 10, earlier([part], [part, whole]))).num_rows == 10
+
+
+def test_nothing_is_cut_as_before_where_nothing_is_done():
+    shards = [shard.num_rows for shard in cut([table(KEYS)], 20, earlier(parted(KEYS, [1] * 50), []))]
+    assert shards == [20, 20, 10]
 
 
 def test_a_shard_does_not_depend_on_what_was_cut_otherwise_before_it():
-    after_first = list(cut([table(KEYS)], 10, {0: 4}, lambda shard: shard.num_rows == 4))[1]
+    after_first = list(cut([table(KEYS)], 10, earlier([KEYS[:4]], [KEYS[:4]])))[1]
     assert parquet_bytes(after_first) == parquet_bytes(table(KEYS[4:14]))
 
 
