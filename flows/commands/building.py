@@ -22,7 +22,7 @@ from flows.commands.console import (
     show_login,
     show_stages,
 )
-from storage.errors import GuardsetError
+from storage.errors import FatalError, GuardsetError
 
 if TYPE_CHECKING:
     from flows.estimate import Estimate
@@ -106,10 +106,10 @@ def _says_how_to_go_on() -> Iterator[None]:
     except (GuardsetError, KeyboardInterrupt) as error:
         from models.metering import CostLimitError
 
-        words, how = sys.argv[1:], "To go on"
+        words, how = sys.argv[1:], "Once that is mended" if isinstance(error, FatalError) else "To go on"
         if isinstance(error, CostLimitError):
             words = _with_limit(words, error.at_least)
-            how = "To go on, choose a larger LIMIT" if error.at_least is None else how
+            how = "To go on, choose a larger LIMIT" if error.at_least is None else "To go on"
             if "--dry-run" not in words:
                 error.add_note("What a whole build would cost is estimated by --dry-run.")
         error.add_note(f"{how}: guardset {shlex.join(words)}")

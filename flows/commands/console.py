@@ -38,8 +38,9 @@ def settings_from(workspace: str, config: Path | None) -> "Settings":
     place = Workspace.open(workspace)
     try:
         kept = settings_of(place)
-    except FatalError:  # of an older release, or damaged: another config is a way out
+    except FatalError as error:  # of an older release, or damaged: another config is a way out
         if config is None:
+            error.add_note("Or give --config FILE: the workspace holds that config once a build with it is finished.")
             raise
         kept = None
     if config is None:

@@ -29,6 +29,7 @@ from storage.errors import FatalError
 from storage.records import sha256_hex
 from storage.store import Store, open_store
 
+_INFO = "dataset_info.json"
 MAX_PER_CODE = 20  # a file that is all wrong need not be told row by row
 _BATCH_ROWS = 64
 
@@ -67,20 +68,30 @@ def verify(store_or_path: Store | str | Path) -> list[Fault]:
     faults: list[Fault] = []
     try:
         files = read_manifest(store.read(MANIFEST))
-        info: dict[str, Any] = json.loads(store.read("dataset_info.json"))
+        info = _info(store.read(_INFO))
     except FileNotFoundError:
         check_one_export(store.keys(), store.root)
-        return [
-            Fault("not_an_export", MANIFEST, "There is no manifest and dataset_info.json: no export, or half of one.")
-        ]
-    except (FatalError, ValueError) as error:
+        missing = _INFO if store.exists(MANIFEST) else MANIFEST
+        return [Fault("not_an_export", missing, "It is not there: this is no export, or half of one.")]
+    except FatalError as error:
         return [Fault("unreadable", MANIFEST, str(error))]
+    except (ValueError, KeyError, TypeError) as error:
+        return [
+            Fault("unreadable", _INFO, f"It cannot be read ({error}). Delete its folder and write the export again.")
+        ]
     faults += _listing(store, files)
     seen = _Seen()
     for entry in files.values():
         faults += _file(store, entry, info, seen)
     faults += [*_splits(info, seen), *_totals(info, seen), *_balance(info, seen)]
     return _shortened(faults)
+
+
+def _info(data: bytes) -> dict[str, Any]:
+    """What dataset_info.json says; raises ValueError, KeyError or TypeError for another file."""
+    info: dict[str, Any] = json.loads(data)
+    int(info["guardset"]["max_distance"])
+    return info
 
 
 def _listing(store: Store, files: Mapping[str, FileEntry]) -> Iterator[Fault]:

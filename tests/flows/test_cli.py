@@ -75,7 +75,8 @@ def test_a_stopped_build_says_what_happened_and_then_how_it_goes_on(stop, monkey
     happened, go_on = capsys.readouterr().out.splitlines()
     assert happened.startswith("Stopped")
     assert ("by you" in happened) or ("The disk [of guardset[ray]] is full." in happened)  # brackets are no markup
-    assert go_on == f"To go on: guardset build -i 'my photos' -w ws -c {PRESET}"
+    how = "To go on" if "by you" in happened else "Once that is mended"
+    assert go_on == f"{how}: guardset build -i 'my photos' -w ws -c {PRESET}"
 
 
 def test_a_command_without_a_config_uses_what_the_workspace_was_built_with(workspace):

@@ -14,7 +14,7 @@ import pytest
 from guard.export.dataset import Dataset
 from guard.export.features import arrow_schema
 from guard.export.manifest import FileEntry, manifest_json, read_manifest
-from guard.export.verify import MAX_PER_CODE, Fault, verify
+from guard.export.verify import MAX_PER_CODE, verify
 from guard.export.write import export
 from guard.settings import GuardSettings, RlSettings
 from storage.records import sha256_hex
@@ -206,9 +206,14 @@ def test_a_file_that_is_all_wrong_is_told_briefly(copy: Path) -> None:
     assert "more like these" in wrong[-1].detail
 
 
-def test_a_manifest_that_is_none_is_told(copy: Path) -> None:
-    (copy / "manifest.json").write_text("[]")
-    assert verify(copy) == [Fault("unreadable", "manifest.json", verify(copy)[0].detail)]
+@pytest.mark.parametrize("name", ["manifest.json", "dataset_info.json"])
+@pytest.mark.parametrize("content", ["[]", "{}", "no JSON", None])
+def test_a_manifest_that_is_none_is_told(copy: Path, name: str, content: str | None) -> None:
+    (copy / name).unlink()
+    if content is not None:
+        (copy / name).write_text(content)
+    (fault,) = verify(copy)
+    assert (fault.code, fault.path) == ("not_an_export" if content is None else "unreadable", name)
 
 
 def test_the_schema_of_a_shard_is_the_one_that_is_told(sound: Path) -> None:

@@ -48,6 +48,16 @@ def rewrite(workspace):
     return rewritten
 
 
+def test_each_region_of_one_kind_has_room_for_its_words(workspace):
+    places = ("upper left", "top", "upper right")
+    caption = "A plain table with a red ball."
+    text = caption[:-1] + ", and " + " and ".join(f"a knife at the {place}" for place in places) + "."
+    task = RewriteTask("i", caption, ("blade",), tuple(Placed("blade", place) for place in places))
+    drafts = rewriter(workspace, FakeChat(lambda request: text)).run_shard(to_table([task], RewriteTask))
+    certified = RecaptionCertifyStage(MinimalitySettings(), VOCABULARY).run_shard(to_table(drafts.ok, Recaption))
+    assert [row.text for row in certified.ok] == [text], certified.rejected
+
+
 def test_a_minimal_edit_is_accepted_with_its_spans(rewrite):
     (row,) = rewrite(GOOD).ok
     assert (row.verdict, row.kept_ratio, row.deleted) == ("accepted", 1.0, ())
