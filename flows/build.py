@@ -1,5 +1,6 @@
 """A build: from a folder of images to certified pairs and recaptions, ready for annotators."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from flows.pool import Hold, LocalPool, Pool, hold_nothing, open_ray_pool
 from flows.progress import StageSummary
 from flows.settings import Settings, keep_settings
 from flows.sources import check_apart, list_source, name_of, plan_shards
-from models.metering import Budget
+from models.metering import Budget, Prices
 from policies.loading import load_policy_set
 from storage.errors import FatalError
 from storage.workspace import Workspace
@@ -28,11 +29,11 @@ class BuildSummary:
     stages: list[StageSummary]
 
 
-def budget_of(settings: Settings, max_cost: float | None) -> Budget:
+def budget_of(prices: Mapping[str, Prices], max_cost: float | None) -> Budget:
     """What a build may cost; raises FatalError for a limit without prices, which nothing would ever reach."""
-    if max_cost is not None and not settings.prices:
+    if max_cost is not None and not prices:
         raise FatalError("--max-cost needs prices. Put them into the config: prices: {MODEL: {prompt: 0.2, ...}}.")
-    return Budget(settings.prices, max_cost)
+    return Budget(prices, max_cost)
 
 
 def build(
@@ -50,7 +51,7 @@ def build(
 
     Raises CostLimitError before the build costs more than `max_cost` in all, in the currency of `settings.prices`.
     """
-    budget, source = budget_of(settings, max_cost), str(source)
+    budget, source = budget_of(settings.prices, max_cost), str(source)
     # For the whole process: Arrow's own allocator keeps what is freed, and stages alternate between large tables and
     # small ones.
     pa.set_memory_pool(pa.system_memory_pool())
@@ -62,7 +63,7 @@ def build(
     workspace = Workspace.open(root)
     check_apart(workspace, source)
     files = list_source(source, settings.ingest)
-    tell_listed(settings, files)
+    tell_listed(settings.editing.locate.manifest, files)
     plan = plan_shards(workspace, source, files, settings.ingest.shard_rows)
     if not workspace.store.exists(LATEST):
         keep_settings(workspace, settings)  # a first build that is stopped goes on with them

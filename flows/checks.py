@@ -1,5 +1,7 @@
 """What can be seen to be wrong before the first image is read: names that mean nothing, regions of other images."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,26 +24,25 @@ def check_names(settings: Settings, policies: PolicySet) -> None:
         read_controls(settings.annotation.controls)
 
 
-def listed(settings: Settings, files: pa.Table) -> int | None:
+def listed(manifest: Path | None, files: pa.Table) -> int | None:
     """How many of a source's files the manifest of regions lists, None without a manifest.
 
     Raises FatalError where it lists none: a build would refuse each image.
     """
-    path = settings.editing.locate.manifest
-    if path is None:
+    if manifest is None:
         return None
-    names = sorted(read_manifest(path).files)
+    names = sorted(read_manifest(manifest).files)
     count = pc.sum(pc.is_in(files["key"], value_set=pa.array(names, pa.string()))).as_py() or 0
     if not count:
         raise FatalError(
-            f"The manifest {path} lists none of the {files.num_rows} files of the input. It lists {names[0]}, for "
+            f"The manifest {manifest} lists none of the {files.num_rows} files of the input. It lists {names[0]}, for "
             f"example, and the input has {files['key'][0]}. Name files as they are called below the input folder."
         )
     return int(count)
 
 
-def tell_listed(settings: Settings, files: pa.Table) -> None:
+def tell_listed(manifest: Path | None, files: pa.Table) -> None:
     """As `listed`; whoever follows the build's progress sees the number."""
-    count = listed(settings, files)
+    count = listed(manifest, files)
     if count is not None:
         report_progress("manifest", count, files.num_rows)

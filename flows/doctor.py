@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from annotation.settings import AnnotationSettings
+from editing.settings import EditSettings
 from flows import trial
 from flows.checks import check_names
 from flows.pipeline import ready_stages, targets_of
@@ -18,6 +20,7 @@ from policies.engine import PolicySet
 from policies.loading import load_policy_set
 from storage.errors import GuardsetError
 from storage.gate import BlockList
+from storage.ingest import IngestSettings
 from storage.workspace import Workspace
 
 _PACKAGES = ("torch", "diffusers", "transformers", "prefect", "label_studio_sdk", "pyarrow", "boto3", "skimage", "cv2")
@@ -43,10 +46,10 @@ def examine(settings: Settings | None, root: str, *, try_models: bool = False) -
         advice = "Write a config: guardset init --preset NAME. Then: guardset doctor --config guardset.yaml"
         return [*checks, Check("config", "none", advice)]
     policies = _attempt("policies", lambda: _policies(settings))
-    checks += [policies, _attempt("block list", lambda: _block_list(settings)), *_models(settings, try_models)]
+    checks += [policies, _attempt("block list", lambda: _block_list(settings.ingest)), *_models(settings, try_models)]
     if not policies.advice:
         checks += _others(settings, load_policy_set(settings.policies), {check.advice for check in checks})
-    return [*checks, *_label_studio(settings, root)]
+    return [*checks, *_label_studio(settings.annotation, root)]
 
 
 def _attempt(name: str, look: Callable[[], str]) -> Check:
@@ -104,8 +107,7 @@ def _names(settings: Settings, policies: PolicySet) -> str:
     return "known"
 
 
-def _block_list(settings: Settings) -> str:
-    cfg = settings.ingest
+def _block_list(cfg: IngestSettings) -> str:
     if cfg.block_list is None:
         return "none"
     BlockList.read(cfg.block_list, max_distance=cfg.block_distance)
@@ -128,7 +130,7 @@ def _models(settings: Settings, try_models: bool) -> Iterator[Check]:
         yield _attempt(f"{', '.join(steps)} model", lambda cfg=cfg, sees=sees: _chat(cfg, sees, try_models))  # type: ignore[misc]
     if editing.locate.source == "detector":
         yield _attempt("locate model", lambda: trial.local_config(editing.locate.model, editing.locate.revision))
-    yield _attempt("edit model", lambda: _editor(settings, try_models))
+    yield _attempt("edit model", lambda: _editor(editing.edit, try_models))
 
 
 def _chat(cfg: ChatSettings, sees: bool, try_models: bool) -> str:
@@ -139,8 +141,7 @@ def _chat(cfg: ChatSettings, sees: bool, try_models: bool) -> str:
     return f"{found}; {trial.one_answer(cfg, sees=sees)}" if try_models else found
 
 
-def _editor(settings: Settings, try_models: bool) -> str:
-    cfg = settings.editing.edit
+def _editor(cfg: EditSettings, try_models: bool) -> str:
     if cfg.model in CLASSICAL:
         found = f"{cfg.model}, without weights"
     elif cfg.endpoint is not None:
@@ -168,8 +169,7 @@ def _reach_bucket(root: str) -> str:
     return root
 
 
-def _label_studio(settings: Settings, root: str) -> list[Check]:
-    cfg = settings.annotation
+def _label_studio(cfg: AnnotationSettings, root: str) -> list[Check]:
     if cfg.url is not None:
         token = os.environ.get(cfg.token_env, "")
         if not token:

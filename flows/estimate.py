@@ -53,13 +53,13 @@ def estimate(settings: Settings, source: str | Path, root: str, max_cost: float 
     The sample's work stays in the ledger: a second dry run looks it up, and so does a build of an input that is no
     larger than the sample. Otherwise a build's shards hold other rows, and it does the sample again.
     """
-    budget_of(settings, max_cost)
+    budget_of(settings.prices, max_cost)
     policies = load_policy_set(settings.policies)
     check_names(settings, policies)  # before the source is listed, which may take a while
     workspace = Workspace.open(root)
     check_apart(workspace, source)
     files = list_source(source, settings.ingest)
-    tell_listed(settings, files)
+    tell_listed(settings.editing.locate.manifest, files)
     count = min(SAMPLE_FILES, files.num_rows)
     sample = files.take([number * files.num_rows // count for number in range(count)])  # evenly spaced
     parts = [sample] if count == files.num_rows else [sample[:_WARM_UP_FILES], sample[_WARM_UP_FILES:]]
@@ -67,7 +67,7 @@ def estimate(settings: Settings, source: str | Path, root: str, max_cost: float 
     stages = ready_stages(settings, policies, str(source))
     here = settings.model_copy(update={"engine": "local"})  # a sample needs no cluster
     for part in parts:
-        budget = budget_of(settings, max_cost)
+        budget = budget_of(settings.prices, max_cost)
         budget.add(paid)
         job = Job(workspace, pool, budget, settings.threads, ORDER)
         run_stages(job, stages, here, policies, Plan([part], part.num_rows))

@@ -19,6 +19,7 @@ from editing.locate import LocateRequest
 from editing.networks import Looking, make_locator
 from editing.stages import CERTIFY, EDIT, LOCATE, SELECT, Certifying, look_decided_by
 from flows import planning
+from flows.engine_settings import Engine
 from flows.job import Job
 from flows.settings import Settings
 from flows.sources import Plan
@@ -140,9 +141,12 @@ def run_stages(job: Job, stages: Ready, settings: Settings, policies: PolicySet,
     kept = job.stage(stages["dedup"], ingested)
     known = _SHOWN + (_OF_SOURCE if settings.editing.locate.knows_originals_only else ())
     located = job.stage(stages["locate"], planning.pictures(kept, known))
+    tasks = planning.edit_tasks(
+        kept, located, targets_of(settings, policies), policies.vocabulary, settings.editing.controls
+    )
     edits, recaptions = _side_by_side(
-        settings,
-        lambda: _edit(job, stages, settings, policies, kept, located),
+        settings.engine,
+        lambda: _edit(job, stages, tasks),
         lambda: _recaption(job, stages, policies, kept, located) if "caption" in stages else None,
     )
     if recaptions is not None and "caption_edited" in stages:
@@ -155,23 +159,19 @@ _OF_SOURCE = ("source_key", "meta_json")  # the name by which a manifest lists a
 
 
 def _side_by_side(
-    settings: Settings, first: Callable[[], StoredRows], second: Callable[[], StoredRows | None]
+    engine: Engine, first: Callable[[], StoredRows], second: Callable[[], StoredRows | None]
 ) -> tuple[StoredRows, StoredRows | None]:
     """Two branches of a build, which share nothing. On a cluster they run at once, so that one's CPU stages do not keep
     the other's GPUs waiting; one machine has memory for a model at a time."""
-    if settings.engine == "local":
+    if engine == "local":
         return first(), second()
     with ThreadPoolExecutor(1) as beside:
         other = beside.submit(copy_context().run, second)  # the context tells Prefect which run its tasks belong to
         return first(), other.result()
 
 
-def _edit(
-    job: Job, stages: Ready, settings: Settings, policies: PolicySet, images: StoredRows, located: StoredRows
-) -> StoredRows:
+def _edit(job: Job, stages: Ready, tasks: planning.Rows) -> StoredRows:
     """The accepted edits, controls among them. The best candidate of an image is chosen where all of them are."""
-    targets = targets_of(settings, policies)
-    tasks = planning.edit_tasks(images, located, targets, policies.vocabulary, settings.editing.controls)
     candidates = job.stage(stages["edit"], tasks)
     certified = job.stage(stages["certify"], candidates)
     return job.stage(stages["select"], certified, _PLAIN_SHARD_ROWS, together=("image_id", "kind"))

@@ -58,7 +58,7 @@ def inspect(source: str, /, *, config: ConfigArg = None) -> None:
     title = f"{source}: {kind_of(source)}, {count} images"
     console.print(TextTable(title, [headings[n] for n in said], shown, len(said)))
     if settings is not None and settings.editing.locate.manifest is not None:
-        known = listed(settings, list_source(source, ingest))
+        known = listed(settings.editing.locate.manifest, list_source(source, ingest))
         console.print(f"The manifest {settings.editing.locate.manifest} lists {known} of them.", highlight=False)
 
 
