@@ -87,7 +87,7 @@ def killed_actor_and_node(folder: Path, cluster) -> dict:
 
     striker = threading.Thread(target=strike)
     striker.start()
-    with RayPool(settings(cluster.address, 3, shard_timeout_s=15)) as pool:
+    with RayPool(settings(cluster.address, 3, shard_timeout_s=30)) as pool:
         errors, fates = run_all(pool, workspace, stage, details)
     striker.join()
     calm = Workspace.open(folder / "calm")
@@ -150,7 +150,7 @@ def one_gpu(folder: Path, cluster) -> dict:
     stages = {stage.name: ActorSettings(gpus=1) for stage in (first, second)}
     found = {}
     for turn in ("after", "beside"):
-        with RayPool(RaySettings(address=cluster.address, stages=stages, start_timeout_s=15)) as pool:
+        with RayPool(RaySettings(address=cluster.address, stages=stages, start_timeout_s=45)) as pool:
 
             def branch(stage: ReadyStage, pool=pool, turn=turn) -> None:
                 found[f"{turn} {stage.name}"] = run_all(pool, workspace, stage, [turn] * 6)
