@@ -141,8 +141,7 @@ class Job:
         """Run a stage; what came out stays in the ledger, in the order of what went in.
 
         Shards have `shard_rows` rows, by default as many as the stage says (all, where it says nothing); rows that
-        agree in the columns `together` share one. `as_given` takes the
-        tables as shards.
+        agree in the columns `together` share one. `as_given` takes the tables as shards.
 
         Raises what the first failed shard raised, with its place. CostLimitError: the next shard, or the next request,
         might pass the limit.

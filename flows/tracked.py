@@ -37,7 +37,7 @@ def tracked(name: str, work: Callable[[Around], Result], parameters: dict[str, A
 
 
 def as_task(name: str, work: Callable[[], Result], /) -> Result:
-    """Run a stage as a task of the flow that is running; its own page shows the progress."""
+    """Run a stage as a task of the flow that is running."""
 
     @task(name=name, cache_policy=NO_CACHE, persist_result=False)  # the ledger decides what is done
     def run() -> Any:
