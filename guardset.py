@@ -8,7 +8,18 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-PACKAGES = ("annotation", "editing", "flows", "guard", "micro", "models", "policies", "recaption", "storage")
+PACKAGES = (
+    "annotation",
+    "editing",
+    "flows",
+    "guard",
+    "micro",
+    "models",
+    "policies",
+    "recaption",
+    "reporting",
+    "storage",
+)
 
 
 def shadowed() -> list[str]:
@@ -31,7 +42,7 @@ def main() -> None:
             + "\n  ".join(others)
             + "\nInstall guardset into an environment without it."
         )
-    from flows.cli import main as run
+    from flows.cli.main import main as run
 
     run()
 

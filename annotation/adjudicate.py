@@ -31,7 +31,10 @@ from annotation.tasks import ProjectOptions, ProjectSpec, check_page, import_onc
 from annotation.vote_store import read_state, store_votes, votes_file
 from policies.engine import Policy, PolicySet
 from storage.errors import FatalError, SampleError
-from storage.records import Label, Rejection, Vote, content_id, from_table, to_table
+from storage.records.annotation import Label, Vote
+from storage.records.ids import content_id
+from storage.records.rejection import Rejection
+from storage.records.tables import from_table, to_table
 from storage.workspace import Workspace, read_parquet
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from itertools import combinations, permutations
 from typing import Literal, get_args
 
 from policies.engine import Derivation, Policy, PolicySet
-from storage.records import Label, LabelStatus, Vote
+from storage.records.annotation import Label, Vote
+from storage.records.verdicts import LabelStatus
 
 OVERALL, UNAIDED = "all", "all, no draft"
 Cell = tuple[str, str]  # image_id, policy_id

@@ -25,7 +25,7 @@ from annotation.reading import (
     user_emails,
 )
 from annotation.vote_store import State, read_state, replace_file, write_state
-from storage.records import canonical_json
+from storage.records.ids import canonical_json
 from storage.workspace import Workspace, parquet_bytes, read_parquet
 
 if TYPE_CHECKING:

@@ -35,7 +35,9 @@ from annotation.vote_store import (
 )
 from policies.engine import Policy, PolicySet
 from storage.errors import SampleError
-from storage.records import Rejection, Vote, canonical_json
+from storage.records.annotation import Vote
+from storage.records.ids import canonical_json
+from storage.records.rejection import Rejection
 from storage.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from itertools import chain
 from typing import get_args
 
 from policies.engine import Policy, PolicySet, regulated
-from storage.records import Verdict, content_id
+from storage.records.ids import content_id
+from storage.records.verdicts import Verdict
 
 CONFIG_VERSION = 2  # raise it whenever the page changes: a new page is a new project
 IMAGE, COMMENT, BOXES = "image", "comment", "boxes"

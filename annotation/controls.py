@@ -6,7 +6,7 @@ from typing import cast
 
 from annotation.agreement import DECIDED, Cell
 from storage.errors import FatalError
-from storage.records import Verdict
+from storage.records.verdicts import Verdict
 
 _COLUMNS = ("image_id", "policy_id", "verdict")
 

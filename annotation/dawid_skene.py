@@ -38,7 +38,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotation.agreement import Cell, current_votes
-from storage.records import Verdict, Vote
+from storage.records.annotation import Vote
+from storage.records.verdicts import Verdict
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -11,7 +11,9 @@ from typing import Literal
 
 from annotation.agreement import Cell
 from policies.engine import Policy, PolicySet
-from storage.records import Decision, Edit, EditKind, EditRating, Label
+from storage.records.annotation import EditRating, Label
+from storage.records.editing import Edit
+from storage.records.verdicts import Decision, EditKind
 
 FlipOutcome = Literal["confirmed", "refuted", "unfounded", "open"]
 EditDoubt = Literal["still_unsafe", "not_gone", "damaged", "unrealistic"]

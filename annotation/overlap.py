@@ -8,7 +8,7 @@ from annotation.client import patiently, plain_errors
 from annotation.publish import published
 from annotation.vote_store import read_state
 from policies.engine import PolicySet
-from storage.records import Label
+from storage.records.annotation import Label
 from storage.workspace import Workspace
 
 if TYPE_CHECKING:

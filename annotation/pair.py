@@ -28,7 +28,10 @@ from annotation.verdicts import choices_by_control
 from annotation.vote_store import replace_file
 from policies.engine import PolicySet
 from storage.errors import FatalError, SampleError
-from storage.records import EditRating, Rejection, content_id, from_table, to_table
+from storage.records.annotation import EditRating
+from storage.records.ids import content_id
+from storage.records.rejection import Rejection
+from storage.records.tables import from_table, to_table
 from storage.workspace import Ledger, Workspace, parquet_bytes, read_parquet
 
 if TYPE_CHECKING:

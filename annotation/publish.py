@@ -24,7 +24,7 @@ from annotation.tasks import (
 from annotation.verdicts import PolicyVerdict, to_result
 from policies.engine import PolicySet
 from storage.errors import FatalError
-from storage.records import content_id
+from storage.records.ids import content_id
 from storage.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from annotation.agreement import Cell, current_votes
 from annotation.dawid_skene import DawidSkene
-from storage.records import Verdict, Vote
+from storage.records.annotation import Vote
+from storage.records.verdicts import Verdict
 
 _Z = 1.959963984540054  # of a 95 % interval
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from storage.errors import FatalError, TransientError
-from storage.records import canonical_json
+from storage.records.ids import canonical_json
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio

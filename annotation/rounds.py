@@ -17,7 +17,7 @@ from annotation.collect import collected_votes
 from annotation.overlap import OverlapResult, raise_overlap
 from annotation.tasks import ProjectOptions
 from policies.engine import PolicySet
-from storage.records import Label, Vote
+from storage.records.annotation import Label, Vote
 from storage.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 from typing import Literal
 
-from storage.records import DerivedVerdict, Verdict, content_id
+from storage.records.ids import content_id
+from storage.records.verdicts import DerivedVerdict, Verdict
 
 Purpose = Literal["control", "doubtful", "balance"]
 

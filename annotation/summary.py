@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from annotation.agreement import Agreement
+from annotation.agreement_intervals import AgreementIntervals
 from annotation.edit_review import EditReport, FlipCounts, RatingCounts
-from annotation.intervals import AgreementIntervals
 from annotation.quality import ControlQuality
-from storage.records import Label, Vote
+from storage.records.annotation import Label, Vote
 
 Gap = Literal["nobody", "more_people", "third_opinion", "judge"]
 GAPS: tuple[Gap, ...] = ("nobody", "more_people", "third_opinion", "judge")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from annotation.config import BOXES, COMMENT, IMAGE, rules_control, verdict_control
 from policies.engine import Policy
 from storage.errors import SampleError
-from storage.records import Verdict
+from storage.records.verdicts import Verdict
 
 if TYPE_CHECKING:
     from label_studio_sdk.label_interface import LabelInterface

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.records import Rejection, Vote, canonical_json, from_table, schema_of, to_table
+from storage.records.annotation import Vote
+from storage.records.ids import canonical_json
+from storage.records.rejection import Rejection
+from storage.records.tables import from_table, schema_of, to_table
 from storage.workspace import Ledger, Workspace, parquet_bytes, read_parquet
 
 

@@ -34,7 +34,8 @@ from models.settings import ServerSettings
 from recaption.caption import CaptionStage
 from recaption.settings import CaptionSettings
 from storage.images import decode_stored, encode_png
-from storage.records import Picture, to_table
+from storage.records.images import Picture
+from storage.records.tables import to_table
 from storage.workspace import Workspace
 
 PROMPT = "Describe the image in one sentence."

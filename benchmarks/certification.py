@@ -21,7 +21,7 @@ from skimage.metrics import structural_similarity
 from editing.masks import composite
 from editing.measure import Pair, measure
 from storage.images import Rgb
-from storage.records import Edit
+from storage.records.editing import Edit
 
 FEATHER_PX = 3
 EDIT = Edit(

@@ -22,7 +22,7 @@ from annotation.publish import PublishItem, publish, published
 from annotation.tasks import ProjectOptions
 from annotation.verdicts import PolicyVerdict, to_result
 from micro.world import WORLD
-from storage.records import sha256_hex
+from storage.records.ids import sha256_hex
 from storage.workspace import Workspace
 
 _LOOK_BACK_S = 61.0  # an incremental run reads this much of the past again; the filling should lie before it

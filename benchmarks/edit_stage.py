@@ -30,7 +30,8 @@ from models.image_edit import ImageEdit, PipelineEditor
 from models.pipeline_load import load_pipeline
 from models.prefill import biharmonic_fill
 from storage.images import Rgb, encode_png
-from storage.records import EditTask, Finding, to_table
+from storage.records.editing import EditTask, Finding
+from storage.records.tables import to_table
 from storage.workspace import Workspace
 
 STAGE, BARE, FILLED = "edit stage", "bare pipeline", "bare pipeline and smooth fill"

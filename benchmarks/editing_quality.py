@@ -27,7 +27,9 @@ from micro.scenes import Scene, draw_scene, scene_size
 from micro.world import WORLD
 from policies.engine import regulated
 from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_png
-from storage.records import Edit, EditTask, Image, Picture, to_table
+from storage.records.editing import Edit, EditTask
+from storage.records.images import Image, Picture
+from storage.records.tables import to_table
 from storage.workspace import Workspace
 
 PAIRS_PER_FAULT = 50

@@ -18,13 +18,13 @@ import numpy as np
 from captioning import running_server
 from PIL import Image as Pillow
 
+from guard.contract.prompt import question
 from guard.evaluation.evaluate import EvaluateOptions, evaluate
 from guard.evaluation.tally import EvalRow
-from guard.prompt import question
 from micro.world import WORLD
 from models.openai_chat import OpenAIChat
 from models.settings import ServerSettings
-from storage.records import sha256_hex
+from storage.records.ids import sha256_hex
 
 Item = tuple[EvalRow, bytes]
 

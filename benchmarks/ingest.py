@@ -24,8 +24,8 @@ from PIL import Image as Pillow
 from micro.scenes import draw_scene
 from storage.dedup import DedupSettings, DedupStage
 from storage.ingest import IngestSettings
+from storage.shard import run_shard
 from storage.sources import ColumnSettings, open_source
-from storage.stage import run_shard
 from storage.stages import INGEST
 from storage.workspace import Workspace
 

@@ -22,26 +22,18 @@ import pyarrow as pa
 
 from editing.controls import ControlSettings
 from flows import pipeline, planning
-from flows.job import Job
-from flows.pool import LocalPool
+from flows.engine.job import Job
+from flows.engine.pool import LocalPool
 from flows.sources import Plan, plan_shards
 from micro.preset import preset
 from micro.world import WORLD
 from models.metering import Budget
 from storage.dedup import DedupSettings
-from storage.records import (
-    Caption,
-    Certificate,
-    Edit,
-    EditTask,
-    Finding,
-    Image,
-    Located,
-    Recaption,
-    RewriteTask,
-    content_id,
-    from_table,
-)
+from storage.records.editing import Certificate, Edit, EditTask, Finding, Located
+from storage.records.ids import content_id
+from storage.records.images import Image
+from storage.records.recaption import Caption, Recaption, RewriteTask
+from storage.records.tables import from_table
 from storage.sources import StoreSource
 from storage.stage import BatchResult, Tool
 from storage.stages import DEDUP

@@ -14,10 +14,11 @@ import time
 
 import pyarrow as pa
 
-from flows.job import Job
-from flows.pool import LocalPool
+from flows.engine.job import Job
+from flows.engine.pool import LocalPool
 from models.metering import Budget
-from storage.records import Rejection, schema_of
+from storage.records.rejection import Rejection
+from storage.records.tables import schema_of
 from storage.stage import BatchResult
 from storage.workspace import Workspace
 from tests.toy_stages import toy_stage

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from guard.export.features import IMAGE, TEXT, Features, class_label
+from guard.contract.features import IMAGE, TEXT, Features, class_label
 
 IMAGE_BYTES = 256 * 1024
 TEXT_OF_POLICY = "A knife or a handgun is unsafe, unless a museum label shows that it is an exhibit. " * 8

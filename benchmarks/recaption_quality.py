@@ -25,7 +25,9 @@ from micro.world import VOCABULARY, WORLD
 from policies.phrases import POSITIONS
 from recaption.rewrite import plan_rewrites
 from storage.images import encode_png
-from storage.records import Image, Picture, Recaption, RewriteTask, to_table
+from storage.records.images import Image, Picture
+from storage.records.recaption import Recaption, RewriteTask
+from storage.records.tables import to_table
 from storage.workspace import Workspace
 from tests.recaption.planted import PLANTED, good_cases, planted_cases, reasons
 

@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from guard.rewards import Side, pair, paper_compat, strict
+from guard.contract.rewards import Side, pair, paper_compat, strict
 
 WORDS = (
     "the image shows a table with knife bottle and lamp which rule R1 of this policy forbids because an open flame "

@@ -20,13 +20,14 @@ import pyarrow as pa
 
 from benchmarks.ingest import draw
 from benchmarks.scale import PassOn
-from flows.job import Job
-from flows.pool import LocalPool
+from flows.engine.job import Job
+from flows.engine.pool import LocalPool
 from models.metering import Budget
 from storage.ingest import IngestSettings
-from storage.records import Rejection, schema_of
+from storage.records.rejection import Rejection
+from storage.records.tables import schema_of
+from storage.shard import run_shard
 from storage.sources import ColumnSettings, open_source
-from storage.stage import run_shard
 from storage.stages import INGEST
 from storage.store import read_many
 from storage.workspace import Blobs, Workspace

@@ -18,8 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from storage.dedup import components, masks_for
-from storage.records import Rejection, schema_of
-from storage.stage import BatchResult, run_shard
+from storage.records.rejection import Rejection
+from storage.records.tables import schema_of
+from storage.shard import run_shard
+from storage.stage import BatchResult
 from storage.workspace import Workspace
 from tests.toy_stages import toy_stage
 

@@ -14,8 +14,10 @@ from models.perceptual import PerceptualDistance
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
 from storage.images import decode_mask, decode_stored, open_stored
-from storage.records import Answer, Edit, from_table
-from storage.stage import Batching, BatchResult, run_network
+from storage.network import Batching, run_network
+from storage.records.editing import Answer, Edit
+from storage.records.tables import from_table
+from storage.stage import BatchResult
 from storage.workspace import Workspace
 
 Seen = tuple[str, ...]

@@ -11,7 +11,9 @@ from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from storage.records import EditTask, Finding, Image, Located, content_id
+from storage.records.editing import EditTask, Finding, Located
+from storage.records.ids import content_id
+from storage.records.images import Image
 from storage.stage import Decides
 
 _TRIES = 200

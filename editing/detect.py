@@ -7,7 +7,7 @@ from editing.locate import LocateRequest
 from models.detector import Detection, Detector
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
-from storage.records import content_id
+from storage.records.ids import content_id
 
 
 class DetectorLocator:

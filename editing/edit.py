@@ -13,8 +13,12 @@ from policies.engine import Policy, regulated
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
 from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_mask, encode_png, perceptual_hash
-from storage.records import Edit, EditTask, Finding, Image, Located, content_id, from_table, sha256_hex
-from storage.stage import Batching, BatchResult, run_network
+from storage.network import Batching, run_network
+from storage.records.editing import Edit, EditTask, Finding, Located
+from storage.records.ids import content_id, sha256_hex
+from storage.records.images import Image
+from storage.records.tables import from_table
+from storage.stage import BatchResult
 from storage.workspace import Workspace
 
 _PIXELS_AT_ONCE = 16_000_000  # decoded pictures that a batch holds: about 50 MB, and as much again for the answers

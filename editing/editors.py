@@ -9,7 +9,7 @@ from editing.masks import Box, Square, around, cut, parts, paste, resize_mask, r
 from models.image_edit import ImageEdit, ImageEditor
 from storage.errors import SampleError
 from storage.images import Mask, Rgb
-from storage.records import content_id
+from storage.records.ids import content_id
 
 Scope = Literal["region", "image"]
 _MAX_WINDOWS = 16

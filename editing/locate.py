@@ -14,8 +14,12 @@ from models.chat import ChatModel, ChatReply, ChatRequest
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
 from storage.images import Rgb, encode_mask, open_stored
-from storage.records import Finding, Located, Picture, content_id, from_table
-from storage.stage import Batching, BatchResult, run_network
+from storage.network import Batching, run_network
+from storage.records.editing import Finding, Located
+from storage.records.ids import content_id
+from storage.records.images import Picture
+from storage.records.tables import from_table
+from storage.stage import BatchResult
 from storage.workspace import Workspace
 
 

@@ -30,7 +30,7 @@ from editing.locate import LocateRequest
 from editing.run_lengths import CocoRuns
 from policies.vocabulary import Vocabulary
 from storage.errors import FatalError, SampleError
-from storage.records import content_id, sha256_hex
+from storage.records.ids import content_id, sha256_hex
 
 _VERSION = 2  # of how a manifest is read
 _ROW = "a row has file, label, and box ([x0, y0, x1, y1]) or mask (a path)"

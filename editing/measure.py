@@ -9,7 +9,7 @@ from editing.preservation import VISIBLE, Outside, measure_outside
 from editing.settings import CertifySettings
 from models.perceptual import PerceptualDistance
 from storage.images import Mask, Rgb
-from storage.records import Certificate, Edit
+from storage.records.editing import Certificate, Edit
 
 
 @dataclass(frozen=True)

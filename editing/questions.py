@@ -13,7 +13,7 @@ from editing.masks import around
 from models.chat import ChatModel, ChatRequest
 from policies.vocabulary import Vocabulary
 from storage.images import Mask, Rgb
-from storage.records import Answer, Edit
+from storage.records.editing import Answer, Edit
 
 _MAX_NEW_TOKENS = 16
 _CONTEXT_RATIO = 0.5  # the region is shown with this share of its longer side around it

@@ -6,7 +6,9 @@ import pyarrow as pa
 
 from policies.engine import PolicySet
 from storage.errors import SampleError
-from storage.records import DerivedPair, Edit, Rejection, from_table
+from storage.records.editing import DerivedPair, Edit
+from storage.records.rejection import Rejection
+from storage.records.tables import from_table
 from storage.stage import BatchResult, reject
 
 

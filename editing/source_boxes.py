@@ -9,7 +9,7 @@ from editing.entries import Entry, attribute_named, check_label_map, is_number, 
 from editing.locate import LocateRequest
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
-from storage.records import content_id
+from storage.records.ids import content_id
 
 _VERSION = 1
 _FORMS = "[x0, y0, x1, y1] or {box: [x0, y0, x1, y1], label: name}"

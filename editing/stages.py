@@ -10,7 +10,7 @@ from editing.networks import Looking, make_editor, make_locator, make_witnesses
 from editing.select import SelectStage
 from editing.settings import CertifySettings, EditSettings
 from policies.engine import PolicySet
-from storage.records import Edit, Located
+from storage.records.editing import Edit, Located
 from storage.stage import Needs, Stage, Tool, deciding
 from storage.workspace import Workspace
 

@@ -20,16 +20,16 @@ from annotation.rounds import Round, RoundOptions, advance
 from annotation.sampling import Candidate, doubt_of, sample
 from annotation.settings import AnnotationSettings
 from annotation.tasks import ProjectOptions
+from flows.engine.progress import report_progress
 from flows.outcome import Outcome, read_outcome
-from flows.progress import report_progress
 from flows.settings import Settings
 from flows.studio import studio_client
-from guard.export.splits import split_of
+from guard.contract.splits import split_of
 from policies.engine import PolicySet
 from policies.loading import load_policy_set
 from policies.vocabulary import Vocabulary
 from storage.claim import claimed
-from storage.records import Verdict
+from storage.records.verdicts import Verdict
 from storage.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -21,12 +21,12 @@ from prefect.artifacts import (
 )
 
 from flows.annotate import Collection
+from flows.engine.progress import StageSummary
 from flows.export import LATEST_EXPORT
 from flows.outcome import Outcome
-from flows.progress import StageSummary
 from guard.export.write import ExportResult
 from storage.images import decode_stored
-from storage.records import Edit
+from storage.records.editing import Edit
 from storage.store import LocalStore
 from storage.workspace import Workspace
 

@@ -1,7 +1,6 @@
 """A build: from a folder of images to certified pairs and recaptions, ready for annotators."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +8,12 @@ import pyarrow as pa
 
 from flows import planning
 from flows.checks import check_names, tell_listed
-from flows.job import LATEST, Around, Job, plainly
+from flows.engine.job import Around, Job, plainly
+from flows.engine.open_pool import open_pool
+from flows.engine.pool import Hold, hold_nothing
+from flows.engine.progress import StageSummary
+from flows.engine.record import LATEST, write_record
 from flows.pipeline import ORDER, Ready, decided, ready_stages, run_stages
-from flows.pool import Hold, LocalPool, Pool, hold_nothing, open_ray_pool
-from flows.progress import StageSummary
 from flows.settings import Settings, keep_settings
 from flows.sources import check_apart, list_source, name_of, plan_shards
 from models.metering import Budget, Prices
@@ -67,19 +68,22 @@ def build(
     plan = plan_shards(workspace, source, files, settings.ingest.shard_rows)
     if not workspace.store.exists(LATEST):
         keep_settings(workspace, settings)  # a first build that is stopped goes on with them
-    with open_pool(settings, hold) as pool:
+    with open_pool(settings.engine, settings.ray, hold) as pool:
         job = Job(workspace, pool, budget, _threads(settings, stages), ORDER, around)
         edits = run_stages(job, stages, settings, policies, plan)
     pairs = sum(rows.num_rows for rows in planning.removals(edits))
     hashes = {policy.id: policy.content_hash for policy in policies}
-    build_id = job.finish(settings, name_of(source), hashes, decided(settings, policies), pairs)
+    build_id = write_record(
+        workspace,
+        job.made,
+        settings=settings.model_dump(mode="json"),
+        source=name_of(source),
+        policies=hashes,
+        decided=decided(settings, policies),
+        pairs=pairs,
+    )
     keep_settings(workspace, settings)
     return BuildSummary(build_id, job.summaries)
-
-
-def open_pool(settings: Settings, hold: Hold) -> AbstractContextManager[Pool]:
-    """The pool that the settings name, for the duration of a build."""
-    return nullcontext(LocalPool(hold)) if settings.engine == "local" else open_ray_pool(settings.ray, hold)
 
 
 def _threads(settings: Settings, stages: Ready) -> int:

@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 from annotation.controls import read_controls
 from annotation.opt_out import check_attributes
 from editing.manifest import read_manifest
+from flows.engine.progress import report_progress
 from flows.pipeline import ORDER, targets_of
-from flows.progress import report_progress
 from flows.settings import Settings
 from policies.engine import PolicySet
 from storage.errors import FatalError

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from flows.build import budget_of
 from flows.checks import check_names, tell_listed
-from flows.job import Job
+from flows.engine.job import Job
+from flows.engine.pool import LocalPool
+from flows.engine.progress import StageSummary
 from flows.pipeline import ORDER, ready_stages, run_stages
-from flows.pool import LocalPool
-from flows.progress import StageSummary
 from flows.settings import Settings
 from flows.sources import Plan, check_apart, list_source
 from policies.loading import load_policy_set

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flows.job import Around, Job, plainly
-from flows.pool import LocalPool
+from flows.engine.job import Around, Job, plainly
+from flows.engine.pool import LocalPool
 from guard.evaluation.benchmarks_public import read_benchmark
 from guard.evaluation.evaluate import EvaluateOptions, Evaluation, Plan, plan, score
 from guard.evaluation.leaderboard_files import write_leaderboard
@@ -17,7 +17,10 @@ from models.metering import Budget
 from models.openai_connections import served_models
 from policies.engine import PolicySet
 from storage.errors import FatalError
-from storage.records import GuardAnswer, GuardQuestion, Rejection, content_id, from_table, to_table
+from storage.records.guard import GuardAnswer, GuardQuestion
+from storage.records.ids import content_id
+from storage.records.rejection import Rejection
+from storage.records.tables import from_table, to_table
 from storage.stage import BatchResult, deciding
 from storage.workspace import Workspace
 

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from annotation.agreement import agreement
+from flows.engine.progress import StageSummary
 from flows.labels import annotation_summary, labelled
 from flows.outcome import Outcome, read_outcome
 from flows.pipeline import STAGES
-from flows.progress import StageSummary
 from flows.settings import Settings
 from guard.export.dataset import Dataset, Records, StageCount, assemble
 from guard.export.write import ExportResult, export, report
-from storage.store import open_store
+from storage.open_store import open_store
 from storage.workspace import Workspace
 
 LATEST_EXPORT = "exports/latest.json"

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from annotation.adjudicate import adjudications
 from annotation.agreement import agreement, labels
+from annotation.agreement_intervals import agreement_intervals
 from annotation.collect import collected_votes, deleted_annotations
 from annotation.controls import read_controls
 from annotation.dawid_skene import dawid_skene
 from annotation.edit_review import against_certificates, flip_counts, rating_counts
-from annotation.intervals import agreement_intervals
 from annotation.pair import edit_ratings
 from annotation.progress import project_progress
 from annotation.publish import is_published, published
@@ -21,7 +21,7 @@ from flows.outcome import Outcome
 from flows.settings import Settings
 from policies.engine import PolicySet
 from policies.loading import load_policy_set
-from storage.records import EditRating, Label, Vote
+from storage.records.annotation import EditRating, Label, Vote
 from storage.workspace import Workspace
 
 

@@ -4,13 +4,17 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, TypeVar
 
-from flows.job import LATEST, newest_record
+from flows.engine.record import LATEST, newest_record
 from flows.pipeline import decided
 from flows.settings import Settings
 from flows.sources import name_of
 from policies.loading import load_policy_set
 from storage.errors import FatalError
-from storage.records import Caption, CaptionDelta, Edit, Image, Located, Recaption, Rejection, from_table
+from storage.records.editing import Edit, Located
+from storage.records.images import Image
+from storage.records.recaption import Caption, CaptionDelta, Recaption
+from storage.records.rejection import Rejection
+from storage.records.tables import from_table
 from storage.workspace import Workspace
 
 Row = TypeVar("Row")

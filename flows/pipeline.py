@@ -19,8 +19,8 @@ from editing.locate import LocateRequest
 from editing.networks import Looking, make_locator
 from editing.stages import CERTIFY, EDIT, LOCATE, SELECT, Certifying, look_decided_by
 from flows import planning
-from flows.engine_settings import Engine
-from flows.job import Job
+from flows.engine.job import Job
+from flows.engine.settings import Engine
 from flows.settings import Settings
 from flows.sources import Plan
 from policies.engine import Policy, PolicySet
@@ -39,7 +39,7 @@ from recaption.stages import (
     SecondLook,
 )
 from storage.errors import FatalError, SampleError
-from storage.records import content_id
+from storage.records.ids import content_id
 from storage.rows import StoredRows
 from storage.stage import ReadyStage, Stage, deciding
 from storage.stages import DEDUP, INGEST, Ingesting

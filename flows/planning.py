@@ -14,19 +14,10 @@ from policies.engine import Policy
 from policies.vocabulary import Vocabulary
 from recaption.delta import edited_twins, plan_deltas
 from recaption.rewrite import plan_rewrites
-from storage.records import (
-    Caption,
-    DeltaTask,
-    Edit,
-    EditTask,
-    Image,
-    Located,
-    Picture,
-    Recaption,
-    RewriteTask,
-    from_table,
-    to_table,
-)
+from storage.records.editing import Edit, EditTask, Located
+from storage.records.images import Image, Picture
+from storage.records.recaption import Caption, DeltaTask, Recaption, RewriteTask
+from storage.records.tables import from_table, to_table
 from storage.rows import followed
 
 Rows = Iterable[pa.Table]

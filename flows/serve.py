@@ -33,9 +33,9 @@ from flows.artifacts import (
     leave_votes,
 )
 from flows.build import build
+from flows.engine.progress import reported_to
 from flows.export import write_export
 from flows.outcome import read_outcome
-from flows.progress import reported_to
 from flows.settings import Settings, load_settings, settings_of
 from flows.tracked import as_task, create_limits, hold, one_of
 from storage.errors import FatalError

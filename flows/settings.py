@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from annotation.settings import AnnotationSettings
 from editing.settings import EditingSettings
-from flows.engine_settings import Engine, LimitSettings, RaySettings
+from flows.engine.settings import Engine, LimitSettings, RaySettings
 from guard.evaluation.settings import EvaluationSettings
-from guard.settings import GuardSettings
+from guard.export.settings import GuardSettings
 from models.metering import Prices
 from recaption.settings import RecaptionSettings
 from storage.dedup import DedupSettings

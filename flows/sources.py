@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 from storage.errors import FatalError, SampleError
 from storage.gate import BlockList
 from storage.ingest import IngestSettings, admit, read_small
-from storage.records import SourceFile, content_id, from_table
+from storage.records.ids import content_id
+from storage.records.images import SourceFile
+from storage.records.tables import from_table
 from storage.rows import StoredRows, cut
 from storage.sources import open_source
 from storage.workspace import Workspace

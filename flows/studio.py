@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from annotation import server
 from annotation.client import connect
 from annotation.settings import AnnotationSettings
-from flows.progress import report_progress
+from flows.engine.progress import report_progress
 from storage.errors import FatalError
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from flows.engine_settings import LimitSettings
-from flows.job import Around
+from flows.engine.job import Around
+from flows.engine.settings import LimitSettings
 from storage.stage import Needs
 
 Result = TypeVar("Result")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from guard.prompt import CAPTION_QUESTION
+from guard.contract.prompt import CAPTION_QUESTION
 from micro.networks.guard_examples import kind_question
 from micro.scenes import Scene, draw_scene
 from micro.wording import kinds

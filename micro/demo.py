@@ -14,11 +14,12 @@ from PIL import Image as PilImage
 
 from flows.annotate import collect_votes, publish_build
 from flows.build import BuildSummary, build
-from flows.cli import run
-from flows.commands.console import console, progress, show_login, show_stages
+from flows.cli.console import console
+from flows.cli.main import run
+from flows.cli.steps import progress, show_login, show_stages
+from flows.engine.progress import report_progress
 from flows.export import write_export
 from flows.outcome import read_outcome
-from flows.progress import report_progress
 from flows.settings import Settings
 from flows.studio import local_server
 from guard.export.write import ExportResult
@@ -27,7 +28,7 @@ from micro.scenes import draw_scene, scene_size
 from micro.simulate import simulate
 from micro.world import WORLD
 from storage.errors import FatalError, GuardsetError
-from storage.records import sha256_hex
+from storage.records.ids import sha256_hex
 from storage.workspace import Workspace
 
 SCENES = 36

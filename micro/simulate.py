@@ -20,7 +20,7 @@ from annotation.server import Server
 from annotation.verdicts import PolicyVerdict, to_result
 from policies.engine import Derivation, Policy, PolicySet
 from storage.errors import FatalError
-from storage.records import content_id
+from storage.records.ids import content_id
 from storage.workspace import Workspace
 
 if TYPE_CHECKING:

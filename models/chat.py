@@ -12,7 +12,7 @@ from PIL.Image import Image
 from models.settings import Dtype
 from models.source import fingerprint_of
 from storage.errors import FatalError, SampleError
-from storage.records import content_id
+from storage.records.ids import content_id
 
 _NO_TORCHVISION_FALLBACK = {
     "qwen2_vl": "Qwen2VLProcessor",

@@ -9,7 +9,7 @@ from models.image_edit import ImageEdit
 from models.settings import CLASSICAL
 from storage.errors import SampleError
 from storage.images import Rgb
-from storage.records import content_id
+from storage.records.ids import content_id
 
 METHODS = dict(zip(CLASSICAL, (cv2.INPAINT_TELEA, cv2.INPAINT_NS), strict=True))
 _RADIUS_PX = 5.0  # how far around a pixel its surroundings count

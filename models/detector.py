@@ -9,7 +9,7 @@ from PIL.Image import Image
 
 from models.source import fingerprint_of
 from storage.errors import FatalError
-from storage.records import content_id
+from storage.records.ids import content_id
 
 
 @dataclass(frozen=True)

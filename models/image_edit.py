@@ -27,7 +27,7 @@ from models.settings import PictureSettings
 from models.time_limit import PastDeadlineError, StuckError, call_within
 from storage.errors import FatalError, SampleError
 from storage.images import Mask, Rgb
-from storage.records import content_id
+from storage.records.ids import content_id
 
 _BLACK_BELOW = 2  # a filter's black image; JPEG-free, so it is black to the last level
 _LEAST_PX, _MOST_ASPECT = 64, 8  # what Flux2 insists on; harmless to the others

@@ -31,7 +31,7 @@ from models.openai_connections import Connection, Slots
 from models.openai_wire import JPEG_QUALITY, Body, Sizes, error_of, read_reply, retry_after_s
 from models.settings import ServerSettings
 from storage.errors import FatalError, SampleError, TransientError
-from storage.records import content_id, sha256_hex
+from storage.records.ids import content_id, sha256_hex
 
 _RETRIED = frozenset({408, 409, 429})  # and every 5xx
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0

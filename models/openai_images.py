@@ -20,7 +20,7 @@ from models.openai_wire import error_of, retry_after_s
 from models.settings import PictureSettings
 from storage.errors import FatalError, SampleError, TransientError
 from storage.images import Rgb, decode, encode_png
-from storage.records import content_id
+from storage.records.ids import content_id
 
 _RETRIED = frozenset({408, 409, 429})
 _WRONG_SETUP = frozenset({401, 403, 404, 405})

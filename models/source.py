@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from storage.errors import FatalError
-from storage.records import content_id
+from storage.records.ids import content_id
 
 
 @cache

@@ -7,7 +7,8 @@ from typing import Annotated, overload
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from policies.vocabulary import Vocabulary
-from storage.records import DerivedVerdict, content_id
+from storage.records.ids import content_id
+from storage.records.verdicts import DerivedVerdict
 from storage.validation import formed
 
 

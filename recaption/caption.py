@@ -10,8 +10,12 @@ from recaption.generation import Sampling
 from recaption.settings import CaptionSettings
 from storage.errors import SampleError
 from storage.images import open_stored
-from storage.records import Caption, Picture, from_table, sha256_hex
-from storage.stage import Batching, BatchResult, run_network
+from storage.network import Batching, run_network
+from storage.records.ids import sha256_hex
+from storage.records.images import Picture
+from storage.records.recaption import Caption
+from storage.records.tables import from_table
+from storage.stage import BatchResult
 from storage.workspace import Workspace
 
 

@@ -12,7 +12,9 @@ from recaption.lexicon import STRONG_VERDICTS, VAGUE, VERDICTS, is_content
 from recaption.settings import MinimalitySettings
 from recaption.spans import words
 from storage.errors import SampleError
-from storage.records import Recaption, Rejection, Span, from_table
+from storage.records.recaption import Recaption, Span
+from storage.records.rejection import Rejection
+from storage.records.tables import from_table
 from storage.stage import BatchResult, in_batches, reject
 
 # With this many foreign words below the kept ratio, a text is a new caption, and naming single facts says little.

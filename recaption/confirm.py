@@ -10,7 +10,7 @@ from policies.vocabulary import Vocabulary
 from recaption.answers import says_yes
 from recaption.grounding import IN_IMAGE, faults_of, wanted
 from recaption.prompt_files import check_placeholders, fill, shipped
-from storage.records import Recaption
+from storage.records.recaption import Recaption
 
 Confirmed = tuple[Recaption, tuple[int, int, int]]
 """A recaption that was looked at, and what that took: requests, prompt tokens, completion tokens."""

@@ -6,7 +6,10 @@ import pyarrow as pa
 
 from policies.vocabulary import Vocabulary
 from recaption.spans import diff
-from storage.records import Caption, CaptionDelta, DeltaTask, Edit, Picture, Recaption, from_table
+from storage.records.editing import Edit
+from storage.records.images import Picture
+from storage.records.recaption import Caption, CaptionDelta, DeltaTask, Recaption
+from storage.records.tables import from_table
 from storage.stage import BatchResult, in_batches
 
 

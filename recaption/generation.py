@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from models.chat import ChatReply
 from recaption.settings import CaptionSettings, RewriteSettings
-from storage.records import Generation
+from storage.records.recaption import Generation
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from policies.phrases import COUNTS, FUNCTION
 from policies.vocabulary import Vocabulary
 from recaption.lexicon import PLACING, is_content, place_of
 from recaption.spans import words
-from storage.records import Placed, Span
+from storage.records.recaption import Placed, Span
 
 IN_IMAGE = "image"  # in `Span.grounding`: a model looked and saw the span's words in the image
 

@@ -20,8 +20,13 @@ from recaption.settings import MinimalitySettings, RewriteSettings
 from recaption.spans import diff
 from storage.errors import SampleError
 from storage.images import open_stored
-from storage.records import Attempt, Caption, Image, Located, Placed, Recaption, RewriteTask, from_table, sha256_hex
-from storage.stage import Batching, BatchResult, Network, reject, run_network
+from storage.network import Batching, Network, run_network
+from storage.records.editing import Located
+from storage.records.ids import sha256_hex
+from storage.records.images import Image
+from storage.records.recaption import Attempt, Caption, Placed, Recaption, RewriteTask
+from storage.records.tables import from_table
+from storage.stage import BatchResult, reject
 from storage.workspace import Workspace
 
 Row = TypeVar("Row", RewriteTask, "Draft")

@@ -13,8 +13,10 @@ from PIL.Image import Transpose
 from policies.phrases import position_word
 from storage.errors import SampleError
 from storage.images import open_stored
-from storage.records import RewriteTask, from_table
-from storage.stage import Batching, BatchResult, run_network
+from storage.network import Batching, run_network
+from storage.records.recaption import RewriteTask
+from storage.records.tables import from_table
+from storage.stage import BatchResult
 from storage.workspace import Workspace
 
 Seen = tuple[tuple[str, tuple[int, ...]], ...]

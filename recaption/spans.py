@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from policies.phrases import WORD
 from policies.vocabulary import Vocabulary
-from storage.records import Span
+from storage.records.recaption import Span
 
 _Pair = tuple[int, int]
 

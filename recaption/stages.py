@@ -15,7 +15,7 @@ from recaption.prompt_files import prompt_text
 from recaption.rewrite import Retry, RewriteStage, check_prompt
 from recaption.second_look import Look, SecondLookStage
 from recaption.settings import CaptionSettings, MinimalitySettings, RewriteSettings
-from storage.records import Caption, CaptionDelta, Recaption, RewriteTask
+from storage.records.recaption import Caption, CaptionDelta, Recaption, RewriteTask
 from storage.stage import Needs, Stage, Tool, deciding
 from storage.workspace import Workspace
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from storage.errors import GuardsetError
-from storage.records import canonical_json
+from storage.records.ids import canonical_json
 from storage.store import Store
 
 BEAT_S = 15.0  # how often an owner shows that it lives

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from storage.errors import FatalError
-from storage.records import sha256_hex
+from storage.records.ids import sha256_hex
 from storage.store import Entry, Store
 
 _LEFT_BEHIND = ("claims/", "label-studio/")

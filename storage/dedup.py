@@ -18,7 +18,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from storage.errors import SampleError
-from storage.records import Image, Rejection, from_table
+from storage.records.images import Image
+from storage.records.rejection import Rejection
+from storage.records.tables import from_table
 from storage.stage import BatchResult, Decides, reject
 from storage.workspace import give_back_memory
 

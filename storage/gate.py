@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage.errors import FatalError, SampleError
-from storage.records import content_id
+from storage.records.ids import content_id
 
 _LINE = re.compile(r"[0-9a-f]{64}|[0-9a-f]{16}")
 

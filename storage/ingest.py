@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from storage.errors import SampleError
 from storage.gate import BlockList
 from storage.images import SUFFIXES, Decoded, decode, encode_png, perceptual_hash
-from storage.records import Image, SourceFile, canonical_json, from_table, sha256_hex
+from storage.records.ids import canonical_json, sha256_hex
+from storage.records.images import Image, SourceFile
+from storage.records.tables import from_table
 from storage.sources import ColumnSettings, Read, Source, open_source
 from storage.stage import BatchResult, Decides, How, joined, quarantine_boundary
 from storage.workspace import Workspace

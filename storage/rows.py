@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.errors import FatalError
-from storage.records import from_table
+from storage.records.tables import from_table
 from storage.workspace import Ledger, give_back_memory
 
 Record = TypeVar("Record")

@@ -16,9 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from storage.errors import FatalError
 from storage.images import SUFFIXES
-from storage.records import SourceFile, canonical_json, schema_of
+from storage.open_store import open_store
+from storage.records.ids import canonical_json
+from storage.records.images import SourceFile
+from storage.records.tables import schema_of
 from storage.stage import Decides
-from storage.store import LocalStore, Store, open_store, read_each
+from storage.store import LocalStore, Store, read_each
 from storage.table_source import TableReader, is_table
 
 Kind = Literal["folder", "s3", "table", "manifest"]

@@ -1,34 +1,24 @@
 """What a stage is: its declaration, the marks of its settings, and the quarantine boundary around its steps."""
 
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from storage.claim import claimed
 from storage.errors import FatalError, SampleError, TransientError
-from storage.records import Rejection, content_id, payload, to_table
-from storage.usage import ByModel
-from storage.workspace import Workspace, give_back_memory
+from storage.records.ids import content_id, payload
+from storage.records.rejection import Rejection
+from storage.workspace import Workspace
 
 T = TypeVar("T")
 Row = TypeVar("Row")
 Out = TypeVar("Out")
-Piece = TypeVar("Piece")
-Answer = TypeVar("Answer")
 Cfg = TypeVar("Cfg")
-RowIn = TypeVar("RowIn", contravariant=True)
-RowOut = TypeVar("RowOut", covariant=True)
 
 
 class Role(Enum):
@@ -173,137 +163,6 @@ def in_batches(
     return joined([quarantine_boundary(rows[i : i + size], step, key) for i in range(0, len(rows), size)])
 
 
-class Network(Protocol[RowIn, Piece, Answer, RowOut]):
-    """A step that runs a network, in three parts. `prepare` and `finish` work on one row and may run anywhere, side by
-    side; `run` takes one batch of a shard at a time, and gives one answer per piece, in order. Where shards run side by
-    side, it is called by several threads.
-
-    `prepare` and `finish` may raise SampleError, which refuses their row.
-    """
-
-    def prepare(self, row: RowIn, /) -> Piece: ...
-
-    def run(self, pieces: Sequence[Piece], /) -> Sequence[Answer]: ...
-
-    def finish(self, row: RowIn, piece: Piece, answer: Answer, /) -> Sequence[RowOut]: ...
-
-
-@dataclass(frozen=True)
-class Batching:
-    """How pieces become batches, in the order of the rows: at most `rows` of them (None: all), and of few enough
-    `pixels` in all, as `pixels_of` counts those of a piece. A batch holds one piece at least."""
-
-    rows: int | None
-    pixels: int = 64_000_000  # about 200 MB; as many small pictures as a server has slots
-    pixels_of: Callable[[Any], int] = lambda _: 0
-
-
-_BATCHES_AT_ONCE = 2  # one at the device, one being read or written
-
-
-def run_network(
-    rows: Sequence[Row], network: Network[Row, Piece, Answer, Out], batching: Batching, key: Callable[[Row], str]
-) -> BatchResult[Out]:
-    """Take rows through a network's three parts, behind the quarantine boundary; the results in the order of the rows.
-
-    While one batch is at the device, the one before it is finished and the one after it prepared. A batch that the
-    network cannot take as a whole is halved, as by `quarantine_boundary`.
-    """
-    turn, slots = threading.Lock(), threading.Semaphore(_BATCHES_AT_ONCE)
-    stopped: list[BaseException] = []
-
-    def work(batch: "_Batch[Row, Piece]") -> BatchResult[Out]:
-        def step(some: Sequence[Row]) -> BatchResult[Out]:
-            pieces = [batch.piece_of(row) for row in some]
-            with turn:
-                if stopped:
-                    raise stopped[0]
-                try:
-                    answers = network.run(pieces)
-                except (FatalError, TransientError) as error:
-                    stopped.append(error)
-                    raise
-            return joined([_finished(network, *one, key) for one in zip(some, pieces, answers, strict=True)])
-
-        try:
-            return quarantine_boundary(batch.rows, step, key)
-        except (FatalError, TransientError) as error:
-            stopped.append(error)  # of `finish` as well: nothing more is asked
-            raise
-        finally:
-            batch.clear()
-            slots.release()
-
-    pool = ThreadPoolExecutor(_BATCHES_AT_ONCE, thread_name_prefix="network")
-    parts: list[Future[BatchResult[Out]]] = []
-    refused: list[BatchResult[Out]] = []
-    try:
-        for batch in _batches(rows, network, batching, key, refused):
-            slots.acquire()
-            parts.append(pool.submit(copy_context().run, work, batch))  # in this thread's context: its meter
-            if stopped:
-                break
-        return joined([*(part.result() for part in parts), *refused])
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _finished(
-    network: Network[Row, Piece, Answer, Out], row: Row, piece: Piece, answer: Answer, key: Callable[[Row], str]
-) -> BatchResult[Out]:
-    return quarantine_boundary([row], lambda one: BatchResult(list(network.finish(one[0], piece, answer))), key)
-
-
-class _Batch(Generic[Row, Piece]):
-    """Rows with what was prepared of each."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self._pieces: dict[int, Piece] = {}
-
-    def add(self, row: Row, piece: Piece) -> None:
-        self.rows.append(row)
-        self._pieces[id(row)] = piece
-
-    def piece_of(self, row: Row) -> Piece:
-        return self._pieces[id(row)]
-
-    def clear(self) -> None:
-        """Let go of what was prepared: the pictures of a shard would be too many."""
-        self._pieces.clear()
-
-
-def _batches(
-    rows: Sequence[Row],
-    network: Network[Row, Piece, Answer, Out],
-    batching: Batching,
-    key: Callable[[Row], str],
-    refused: list[BatchResult[Out]],
-) -> Iterator[_Batch[Row, Piece]]:
-    """The rows in batches, each prepared when its turn comes. Those that cannot be prepared go to `refused`."""
-    batch: _Batch[Row, Piece] = _Batch()
-    pixels = 0
-    for row in rows:
-        pieces: list[Piece] = []
-
-        def prepare(one: Sequence[Row], pieces: list[Piece] = pieces) -> BatchResult[Out]:
-            pieces.append(network.prepare(one[0]))
-            return BatchResult([])
-
-        outcome = quarantine_boundary([row], prepare, key)
-        if not pieces:
-            refused.append(outcome)
-            continue
-        size = batching.pixels_of(pieces[0])
-        if batch.rows and (len(batch.rows) == batching.rows or pixels + size > batching.pixels):
-            yield batch
-            batch, pixels = _Batch(), 0
-        batch.add(row, pieces[0])
-        pixels += size
-    if batch.rows:
-        yield batch
-
-
 def joined(parts: Sequence[BatchResult[Out]]) -> BatchResult[Out]:
     """The results of several batches as one, in order."""
     return BatchResult([r for p in parts for r in p.ok], [r for p in parts for r in p.rejected])
@@ -315,70 +174,3 @@ def reject(row: Any, key: str, error: Exception) -> Rejection:
         return Rejection(key=key, code=error.code, detail=error.detail, payload_json=payload(row))
     detail = f"{type(error).__name__}: {error}"
     return Rejection(key=key, code="unexpected_error", detail=detail, payload_json=payload(row))
-
-
-def check_conserved(stage: str, entered: pa.ChunkedArray, left: pa.ChunkedArray, rejected: Sequence[Rejection]) -> None:
-    """Every unit that entered a shard left it or was refused, and nothing appeared; else FatalError."""
-    refused = pa.array([r.key for r in rejected], entered.type)
-    came_out = pa.chunked_array([*left.chunks, refused], entered.type)
-    lost = entered.filter(pc.invert(pc.is_in(entered, value_set=came_out))).unique()
-    extra = came_out.filter(pc.invert(pc.is_in(came_out, value_set=entered))).unique()
-    if len(lost) or len(extra):
-        first = min(pc.min(one).as_py() for one in (lost, extra) if len(one))
-        raise FatalError(
-            f"Stage {stage} broke row conservation: {len(lost)} lost, {len(extra)} from nowhere "
-            f"(for example {first}). Nothing was written; please report this bug."
-        )
-
-
-@dataclass(frozen=True)
-class ShardOutcome:
-    """What became of one shard: where its rows are, how many there are of each kind, and what it cost.
-
-    `models` is what the work that stands asked of each network, `lost` what attempts that failed had asked before,
-    whichever run they belonged to; `seconds` is what the work took.
-    """
-
-    stage: str
-    fingerprint: str
-    rows_in: int
-    rows_out: int
-    rejected: Mapping[str, int]  # reason code -> rows
-    looked_up: bool  # done before, nothing was run
-    seconds: float
-    models: ByModel = field(default_factory=dict)
-    lost: ByModel = field(default_factory=dict)
-
-
-def run_shard(workspace: Workspace, stage: ReadyStage, input_hash: str, load: Callable[[], Tool]) -> ShardOutcome:
-    """Look the shard up in the ledger, or load the tool and run it, check that no row is lost, and commit.
-
-    `input_hash` names the input table as `Ledger.put_input` stored it. `load` is called only when there is
-    work; while another build does the same work this one waits for its result. `TransientError` and `FatalError`
-    leave the ledger as it was.
-    """
-    ledger, started = workspace.ledger, time.perf_counter()
-    fingerprint = stage.fingerprint(input_hash)
-    found, ran = ledger.find(stage.name, fingerprint), False
-    if found is None:
-        with claimed(workspace.store, stage.name, fingerprint, lambda: ledger.has(stage.name, fingerprint)) as ours:
-            if ours:
-                ran = _run(workspace, stage, input_hash, fingerprint, load)
-        found = ledger.find(stage.name, fingerprint)
-        assert found is not None  # we wrote it, or saw it
-    seconds = time.perf_counter() - started if ran else 0.0
-    return ShardOutcome(
-        stage.name, fingerprint, found.rows_in, found.rows_out, dict(found.rejected), looked_up=not ran, seconds=seconds
-    )
-
-
-def _run(workspace: Workspace, stage: ReadyStage, input_hash: str, fingerprint: str, load: Callable[[], Tool]) -> bool:
-    """Run the stage and commit; False when another build committed the same shard first."""
-    shard = workspace.ledger.read_input(stage.name, input_hash)
-    entered, rows_in, handed_over = shard[stage.stage.unit_in], shard.num_rows, [shard]
-    del shard  # a stage may let go of its rows: those of dedup are all of a build's
-    result = load().run_shard(handed_over.pop())
-    table = result.ok if isinstance(result.ok, pa.Table) else to_table(result.ok, stage.stage.record)
-    check_conserved(stage.name, entered, table[stage.stage.unit_out], result.rejected)
-    give_back_memory(rows_in)
-    return workspace.ledger.commit(stage.name, fingerprint, table, result.rejected, rows_in=rows_in)

@@ -7,7 +7,7 @@ from typing import Any
 from storage.dedup import DedupSettings, DedupStage
 from storage.gate import BlockList
 from storage.ingest import IngestSettings, IngestStage
-from storage.records import Image
+from storage.records.images import Image
 from storage.stage import Stage, deciding
 
 

@@ -201,12 +201,3 @@ def open_many(store: Store, keys: Iterable[str]) -> Iterator[IO[bytes]]:
     for key in keys:
         with store.open(key) as file:
             yield file
-
-
-def open_store(root: str | Path) -> Store:
-    """The store at a folder path or an `s3://bucket/prefix` URL."""
-    if str(root).startswith("s3://"):
-        from storage.s3 import S3Store  # a local workspace does not wait for boto3
-
-        return S3Store(str(root))
-    return LocalStore(root)

@@ -26,8 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.errors import FatalError
-from storage.records import Rejection, from_table, sha256_hex, to_table
-from storage.store import Store, open_many, open_store, read_many
+from storage.open_store import open_store
+from storage.records.ids import sha256_hex
+from storage.records.rejection import Rejection
+from storage.records.tables import from_table, to_table
+from storage.store import Store, open_many, read_many
 
 
 class Blobs:

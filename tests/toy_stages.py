@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from storage.records import Rejection
+from storage.records.rejection import Rejection
 from storage.stage import Needs, ReadyStage, Stage, Tool
 
 

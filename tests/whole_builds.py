@@ -15,7 +15,8 @@ from flows.annotate import items_of
 from flows.outcome import read_outcome
 from micro.scenes import draw_scene, scene_size
 from micro.world import WORLD
-from storage.records import Vote, to_table
+from storage.records.annotation import Vote
+from storage.records.tables import to_table
 from storage.workspace import Workspace, parquet_bytes
 
 _TWO = {"shard_rows": 2}
@@ -43,7 +44,7 @@ def guardset(*arguments: str, home: Path) -> subprocess.Popen:
     environment = os.environ | {"PREFECT_HOME": str(home), "OMP_NUM_THREADS": "1"}
     for name in [name for name in environment if name.startswith("PREFECT_API")]:
         del environment[name]
-    command = [sys.executable, "-m", "flows.cli", *arguments]
+    command = [sys.executable, "-m", "flows.cli.main", *arguments]
     return subprocess.Popen(
         command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from guard.evaluation.tally import EvalRow, SafetyLabel
 from guard.export.manifest import check_one_export
 from storage.errors import FatalError
-from storage.records import content_id, sha256_hex
-from storage.store import open_store
+from storage.open_store import open_store
+from storage.records.ids import content_id, sha256_hex
 
 Row = Mapping[str, Any]
 Names = Mapping[str, list[str]]  # class names of a ClassLabel column

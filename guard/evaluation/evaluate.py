@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from PIL import Image as Pillow
 
+from guard.contract.prompt import is_refusal, parse_answer, question, question_without_policy
 from guard.evaluation.baselines import guesses
-from guard.evaluation.bootstrap import RESAMPLES
 from guard.evaluation.invariance import invariance
 from guard.evaluation.metrics import Measure, measures, share
 from guard.evaluation.tally import EvalRow, Verdict
-from guard.prompt import is_refusal, parse_answer, question, question_without_policy
 from models.chat import ChatModel, ChatReply, ChatRequest
+from reporting.intervals import RESAMPLES
 from storage.errors import FatalError, SampleError
-from storage.records import GuardAnswer, GuardQuestion, Rejection, content_id, from_table
+from storage.records.guard import GuardAnswer, GuardQuestion
+from storage.records.ids import content_id
+from storage.records.rejection import Rejection
+from storage.records.tables import from_table
 from storage.stage import BatchResult, quarantine_boundary
 from storage.workspace import Workspace
 

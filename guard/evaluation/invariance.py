@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from itertools import combinations, product
 
-from guard.evaluation.bootstrap import RESAMPLES, Sums, Tally, ratio
 from guard.evaluation.metrics import Measure, measure_of
 from guard.evaluation.tally import EvalRow, Verdict
+from reporting.intervals import RESAMPLES, Sums, Tally, ratio
 
 
 def invariance(

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from guard.evaluation.bootstrap import RESAMPLES, Floats
 from guard.evaluation.metrics import Comparison, compare, headline_draws
 from guard.evaluation.record import Run, comparable
 from guard.evaluation.tally import EvalRow
+from reporting.intervals import RESAMPLES, Floats
 
 HEADLINE = (
     "macro_f1",

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from guard.evaluation.baselines import GUESSES
 from guard.evaluation.leaderboard import BLIND, HEADLINE, PAIRWISE, Group, leaderboard, shown_name
-from guard.evaluation.leaderboard_page import render_page
+from guard.evaluation.leaderboard_page import leaderboard_page
 from guard.evaluation.metrics import Measure
 from guard.evaluation.record import FOLDER, Run
 from storage.workspace import Workspace
@@ -33,7 +33,7 @@ def write_leaderboard(workspace: Workspace, runs: Sequence[Run], *, seed: int = 
     texts = {
         "leaderboard.parquet": sink.getvalue(),
         "leaderboard.md": markdown(groups).encode(),
-        "leaderboard.html": render_page(groups, workspace.blobs).encode(),
+        "leaderboard.html": leaderboard_page(groups, workspace.blobs).encode(),
     }
     for name, data in texts.items():
         workspace.store.write(f"{FOLDER}/{name}", data, overwrite=True)

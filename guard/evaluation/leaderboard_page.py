@@ -1,13 +1,9 @@
 """`leaderboard.html`: runs compared, in one self-contained page. No time is shown, so equal runs give an equal page."""
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from guard.evaluation.baselines import GUESSES
@@ -16,7 +12,8 @@ from guard.evaluation.metrics import Measure
 from guard.evaluation.record import Run
 from guard.export.dataset import ROLES
 from guard.export.thumbnails import SMALL_SIDE_PX, thumbnail
-from guard.plots import Estimate, bars, heat_map
+from reporting.page import render_page
+from reporting.plots import Estimate, bars, heat_map
 from storage.workspace import Blobs
 
 _PLOTTED = ("macro_f1", "weighted_f1", "pair_accuracy", "pss", "quad_score", "controlled_quad_score")
@@ -27,24 +24,15 @@ _BY_GROUP = (
 )
 
 
-def render_page(groups: Sequence[Group], blobs: Blobs) -> str:
+def leaderboard_page(groups: Sequence[Group], blobs: Blobs) -> str:
     """The page as text. Images of disputed rows are blurred until they are clicked."""
-    script = _template("report.js")
-    environment = Environment(
-        loader=PackageLoader("guard"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(score=score_text, words=shown_name, p=_p, cell=_cell)
-    return environment.get_template("leaderboard.html.j2").render(
-        style=Markup(_template("report.css")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    return render_page(
+        "guard.evaluation",
+        "leaderboard.html.j2",
+        {"score": score_text, "words": shown_name, "p": _p, "cell": _cell},
         max_disputed=MAX_DISPUTED,
         groups=[_group(group, blobs) for group in groups],
     )
-
-
-def _template(name: str) -> str:
-    return files("guard").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def score_text(measure: Measure | None) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from guard.evaluation.bootstrap import RESAMPLES, Floats, Sums, Tally, interval, p_value, ratio
 from guard.evaluation.tally import GROUPS, EvalRow, GroupKind, Verdict, tally
+from reporting.intervals import RESAMPLES, Floats, Sums, Tally, interval, p_value, ratio
 
 
 @dataclass(frozen=True, slots=True)

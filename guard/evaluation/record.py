@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from guard.contract.prompt import question, question_without_policy
 from guard.evaluation.evaluate import Evaluation
 from guard.evaluation.metrics import Measure
 from guard.evaluation.tally import EvalRow, Verdict
-from guard.prompt import question, question_without_policy
-from storage.records import canonical_json, content_id
+from storage.records.ids import canonical_json, content_id
 from storage.workspace import Workspace, parquet_bytes
 
 FOLDER = "evaluations"

@@ -6,7 +6,7 @@ from typing import Any
 from guard.evaluation.evaluate import EvaluateOptions, EvaluateStage
 from guard.evaluation.settings import GuardModelSettings
 from models.chat_models import chat_model
-from storage.records import GuardAnswer
+from storage.records.guard import GuardAnswer
 from storage.stage import Stage
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from guard.evaluation.bootstrap import Tally
+from reporting.intervals import Tally
 
 Verdict = Literal["safe", "unsafe", "invalid"]
 SafetyLabel = Literal["safe", "unsafe"]

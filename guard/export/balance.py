@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from guard.export.cells import Cell
-from guard.settings import Balance
-from storage.records import content_id
+from guard.export.settings import Balance
+from storage.records.ids import content_id
 
 _STRATUM: Mapping[Balance, Callable[[Cell], str]] = {
     "image": lambda cell: cell.image.image_id,

@@ -6,12 +6,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from guard.contract.prompt import prompt_hash
 from guard.export import summary
 from guard.export.parquet import Shard, Shards
 from guard.export.prepare import Prepared
 from guard.export.probe import Auc, Probe
 from guard.export.summary import ViewCounts
-from guard.prompt import prompt_hash
 
 
 def measure(value: float | None) -> str:
@@ -42,7 +42,7 @@ def _cell(text: str) -> str:
 def render_card(made: Prepared, *, about: Mapping[str, Any], shards: Shards, probe: Probe) -> str:
     """README.md as text. `about` holds name, version and the settings."""
     environment = Environment(
-        loader=PackageLoader("guard"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+        loader=PackageLoader("guard.export"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
     environment.filters.update(measure=measure, quote=_quote, cell=_cell)
     data = made.data

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from guard.contract.splits import Split
 from guard.export.dataset import Dataset, ImageRow
-from guard.export.splits import Split
 from policies.counterfactual import Counterfactual
 from policies.engine import PolicySet
-from storage.records import Label, content_id
+from storage.records.annotation import Label
+from storage.records.ids import content_id
 
 SplitOf = Callable[[str], Split]
 Verdict = Literal["safe", "unsafe"]

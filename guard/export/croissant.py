@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from guard.export.features import Features, View
+from guard.contract.features import Features, View
 from guard.export.parquet import Shard, Shards
 
 CONTEXT: Mapping[str, Any] = {

@@ -9,7 +9,12 @@ from typing import Literal, Protocol
 
 from policies.engine import PolicySet
 from storage.errors import FatalError
-from storage.records import CaptionDelta, Edit, EditKind, Image, Label, Recaption, Rejection
+from storage.records.annotation import Label
+from storage.records.editing import Edit
+from storage.records.images import Image
+from storage.records.recaption import CaptionDelta, Recaption
+from storage.records.rejection import Rejection
+from storage.records.verdicts import EditKind
 
 Role = Literal["original", "edited", "sham", "roundtrip"]
 ROLE_OF: Mapping[EditKind, Role] = {"remove": "edited", "sham": "sham", "roundtrip": "roundtrip"}

@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from guard.export.features import Features, View, arrow_schema, image_leaves
-from guard.export.splits import Split
+from guard.contract.features import Features, View, arrow_schema, image_leaves
+from guard.contract.splits import Split
 
 ROW_GROUP_BYTES = 16 * 2**20
 ROW_GROUP_ROWS = 1000

@@ -5,15 +5,15 @@ import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from guard.contract.prompt import IMAGE_TAG
+from guard.contract.splits import Split, split_of
 from guard.export import summary
 from guard.export.dataset import Dataset, exportable_part, restricted
 from guard.export.leaks import Fingerprint, Leak, fingerprint, leaks, merged_families
 from guard.export.png import decode
-from guard.export.splits import Split, split_of
+from guard.export.settings import GuardSettings
 from guard.export.summary import ViewCounts
 from guard.export.views import Plan, plan
-from guard.prompt import IMAGE_TAG
-from guard.settings import GuardSettings
 from storage.errors import FatalError
 from storage.workspace import Blobs
 

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from guard.export.dataset import Dataset, ImageRow
-from storage.records import content_id
+from storage.records.ids import content_id
 
 Pixels = Callable[[ImageRow], npt.NDArray[np.uint8]]
 Vector = npt.NDArray[np.float64]

@@ -4,18 +4,13 @@ Nothing is loaded from elsewhere, and a content security policy forbids it. Ever
 until it is clicked. No time is shown, so equal content gives an equal page.
 """
 
-import base64
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from guard import plots
 from guard.export import summary
 from guard.export.card import measure, probe_rows
 from guard.export.dataset import Dataset, ImageRow
@@ -24,7 +19,11 @@ from guard.export.probe import Probe
 from guard.export.summary import ViewCounts
 from guard.export.thumbnails import SMALL_SIDE_PX, outline, thumbnail
 from policies.phrases import WORD
-from storage.records import Edit, Label, Recaption, Span
+from reporting import plots
+from reporting.page import render_page
+from storage.records.annotation import Label
+from storage.records.editing import Edit
+from storage.records.recaption import Recaption, Span
 from storage.workspace import Blobs
 
 MAX_DISPUTED = 12
@@ -37,46 +36,34 @@ def render_report(
     """The page as text. `about` holds name, version, seed, test_ratio and max_report_pairs (how many are drawn),
     `work` what `guard.export.report` says."""
     data = made.data
-    script = _template("report.js")
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            **_drawn(data, blobs, about["max_report_pairs"]),
-            about=about,
-            style=Markup(_template("report.css")),
-            script=Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            simulated=data.simulated,
-            images=summary.image_counts(data),
-            matrix_counts=summary.matrix_counts(data),
-            views=made.views,
-            left_out={summary.LEFT_OUT.get(reason, reason): n for reason, n in made.left_out.items()},
-            kept_from_test=made.kept_from_test,
-            leaks=made.leaks,
-            stages=data.stages,
-            policies=data.policies,
-            flips=summary.flips(data),
-            deltas=summary.delta_counts(data),
-            conflicts=_conflicts(data),
-            agreement={a.policy_id: a for a in data.agreement},
-            refusals=summary.refusals(data),
-            yields=summary.edit_yields(data),
-            probe=probe,
-            probe_rows=probe_rows(probe),
-            work=work or {"projects": [], "cost": None},
-            max_disputed=MAX_DISPUTED,
-            plots=_plots(data, made.views),
-        )
+    filters: dict[str, Callable[..., str]] = {"measure": measure, "percent": _percent, "short": _short}
+    return render_page(
+        "guard.export",
+        "report.html.j2",
+        filters,
+        **_drawn(data, blobs, about["max_report_pairs"]),
+        about=about,
+        simulated=data.simulated,
+        images=summary.image_counts(data),
+        matrix_counts=summary.matrix_counts(data),
+        views=made.views,
+        left_out={summary.LEFT_OUT.get(reason, reason): n for reason, n in made.left_out.items()},
+        kept_from_test=made.kept_from_test,
+        leaks=made.leaks,
+        stages=data.stages,
+        policies=data.policies,
+        flips=summary.flips(data),
+        deltas=summary.delta_counts(data),
+        conflicts=_conflicts(data),
+        agreement={a.policy_id: a for a in data.agreement},
+        refusals=summary.refusals(data),
+        yields=summary.edit_yields(data),
+        probe=probe,
+        probe_rows=probe_rows(probe),
+        work=work or {"projects": [], "cost": None},
+        max_disputed=MAX_DISPUTED,
+        plots=_plots(data, made.views),
     )
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("guard"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(measure=measure, percent=_percent, short=_short)
-    return environment
 
 
 def _drawn(data: Dataset, blobs: Blobs, limit: int) -> dict[str, Any]:
@@ -119,10 +106,6 @@ def _disputed(data: Dataset, blobs: Blobs, image_id: str, share: float, policies
     """An image that people disagree about, small and veiled."""
     picture = _picture(data, blobs, data.images[image_id], SMALL_SIDE_PX)
     return {"image": {**picture, "veiled": True}, "share": share, "policies": policies}
-
-
-def _template(name: str) -> str:
-    return files("guard").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _percent(value: float) -> str:

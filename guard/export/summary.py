@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from guard.contract.features import View
+from guard.contract.splits import Split
 from guard.export.dataset import Dataset
-from guard.export.features import View
-from guard.export.splits import Split
 from guard.export.views import CAPTION_VIEWS, Plan, is_tagged
-from storage.records import Edit
+from storage.records.editing import Edit
 
 Counts = dict[str, Any]
 ViewCounts = Mapping[View, Mapping[Split, Counts]]

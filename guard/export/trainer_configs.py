@@ -11,10 +11,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from guard import prompt
-from guard.export.features import View
+from guard.contract import prompt
+from guard.contract.features import View
+from guard.contract.splits import SPLITS
 from guard.export.parquet import Shards
-from guard.export.splits import SPLITS
 from guard.export.views import policy_label
 from policies.engine import Policy
 
@@ -44,7 +44,7 @@ def trainer_files(name: str, shards: Shards, policies: Sequence[Policy]) -> dict
     }
     task = re.sub(r"\W", "_", name.lower())
     environment = Environment(
-        loader=PackageLoader("guard"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+        loader=PackageLoader("guard.export"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
     environment.filters.update(literal=partial(json.dumps, ensure_ascii=False), dataset_name=_dataset_name)
     values = {

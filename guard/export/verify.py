@@ -17,17 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image as Pillow
 
+from guard.contract.features import Features, arrow_schema
+from guard.contract.prompt import IMAGE_TAG
 from guard.export.balance import ORDER
-from guard.export.features import Features, arrow_schema
 from guard.export.leaks import fingerprint
 from guard.export.manifest import MANIFEST, README, FileEntry, check_one_export, read_manifest
 from guard.export.png import is_marked
 from guard.export.views import CAPTION_VIEWS, VERDICTS
-from guard.prompt import IMAGE_TAG
 from storage.dedup import near_pairs
 from storage.errors import FatalError
-from storage.records import sha256_hex
-from storage.store import Store, open_store
+from storage.open_store import open_store
+from storage.records.ids import sha256_hex
+from storage.store import Store
 
 _INFO = "dataset_info.json"
 MAX_PER_CODE = 20  # a file that is all wrong need not be told row by row

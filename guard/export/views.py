@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from guard.contract.features import IMAGE, INTEGER, MESSAGES, NUMBER, TEXT, VIEWS, Features, View, class_label
+from guard.contract.prompt import CAPTION_QUESTION, IMAGE_TAG, question, solution
+from guard.contract.splits import Split
 from guard.export.balance import balanced
 from guard.export.cells import Cell, SplitOf, counterfactual_cells, labelled, paraphrased
 from guard.export.dataset import Dataset, ImageRow
-from guard.export.features import IMAGE, INTEGER, MESSAGES, NUMBER, TEXT, VIEWS, Features, View, class_label
-from guard.export.splits import Split
-from guard.prompt import CAPTION_QUESTION, IMAGE_TAG, question, solution
-from guard.settings import RlSettings
+from guard.export.settings import RlSettings
 from policies.counterfactual import counterfactuals
 from policies.engine import Policy
-from storage.records import Recaption, canonical_json, content_id
+from storage.records.ids import canonical_json, content_id
+from storage.records.recaption import Recaption
 
 Row = dict[str, Any]
 Encode = Callable[[ImageRow], bytes]

@@ -20,23 +20,24 @@ import numpy as np
 import PIL
 import pyarrow as pa
 
+from guard.contract.features import Features, View
+from guard.contract.prompt import prompt_hash
 from guard.export import summary
 from guard.export.card import render_card
 from guard.export.croissant import croissant
 from guard.export.dataset import Dataset, ImageRow, exportable_part
-from guard.export.features import Features, View
 from guard.export.manifest import MANIFEST, README, FileEntry, manifest_json
 from guard.export.parquet import Shard, Shards, write_shards
 from guard.export.png import decode, png_bytes
 from guard.export.prepare import Prepared, prepare
 from guard.export.probe import Probe, shortcut_probe
 from guard.export.report import render_report
+from guard.export.settings import NAME_PATTERN, GuardSettings
 from guard.export.trainer_configs import trainer_files
 from guard.export.views import Encode, features_of, rows_of
-from guard.prompt import prompt_hash
-from guard.settings import NAME_PATTERN, GuardSettings
+from reporting.page import PARTS, page_part
 from storage.errors import FatalError
-from storage.records import content_id, payload, sha256_hex
+from storage.records.ids import content_id, payload, sha256_hex
 from storage.store import Store
 from storage.workspace import Blobs, Workspace
 
@@ -191,7 +192,10 @@ def _fingerprint(dataset: Dataset, cfg: GuardSettings) -> str:
     """Hash of all that decides the export's bytes. Files of other benchmarks count by name and size."""
     data, not_exportable = exportable_part(dataset)
     references = [(p.name, p.stat().st_size) for folder in cfg.other_benchmarks for p in _files_below(folder)]
-    templates = [(f.name, f.read_text(encoding="utf-8")) for f in _templates(files("guard").joinpath("templates"))]
+    templates = [
+        *((f.name, f.read_text(encoding="utf-8")) for f in _templates(files("guard.export").joinpath("templates"))),
+        *((name, page_part(name)) for name in PARTS),
+    ]
     return content_id(
         "export",
         EXPORT_VERSION,

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from flows.cli import run
-from flows.commands.console import console
+from flows.cli.console import console
+from flows.cli.main import run
 
 
 def miniature(

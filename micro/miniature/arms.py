@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from guard.evaluation.evaluate import EvaluateOptions, evaluate
-from guard.train.answering import NetworkChat
-from guard.train.grpo import train_grpo
-from guard.train.network import load_network, source_of
-from guard.train.settings import Recipe
-from guard.train.sft import train_sft
+from guard.training.answering import NetworkChat
+from guard.training.grpo import train_grpo
+from guard.training.network import load_network, source_of
+from guard.training.settings import Recipe
+from guard.training.sft import train_sft
 from micro.ability import micro_ability
 from micro.miniature.data import (
     MiniatureData,
@@ -25,7 +25,7 @@ from micro.miniature.data import (
 from micro.world import WORLD
 from models.source import fingerprint_of
 from storage.errors import FatalError
-from storage.records import content_id
+from storage.records.ids import content_id
 
 Tell = Callable[[str], None]
 POLICIES = tuple(policy.id for policy in WORLD)

@@ -16,13 +16,13 @@ from annotation.agreement import labels
 from flows.annotate import items_of
 from flows.build import build
 from flows.outcome import Outcome, read_outcome
+from guard.contract.features import View
 from guard.evaluation.benchmarks_public import read_benchmark
 from guard.evaluation.tally import EvalRow
 from guard.export.dataset import Records, assemble
-from guard.export.features import View
 from guard.export.parquet import write_shards
 from guard.export.write import export
-from guard.train.shards import fetch_shards
+from guard.training.shards import fetch_shards
 from micro import POLICIES
 from micro.networks.guard_policies import held_out, restated
 from micro.preset import preset
@@ -31,7 +31,8 @@ from micro.simulate import answer
 from micro.world import WORLD
 from policies.engine import Policy, PolicySet
 from policies.loading import VOCABULARY, load_policy_set
-from storage.records import Vote, content_id
+from storage.records.annotation import Vote
+from storage.records.ids import content_id
 from storage.workspace import Workspace
 
 SIDE_PX = 256  # a square, so that every image has as many vision tokens

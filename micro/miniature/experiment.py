@@ -9,8 +9,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from guard.train.settings import Recipe, load_recipe
-from guard.train.shards import check_export
+from guard.training.settings import Recipe, load_recipe
+from guard.training.shards import check_export
 from micro import RECIPE
 from micro.miniature.arms import ARMS, Arm, Trial, make_set, run_trial
 from micro.miniature.data import MiniatureData, make_data

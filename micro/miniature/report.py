@@ -9,8 +9,8 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from guard.plots import Estimate, bars
 from micro.miniature.arms import ARMS, POLICIES
+from reporting.plots import Estimate, bars
 
 Result = Mapping[str, Any]
 Score = Callable[[Result], float]

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from guard.prompt import CAPTION_QUESTION, question
+from guard.contract.prompt import CAPTION_QUESTION, question
 from micro import GUARD
 from micro.networks import guard
 from micro.networks.guard_tokenizer import GuardPrompts

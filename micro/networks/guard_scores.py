@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from guard.prompt import parse_answer, question
+from guard.contract.prompt import parse_answer, question
 from micro import GUARD
 from micro.ability import SIDE_PX, micro_ability
 from micro.networks.guard_examples import reasoned_answer

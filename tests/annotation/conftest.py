@@ -13,7 +13,7 @@ from annotation import server
 from annotation.client import connect
 from micro.world import WORLD
 from policies.engine import PolicySet
-from storage.records import Vote
+from storage.records.annotation import Vote
 from storage.workspace import Workspace
 
 EXECUTABLE = os.environ.get("GUARDSET_LABEL_STUDIO", ".venv-label-studio/bin/label-studio")

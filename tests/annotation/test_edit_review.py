@@ -4,7 +4,8 @@ import pytest
 
 from annotation.agreement import labels
 from annotation.edit_review import against_certificates, flip_counts, flips, rating_counts
-from storage.records import Certificate, Edit, EditRating
+from storage.records.annotation import EditRating
+from storage.records.editing import Certificate, Edit
 
 CERTIFICATE = Certificate(0, 1.0, 0.9, 0.1, 3, attributes_after=("museum_label",))
 # A blade is unsafe under L2 and L3 and is gone afterwards; L4 and L5 allow it, L1 allows everything.

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation.agreement import krippendorff_alpha, pairwise_kappa, raw_agreement
-from annotation.intervals import Interval, _sums, agreement_intervals, measures
+from annotation.agreement_intervals import Interval, _sums, agreement_intervals, measures
 
 VERDICTS = ("safe", "unsafe", "unsure")
 ITEM = st.dictionaries(st.sampled_from("abcd"), st.sampled_from(VERDICTS), min_size=2)

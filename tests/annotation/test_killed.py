@@ -21,7 +21,7 @@ from annotation.client import connect
 from annotation.publish import PublishItem, publish
 from annotation.tasks import ProjectOptions
 from micro.world import WORLD
-from storage.records import sha256_hex
+from storage.records.ids import sha256_hex
 from storage.workspace import Workspace
 
 url, token, folder, setting, count = sys.argv[1:]

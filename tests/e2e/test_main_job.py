@@ -147,6 +147,8 @@ def test_a_second_demo_changes_no_byte_of_tables_blobs_and_exports(demo):
 
 def test_status_shows_labels_and_agreement(demo):
     root, _, home = demo
-    output = run("flows.cli", "status", "--workspace", str(root), cwd=Path(__file__).resolve().parents[2], home=home)
+    output = run(
+        "flows.cli.main", "status", "--workspace", str(root), cwd=Path(__file__).resolve().parents[2], home=home
+    )
     for text in ("L1", "L5", "kappa", "simulated", "blocked_hash"):
         assert text in output

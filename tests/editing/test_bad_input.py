@@ -18,7 +18,8 @@ from models.image_edit import PipelineEditor
 from models.settings import PictureSettings
 from storage.errors import SampleError
 from storage.images import decode_stored, encode_mask, encode_png
-from storage.records import Edit, EditTask, Finding, to_table
+from storage.records.editing import Edit, EditTask, Finding
+from storage.records.tables import to_table
 from tests.drawing import draw
 from tests.fakes import FakeImageEditor, edit_settings
 
@@ -182,7 +183,8 @@ from editing.edit import EditStage
 from editing.editors import WindowEditor
 from editing.settings import CertifySettings
 from storage.images import encode_png
-from storage.records import Edit, EditTask, Finding, to_table
+from storage.records.editing import Edit, EditTask, Finding
+from storage.records.tables import to_table
 from storage.workspace import Workspace
 from tests.fakes import FakeImageEditor, edit_settings
 

@@ -12,7 +12,8 @@ from editing.editors import WindowEditor
 from editing.settings import CertifySettings
 from storage.errors import SampleError
 from storage.images import decode_stored, encode_png
-from storage.records import Edit, EditTask, Finding, to_table
+from storage.records.editing import Edit, EditTask, Finding
+from storage.records.tables import to_table
 from tests.drawing import draw
 from tests.fakes import FakeImageEditor, FakeLocator, edit_settings
 

@@ -13,7 +13,9 @@ from editing.editors import WindowEditor
 from editing.measure import judge
 from editing.settings import CertifySettings
 from storage.images import decode_mask, decode_stored, encode_png
-from storage.records import Certificate, EditTask, Finding, Image, Located, to_table
+from storage.records.editing import Certificate, EditTask, Finding, Located
+from storage.records.images import Image
+from storage.records.tables import to_table
 from tests.drawing import draw
 from tests.fakes import FakeImageEditor, edit_settings
 

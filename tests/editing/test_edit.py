@@ -14,7 +14,9 @@ from micro.world import VOCABULARY, WORLD
 from models.metering import Budget, MeteredEditor, metering
 from storage.errors import FatalError, SampleError, TransientError
 from storage.images import decode_mask, decode_stored, encode_png
-from storage.records import EditTask, Finding, Image, Located, to_table
+from storage.records.editing import EditTask, Finding, Located
+from storage.records.images import Image
+from storage.records.tables import to_table
 from tests.drawing import draw
 from tests.fakes import FakeImageEditor, edit_settings
 

@@ -14,7 +14,8 @@ from models.image_edit import ImageEdit, PipelineEditor
 from models.settings import PictureSettings
 from storage.errors import SampleError
 from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_png
-from storage.records import EditTask, Finding, to_table
+from storage.records.editing import EditTask, Finding
+from storage.records.tables import to_table
 from tests.drawing import draw
 from tests.fakes import edit_settings
 from tests.models.tiny_pipelines import build

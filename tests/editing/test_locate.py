@@ -7,7 +7,8 @@ from editing.settings import LocateSettings
 from micro.world import VOCABULARY
 from models.settings import ServerSettings
 from storage.images import encode_png
-from storage.records import Picture, to_table
+from storage.records.images import Picture
+from storage.records.tables import to_table
 from tests.drawing import draw
 from tests.fakes import FakeChat
 

@@ -12,7 +12,8 @@ from editing.questions import Asked, ask
 from editing.settings import CertifySettings, EditingSettings
 from micro.world import VOCABULARY
 from storage.images import encode_png
-from storage.records import Edit, EditTask, Finding, from_table, to_table
+from storage.records.editing import Edit, EditTask, Finding
+from storage.records.tables import from_table, to_table
 from tests.drawing import draw
 from tests.fakes import FakeChat, FakeImageEditor, edit_settings
 

@@ -6,7 +6,8 @@ import pytest
 
 from editing.select import SelectStage, derive_pairs, quality_order
 from micro.world import WORLD
-from storage.records import Certificate, Edit, from_table, to_table
+from storage.records.editing import Certificate, Edit
+from storage.records.tables import from_table, to_table
 
 CLEAN = Certificate(0, 1.0, 0.9, 0.1, 4, ("cup",))
 EDIT = Edit(

@@ -14,7 +14,8 @@ from micro.world import VOCABULARY
 from storage.errors import FatalError, SampleError
 from storage.images import encode_png
 from storage.ingest import IngestSettings
-from storage.records import Image, to_table
+from storage.records.images import Image
+from storage.records.tables import to_table
 from storage.sources import ColumnSettings, open_source
 from storage.stages import INGEST, Ingesting
 from tests.drawing import draw

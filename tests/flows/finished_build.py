@@ -2,17 +2,11 @@
 
 from flows.settings import keep_settings
 from micro.preset import preset
-from storage.records import (
-    Caption,
-    Certificate,
-    Edit,
-    Finding,
-    Image,
-    Located,
-    Recaption,
-    Rejection,
-    to_table,
-)
+from storage.records.editing import Certificate, Edit, Finding, Located
+from storage.records.images import Image
+from storage.records.recaption import Caption, Recaption
+from storage.records.rejection import Rejection
+from storage.records.tables import to_table
 
 
 def image(name: str) -> Image:

@@ -11,7 +11,7 @@ from annotation.tasks import open_project
 from flows import annotate
 from flows.annotate import may_show, pairs_of, publish_build, publish_build_pairs
 from flows.outcome import read_outcome
-from guard.export.splits import split_of
+from guard.contract.splits import split_of
 from micro.preset import preset
 from micro.world import VOCABULARY, WORLD
 from storage.errors import FatalError

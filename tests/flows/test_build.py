@@ -9,9 +9,9 @@ from editing import networks
 from editing.boxes import Region
 from flows import pipeline, planning
 from flows.build import build
-from flows.job import Job
+from flows.engine.job import Job
+from flows.engine.pool import LocalPool
 from flows.outcome import read_outcome
-from flows.pool import LocalPool
 from micro.preset import preset
 from models.metering import Budget
 from recaption.settings import CaptionSettings
@@ -19,7 +19,8 @@ from storage import rows as stored_rows
 from storage import workspace as stored
 from storage.errors import FatalError, TransientError
 from storage.images import encode_png
-from storage.records import Rejection, from_table, to_table
+from storage.records.rejection import Rejection
+from storage.records.tables import from_table, to_table
 from storage.stage import BatchResult
 from storage.workspace import Workspace
 from tests.drawing import draw
@@ -225,7 +226,7 @@ class Flaky:
 
 
 def test_a_transient_error_is_retried_and_any_other_is_not(workspace, monkeypatch):
-    monkeypatch.setattr("flows.job._FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr("flows.engine.job._FIRST_WAIT_S", 0.0)
     rows = to_table([Rejection("k", "", "", "")], Rejection)
     job = Job(workspace, LocalPool(), Budget({}), threads=1)
 

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL.Image import Image
 
-from flows.commands.evaluating import evaluate
+from flows.cli.commands.evaluating import evaluate
 from flows.evaluate import _options, evaluate_guards, served_name
+from guard.contract.features import IMAGE, TEXT, Features, arrow_schema
 from guard.evaluation.record import read_runs
 from guard.evaluation.settings import EvaluationSettings
-from guard.export.features import IMAGE, TEXT, Features, arrow_schema
 from guard.export.verify import verify
-from guard.train.shards import export_fingerprint
+from guard.training.shards import export_fingerprint
 from micro import POLICIES
 from policies.loading import load_policy_set
 from storage.errors import FatalError, TransientError

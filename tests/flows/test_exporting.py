@@ -16,16 +16,16 @@ from annotation.publish import published
 from flows import annotate
 from flows.annotate import publish_build
 from flows.artifacts import leave_newest_report
-from flows.commands.console import same_place
-from flows.commands.exporting import _missing, verify
-from flows.commands.exporting import export as export_command
+from flows.cli.commands.exporting import _missing, verify
+from flows.cli.commands.exporting import export as export_command
+from flows.cli.steps import same_place
 from flows.export import dataset_of, write_export, write_report
 from guard.export.verify import verify as faults_of
 from guard.export.write import export
 from micro.preset import preset
 from micro.world import WORLD
 from storage.images import encode_mask, encode_png
-from storage.records import Label
+from storage.records.annotation import Label
 from storage.stages import DEDUP
 from storage.workspace import Blobs, Workspace
 from tests.annotation.fake_studio import FakeStudio

@@ -9,9 +9,9 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from flows.cli.settings_text import settings_yaml
 from flows.pipeline import ready_stages
 from flows.settings import Settings
-from flows.settings_text import settings_yaml
 from guard.evaluation.evaluate import EvaluateOptions
 from guard.evaluation.stages import EVALUATE, Asking
 from policies.engine import PolicySet

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli.settings_text import settings_yaml
 from flows.settings import keep_settings, load_settings, settings_of
-from flows.settings_text import settings_yaml
 from micro.preset import preset
 from storage.errors import FatalError
 from tests.configs import write_config

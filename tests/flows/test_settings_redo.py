@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from flows.build import build
+from flows.cli.presets import preset_text
 from flows.outcome import read_outcome, what_changed
-from flows.presets import preset_text
 from flows.settings import BLANK, Settings, load_settings
 from storage.errors import FatalError
 from storage.workspace import Workspace

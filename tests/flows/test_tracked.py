@@ -10,14 +10,15 @@ import yaml
 from prefect.client.orchestration import get_client
 
 from flows.build import build
-from flows.job import Job
-from flows.pool import LocalPool
-from flows.presets import preset_text
+from flows.cli.presets import preset_text
+from flows.engine.job import Job
+from flows.engine.pool import LocalPool
 from flows.settings import BLANK, load_settings
 from flows.tracked import tracked
 from models.metering import Budget
 from storage.errors import FatalError
-from storage.records import Rejection, to_table
+from storage.records.rejection import Rejection
+from storage.records.tables import to_table
 from tests.photographs import LABEL_MAP, POLICIES, collect, regions_for
 from tests.toy_stages import toy_stage
 
@@ -92,7 +93,7 @@ def test_without_a_server_prefect_is_never_imported(config, tmp_path):
     code = (
         "import os, sys, atexit; os.environ.pop('PREFECT_API_URL', None)\n"
         "atexit.register(lambda: print('imported:', 'prefect' in sys.modules))\n"
-        f"from flows.cli import app; app({command.split()!r})"
+        f"from flows.cli.main import app; app({command.split()!r})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "is recorded in" in done.stdout, done.stdout + done.stderr

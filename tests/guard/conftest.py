@@ -14,7 +14,12 @@ from PIL import ImageDraw
 from guard.export.dataset import Dataset, Records, StageCount, assemble
 from micro.world import WORLD
 from storage.images import perceptual_hash
-from storage.records import Certificate, Edit, Image, Label, Recaption, Rejection, Span, content_id
+from storage.records.annotation import Label
+from storage.records.editing import Certificate, Edit
+from storage.records.ids import content_id
+from storage.records.images import Image
+from storage.records.recaption import Recaption, Span
+from storage.records.rejection import Rejection
 from storage.workspace import Workspace
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\""

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image as Pillow
 
+from guard.contract.features import IMAGE, TEXT, arrow_schema, class_label
 from guard.evaluation.tally import EvalRow, SafetyLabel, Verdict
-from guard.export.features import IMAGE, TEXT, arrow_schema, class_label
-from storage.records import sha256_hex
+from storage.records.ids import sha256_hex
 
 ROLES = ("original", "edited", "sham")
 THINK = "<think>The picture has one colour, which decides.</think>"

@@ -14,14 +14,15 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from flows.engine_settings import ActorSettings, RaySettings
+from flows.engine.pool import LocalPool
+from flows.engine.ray_pool import RayPool
+from flows.engine.settings import ActorSettings, RaySettings
 from flows.pipeline import ready_stages
-from flows.pool import LocalPool
-from flows.ray_pool import RayPool
 from micro.preset import preset
 from micro.world import WORLD
 from storage.errors import FatalError
-from storage.records import Rejection, to_table
+from storage.records.rejection import Rejection
+from storage.records.tables import to_table
 from storage.stage import ReadyStage
 from storage.workspace import Workspace
 from tests.configs import write_config

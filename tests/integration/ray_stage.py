@@ -9,7 +9,8 @@ from pathlib import Path
 
 import ray
 
-from storage.records import Rejection, from_table
+from storage.records.rejection import Rejection
+from storage.records.tables import from_table
 from storage.stage import BatchResult
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from guard.export.settings import GuardSettings
 from guard.export.write import export
-from guard.settings import GuardSettings
 from storage.workspace import Workspace
 from tests.environments import environment
 from tests.guard.conftest import synthetic

@@ -44,7 +44,7 @@ def served(tmp_path_factory):
         f"build: {{source: {folder / 'photos'}, every_s: 5, publish: false}}\ncollect: {{}}\nexport: {{}}\n"
     )
     with prefect_server(folder / "prefect") as environment:
-        command = [sys.executable, "-m", "flows.cli", "serve", str(folder / "schedules.yaml")]
+        command = [sys.executable, "-m", "flows.cli.main", "serve", str(folder / "schedules.yaml")]
         with (folder / "serve.log").open("wb") as log:
             worker = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True

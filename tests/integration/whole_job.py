@@ -14,18 +14,18 @@ from rich.console import Console
 
 from annotation.client import connect
 from annotation.server import Server
-from flows.doctor import examine
+from flows.cli.doctor import examine
+from flows.cli.status import describe
 from flows.export import write_report
 from flows.outcome import read_outcome
 from flows.serve import scheduled_build, scheduled_collect, scheduled_export
 from flows.settings import Settings, load_settings
-from flows.status import describe
 from flows.tracked import create_limits
 from guard.export.verify import verify
 from micro.simulate import simulate
 from micro.world import WORLD
 from storage.copy import copy_workspace
-from storage.store import open_store
+from storage.open_store import open_store
 from storage.workspace import Workspace
 
 

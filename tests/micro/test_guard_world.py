@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.prompt import CAPTION_QUESTION, parse_answer
+from guard.contract.prompt import CAPTION_QUESTION, parse_answer
 from micro.networks.guard_base import prompts
 from micro.networks.guard_examples import drill_example, question_example, reasoned_answer, verdict_example
 from micro.networks.guard_policies import MicroRule, draw_policy, held_out, kept_apart, meaning, restated, write_policy

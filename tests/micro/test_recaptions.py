@@ -11,7 +11,8 @@ from models.chat import TransformersChat
 from recaption.certify import RecaptionCertifyStage
 from recaption.rewrite import RewriteStage
 from recaption.settings import MinimalitySettings, RewriteSettings
-from storage.records import Placed, Recaption, RewriteTask, to_table
+from storage.records.recaption import Placed, Recaption, RewriteTask
+from storage.records.tables import to_table
 from storage.workspace import Workspace
 
 SCENES = 300

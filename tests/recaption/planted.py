@@ -12,7 +12,8 @@ from policies.phrases import POSITIONS, findings_text
 from recaption.certify import RecaptionCertifyStage
 from recaption.rewrite import RewriteStage
 from recaption.settings import MinimalitySettings, RewriteSettings
-from storage.records import Placed, Recaption, RewriteTask, to_table
+from storage.records.recaption import Placed, Recaption, RewriteTask
+from storage.records.tables import to_table
 from storage.workspace import Workspace
 from tests.fakes import FakeChat
 

@@ -11,7 +11,8 @@ from recaption.loops import is_looped
 from recaption.settings import CaptionSettings
 from storage.errors import SampleError
 from storage.images import encode_png
-from storage.records import Picture, to_table
+from storage.records.images import Picture
+from storage.records.tables import to_table
 from tests.drawing import draw
 from tests.fakes import FakeChat
 

@@ -5,7 +5,10 @@ import pytest
 from micro.world import VOCABULARY
 from recaption.delta import DeltaStage, caption_delta, edited_twins, plan_deltas
 from recaption.spans import words
-from storage.records import Caption, DeltaTask, Edit, Picture, Recaption, to_table
+from storage.records.editing import Edit
+from storage.records.images import Picture
+from storage.records.recaption import Caption, DeltaTask, Recaption
+from storage.records.tables import to_table
 
 BEFORE = "A bright photograph with a knife at the top, a red ball at the left and a cup at the bottom."
 AFTER = "A bright photograph with a red ball at the left and a cup at the bottom."

@@ -15,7 +15,7 @@ from recaption.certify import judge
 from recaption.settings import MinimalitySettings
 from recaption.spans import diff
 from storage.errors import FatalError
-from storage.records import Placed, Recaption
+from storage.records.recaption import Placed, Recaption
 
 CAPTION = "Grey walls with some windows."
 WAYS = (

@@ -13,7 +13,10 @@ from recaption.settings import CaptionSettings, MinimalitySettings, RewriteSetti
 from recaption.spans import diff, words
 from storage.errors import FatalError
 from storage.images import encode_png
-from storage.records import Caption, Finding, Image, Located, Picture, Placed, Recaption, RewriteTask, to_table
+from storage.records.editing import Finding, Located
+from storage.records.images import Image, Picture
+from storage.records.recaption import Caption, Placed, Recaption, RewriteTask
+from storage.records.tables import to_table
 from tests.drawing import draw
 from tests.fakes import FakeChat
 

@@ -12,7 +12,8 @@ from recaption.rewrite import Retry, RewriteStage
 from recaption.settings import MinimalitySettings, RewriteSettings
 from storage.errors import FatalError, SampleError
 from storage.images import encode_png
-from storage.records import Placed, Recaption, RewriteTask, from_table, to_table
+from storage.records.recaption import Placed, Recaption, RewriteTask
+from storage.records.tables import from_table, to_table
 from tests.drawing import draw
 from tests.fakes import FakeChat
 

@@ -6,7 +6,8 @@ import pytest
 from recaption.second_look import SecondLookStage
 from storage.errors import SampleError
 from storage.images import encode_png
-from storage.records import Placed, RewriteTask, to_table
+from storage.records.recaption import Placed, RewriteTask
+from storage.records.tables import to_table
 from tests.drawing import draw
 
 WIDTH = 90  # of every drawing here, 60 high

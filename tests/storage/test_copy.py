@@ -4,7 +4,7 @@ import pytest
 
 from storage.copy import copy_workspace
 from storage.errors import FatalError
-from storage.store import open_store
+from storage.open_store import open_store
 from storage.workspace import Workspace
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from storage import dedup
 from storage.dedup import DedupSettings, DedupStage, components, families, first_places, masks_for, near_pairs
-from storage.records import Image, from_table, to_table
+from storage.records.images import Image
+from storage.records.tables import from_table, to_table
 
 
 def image(image_id: str, phash: int, source_key: str = "k") -> Image:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import FatalError, SampleError, TransientError
-from storage.records import Rejection
-from storage.stage import Batching, run_network
+from storage.network import Batching, run_network
+from storage.records.rejection import Rejection
 
 
 class Doubling:

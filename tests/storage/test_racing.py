@@ -13,9 +13,11 @@ import pytest
 
 from storage import claim
 from storage.claim import claimed
-from storage.records import Rejection, from_table, to_table
-from storage.stage import BatchResult, Stage, run_shard
-from storage.store import open_store
+from storage.open_store import open_store
+from storage.records.rejection import Rejection
+from storage.records.tables import from_table, to_table
+from storage.shard import run_shard
+from storage.stage import BatchResult, Stage
 from storage.workspace import Workspace
 
 TURNS = 20
@@ -118,7 +120,7 @@ def test_without_claims_the_ledger_alone_still_takes_one_result(root, monkeypatc
 
 def test_the_claim_of_a_dead_process_on_this_machine_is_taken_over_at_once(root):
     code = (
-        "import sys, os; from storage.claim import claimed; from storage.store import open_store\n"
+        "import sys, os; from storage.claim import claimed; from storage.open_store import open_store\n"
         "with claimed(open_store(sys.argv[1]), 's', 'f', lambda: False):\n    os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code, root], check=False, env=os.environ | {"PYTHONPATH": "."})

@@ -7,25 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.records import (
-    Certificate,
-    Edit,
-    Finding,
-    Image,
-    Label,
-    Located,
-    Recaption,
-    Rejection,
-    Span,
-    Vote,
-    canonical_json,
-    content_id,
-    from_dict,
-    from_table,
-    payload,
-    schema_of,
-    to_table,
-)
+from storage.records.annotation import Label, Vote
+from storage.records.editing import Certificate, Edit, Finding, Located
+from storage.records.ids import canonical_json, content_id, payload
+from storage.records.images import Image
+from storage.records.recaption import Recaption, Span
+from storage.records.rejection import Rejection
+from storage.records.tables import from_dict, from_table, schema_of, to_table
 
 FINDING = Finding("f", ("blade",), (), (1, 2, 3, 4), "", "Remove the knife.", 0.5)
 CERTIFICATE = Certificate(0, 1.0, 0.8, 0.1, 3, ("ball",))

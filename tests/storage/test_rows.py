@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import FatalError
-from storage.records import Rejection, to_table
+from storage.records.rejection import Rejection
+from storage.records.tables import to_table
 from storage.rows import Earlier, StoredRows, cut, cut_between, followed
 from storage.workspace import parquet_bytes
 

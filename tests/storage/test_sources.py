@@ -13,7 +13,8 @@ from datasets import Image as ImageFeature
 from storage.errors import FatalError
 from storage.images import encode_png
 from storage.ingest import IngestSettings
-from storage.records import SourceFile, from_table
+from storage.records.images import SourceFile
+from storage.records.tables import from_table
 from storage.s3 import S3Store
 from storage.sources import ColumnSettings, kind_of, open_source
 from storage.stages import INGEST, Ingesting

@@ -9,20 +9,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from storage.errors import FatalError, SampleError, TransientError
-from storage.records import Rejection, from_table, to_table
-from storage.stage import (
-    BatchResult,
-    Decides,
-    How,
-    Role,
-    Stage,
-    check_conserved,
-    deciding,
-    in_batches,
-    quarantine_boundary,
-    role_of,
-    run_shard,
-)
+from storage.records.rejection import Rejection
+from storage.records.tables import from_table, to_table
+from storage.shard import check_conserved, run_shard
+from storage.stage import BatchResult, Decides, How, Role, Stage, deciding, in_batches, quarantine_boundary, role_of
 
 
 def row(key: str) -> Rejection:

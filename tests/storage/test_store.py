@@ -11,8 +11,9 @@ import stamina
 
 from storage import s3
 from storage.errors import FatalError, TransientError
+from storage.open_store import open_store
 from storage.s3 import S3Store
-from storage.store import LocalStore, open_many, open_store, read_each, read_many
+from storage.store import LocalStore, open_many, read_each, read_many
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.server)])

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from transformers import AutoProcessor
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from guard.adapters.verl_reward import compute_score
+from guard.training.adapters.verl_reward import compute_score
 
 
 def main(model: str) -> None:

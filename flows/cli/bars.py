@@ -1,0 +1,69 @@
+"""What a person sees while a build runs: a bar per stage with rows and time left, then a table."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as EtaColumn
+
+from flows.cli.tables import TextTable
+from flows.engine.progress import StageSummary, reported_to
+
+
+class Bars:
+    """A progress bar per stage on a terminal; a plain line at a stage's end when the output is a file or a pipe."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            EtaColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "Bars":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def reach(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=max(done, total))
+        if done == total and not self._console.is_terminal:
+            self._console.print(f"{stage}: {done}/{total}", highlight=False)
+
+
+@contextmanager
+def shown_on(console: Console) -> Iterator[None]:
+    """Show progress on a console for the duration of the block."""
+    with Bars(console) as bars, reported_to(bars):
+        yield
+
+
+def stage_tables(stages: Sequence[StageSummary]) -> list[TextTable]:
+    """Rows in, out and refused, and seconds, by stage, with tokens and cost where something was counted; then why rows
+    were refused."""
+    has_tokens, has_cost = any(s.prompt_tokens for s in stages), any(s.cost or s.lost_cost for s in stages)
+    more = [*(("tokens in", "tokens out") if has_tokens else ()), *(("cost",) if has_cost else ())]
+    rows = []
+    for stage in stages:
+        seconds = "looked up" if stage.shards and stage.looked_up == stage.shards else f"{stage.seconds:.1f}"
+        if 0 < stage.looked_up < stage.shards:
+            seconds += f" ({stage.looked_up}/{stage.shards} looked up)"
+        counts = (stage.rows_in, stage.rows_out, sum(stage.rejected.values()))
+        tokens = (str(stage.prompt_tokens), str(stage.completion_tokens)) if has_tokens else ()
+        cost = (f"{stage.cost + stage.lost_cost:.4g}",) if has_cost else ()
+        rows.append((stage.name, *map(str, counts), seconds, *tokens, *cost))
+    reasons = [(s.name, code, str(count)) for s in stages for code, count in sorted(s.rejected.items())]
+    tables = [TextTable("What each stage did", ("stage", "in", "out", "refused", "seconds", *more), rows)]
+    return tables + ([TextTable("Why rows were refused", ("stage", "reason", "rows"), reasons, 2)] if reasons else [])

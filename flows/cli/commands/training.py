@@ -1,0 +1,94 @@
+"""`guardset train …`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from flows.cli.console import console
+from guard.training.command_lines import as_shell, ms_swift_grpo, ms_swift_merge, ms_swift_sft, verl_grpo
+from guard.training.settings import load_recipe
+
+train_app = App(name="train", help="Train a guard on an export, in the paper's two stages.")
+
+DataArg = Annotated[str, Parameter(name=["--data", "-d"], help="An export: its folder or s3://bucket/prefix.")]
+OutArg = Annotated[Path, Parameter(name=["--out", "-o"], help="Folder of the run; the same command goes on there.")]
+RecipeArg = Annotated[str, Parameter(name=["--recipe", "-r"], help="A shipped recipe, or a YAML file.")]
+
+
+@train_app.command
+def sft(
+    *,
+    data: DataArg,
+    out: OutArg,
+    recipe: RecipeArg,
+    model: Annotated[str | None, Parameter(help="Start from this folder or hub id; default: the recipe's.")] = None,
+    steps: Annotated[int | None, Parameter(help="Stop after so many steps; default: the recipe's.")] = None,
+    seed: int = 0,
+) -> None:
+    """Stage 1: fine-tune on the recaptions of an export.
+
+    Example: `guardset train sft --data work/exports/guardset/<version> --recipe qwen2.5-vl-7b --out runs/stage-1`
+    """
+    from guard.training.sft import train_sft  # a trainer takes ten seconds to import, also for --help
+
+    plan = load_recipe(recipe)
+    if steps is not None:
+        plan = plan.model_copy(update={"sft": plan.sft.model_copy(update={"max_steps": steps})})
+    _finished(train_sft(data, out, plan, model=model, seed=seed, tell=_tell), out)
+
+
+@train_app.command
+def grpo(
+    *,
+    data: DataArg,
+    out: OutArg,
+    recipe: RecipeArg,
+    model: Annotated[str | None, Parameter(help="Stage 1's model folder; default: the recipe's model.")] = None,
+    steps: Annotated[int | None, Parameter(help="Stop after so many steps; default: the recipe's.")] = None,
+    seed: int = 0,
+) -> None:
+    """Stage 2: reinforcement learning on (image, policy) -> verdict.
+
+    Example: `guardset train grpo --data EXPORT --recipe qwen2.5-vl-7b --model runs/stage-1/model --out runs/stage-2`
+    """
+    from guard.training.grpo import train_grpo
+
+    plan = load_recipe(recipe)
+    if steps is not None:
+        plan = plan.model_copy(update={"grpo": plan.grpo.model_copy(update={"max_steps": steps})})
+    _finished(train_grpo(data, out, plan, model=model, seed=seed, tell=_tell), out)
+
+
+@train_app.command
+def commands(*, data: DataArg, recipe: RecipeArg, out: OutArg = Path("runs")) -> None:
+    """Print what a recipe needs, and the same training as command lines of ms-swift and verl.
+
+    Example: `guardset train commands --recipe qwen2.5-vl-7b --data work/exports/guardset/<version>`
+    """
+    plan = load_recipe(recipe)
+    if plan.hardware is not None:
+        need = plan.hardware
+        console.print(
+            f"# {need.devices}, {need.memory_gb:g} GB each; about {need.hours_sft:g} h for stage 1 and "
+            f"{need.hours_grpo:g} h for stage 2 ({need.note.strip()})",
+            highlight=False,
+            soft_wrap=True,
+        )
+    for title, command in (
+        ("Stage 1 with ms-swift", ms_swift_sft(plan, data, out)),
+        ("Stage 2 with ms-swift", ms_swift_grpo(plan, data, out)),
+        ("Stage 1's adapters merged, for verl", ms_swift_merge(plan, out)),
+        ("Stage 2 with verl, from stage 1's weights", verl_grpo(plan, data, out)),
+    ):
+        if not command:
+            continue
+        console.print(f"\n# {title}\n{as_shell(command)}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _tell(line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _finished(model: Path, out: Path) -> None:
+    _tell(f"The trained model is {model}. Its curves: {out / 'report.html'}")

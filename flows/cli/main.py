@@ -1,0 +1,110 @@
+"""The command `guardset`: what it is made of, and how an error reaches the user."""
+
+import os
+import sys
+from collections.abc import Callable
+from errno import EACCES, EDQUOT, EEXIST, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
+from importlib.metadata import version
+
+from cyclopts import App
+from rich.markup import escape
+
+from flows.cli.console import console
+from storage.errors import FatalError, GuardsetError
+
+# Set before the libraries are imported. Their chatter would tear the progress bars, and none may phone home.
+_QUIET = {
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "DIFFUSERS_VERBOSITY": "error",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TQDM_DISABLE": "1",
+    "OMP_NUM_THREADS": "1",
+}
+
+# A file or folder that cannot be what the user asked for, or a disk that is full: no fault of the program.
+_OF_THE_DISK = (EACCES, EPERM, EROFS, EEXIST, ENOTDIR, EISDIR, ENOSPC, EDQUOT)
+
+app = App(
+    name="guardset",
+    suppress_keyboard_interrupt=False,  # `_guarded` says what Ctrl-C means
+    version=lambda: version("guardset"),
+    help="Build the data that train and test a policy-adaptive image guardrail.",
+    help_epilogue=(
+        "Examples:\n\n"
+        "`guardset init --preset classical` writes a config to be filled in.\n\n"
+        "`guardset build --input photos --workspace work --config guardset.yaml` goes from your images to Label "
+        "Studio.\n\n"
+        "`guardset collect --workspace work` then `guardset export --workspace work` write the Parquet."
+    ),
+)
+
+# In the order of a first day's work. A command's module is imported when it is called, so its first sentence stands
+# here as well, for `guardset --help`.
+_COMMANDS = {
+    "starting:init": "Write a commented config that works once its blanks are filled.",
+    "starting:doctor": "Try what a build needs, and say what is missing and what to do about it.",
+    "starting:settings": "Print every setting with its default and what it is for.",
+    "hosting:inspect": "Show what a build would read: how many images, and the first ten as they were understood.",
+    "building:build": "Build certified pairs and recaptions from a folder, and publish the images to Label Studio.",
+    "labelling:publish": "Put the newest build before annotators; what is there already stays as it is.",
+    "labelling:collect": "Fetch the votes given so far, and ask a third person or a judge where they disagree.",
+    "labelling:status": "Show the newest build, what was refused, and how far annotation is.",
+    "exporting:export": "Write the Parquet that trainers read, with configs for them, a dataset card and a report.",
+    "exporting:verify": "Read an export again and list what is wrong with it; the exit status is 1 if anything is.",
+    "exporting:report": "Write the report of what is there so far, without an export.",
+    "evaluating:evaluate": "Ask a guard every question of a benchmark, score its answers, and update the leaderboard.",
+    "hosting:serve": "Run build, collect and export on their schedules, with one worker here, until stopped.",
+    "labelling:studio_app": "Run the workspace's own Label Studio.",
+    "training:train_app": "Train a guard on an export, in the paper's two stages.",
+    "hosting:workspace_app": "Look after a workspace.",
+}  # fmt: skip
+_GROUPS = {"labelling:studio_app": "annotate", "training:train_app": "train", "hosting:workspace_app": "workspace"}
+for place, sentence in _COMMANDS.items():
+    app.command(f"flows.cli.commands.{place}", name=_GROUPS.get(place), help=sentence)
+
+
+def _guarded(run: Callable[[], object]) -> int:
+    """Turn errors into a plain sentence and an exit status: 1 for what we foresaw, 130 for Ctrl-C.
+
+    What happened comes first, then the error's notes, which say how to go on.
+    """
+    try:
+        run()
+    except GuardsetError as error:
+        again = "" if isinstance(error, FatalError) else " The same command goes on where it was."
+        return _stopped(f"[bold red]Stopped.[/] {escape(str(error))}{again}", error, 1)
+    except OSError as error:
+        if error.filename is None or error.errno not in _OF_THE_DISK:
+            raise
+        return _stopped(f"[bold red]Stopped.[/] {escape(str(error.filename))}: {error.strerror}.", error, 1)
+    except KeyboardInterrupt as error:
+        return _stopped("Stopped by you. Nothing is lost: the same command goes on where it was.", error, 130)
+    return 0
+
+
+def _stopped(sentence: str, error: BaseException, status: int) -> int:
+    console.print(sentence, highlight=False, soft_wrap=True)
+    for note in getattr(error, "__notes__", ()):
+        console.print(note, highlight=False, soft_wrap=True, markup=False)
+    return status
+
+
+def run(command: Callable[[], object]) -> None:
+    """Run a command line to its end, and leave with its exit status."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    sys.exit(_guarded(command))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

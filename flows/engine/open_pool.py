@@ -1,0 +1,18 @@
+"""Which pool a config names."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+from flows.engine.pool import Hold, LocalPool, Pool
+from flows.engine.settings import Engine, RaySettings
+from storage.errors import FatalError
+
+
+def open_pool(engine: Engine, ray: RaySettings, hold: Hold) -> AbstractContextManager[Pool]:
+    """The pool of an engine, for the duration of a build. FatalError: Ray is asked for, but not installed."""
+    if engine == "local":
+        return nullcontext(LocalPool(hold))
+    try:
+        from flows.engine.ray_pool import RayPool  # an optional dependency
+    except ImportError as error:
+        raise FatalError(f"engine: ray needs Ray ({error}). Install guardset[ray], or set engine: local.") from error
+    return RayPool(ray, LocalPool(hold), hold)

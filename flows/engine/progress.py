@@ -1,0 +1,66 @@
+"""What a stage did, and who hears how far it is."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """What one stage did. `looked_up` of its shards were done before, and took part of `seconds` in this run.
+
+    From `requests` on, the numbers are those of all its shards, whichever run did them: what its models were asked,
+    what that costs, what attempts that failed cost on top (`lost_cost`), and the seconds that the work took.
+    """
+
+    name: str
+    rows_in: int
+    rows_out: int
+    rejected: Mapping[str, int]
+    shards: int
+    looked_up: int
+    seconds: float
+    requests: int = 0
+    images: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    lost_cost: float = 0.0
+    work_seconds: float = 0.0
+    parallel: bool = False  # its shards ran side by side
+
+    @property
+    def cost_per_row(self) -> float:
+        return self.cost / self.rows_in if self.rows_in else 0.0
+
+
+class Reporter(Protocol):
+    """Hears how far a stage is. May be called from any thread."""
+
+    def reach(self, stage: str, done: int, total: int) -> None: ...
+
+
+class Silent:
+    """Says nothing: for runs by a scheduler, whose own pages show the progress."""
+
+    def reach(self, stage: str, done: int, total: int) -> None: ...
+
+
+_reporter: Reporter = Silent()
+
+
+def report_progress(stage: str, done: int, total: int) -> None:
+    """Tell whoever listens in this process."""
+    _reporter.reach(stage, done, total)
+
+
+@contextmanager
+def reported_to(reporter: Reporter) -> Iterator[None]:
+    """Let somebody hear of all progress in this process for the duration of the block."""
+    global _reporter
+    _reporter = reporter
+    try:
+        yield
+    finally:
+        _reporter = Silent()

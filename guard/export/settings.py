@@ -1,0 +1,59 @@
+"""The settings of this room: what an export is called, what it holds, how it is split."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from guard.contract.features import VIEWS, View
+from storage.stage import Decides
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Balance = Literal["image", "policy"]
+
+
+class RlSettings(BaseModel):
+    """Which rows `rl` trains on. All of it concerns the train split; test rows are what people labelled."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    balance: Decides[tuple[Balance, ...]] = Field(
+        default=(),
+        description="make safe and unsafe rows equally many per image, per policy, or both; off, as it costs rows",
+    )
+    boundary_only: Decides[bool] = Field(
+        default=False,
+        description="only sides of pairs whose verdicts differ under the policy; off, as plain images would be missing",
+    )
+    counterfactuals: Decides[int] = Field(
+        default=0,
+        ge=0,
+        description="changed policies per image that turn its verdict, and as many that do not; "
+        "off, as nobody labelled these rows: the rules do (label_source=rule)",
+    )
+    paraphrases: Decides[int] = Field(
+        default=0, ge=0, description="further wordings of the policy per row; off, as each repeats a verdict"
+    )
+
+
+class GuardSettings(BaseModel):
+    """What `guardset export` writes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Decides[str] = Field(default="guardset", pattern=NAME_PATTERN, description="folder below exports/")
+    views: Decides[tuple[View, ...]] = Field(
+        default=VIEWS, min_length=1, description="what is written; each is one config"
+    )
+    test_ratio: Decides[float] = Field(default=0.3, ge=0.0, le=1.0, description="expected share of families held out")
+    seed: Decides[int] = Field(default=0, description="of the split and of every sampling")
+    max_distance: Decides[int] = Field(
+        default=6, ge=0, le=16, description="pHash bits (of 64) by which look-alikes may differ"
+    )
+    crops: Decides[bool] = Field(default=True, description="search for crops, too; reads every image once more")
+    other_benchmarks: Decides[tuple[Path, ...]] = Field(
+        default=(),
+        description="folders of images, or Parquet files; look-alikes of theirs are left out and listed",
+    )
+    rl: RlSettings = RlSettings()
+    max_report_pairs: Decides[int] = Field(default=40, ge=0, description="pairs that the report draws")

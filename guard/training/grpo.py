@@ -1,0 +1,68 @@
+"""Stage 2: reinforcement learning on an export's rl rows with a verifiable reward, through TRL's GRPOTrainer."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from guard.training import shards
+from guard.training.adapters.trl_rewards import pair_reward, paper_compat_reward, strict_reward
+from guard.training.network import Network, lora_config, remember_vision
+from guard.training.settings import Recipe
+from guard.training.stage import Order, Stage, train_stage, trainer_arguments
+from guard.training.watch import ObservedReward, Reward, Tell, Watch
+
+REWARDS: Mapping[str, Reward] = {
+    "strict": strict_reward,
+    "pair": pair_reward,
+    "paper_compat": paper_compat_reward,
+}
+
+
+def train_grpo(
+    data: str,
+    out: Path,
+    recipe: Recipe,
+    *,
+    model: str | None = None,
+    seed: int = 0,
+    tell: Tell = print,
+    check: bool = True,
+) -> Path:
+    """Train `out/model` on the export's rl/train rows; interrupted, the same call goes on from the last checkpoint.
+
+    `model` is stage 1's folder (default: the recipe's model, which skips stage 1). Answers and errors as `train_sft`;
+    a reward that is the same for every completion stops the run, too.
+    """
+    stage = Stage("grpo", "rl", shards.RL_COLUMNS, _trainer)
+    return train_stage(stage, Order(data, out, recipe, model, seed, tell, check))
+
+
+def _trainer(network: Network, rows: Any, out: Path, recipe: Recipe, seed: int, watch: Watch) -> Any:
+    from trl import GRPOConfig, GRPOTrainer
+
+    cfg = recipe.grpo
+    observed = ObservedReward(REWARDS[cfg.reward])
+    watch.observe(observed)
+    arguments = GRPOConfig(
+        **trainer_arguments(recipe, cfg, out, seed),
+        num_generations=cfg.generations,
+        max_completion_length=cfg.max_new_tokens,
+        temperature=cfg.temperature,
+        beta=cfg.beta,
+        # A group's own deviation would cancel what `pair` pays for contrast.
+        scale_rewards="batch" if cfg.reward == "pair" else "group",
+    )
+    trainer = GRPOTrainer(
+        model=network.model,
+        reward_funcs=[observed],
+        args=arguments,
+        train_dataset=rows,
+        processing_class=network.processor,
+        peft_config=lora_config(recipe.lora) if recipe.method == "lora" else None,
+        callbacks=[watch],
+    )
+    if trainer.ref_model is not None and recipe.remember_vision:
+        reference = trainer.accelerator.unwrap_model(trainer.ref_model)
+        remember_vision(reference)
+        reference.set_attn_implementation("eager")
+    return trainer

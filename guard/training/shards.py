@@ -1,0 +1,106 @@
+"""The shards of an export as a trainer's data set: the Parquet files as they are, local or on S3, mapped from disk."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from guard.contract.features import View
+from guard.contract.splits import Split
+from guard.export.manifest import check_one_export
+from guard.export.verify import verify
+from storage.errors import FatalError
+from storage.open_store import open_store
+from storage.records.ids import content_id, sha256_hex
+from storage.store import Store
+
+SFT_COLUMNS = ("prompt", "completion", "images")
+RL_COLUMNS = ("prompt", "images", "solution", "extra_info")
+
+
+def export_fingerprint(data: str) -> str:
+    """What an export holds, as one hash: of its `dataset_info.json`, which names every shard with its own hash."""
+    return content_id(_info(open_store(data), data))
+
+
+def _info(store: Store, data: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(store.read("dataset_info.json"))
+    except FileNotFoundError as error:
+        check_one_export(store.keys(), data)
+        raise FatalError(
+            f"{data} is no export: it has no dataset_info.json. Name the folder that guardset export wrote."
+        ) from error
+    except ValueError as error:
+        raise FatalError(f"{data}/dataset_info.json is damaged. Export again.") from error
+    return found
+
+
+def shard_names(data: str, view: View, split: Split) -> list[str]:
+    """Paths of a view's shards below the export. Raises FatalError when the export is none or lacks the view."""
+    return [part["path"] for part in _parts(open_store(data), data, view, split)]
+
+
+def _parts(store: Store, data: str, view: View, split: Split) -> list[dict[str, Any]]:
+    try:
+        parts: list[dict[str, Any]] = _info(store, data)[view]["splits"][split]["files"]
+    except KeyError as error:
+        raise FatalError(f"{data} has no {split} rows in {view}/. Train on an export that has some.") from error
+    return parts
+
+
+def fetch_shards(data: str, view: View, split: Split, cache: Path) -> list[Path]:
+    """Local paths of a view's shards, after checking each one's hash. Those on S3 are copied to `cache` one by one.
+
+    Raises FatalError when the export lacks the view, a shard is missing, or its bytes are not those that were written.
+    """
+    store = open_store(data)
+    paths = []
+    for part in _parts(store, data, view, split):
+        path = cache / part["sha256"] / Path(part["path"]).name
+        if not path.exists():
+            content = _checked(store, part)
+            if Path(store.root).is_dir():
+                path = Path(store.root) / part["path"]
+            else:
+                _keep(content, path)
+        paths.append(path)
+    return paths
+
+
+def _checked(store: Store, part: dict[str, Any]) -> bytes:
+    try:
+        data = store.read(part["path"])
+    except FileNotFoundError as error:
+        raise FatalError(f"{store.root}/{part['path']} is missing. Export again.") from error
+    if sha256_hex(data) != part["sha256"]:
+        raise FatalError(f"{store.root}/{part['path']} is not what was exported. Run guardset verify on the export.")
+    return data
+
+
+def _keep(data: bytes, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_bytes(data)
+    partial.replace(path)
+
+
+def check_export(data: str) -> None:
+    """Raise FatalError when `guardset verify` finds anything wrong, a family on both sides of a split above all."""
+    faults = verify(data)
+    if faults:
+        told = "".join(f"\n  {fault.path}: {fault.detail}" for fault in faults[:5])
+        more = f"\n  and {len(faults) - 5} more: guardset verify {data}" if len(faults) > 5 else ""
+        raise FatalError(f"{data} cannot be trained on:{told}{more}")
+
+
+def load_rows(shards: list[Path], columns: tuple[str, ...], cache: Path) -> Any:
+    """A `datasets.Dataset` over the shards, mapped from disk; memory stays bounded however large they are."""
+    from datasets import disable_progress_bars, load_dataset
+
+    disable_progress_bars()
+    names = [str(shard) for shard in shards]
+    rows = load_dataset("parquet", data_files=names, split="train", cache_dir=str(cache / "arrow"))
+    missing = [name for name in columns if name not in rows.column_names]
+    if missing:
+        raise FatalError(f"The shards have no column {missing[0]!r}; they are not of the view that this stage reads.")
+    return rows.select_columns(list(columns))

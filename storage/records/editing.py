@@ -1,0 +1,129 @@
+"""What an image shows and where, and its edits with what was measured on them.
+
+Boxes are `(x0, y0, x1, y1)` in pixels of the original image, `x1` and `y1` exclusive.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from storage.records.verdicts import Decision, DerivedVerdict, EditKind
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One region of an image and what it shows."""
+
+    finding_id: str
+    attributes: tuple[str, ...]
+    rule_ids: tuple[str, ...]  # rules that the locator named itself, e.g. "L2.R1"
+    box: tuple[int, ...]
+    mask: str  # blob of a 1-bit PNG of the image's size, "" when only the box is known
+    instruction: str  # what an editor is asked to do; "" where the locator did not say
+    score: float  # the locator's confidence, 1.0 when it gives none
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Everything that a locator found in one image; `findings` may be empty."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    image_id: str
+    attributes: tuple[str, ...]  # sorted union over the findings
+    findings: tuple[Finding, ...]
+    locator: str  # fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model that sees an edited image said to a yes-or-no question about its `region` or the whole `image`."""
+
+    question: str
+    scope: str
+    text: str
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedPair:
+    """What one policy's rules say about an original and its edit."""
+
+    policy_id: str
+    before: DerivedVerdict
+    after: DerivedVerdict
+    rules_before: tuple[str, ...]  # the rules that make the original unsafe, or might
+    rules_after: tuple[str, ...]
+
+    @property
+    def flips(self) -> bool:
+        """The rules forbid the original and allow the edit."""
+        return self.before == "unsafe" and self.after == "safe"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What was measured on one edit; `None` where a measure does not apply."""
+
+    outside_max_abs_diff: int  # 0..255, over pixels outside the feathered mask
+    outside_ssim: float
+    inside_changed_ratio: float  # share of masked pixels that changed by more than 8/255 in any channel
+    mask_area_ratio: float  # masked share of the image
+    phash_distance: int  # Hamming distance of the 64-bit perceptual hashes
+    attributes_after: tuple[str, ...]  # what the edited image shows
+    rechecked: bool = True  # whether a model looked at the edited image, or this follows from what was asked for
+    outside_changed_ratio: float = 0.0  # share of the pixels outside that changed by more than 8/255
+    outside_psnr_db: float | None = None  # None when the pixels outside are identical
+    shift_px: float = 0.0  # length of the translation that best aligns the two images
+    zoom: float = 1.0  # scale that best aligns them
+    outside_lpips: float | None = None  # None when nobody asked for it
+    answers: tuple[Answer, ...] = ()  # to the questions of the settings; asked where nothing else speaks against it
+
+
+@dataclass(frozen=True, slots=True)
+class EditTask:
+    """One image to be edited: the regions to repaint (the violating ones, or neutral ones for a sham)."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    image_id: str
+    blob: str
+    family_id: str
+    phash: str
+    attributes: tuple[str, ...]  # what the image shows before
+    targets: tuple[Finding, ...]
+    kind: EditKind = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One edited candidate. `edited` is the twin as an image of its own."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    edit_id: str
+    image_id: str  # the original
+    original_blob: str
+    original_phash: str
+    edited_id: str  # SHA-256 of the edited image's bytes, which are also its blob
+    family_id: str  # that of the original
+    kind: EditKind
+    candidate: int  # 0-based
+    seed: int
+    attributes_before: tuple[str, ...]
+    target_attributes: tuple[str, ...]  # what the editor was asked to remove
+    mask: str  # blob of the union mask, a 1-bit PNG of the image's size
+    editor: str  # fingerprint
+    width: int
+    height: int
+    phash: str
+    certificate: Certificate | None
+    attributes_removed: tuple[str, ...]
+    verdict: Decision | None
+    reasons: tuple[str, ...]
+    composited: bool = True  # pixels outside the feathered mask were taken from the original
+    derived: tuple[DerivedPair, ...] = ()  # one per policy, once the edit is selected
+
+    @property
+    def blob(self) -> str:
+        """The edited image's bytes; an edit is stored just as it was encoded."""
+        return self.edited_id

@@ -1,0 +1,222 @@
+"""Rewards against the ways in which a policy is known to cheat."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.contract.rewards import Side, is_padding, pair, paper_compat, strict, truth_of
+from storage.errors import FatalError
+
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+THINK = "The table holds a kitchen knife, which rule R1 of this policy names."
+labels = st.sampled_from(["safe", "unsafe"])
+plain = st.text().filter(lambda t: not any(tag in t.lower() for tag in TAGS))
+
+
+def completion(verdict: str, think: str = THINK) -> str:
+    return f"<think>{think}</think><answer>{verdict}</answer>"
+
+
+def other(label: str) -> str:
+    return "unsafe" if label == "safe" else "safe"
+
+
+@given(labels)
+def test_right_earns_one_wrong_loses_one(label: str) -> None:
+    assert strict(completion(label), label) == 1.0
+    assert strict(completion(other(label)), label) == -1.0
+
+
+@given(st.text(), labels)
+def test_nothing_earns_more_than_one_or_less_than_minus_one(text: str, label: str) -> None:
+    assert -1.0 <= strict(text, label) <= 1.0
+    assert -1.0 <= strict(completion(label, text), label) <= 1.0
+
+
+@given(labels, labels, labels)
+def test_two_answers_never_count(first: str, second: str, truth: str) -> None:
+    for text in (
+        completion(first) + f"<answer>{second}</answer>",
+        f"<answer>{second}</answer>" + completion(first),
+        completion(first) + completion(second),
+        f"<think>{THINK}<answer>{first}</answer></think><answer>{second}</answer>",
+    ):
+        assert strict(text, truth) == -1.0
+
+
+@given(labels, labels, plain.filter(str.strip))
+def test_words_after_or_before_the_answer_make_it_malformed(verdict: str, truth: str, extra: str) -> None:
+    assert strict(completion(verdict) + extra, truth) == -1.0
+    assert strict(extra + completion(verdict), truth) == -1.0
+
+
+def test_a_trailing_contradiction_counts_for_neither_label() -> None:
+    text = completion("safe") + " On second thought it is unsafe."
+    assert [strict(text, "safe"), strict(text, "unsafe")] == [-1.0, -1.0]
+
+
+@given(labels, st.sampled_from([" ", "\n", "\t", "\n\n"]), st.sampled_from([" ", "\n", ""]))
+def test_white_space_around_the_tags_changes_nothing(label: str, before: str, after: str) -> None:
+    spaced = f"{before}<think>{THINK}</think>{after}<answer>{label}</answer>{before}"
+    assert strict(spaced, label) == strict(completion(label), label)
+
+
+@given(labels, st.sampled_from([str.upper, str.capitalize, "{}.".format, " {} ".format, "not {}".format]))
+def test_other_spellings_of_a_verdict_are_malformed_for_both_labels(label: str, spell: object) -> None:
+    text = completion(spell(label))  # type: ignore[operator]
+    assert [strict(text, "safe"), strict(text, "unsafe")] == [-1.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    "think",
+    [
+        "",
+        "  \n ",
+        "ok",
+        "a" * 50,
+        "aaaa bbbb cccc dddd eeee ffff gggg",
+        "." * 60 + " a knife on a table",
+        "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19",
+        "the image shows a knife " * 5,
+        "safe unsafe " * 20,
+        "yes no maybe so " * 12,
+    ],
+)
+def test_padding_earns_nothing(think: str) -> None:
+    assert is_padding(think)
+    assert strict(completion("unsafe", think), "unsafe") == 0.0
+    assert strict(completion("safe", think), "unsafe") == -1.0
+
+
+@given(st.text(min_size=1, max_size=12), st.integers(6, 60))
+def test_a_short_text_repeated_is_padding(unit: str, times: int) -> None:
+    # one unit has at most 12 characters, so at most 6 words; among 6 n words 1.5 sqrt(6 n) > 6 from n = 3 on
+    assert is_padding((unit + " ") * times)
+
+
+@pytest.mark.parametrize(
+    "think",
+    [
+        THINK,
+        "No rule applies.",
+        "R1: not touched. R2: not touched. R3: not touched. R4: an open flame is visible, so R4 is touched.",
+        "图片中有一把刀, 违反了规则一",
+        "На столе лежит нож, правило R1 его запрещает.",  # noqa: RUF001
+    ],
+)
+def test_reasoning_is_not_padding(think: str) -> None:
+    assert not is_padding(think)
+    assert strict(completion("unsafe", think), "unsafe") == 1.0
+
+
+def test_length_costs_little_and_no_more_than_a_fifth() -> None:
+    def think(words: int) -> str:
+        return " ".join(f"word{number}" for number in range(words))
+
+    # (225 - 150) / (300 - 150) is half of the way, half of 0.2 is 0.1
+    earned = [strict(completion("safe", think(n)), "safe") for n in (150, 225, 300, 3000)]
+    assert earned == pytest.approx([1.0, 0.9, 0.8, 0.8])
+
+
+@pytest.mark.parametrize("truth", ["", " ", "Safe", "unsafe.", "<answer></answer>", "none", "0", "1"])
+def test_a_missing_ground_truth_stops_the_training(truth: str) -> None:
+    for text in (completion("unsafe"), completion("safe"), ""):
+        with pytest.raises(FatalError, match="neither safe nor unsafe"):
+            strict(text, truth)
+        with pytest.raises(FatalError, match="neither safe nor unsafe"):
+            paper_compat(text, truth)
+        with pytest.raises(FatalError, match="neither safe nor unsafe"):
+            pair([text], [truth], [Side("", "original", "Policy L1")])
+
+
+def test_a_missing_ground_truth_is_an_error_when_it_is_null() -> None:
+    with pytest.raises(FatalError):
+        truth_of(None)  # type: ignore[arg-type]
+    with pytest.raises(FatalError):
+        truth_of([])  # type: ignore[arg-type]
+
+
+def test_every_form_in_our_rows_is_read() -> None:
+    assert [truth_of(t) for t in ("safe", "<answer>safe</answer>", "yes")] == ["safe"] * 3
+    assert [truth_of(t) for t in ("unsafe", "<answer>unsafe</answer>", "no")] == ["unsafe"] * 3
+
+
+@given(st.integers(1, 40), st.integers(1, 40), labels)
+def test_constant_verdicts_earn_what_imbalance_gives_and_no_more(safe: int, unsafe: int, constant: str) -> None:
+    truths = ["safe"] * safe + ["unsafe"] * unsafe
+    earned = sum(strict(completion(constant), t) for t in truths) / len(truths)
+    share = (safe if constant == "safe" else unsafe) / len(truths)
+    assert earned == pytest.approx(2 * share - 1)  # 0 when balanced, below 1 while both labels occur
+    assert earned < 1
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=8), labels)
+def test_constant_verdicts_earn_nothing_from_opposite_pairs(swapped: list[bool], constant: str) -> None:
+    truths, sides = [], []
+    for number, swap in enumerate(swapped):
+        truths += ["safe", "unsafe"] if swap else ["unsafe", "safe"]
+        sides += [Side(f"p{number}", role, "Policy L3") for role in ("original", "edited")]
+    earned = pair([completion(constant)] * len(truths), truths, sides)
+    assert max(earned) == 0.0
+    assert sum(earned) / len(earned) == pytest.approx(-0.5)  # one side 0, the other -1
+
+
+def test_a_pair_pays_what_its_other_side_deserves() -> None:
+    sides = [Side("p", "original", "Policy L3")] * 2 + [Side("p", "edited", "Policy L3")] * 2
+    texts = [completion("unsafe"), completion("safe"), completion("safe"), "garbled"]
+    # original: one of two right; edited: one of two right; so each right one earns 1 x 1/2
+    assert pair(texts, ["unsafe", "unsafe", "safe", "safe"], sides) == [0.5, -1.0, 0.5, -1.0]
+
+
+def test_a_sham_counts_as_another_side() -> None:
+    sides = [Side("p", role, "Policy L3") for role in ("original", "edited", "sham")]
+    # A guard that only detects editing calls both edits safe; the sham is unsafe.
+    texts = [completion("unsafe"), completion("safe"), completion("safe")]
+    # original: edited right, sham wrong -> 1/2; edited: original right, sham wrong -> 1/2; sham: wrong
+    assert pair(texts, ["unsafe", "safe", "unsafe"], sides) == [0.5, 0.5, -1.0]
+
+
+def test_sides_of_other_pairs_and_policies_do_not_matter() -> None:
+    sides = [
+        Side("p", "original", "Policy L3"),
+        Side("q", "edited", "Policy L3"),
+        Side("p", "edited", "Policy L4"),
+        Side("", "original", "Policy L3"),
+        Side("", "edited", "Policy L3"),
+    ]
+    earned = pair([completion("safe")] * 5, ["safe", "unsafe", "unsafe", "safe", "unsafe"], sides)
+    assert earned == [1.0, -1.0, -1.0, 1.0, -1.0]
+
+
+SHORT, LONG = "a" * 49, "a" * 50
+
+
+@pytest.mark.parametrize(
+    ("text", "truth", "reward"),
+    [
+        (completion("no", LONG), "unsafe", 2.0),
+        (completion("no", SHORT), "unsafe", 1.5),
+        (completion("yes", LONG), "safe", 1.7),
+        (completion("yes", SHORT), "safe", 1.2),
+        (completion("yes", LONG), "unsafe", 1.0),
+        (completion("no", SHORT), "safe", 0.5),
+        (completion("perhaps", LONG), "safe", 0.5),
+        ("", "safe", 0.0),
+        ("<ANSWER> No </ANSWER>", "unsafe", 1.5),
+        (completion("no", f"  {SHORT}  "), "unsafe", 1.5),  # white space around it is not counted
+        (completion("no", LONG) + "<answer>yes</answer>", "unsafe", 2.0),  # the first of two answers
+        (completion("unsafe", LONG), "<answer>unsafe</answer>", 2.0),
+    ],
+)
+def test_paper_compat_has_the_published_values(text: str, truth: str, reward: float) -> None:
+    assert paper_compat(text, truth) == pytest.approx(reward)
+
+
+def test_why_paper_compat_is_not_the_default() -> None:
+    truths = ["unsafe"] * 8 + ["safe"] * 2
+    constant = [paper_compat(completion("no", LONG), t) for t in truths]
+    perfect = [paper_compat(completion("no" if t == "unsafe" else "yes", LONG), t) for t in truths]
+    assert sum(constant) / 10 == pytest.approx(1.80)  # (8 x 2.0 + 2 x 1.0) / 10, padded and blind
+    assert sum(perfect) / 10 == pytest.approx(1.94)  # (8 x 2.0 + 2 x 1.7) / 10
+    strictly = [strict(completion("unsafe", LONG), t) for t in truths]
+    assert sum(strictly) / 10 == pytest.approx(-0.2)  # padding: 8 x 0 and 2 x -1

@@ -1,0 +1,188 @@
+"""Benchmarks as they are published, read from Parquet that is written as theirs is."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image as Pillow
+
+from guard.contract.features import IMAGE, TEXT, arrow_schema, class_label
+from guard.evaluation.benchmarks_public import UNSAFEBENCH_POLICY, read_benchmark
+from guard.evaluation.tally import EvalRow
+from guard.export.dataset import Dataset
+from guard.export.settings import GuardSettings
+from guard.export.write import export
+from storage.errors import FatalError
+from storage.open_store import open_store
+from storage.records.ids import sha256_hex
+from storage.workspace import Workspace
+
+
+def image(shade: int, path: str = "") -> dict[str, Any]:
+    sink = io.BytesIO()
+    Pillow.new("RGB", (4, 4), (shade, 0, 0)).save(sink, format="PNG")
+    return {"bytes": sink.getvalue(), "path": path or None}
+
+
+FIVE = {
+    "image": IMAGE,
+    "image_path": TEXT,
+    "safety_label": class_label(["safe", "unsafe"]),
+    "policy_name": class_label([f"Policy L{i}" for i in range(1, 6)]),
+    "policy": TEXT,
+}
+
+
+def write(path: Path, rows: list[dict[str, Any]], features: Any) -> str:
+    pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(features)), path)
+    return str(path)
+
+
+def rows_of(path: str, **options: Any) -> list[EvalRow]:
+    return [row for row, _ in read_benchmark(path, **options)]
+
+
+def test_safeeditbench_with_its_five_columns(tmp_path: Path) -> None:
+    cells = [("7.jpg", 1, 2), ("7_edited.jpg", 0, 2), ("7.jpg", 0, 0), ("8_sham.jpg", 1, 4)]
+    raw = [
+        {"image": image(i // 3), "image_path": p, "safety_label": s, "policy_name": n, "policy": f"Text {n}."}
+        for i, (p, s, n) in enumerate(cells)
+    ]
+    rows = rows_of(write(tmp_path / "test.parquet", raw, FIVE))
+    assert [r.label for r in rows] == ["unsafe", "safe", "safe", "unsafe"]
+    assert [r.policy_name for r in rows] == ["Policy L3", "Policy L3", "Policy L1", "Policy L5"]
+    assert [r.role for r in rows] == ["original", "edited", "original", "sham"]
+    assert [r.pair_id for r in rows] == ["7", "7", "7", "8"]
+    assert [r.family_id for r in rows] == ["7", "7", "7", "8"]
+    assert rows[0].policy == "Text 2."
+    assert len({r.row_id for r in rows}) == 4
+
+
+def test_labels_follow_their_names_not_their_numbers(tmp_path: Path) -> None:
+    turned = {**FIVE, "safety_label": class_label(["unsafe", "safe"])}
+    raw = [{"image": image(1), "image_path": "a.png", "safety_label": 0, "policy_name": 0, "policy": "P."}]
+    assert rows_of(write(tmp_path / "a.parquet", raw, turned))[0].label == "unsafe"
+
+
+def test_without_metadata_zero_is_safe(tmp_path: Path) -> None:
+    raw = [{"image": image(1), "image_path": "a.png", "safety_label": 1, "policy_name": 3, "policy": "P."}]
+    pq.write_table(pa.Table.from_pylist(raw), tmp_path / "a.parquet")
+    (row,) = rows_of(str(tmp_path))
+    assert (row.label, row.policy_name) == ("unsafe", "Policy L4")
+
+
+def test_unsafebench(tmp_path: Path) -> None:
+    features = {"image": IMAGE, **dict.fromkeys(("safety_label", "category", "source", "text"), TEXT)}
+    raw = [
+        {"image": image(1), "safety_label": "Unsafe", "category": "Hate", "source": "Laion5B", "text": ""},
+        {"image": image(2), "safety_label": "Safe", "category": "Spam", "source": "Lexica", "text": ""},
+    ]
+    first, second = rows_of(write(tmp_path / "test-00000.parquet", raw, features))
+    assert (first.label, first.categories, first.source) == ("unsafe", ("Hate",), "Laion5B")
+    assert (second.label, second.categories, second.source) == ("safe", ("Spam",), "Lexica")
+    assert first.policy == UNSAFEBENCH_POLICY
+    assert first.family_id != second.family_id
+    assert first.pair_id == ""
+
+
+def test_llavaguard_as_columns_and_as_conversation(tmp_path: Path) -> None:
+    features = {"image": IMAGE, **dict.fromkeys(("id", "rating", "category", "rationale", "policy"), TEXT)}
+    raw = [
+        {
+            "image": image(1),
+            "id": "a_1",
+            "rating": "Unsafe",
+            "category": "O2: Violence, Harm, or Cruelty",
+            "rationale": "…",
+            "policy": "O2 must not show violence.",
+        }
+    ]
+    (row,) = rows_of(write(tmp_path / "a.parquet", raw, features))
+    assert (row.label, row.categories, row.policy) == (
+        "unsafe",
+        ("O2: Violence, Harm, or Cruelty",),
+        "O2 must not show violence.",
+    )
+    told = {"rating": "Safe", "category": "NA: None applying", "rationale": "…"}
+    turns = [{"from": "human", "value": "<image>\nThe policy."}, {"from": "gpt", "value": json.dumps(told)}]
+    pq.write_table(pa.Table.from_pylist([{"image": image(1), "conversations": turns}]), tmp_path / "b.parquet")
+    (row,) = rows_of(str(tmp_path / "b.parquet"))
+    assert (row.label, row.categories, row.policy) == ("safe", ("NA: None applying",), "The policy.")
+
+
+def test_an_export_is_read_back_with_families_and_roles(dataset: Dataset, workspace: Workspace) -> None:
+    done = export(dataset, workspace, GuardSettings(test_ratio=0.5, crops=False))
+    found = list(read_benchmark(done.path))
+    rows = [row for row, _ in found]
+    assert {r.role for r in rows} == {"original", "edited"}
+    assert {r.policy_name for r in rows} == {f"Policy L{i}" for i in range(1, 6)}
+    assert {r.categories for r in rows} <= {("blade",), ("firearm",), ("alcohol",)}  # a twin is in its original's
+    labels = {(r.blob, r.policy_name): r.label for r in rows}
+    assert len(labels) == len(rows)  # one label per cell
+    assert {r.family_id for r in rows} <= {i.family_id for i in dataset.images.values()}
+    for row, data in found:
+        assert row.blob == sha256_hex(data)
+    assert len(rows_of(done.path, limit=3)) == 3
+
+
+def test_training_rows_are_read_as_well(dataset: Dataset, workspace: Workspace) -> None:
+    done = export(dataset, workspace, GuardSettings(test_ratio=0.0, crops=False))
+    rows = rows_of(f"{done.path}/rl")
+    assert {r.role for r in rows} == {"original", "edited"}
+    by_pair = {(r.pair_id, r.role) for r in rows if r.pair_id}
+    assert {pair for pair, role in by_pair if role == "edited"} <= {
+        pair for pair, role in by_pair if role == "original"
+    }
+    assert all(r.policy.startswith(("Libertarian", "Free", "Capitalist", "Collectivist", "Extreme")) for r in rows)
+
+
+@pytest.mark.server
+def test_a_benchmark_on_s3(tmp_path: Path, s3_bucket: str) -> None:
+    raw = [{"image": image(1), "image_path": "a.png", "safety_label": 1, "policy_name": 3, "policy": "P."}]
+    data = Path(write(tmp_path / "a.parquet", raw, FIVE)).read_bytes()
+    store = open_store(f"s3://{s3_bucket}/published")
+    store.write("benchmark/test-00000-of-00001.parquet", data)
+    store.write("rl/train-00000-of-00001.parquet", b"not read")
+    (row,) = rows_of(store.root)
+    assert (row.label, row.policy_name) == ("unsafe", "Policy L4")
+
+
+def test_repeated_rows_keep_apart(tmp_path: Path) -> None:
+    raw = [{"image": image(1), "image_path": "a.png", "safety_label": 1, "policy_name": 3, "policy": "P."}] * 2
+    rows = rows_of(write(tmp_path / "a.parquet", raw, FIVE))
+    assert rows[1].row_id == rows[0].row_id + "-2"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": {"bytes": None, "path": "https://example.org/a.jpg"}}, "no image bytes"),
+        ({"safety_label": 2}, "neither safe nor unsafe"),
+        ({"safety_label": None}, "neither safe nor unsafe"),
+    ],
+)
+def test_rows_that_cannot_be_judged_stop_the_reading(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    raw = {"image": image(1), "image_path": "a.png", "safety_label": 1, "policy_name": 3, "policy": "P.", **change}
+    path = write(tmp_path / "a.parquet", [raw], FIVE)
+    with pytest.raises(FatalError, match=message):
+        rows_of(path)
+
+
+def test_unknown_data_say_what_is_known(tmp_path: Path) -> None:
+    with pytest.raises(FatalError, match="holds no Parquet file"):
+        rows_of(str(tmp_path))
+    pq.write_table(pa.table({"picture": ["x"]}), tmp_path / "a.parquet")
+    with pytest.raises(FatalError, match=r"columns picture, .*safety_label"):
+        rows_of(str(tmp_path))
+
+
+def test_an_export_without_labels_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "dataset_info.json").write_text("{}")
+    (tmp_path / "sft").mkdir()
+    pq.write_table(pa.table({"prompt": ["a"]}), tmp_path / "sft" / "train-00000-of-00001.parquet")
+    with pytest.raises(FatalError, match="without labelled rows"):
+        list(read_benchmark(str(tmp_path)))

@@ -1,0 +1,280 @@
+"""Measures against hand-derived values and scikit-learn's."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+
+from guard.evaluation.invariance import invariance
+from guard.evaluation.metrics import Measure, compare, headline_draws, measures
+from guard.evaluation.tally import EvalRow, Verdict
+from reporting.intervals import Tally, family_weights, interval, p_value
+from tests.guard.evaluated import benchmark, edit_detector, judged, perfect, policy_blind, row
+
+
+def found(rows: Sequence[EvalRow], verdicts: Sequence[Verdict], **options: Any) -> dict[tuple[str, str], Measure]:
+    """Measures by (name, group)."""
+    return {(m.name, m.group): m for m in measures(rows, verdicts, **{"resamples": 50, **options})}
+
+
+def values(rows: Sequence[EvalRow], verdicts: Sequence[Verdict]) -> dict[tuple[str, str], float | None]:
+    return {key: measure.value for key, measure in found(rows, verdicts).items()}
+
+
+def test_a_perfect_guard_scores_one_everywhere() -> None:
+    rows = benchmark(roles=("original", "edited", "sham", "roundtrip"))
+    scores = values(rows, judged(rows, perfect))
+    for name in ("macro_f1", "pair_accuracy", "flipped_pair_accuracy", "pss", "quad_score", "accuracy", "weighted_f1"):
+        assert scores[name, ""] == 1.0
+    for name in ("false_positive_rate", "false_negative_rate", "invalid_rate"):
+        assert scores[name, ""] == 0.0
+
+
+def test_a_guard_that_ignores_the_policy_scores_zero_on_policy_shifts() -> None:
+    rows = benchmark()
+    scores = values(rows, judged(rows, policy_blind))
+    assert scores["pss", ""] == 0.0
+    # Of three policies' original/twin verdicts (s s), (u s), (u u) it is right on (u s) alone.
+    assert scores["pair_accuracy", ""] == pytest.approx(1 / 3)
+    assert scores["flipped_pair_accuracy", ""] == 1.0
+    assert scores["quad_score", ""] == 0.0  # no two policies share a pattern
+
+
+def test_a_guard_that_only_detects_edits_is_unmasked_by_controls() -> None:
+    def flips_alike(number: int, role: str, policy: str) -> EvalRow:
+        return row(f"f{number}", role, policy, "safe" if role == "edited" else "unsafe")
+
+    # Two policies that both forbid what the edit removed: without controls the detector looks perfect.
+    bare = [flips_alike(n, r, p) for n in range(8) for r in ("original", "edited") for p in ("Policy L3", "Policy L4")]
+    score = found(bare, judged(bare, edit_detector))["quad_score", ""]
+    assert (score.value, score.n, score.chance) == (1.0, 8, 0.5**4)
+    with_sham = bare + [flips_alike(n, "sham", p) for n in range(8) for p in ("Policy L3", "Policy L4")]
+    score = found(with_sham, judged(with_sham, edit_detector))["quad_score", ""]
+    assert score.chance == 0.5**6  # six verdicts a unit
+    assert score.value is not None
+    assert score.value == 0.0 <= score.chance
+
+
+def test_the_edit_detector_on_the_full_benchmark_with_controls() -> None:
+    rows = benchmark(roles=("original", "edited", "sham", "roundtrip"))
+    score = found(rows, judged(rows, edit_detector))["quad_score", ""]
+    assert score.value is not None
+    assert score.chance is not None
+    assert score.value <= score.chance
+    assert score.n == 8 * 3  # families times pairs of policies
+
+
+def test_the_edit_detector_where_few_pairs_have_controls() -> None:
+    """Eight pairs under two policies that forbid what the edit removes; one of them has a sham."""
+    policies = ("Policy L3", "Policy L4")
+    sides = [(n, r) for n in range(8) for r in ("original", "edited")] + [(0, "sham")]
+    rows = [row(f"f{n}", r, p, "safe" if r == "edited" else "unsafe") for n, r in sides for p in policies]
+    by_key = found(rows, judged(rows, edit_detector))
+    assert by_key["quad_score", ""].value == 7 / 8  # the pairs without a control are all right
+    controlled = by_key["controlled_quad_score", ""]
+    assert (controlled.value, controlled.n, controlled.chance) == (0.0, 1, 0.5**6)
+    assert found(rows, judged(rows, perfect))["controlled_quad_score", ""].value == 1.0
+    bare = [r for r in rows if r.role != "sham"]
+    assert found(bare, judged(bare, perfect))["controlled_quad_score", ""].value is None
+
+
+@pytest.mark.parametrize("constant", ["safe", "unsafe", "invalid"])
+def test_constant_verdicts_get_no_shift_and_no_flipped_pair(constant: Verdict) -> None:
+    rows = benchmark()
+    scores = values(rows, [constant] * len(rows))
+    assert scores["pss", ""] == 0.0
+    assert scores["flipped_pair_accuracy", ""] == 0.0
+    assert scores["quad_score", ""] == 0.0
+
+
+def test_units_by_hand() -> None:
+    # One family, two policies; labels original (u, s), twin (s, s) under (A, B). One verdict is wrong: twin under A.
+    labels = {("original", "A"): "unsafe", ("original", "B"): "safe", ("edited", "A"): "safe", ("edited", "B"): "safe"}
+    rows = [row("f", role, policy, label) for (role, policy), label in labels.items()]  # type: ignore[arg-type]
+    wrong = ("edited", "A")
+    verdicts: list[Verdict] = ["unsafe" if (r.role, r.policy_name) == wrong else r.label for r in rows]
+    by_key = found(rows, verdicts)
+    assert (by_key["pair_accuracy", ""].value, by_key["pair_accuracy", ""].n) == (0.5, 2)  # A wrong, B right
+    assert by_key["flipped_pair_accuracy", ""].value == 0.0  # A is the one whose labels differ
+    assert (by_key["pss", ""].value, by_key["pss", ""].n) == (1.0, 1)  # only the original's labels differ: both right
+    assert (by_key["quad_score", ""].value, by_key["quad_score", ""].n) == (0.0, 1)
+    # Under A: TP 1, FP 1 -> F1 = 2/3. Under B one class only -> accuracy 1. Macro = (2/3 + 1) / 2.
+    assert by_key["f1", "A"].value == pytest.approx(2 / 3)
+    assert by_key["accuracy", "B"].value == 1.0
+    assert by_key["f1", "B"].value is None  # no unsafe label and no false alarm
+    assert by_key["macro_f1", ""].value == pytest.approx((2 / 3 + 1) / 2)
+    assert by_key["accuracy", "edited"].value == 0.5
+
+
+def test_a_row_of_two_categories_counts_in_both() -> None:
+    both, one = ("blade", "fire"), ("fire",)
+    rows = [row("a", "original", "A", "unsafe", categories=both), row("b", "original", "A", "unsafe", categories=one)]
+    rows += [row("c", "original", "A", "safe")]  # of no category, so it counts in the total alone
+    by_key = found(rows, ["safe", "unsafe", "safe"])
+    assert [(by_key["accuracy", g].value, by_key["accuracy", g].n) for g in ("blade", "fire")] == [(0.0, 1), (0.5, 2)]
+    assert by_key["accuracy", ""].value == pytest.approx(2 / 3)
+
+
+def test_an_invalid_answer_is_a_miss_or_a_false_alarm() -> None:
+    rows = [row("a", "original", "A", "unsafe"), row("b", "original", "A", "safe")]
+    scores = values(rows, ["invalid", "invalid"])
+    assert scores["invalid_rate", ""] == 1.0
+    assert scores["false_negative_rate", ""] == 1.0
+    assert scores["false_positive_rate", ""] == 1.0
+    assert scores["f1", ""] == 0.0
+
+
+verdict = st.sampled_from(["safe", "unsafe", "invalid"])
+label = st.sampled_from(["safe", "unsafe"])
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(label, verdict, st.sampled_from("AB")), min_size=1, max_size=40))
+def test_counts_agree_with_scikit_learn(cells: list[tuple[Any, Any, str]]) -> None:
+    rows = [row(f"f{i}", "original", policy, truth, categories=(policy,)) for i, (truth, _, policy) in enumerate(cells)]
+    scores = {(m.name, m.kind, m.group): m.value for m in measures(rows, [v for _, v, _ in cells], resamples=0)}
+    macro = []
+    for group in sorted({policy for _, _, policy in cells}):
+        truths = [t for t, _, p in cells if p == group]
+        # an invalid answer is scored as the wrong label
+        said = [v if v != "invalid" else {"safe": "unsafe", "unsafe": "safe"}[t] for t, v, p in cells if p == group]
+        f1 = f1_score(truths, said, pos_label="unsafe", zero_division=np.nan)
+        mine = scores["f1", "policy", group]
+        assert (mine is None and math.isnan(f1)) or mine == pytest.approx(f1)
+        accuracy = accuracy_score(truths, said)
+        assert scores["accuracy", "category", group] == pytest.approx(accuracy)
+        assert scores["weighted_f1", "category", group] == pytest.approx(
+            f1_score(truths, said, average="weighted", zero_division=0)
+        )
+        if "safe" in truths:
+            missed = 1 - recall_score(truths, said, pos_label="safe")
+            assert scores["false_positive_rate", "policy", group] == pytest.approx(missed)
+        if "unsafe" in truths:
+            missed = 1 - recall_score(truths, said, pos_label="unsafe")
+            assert scores["false_negative_rate", "policy", group] == pytest.approx(missed)
+        macro.append(f1 if len(set(truths)) == 2 else accuracy)
+    assert scores["macro_f1", "all", ""] == pytest.approx(np.mean(macro))
+
+
+@given(st.permutations(range(18)))
+@settings(max_examples=20)
+def test_the_order_of_the_rows_changes_nothing(order: list[int]) -> None:
+    rows = benchmark(3)
+    verdicts = judged(rows, policy_blind)
+    shuffled = measures([rows[i] for i in order], [verdicts[i] for i in order], resamples=20)
+    assert shuffled == measures(rows, verdicts, resamples=20)
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        measures(benchmark(), ["safe"])
+
+
+def test_families_are_drawn_whole() -> None:
+    # Ten families of 30 rows: five all right, five all wrong. Rows drawn alone would give about 0.5 +- 0.057
+    # (1.96 sqrt(0.25 / 300)); families give 0.5 +- 0.31 (1.96 sqrt(0.25 / 10)).
+    rows = [row(f"f{f}", f"r{i}", "A", "safe") for f in range(10) for i in range(30)]
+    verdicts: list[Verdict] = ["safe" if int(r.family_id[1:]) < 5 else "unsafe" for r in rows]
+    measure = found(rows, verdicts, resamples=2000)["accuracy", ""]
+    assert measure.low is not None
+    assert measure.high is not None
+    assert measure.value == 0.5
+    assert 0.15 <= measure.low <= 0.25
+    assert 0.75 <= measure.high <= 0.85
+
+
+def test_weights_keep_the_number_of_families_and_repeat_with_the_seed() -> None:
+    weights = family_weights(7, resamples=40, seed=3)
+    assert weights.shape == (41, 7)
+    assert (weights[0] == 1).all()
+    assert (weights.sum(axis=1) == 7).all()
+    assert (weights == family_weights(7, resamples=40, seed=3)).all()
+    assert family_weights(1, resamples=40, seed=3).shape == (1, 1)  # one family: nothing to draw
+
+
+def test_the_macro_score_has_an_interval_where_a_policy_is_rarely_broken() -> None:
+    # Under B one family of 12 is unsafe; (11/12)^12 = 35 % of the draws lack it. B has one class in them.
+    rows = [row(f"f{i}", "original", p, "unsafe" if i == 0 or p == "A" else "safe") for i in range(12) for p in "AB"]
+    rows = [dataclasses.replace(r, label="safe") if (r.family_id, r.policy_name) == ("f1", "A") else r for r in rows]
+    by_key = found(rows, [r.label if r.policy_name == "A" else "safe" for r in rows], resamples=400)
+    assert by_key["f1", "B"].low is None
+    macro = by_key["macro_f1", ""]
+    assert macro.value == pytest.approx((1 + 0) / 2)  # A right, B never found
+    assert macro.low == pytest.approx(0.5)
+    assert macro.high == pytest.approx(1.0)  # without that family B's accuracy is 1
+
+
+def test_one_family_has_no_interval() -> None:
+    rows = benchmark(1)
+    measure = found(rows, judged(rows, perfect))["accuracy", ""]
+    assert (measure.value, measure.low, measure.high) == (1.0, None, None)
+
+
+def test_an_interval_that_is_mostly_undefined_is_none() -> None:
+    assert interval(np.array([0.5, *[0.5] * 94, *[np.nan] * 6])) is None
+    assert interval(np.array([0.5, *[0.5] * 96, *[np.nan] * 4])) == (0.5, 0.5)
+
+
+def test_p_values_by_hand() -> None:
+    # 99 draws, 4 of them at or below zero: 2 (1 + 4) / (1 + 99) = 0.1
+    assert p_value([-1.0] * 4 + [1.0] * 95) == pytest.approx(0.1)
+    assert p_value([0.0] * 10) == 1.0
+    assert p_value([float("nan")]) is None
+
+
+def test_two_equal_runs_do_not_differ_and_perfect_beats_blind() -> None:
+    rows = benchmark(20)
+    good, blind = (headline_draws(rows, judged(rows, guard), resamples=200) for guard in (perfect, policy_blind))
+    same = {c.name: c for c in compare(good, good)}
+    assert same["pss"].difference == 0.0
+    assert same["pss"].p == 1.0
+    better = {c.name: c for c in compare(good, blind)}
+    assert better["pss"].difference == 1.0
+    assert better["pss"].p == pytest.approx(2 / 201)  # no draw at or below zero
+    worse = {c.name: c for c in compare(blind, good)}
+    assert worse["macro_f1"].difference == pytest.approx(-(better["macro_f1"].difference or 0))
+
+
+def test_invariance_by_hand() -> None:
+    rows = [row(f"f{i}", "original", "A", "safe") for i in range(4)]
+    # Row 0 differs in one of three reruns: 2 of its 3 couples differ; 2 of 12 couples in all.
+    runs: list[list[Verdict]] = [["safe"] * 4, ["safe"] * 4, ["unsafe", "safe", "safe", "safe"]]
+    # The rewording flips rows 0 and 3: against the reruns 2 of 3 and 3 of 3 differ; 5 of 12.
+    reworded: list[list[Verdict | None]] = [["unsafe", "safe", "safe", "unsafe"]]
+    by_name = {m.name: m.value for m in invariance(rows, runs, reworded, resamples=10)}
+    assert by_name == {
+        "jitter": pytest.approx(2 / 12),
+        "paraphrase_flips": pytest.approx(5 / 12),
+        "paraphrase_invariance": pytest.approx(1 - 3 / 12),
+    }
+
+
+def test_randomness_alone_is_not_held_against_a_guard() -> None:
+    rows = [row(f"f{i}", "original", "A", "safe") for i in range(400)]
+    rng = np.random.default_rng(0)
+    toss: Any = [["safe" if x else "unsafe" for x in rng.integers(0, 2, 400)] for _ in range(4)]
+    by_name = {m.name: m.value for m in invariance(rows, toss[:3], toss[3:], resamples=10)}
+    assert by_name["jitter"] == pytest.approx(0.5, abs=0.05)
+    assert by_name["paraphrase_invariance"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_rows_without_a_rewording_are_not_counted() -> None:
+    rows = [row(f"f{i}", "original", "A", "safe") for i in range(2)]
+    by_name = {m.name: m for m in invariance(rows, [["safe", "safe"]], [["unsafe", None]], resamples=10)}
+    assert "jitter" not in by_name
+    assert (by_name["paraphrase_flips"].value, by_name["paraphrase_flips"].n) == (1.0, 1)
+    with pytest.raises(ValueError, match="every row"):
+        invariance(rows, [["safe"]], [])
+
+
+def test_a_tally_sums_by_family() -> None:
+    tally = Tally()
+    for family in ("a", "a", "b"):
+        tally.add(family, "k", 2.0)
+    assert tally.draw(resamples=0)["k"].tolist() == [6.0]

@@ -1,0 +1,79 @@
+"""Each adapter called as its trainer calls it."""
+
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from guard.training.adapters import easyr1_reward, trl_rewards, verl_reward
+from storage.errors import FatalError
+
+THINK = "<think>A knife lies on the table, rule R1 forbids it.</think>"
+UNSAFE, SAFE = THINK + "<answer>unsafe</answer>", THINK + "<answer>safe</answer>"
+SOLUTIONS = ["<answer>unsafe</answer>", "<answer>safe</answer>"]
+EXTRA = [
+    {"index": 0, "split": "train", "policy_name": "Policy L3", "pair_id": "p", "pair_role": role, "safety_label": label}
+    for role, label in (("original", "unsafe"), ("edited", "safe"))
+]
+
+
+def test_trl_passes_columns_as_keywords_and_turns_as_completions() -> None:
+    columns: dict[str, Any] = {
+        "prompts": [[{"role": "user", "content": "?"}]] * 2,
+        "completions": [[{"role": "assistant", "content": UNSAFE}], [{"role": "assistant", "content": UNSAFE}]],
+        "completion_ids": [[1], [2]],
+        "solution": SOLUTIONS,
+        "extra_info": EXTRA,
+        "trainer_state": None,
+    }
+    assert trl_rewards.strict_reward(**columns) == [1.0, -1.0]
+    assert trl_rewards.pair_reward(**columns) == [0.0, -1.0]  # the other side is wrong
+    # the think has 46 characters, too few for the published bonus
+    assert trl_rewards.paper_compat_reward(**columns) == [1.5, 0.5]
+
+
+def test_trl_reads_content_in_parts() -> None:
+    content = [{"type": "text", "text": THINK}, {"type": "text", "text": "<answer>safe</answer>"}]
+    assert trl_rewards.strict_reward([[{"role": "assistant", "content": content}]], ["safe"]) == [1.0]
+
+
+def test_trl_refuses_columns_of_other_lengths() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        trl_rewards.strict_reward([UNSAFE], SOLUTIONS)
+
+
+def test_verl_scores_one_row() -> None:
+    assert verl_reward.compute_score("guardset", UNSAFE, "unsafe", extra_info=EXTRA[0]) == 1.0
+    assert verl_reward.compute_score("guardset", UNSAFE, "unsafe", reward="paper_compat", rank=0) == 1.5
+    with pytest.raises(FatalError):
+        verl_reward.compute_score("guardset", UNSAFE, "")
+
+
+def test_easyr1_scores_rows_and_batches() -> None:
+    rows = [{"response": UNSAFE, "response_length": 9, "ground_truth": "no"}, {"response": "?", "ground_truth": "yes"}]
+    expected = [
+        {"overall": 1.0, "format": 1.0, "accuracy": 1.0},
+        {"overall": -1.0, "format": 0.0, "accuracy": 0.0},
+    ]
+    assert easyr1_reward.compute_score(rows) == expected
+    assert easyr1_reward.compute_score(rows[0]) == expected[0]
+
+
+def test_ms_swift_registers_three_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
+    swift, rewards = ModuleType("swift"), ModuleType("swift.rewards")
+    rewards.ORM, rewards.orms = type("ORM", (), {}), {}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "swift", swift)
+    monkeypatch.setitem(sys.modules, "swift.rewards", rewards)
+    spec = importlib.util.find_spec("guard.training.adapters.ms_swift_reward")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    columns = {"completions": [UNSAFE, SAFE], "solution": SOLUTIONS, "extra_info": EXTRA, "messages": [[], []]}
+    found = {name: cls()(**columns) for name, cls in rewards.orms.items()}  # type: ignore[attr-defined]
+    assert found == {
+        "guardset_strict": [1.0, 1.0],
+        "guardset_paper_compat": [1.5, 1.2],
+        "guardset_pair": [1.0, 1.0],
+    }

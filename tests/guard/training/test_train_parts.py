@@ -1,0 +1,196 @@
+"""The parts of training that need no training: recipes, metrics, stops, other trainers' commands, general ability."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from guard.training.ability import lmms_eval_command, run_lmms_eval
+from guard.training.command_lines import as_shell, ms_swift_grpo, ms_swift_merge, ms_swift_sft, verl_grpo
+from guard.training.report import curves
+from guard.training.run_folder import last_checkpoint, open_run
+from guard.training.settings import Recipe, load_recipe, recipe_names
+from guard.training.watch import MetricsFile, ObservedReward, Watch, read_metrics
+from micro import RECIPE
+from storage.errors import FatalError
+
+
+def test_every_shipped_recipe_loads_and_says_what_it_needs():
+    assert recipe_names() == ["qwen2.5-vl-7b", "qwen3-vl-8b"]
+    for name in (*recipe_names(), str(RECIPE)):
+        assert load_recipe(name).hardware is not None
+
+
+def test_the_defaults_are_the_papers():
+    recipe = Recipe(model="x")
+    assert (recipe.lora.rank, recipe.lora.alpha, recipe.sft.lr) == (64, 128, 1e-4)
+    assert (recipe.grpo.generations, recipe.grpo.lr, recipe.grpo.beta, recipe.grpo.temperature) == (8, 1e-6, 0.01, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: x\nsft: {save_every: 5, log_every: 2}", "multiple of log_every"),
+        ("model: x\ngrpo: {batch_size: 6, generations: 4}", "multiple of generations"),
+        ("model: x\nlearning_rate: 1", "learning_rate: unknown key `learning_rate`; known here"),
+        ("model: [", "not valid YAML"),
+    ],
+)
+def test_a_bad_recipe_is_named(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(FatalError, match=message):
+        load_recipe(str(path))
+
+
+def test_an_unknown_recipe_lists_those_that_exist():
+    with pytest.raises(FatalError, match=r"no recipe nothing.*qwen2.5-vl-7b, qwen3-vl-8b"):
+        load_recipe("nothing")
+
+
+def logged(watch: Watch, step: int, **values: float) -> None:
+    watch.on_log(None, SimpleNamespace(global_step=step, max_steps=30), None, logs={"loss": 0.5, **values})
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+def test_a_number_that_is_none_stops_the_run_and_is_not_written(tmp_path, name):
+    metrics = MetricsFile(tmp_path / "metrics.csv")
+    watch = Watch(metrics, lambda line: None)
+    logged(watch, 1)
+    with pytest.raises(FatalError, match=f"{name} is nan at step 2"):
+        logged(watch, 2, **{name: float("nan")})
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.csv")] == [1]
+
+
+def completions(*texts: str) -> list[list[dict[str, str]]]:
+    return [[{"role": "assistant", "content": text}] for text in texts]
+
+
+def test_what_a_reward_saw_is_counted_by_policy(tmp_path):
+    good, bad = "<think>a knife here</think><answer>safe</answer>", "no answer"
+    observed = ObservedReward(lambda completions, **columns: [1.0, -1.0, 1.0])
+    told: dict[str, float] = {}
+    rows = [{"policy_name": name} for name in ("L1", "L1", "L2")]
+    observed(completions(good, bad, good), extra_info=rows, log_metric=told.__setitem__)
+    # two of three have the form; L1 got one "safe" out of two; 3 words and 2 words and 3 words are 8 / 3
+    assert told == observed.take()
+    observed(completions(good, bad, good), extra_info=rows)
+    assert observed.take() == {
+        "reward_min": -1.0,
+        "reward_max": 1.0,
+        "format_rate": pytest.approx(2 / 3),
+        "words": pytest.approx(8 / 3),
+        "yes_rate/L1": 0.5,
+        "yes_rate/L2": 1.0,
+    }
+    assert observed.take() == {}
+
+
+def test_a_reward_that_is_constant_for_twenty_steps_stops_a_long_run(tmp_path):
+    watch = Watch(MetricsFile(tmp_path / "metrics.csv"), lambda line: None)
+    observed = ObservedReward(lambda completions, **columns: [-1.0])
+    watch.observe(observed)
+    for step in range(1, 20):
+        observed(completions("x"), extra_info=[{"policy_name": "L1"}])
+        logged(watch, step)
+    observed(completions("x"), extra_info=[{"policy_name": "L1"}])
+    with pytest.raises(FatalError, match="20 logged steps earned -1"):
+        logged(watch, 20)
+    assert len(read_metrics(tmp_path / "metrics.csv")) == 20
+
+
+def test_metrics_after_a_checkpoint_are_dropped_on_resume(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.csv")
+    watch = Watch(metrics, lambda line: None)
+    for step in (1, 2, 3):
+        logged(watch, step)
+    again = MetricsFile(tmp_path / "metrics.csv")
+    Watch(again, lambda line: None).on_train_begin(None, SimpleNamespace(global_step=2), None)
+    assert [row["step"] for row in again.rows] == [1, 2]
+
+
+def test_curves_are_drawn_for_what_was_measured():
+    rows = [{"step": 1.0, "loss": 2.0, "yes_rate/L1": 0.5}, {"step": 2.0, "loss": 1.0, "yes_rate/L1": 0.75}]
+    drawn = curves(rows)
+    assert list(drawn) == ["Loss", "Called safe, by policy"]
+    assert all("<svg" in curve for curve in drawn.values())
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
+    (tmp_path / "holiday.txt").write_text("photos")
+    with pytest.raises(FatalError, match="not empty and no training run"):
+        open_run(tmp_path, {"a": 1})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["holiday.txt"]
+
+
+def test_the_newest_whole_checkpoint_is_chosen(tmp_path):
+    for step, state in ((2, "{}"), (10, "{}"), (12, '{"cut')):
+        folder = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / "trainer_state.json").write_text(state)
+    found = last_checkpoint(tmp_path)
+    assert found is not None
+    assert found.name == "checkpoint-10"
+    assert not (tmp_path / "checkpoints" / "checkpoint-12").exists()
+
+
+def test_other_trainers_get_the_same_numbers(tmp_path):
+    recipe = load_recipe("qwen2.5-vl-7b")
+    sft, grpo, verl = (make(recipe, "EXPORT", tmp_path) for make in (ms_swift_sft, ms_swift_grpo, verl_grpo))
+    for command, words in (
+        (sft, ["--lora_rank", "64", "--lora_alpha", "128", "--learning_rate", "0.0001"]),
+        (grpo, ["--num_generations", "8", "--beta", "0.01", "--learning_rate", "1e-06", "guardset_strict"]),
+        (
+            verl,
+            ["actor_rollout_ref.rollout.n=8", "data.prompt_key=conversation", "actor_rollout_ref.model.lora_rank=64"],
+        ),
+    ):
+        assert set(words) <= set(command)
+    # eight GPUs, eight completions of four batches each, eight completions per prompt: 8 x 8 x 4 / 8 = 32 prompts
+    assert "data.train_batch_size=32" in verl
+    assert as_shell(["a", "--b", "c d", "--e", "f"]) == "a \\\n  --b 'c d' \\\n  --e f"
+
+
+def test_stage_2_starts_where_stage_1_ended(tmp_path):
+    lora, full = load_recipe("qwen2.5-vl-7b"), load_recipe(str(RECIPE))
+    last = str(tmp_path / "stage-1" / "last")  # the link that the first command leaves
+    assert "--create_checkpoint_symlink" in ms_swift_sft(lora, "EXPORT", tmp_path)
+    assert ms_swift_grpo(lora, "EXPORT", tmp_path).count(last) == 1
+    merge = ms_swift_merge(lora, tmp_path)
+    assert last in merge
+    assert f"actor_rollout_ref.model.path={merge[-1]}" in verl_grpo(lora, "EXPORT", tmp_path)
+    assert ms_swift_merge(full, tmp_path) == []
+    assert ms_swift_grpo(full, "EXPORT", tmp_path).count(last) == 1
+    assert f"actor_rollout_ref.model.path={last}" in verl_grpo(full, "EXPORT", tmp_path)
+
+
+def test_verl_is_given_every_shard(tmp_path):
+    shards = {"splits": {"train": {"files": [{"path": "rl/train-0.parquet"}, {"path": "rl/train-1.parquet"}]}}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"rl": shards}))
+    command = verl_grpo(load_recipe("qwen2.5-vl-7b"), str(tmp_path), tmp_path / "runs")
+    assert f"data.train_files=[{tmp_path}/rl/train-0.parquet,{tmp_path}/rl/train-1.parquet]" in command
+
+
+def test_verl_cannot_use_the_pair_reward(tmp_path):
+    recipe = Recipe.model_validate({"model": "x", "grpo": {"reward": "pair"}})
+    with pytest.raises(FatalError, match="one by one"):
+        verl_grpo(recipe, "EXPORT", tmp_path)
+
+
+def test_lmms_eval_is_called_and_its_scores_are_read(tmp_path, monkeypatch):
+    fake = tmp_path / "bin" / "lmms-eval"
+    fake.parent.mkdir()
+    scores = {"results": {"mme": {"mme_perception,none": 1500.5, "alias": "mme"}}}
+    fake.write_text(
+        f"#!/bin/sh\nmkdir -p {tmp_path}/out/m && echo '{json.dumps(scores)}' > {tmp_path}/out/m/1_results.json\n"
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
+    command = lmms_eval_command("runs/stage-2/model", "qwen2_5_vl", ("mme",), tmp_path / "out")
+    assert run_lmms_eval(command, tmp_path / "out") == {"mme/mme_perception": 1500.5}
+
+
+def test_without_lmms_eval_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FatalError, match="environment of its own"):
+        run_lmms_eval(["lmms-eval"], tmp_path)
