@@ -12,6 +12,7 @@ COPY micro micro
 COPY models models
 COPY policies policies
 COPY recaption recaption
+COPY reporting reporting
 COPY storage storage
 # Installed editable: prompts, policies and weights are read from their folders.
 RUN pip install -c constraints.txt -e '.[ray]' \

@@ -49,6 +49,6 @@ format: install  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean-demo: install  ## Stop the demo's Label Studio and delete demo-workspace/
-	-$(BIN)/guardset annotate down --workspace demo-workspace
+clean-demo: install  ## Stop the demo's servers and delete demo-workspace/
+	-$(BIN)/guardset down --workspace demo-workspace
 	rm -rf demo-workspace

@@ -6,13 +6,9 @@ only, outlives the command that starts it, and can serve nothing but the workspa
 """
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
-import signal
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +18,7 @@ import httpx
 
 from annotation.client import http_client
 from annotation.database import check_answers, place_of, settings_of
+from storage import daemon
 from storage.errors import FatalError
 
 Progress = Callable[[int, int], None]
@@ -105,16 +102,9 @@ def stop(workspace_dir: str | Path, *, timeout_s: float = 20.0) -> bool:
     known = _read(folder)
     if known is None:
         return False
-    was_alive = _alive(known)
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        until = time.monotonic() + timeout_s
-        if _alive(known):
-            os.kill(known.pid, sign)
-            # A dying process loses its command line before it lets go of its port.
-            while (_alive(known) or _answers(_port(known))) and time.monotonic() < until:
-                time.sleep(0.1)
+    was_running = daemon.end(known.pid, _arguments(known), _port(known), timeout_s)
     _write(folder, replace(known, pid=0))
-    return was_alive
+    return was_running
 
 
 def _same_database(folder: Path, known: str, wanted: str) -> str:
@@ -143,7 +133,7 @@ def program(executable: str | Path | None) -> str:
 
 
 def _launch(folder: Path, known: Server, port: int, program: str) -> Server:
-    if _answers(port):
+    if daemon.port_answers(port):
         raise FatalError(f"Port {port} is in use by another program. Set annotation.port in the config to a free one.")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     blobs, link = folder.parent / "blobs", served_blobs(folder.parent)
@@ -153,16 +143,8 @@ def _launch(folder: Path, known: Server, port: int, program: str) -> Server:
         link.symlink_to(os.path.relpath(blobs, link.parent))
     known = replace(known, url=f"http://127.0.0.1:{port}", pid=0)
     _write(folder, known)  # before the start: an account without a record would lock us out
-    command = [program, *_arguments(known)]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, env=_environment(folder, known),
-            start_new_session=True,  # it outlives this command and the terminal
-        )  # fmt: skip
-    known = replace(known, pid=process.pid)
+    known = replace(known, pid=daemon.launch(program, _arguments(known), folder, _environment(folder, known)))
     _write(folder, known)
-    while not _command_line(known.pid) and process.poll() is None:
-        time.sleep(0.01)  # for an instant a new process has none
     return known
 
 
@@ -197,25 +179,24 @@ def _environment(folder: Path, server: Server) -> Mapping[str, str]:
 
 def _wait(folder: Path, server: Server, timeout_s: float, progress: Progress | None) -> None:
     """Return when the server answers on its own port; otherwise raise with the end of its log."""
-    log = folder / "server.log"
     usual_s = _WARM_START_S if (folder / "label_studio.sqlite3").exists() else _FIRST_START_S
     started = time.monotonic()
     while True:
         waited_s = time.monotonic() - started
         if progress:
             progress(int(waited_s), max(usual_s, int(waited_s) + 1))
-        if _PORT_MOVED in _tail(log, 10_000):
+        if _PORT_MOVED in daemon.end_of_log(folder, 10_000):
             stop(folder.parent)
             raise FatalError(
                 f"Another program took the port of {server.url}. Set annotation.port in the config to a free one."
             )
         if not _alive(server):
-            raise FatalError(f"Label Studio ended while starting. The end of {log}:\n{_tail(log)}")
+            raise FatalError(f"Label Studio ended while starting. {daemon.end_of_log(folder)}")
         if _healthy(server.url):
             break
         if waited_s > timeout_s:
             stop(folder.parent)
-            raise FatalError(f"Label Studio did not answer within {timeout_s:.0f} s. The end of {log}:\n{_tail(log)}")
+            raise FatalError(f"Label Studio did not answer within {timeout_s:.0f} s. {daemon.end_of_log(folder)}")
         time.sleep(0.5)
     if progress:
         progress(max(usual_s, int(waited_s)), max(usual_s, int(waited_s)))
@@ -238,47 +219,15 @@ def _healthy(url: str) -> bool:
     return False
 
 
-def _answers(port: int) -> bool:
-    """Whether somebody listens. Label Studio asks `localhost`, which may be another address than ours."""
-    for host in ("127.0.0.1", "localhost"):
-        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
-            return True
-    return False
-
-
 def _alive(server: Server) -> bool:
     """Whether the recorded pid is our server: running, and with the command line that we gave it."""
-    if server.pid <= 0:
-        return False
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(server.pid, os.WNOHANG)  # a dead child of ours would linger as a zombie
-    return " ".join(_arguments(server)) in _command_line(server.pid)
-
-
-def _command_line(pid: int) -> str:
-    """The process's command line, "" when there is no such process."""
-    if Path("/proc/self").exists():
-        with contextlib.suppress(OSError):
-            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        return ""
-    answer = subprocess.run(["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False)
-    return answer.stdout
+    return daemon.is_running(server.pid, _arguments(server))
 
 
 def _read(folder: Path) -> Server | None:
-    path = folder / "server.json"
-    return Server(**json.loads(path.read_text())) if path.is_file() else None
+    record = daemon.read_record(folder)
+    return None if record is None else Server(**record)
 
 
 def _write(folder: Path, server: Server) -> None:
-    temporary = folder / ".server.json.tmp"
-    temporary.unlink(missing_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(asdict(server), file, indent=2)
-    temporary.replace(folder / "server.json")
-
-
-def _tail(log: Path, size_bytes: int = 2_000) -> str:
-    if not log.is_file():
-        return ""
-    return log.read_bytes()[-size_bytes:].decode(errors="replace").strip()
+    daemon.write_record(folder, asdict(server))

@@ -22,8 +22,8 @@ from annotation.settings import AnnotationSettings
 from annotation.tasks import ProjectOptions
 from flows.engine.progress import report_progress
 from flows.outcome import Outcome, read_outcome
+from flows.servers import studio_client
 from flows.settings import Settings
-from flows.studio import studio_client
 from guard.contract.splits import split_of
 from policies.engine import PolicySet
 from policies.loading import load_policy_set

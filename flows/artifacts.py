@@ -1,4 +1,4 @@
-"""What a scheduled run leaves on its page in Prefect: progress, counts, report, thumbnails, or why it failed."""
+"""What a run leaves on its page in Prefect: progress, counts, report, thumbnails, or why it failed."""
 
 import base64
 import io
@@ -21,9 +21,10 @@ from prefect.artifacts import (
 )
 
 from flows.annotate import Collection
+from flows.build import BuildSummary
 from flows.engine.progress import StageSummary
 from flows.export import LATEST_EXPORT
-from flows.outcome import Outcome
+from flows.outcome import Outcome, read_outcome
 from guard.export.write import ExportResult
 from storage.images import decode_stored
 from storage.records.editing import Edit
@@ -57,6 +58,22 @@ class ProgressArtifacts:
 
 def _key(name: str) -> str:
     return f"guardset-{name.replace('_', '-')}"
+
+
+def leave(result: object, root: str) -> None:
+    """What people want to see of a command's result; nothing for a result of another kind."""
+    workspace = Workspace.open(root)
+    match result:
+        case BuildSummary():
+            leave_counts(result.stages)
+            leave_thumbnails(workspace, read_outcome(workspace))
+            leave_newest_report(workspace)
+        case Collection():
+            leave_votes(result)
+            leave_newest_report(workspace)
+        case ExportResult():
+            leave_views(result)
+            leave_report(workspace, result.path)
 
 
 def leave_counts(stages: Sequence[StageSummary]) -> None:

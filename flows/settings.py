@@ -18,7 +18,7 @@ from storage.dedup import DedupSettings
 from storage.errors import FatalError
 from storage.ingest import IngestSettings
 from storage.stage import Decides, How
-from storage.validation import faults_of
+from storage.validation import faults_of, read_yaml
 from storage.workspace import Workspace
 
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -114,10 +114,7 @@ def read_settings(text: str, name: str, folder: Path) -> Settings:
 
 def _mapping(text: str, name: str) -> dict[str, Any]:
     """The YAML text as a mapping without blanks."""
-    try:
-        raw: Any = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise FatalError(f"{name} is not valid YAML: {error}") from error
+    raw: Any = read_yaml(text, name) or {}
     if not isinstance(raw, dict):
         raise FatalError(f"{name} must hold a mapping such as `ingest: {{licence: CC-BY-4.0}}`.")
     blanks = [place for place, value in _scalars(raw) if isinstance(value, str) and value.startswith(BLANK)]

@@ -6,6 +6,8 @@ The limits are Prefect's global concurrency limits (GPUs, API servers, Label Stu
 one Prefect server run, and can be changed in its UI meanwhile. `guardset serve` creates them.
 """
 
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, TypeVar, cast
@@ -16,7 +18,9 @@ from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+from flows.artifacts import ProgressArtifacts, leave, leave_failure
 from flows.engine.job import Around
+from flows.engine.progress import reported_to
 from flows.engine.settings import LimitSettings
 from storage.stage import Needs
 
@@ -24,16 +28,34 @@ Result = TypeVar("Result")
 Scarce = Literal["gpu", "api", "label-studio"]
 
 
-def tracked(name: str, work: Callable[[Around], Result], parameters: dict[str, Any]) -> Result:
-    """Run a command's work as a flow run of this name; `parameters` are what its page shows."""
+def tracked(name: str, work: Callable[[Around], Result], parameters: dict[str, Any], root: str) -> Result:
+    """Run a command's work on the workspace `root` as a flow run of this name; `parameters` are what its page shows.
+
+    Its page gets what `followed` and `leave` put there.
+    """
 
     @flow(name=name)
     def run(parameters: dict[str, Any]) -> Any:
-        return work(as_task)
+        with followed(shlex.join(["guardset", *sys.argv[1:]])):
+            result = work(as_task)
+            leave(result, root)
+            return result
 
     # A heartbeat at the end would take up to a second, in which a Ctrl-C is lost.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         return cast("Result", run(parameters))
+
+
+@contextmanager
+def followed(command: str) -> Iterator[None]:
+    """Show the block's progress on the pages of the run and of its stages, and what a failure was, with the command
+    that goes on."""
+    with reported_to(ProgressArtifacts()):
+        try:
+            yield
+        except Exception as error:
+            leave_failure(error, command)
+            raise
 
 
 def as_task(name: str, work: Callable[[], Result], /) -> Result:

@@ -16,12 +16,13 @@ from flows.annotate import collect_votes, publish_build
 from flows.build import BuildSummary, build
 from flows.cli.console import console
 from flows.cli.main import run
-from flows.cli.steps import progress, show_login, show_stages
+from flows.cli.steps import progress, run_flow, show_servers, show_stages
 from flows.engine.progress import report_progress
 from flows.export import write_export
 from flows.outcome import read_outcome
+from flows.prefect_server import start_server
+from flows.servers import local_server
 from flows.settings import Settings
-from flows.studio import local_server
 from guard.export.write import ExportResult
 from micro.preset import preset
 from micro.scenes import draw_scene, scene_size
@@ -93,14 +94,18 @@ def run_demo(folder: Path, port: int, tell: Callable[[str], None]) -> tuple[Buil
     draw_input(folder)
     settings = demo_settings(folder, port)
     studio = _start_early(root, settings)  # its first start takes a minute, the models take about as long
+    with progress():
+        start_server(root)  # Prefect's: whatever `run_flow` runs shows on its pages
     tell(f"Building from {folder / 'input'}")
-    summary = build(settings, folder / "input", root)
+    source = folder / "input"
+    summary = run_flow("build", lambda around: build(settings, source, root, around=around), root, input=source)
     studio()
-    publish_build(settings, root)
+    run_flow("publish", lambda _: publish_build(settings, root), root)
     tell("Two scripted annotators label through Label Studio's API; every place that shows their votes says simulated.")
-    _simulated_votes(settings, folder)
-    collect_votes(settings, root)
-    return summary, write_export(settings, root)
+    with progress():
+        _simulated_votes(settings, folder)
+    run_flow("collect", lambda _: collect_votes(settings, root), root)
+    return summary, run_flow("export", lambda _: write_export(settings, root), root)
 
 
 def _start_early(root: str, settings: Settings) -> Callable[[], None]:
@@ -154,12 +159,11 @@ def demo(
 
     Example: `python -m micro.demo --workspace demo-workspace`
     """
-    with progress():
-        summary, result = run_demo(workspace, port, lambda text: console.print(text, highlight=False))
+    summary, result = run_demo(workspace, port, lambda text: console.print(text, highlight=False))
     show_stages(summary.stages)
     console.print(f"Export: {result.path} (labels are simulated)", highlight=False)
     console.print(f"Report: {result.path}/report.html", highlight=False)
-    show_login(str(workspace), demo_settings(workspace, port))
+    show_servers(str(workspace), demo_settings(workspace, port).annotation)
 
 
 if __name__ == "__main__":

@@ -49,23 +49,24 @@ _COMMANDS = {
     "starting:init": "Write a commented config that works once its blanks are filled.",
     "starting:doctor": "Try what a build needs, and say what is missing and what to do about it.",
     "starting:settings": "Print every setting with its default and what it is for.",
+    "hosting:up": "Start the workspace's own Label Studio and Prefect server on 127.0.0.1, and show where they are.",
+    "hosting:down": "Stop the workspace's own Label Studio and Prefect server; their data stay.",
     "hosting:inspect": "Show what a build would read: how many images, and the first ten as they were understood.",
     "building:build": "Build certified pairs and recaptions from a folder, and publish the images to Label Studio.",
     "labelling:publish": "Put the newest build before annotators; what is there already stays as it is.",
     "labelling:collect": "Fetch the votes given so far, and ask a third person or a judge where they disagree.",
-    "labelling:status": "Show the newest build, what was refused, and how far annotation is.",
+    "labelling:status": "Show the newest build, what was refused, how far annotation is, and where the servers are.",
     "exporting:export": "Write the Parquet that trainers read, with configs for them, a dataset card and a report.",
     "exporting:verify": "Read an export again and list what is wrong with it; the exit status is 1 if anything is.",
     "exporting:report": "Write the report of what is there so far, without an export.",
     "evaluating:evaluate": "Ask a guard every question of a benchmark, score its answers, and update the leaderboard.",
     "hosting:serve": "Run build, collect and export on their schedules, with one worker here, until stopped.",
-    "labelling:studio_app": "Run the workspace's own Label Studio.",
+    "labelling:annotators_app": "Look after the accounts of those who label.",
     "training:train_app": "Train a guard on an export, in the paper's two stages.",
     "hosting:workspace_app": "Look after a workspace.",
 }  # fmt: skip
-_GROUPS = {"labelling:studio_app": "annotate", "training:train_app": "train", "hosting:workspace_app": "workspace"}
 for place, sentence in _COMMANDS.items():
-    app.command(f"flows.cli.commands.{place}", name=_GROUPS.get(place), help=sentence)
+    app.command(f"flows.cli.commands.{place}", name=place.split(":")[1].removesuffix("_app"), help=sentence)
 
 
 def _guarded(run: Callable[[], object]) -> int:

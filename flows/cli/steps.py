@@ -10,11 +10,13 @@ from typing import TypeVar
 from stamina.instrumentation import RetryDetails, get_on_retry_hooks, set_on_retry_hooks
 
 from annotation.server import status as server_status
+from annotation.settings import AnnotationSettings
 from flows.cli.bars import shown_on, stage_tables
 from flows.cli.console import console
 from flows.engine.job import Around, plainly
 from flows.engine.progress import StageSummary
 from flows.outcome import what_changed
+from flows.prefect_server import running_server, use_server
 from flows.settings import Settings, load_settings, settings_of
 from storage.errors import FatalError
 from storage.workspace import Workspace
@@ -68,14 +70,15 @@ def _say_retry(details: RetryDetails) -> None:
     console.print(again, highlight=False, soft_wrap=True, markup=False)
 
 
-def run_flow(name: str, work: Callable[[Around], Result], **parameters: object) -> Result:
+def run_flow(name: str, work: Callable[[Around], Result], workspace: str, **parameters: object) -> Result:
     """Run a command's work and draw its progress; with a Prefect server as a flow run there."""
     with progress():
-        if not os.environ.get("PREFECT_API_URL"):
+        if not use_server(workspace):
             return work(plainly)
-        from flows.tracked import tracked
+        from flows.tracked import tracked  # Prefect takes seconds to import
 
-        return tracked(f"guardset-{name}", work, {key: str(value) for key, value in parameters.items()})
+        shown = {"workspace": workspace} | {key: str(value) for key, value in parameters.items()}
+        return tracked(f"guardset-{name}", work, shown, workspace)
 
 
 def same_place(workspace: str, config: Path | None) -> str:
@@ -89,15 +92,23 @@ def show_stages(stages: list[StageSummary]) -> None:
         console.print(table)
 
 
-def show_login(workspace: str, settings: Settings) -> None:
-    """Print where Label Studio is and how to log in, or how to start it."""
-    if settings.annotation.url is not None:
-        console.print(f"Label Studio: {settings.annotation.url}", highlight=False)
-        return
-    running, place = server_status(workspace), same_place(workspace, None)
-    if running is None:
-        console.print(f"Label Studio is not running. Start it: guardset annotate up {place}", highlight=False)
-        return
-    console.print(f"Label Studio: {running.url}", highlight=False)
-    console.print(f"  login {running.username}  password {running.password}", highlight=False)
-    console.print(f"  It keeps running. Stop it: guardset annotate down {place}", highlight=False)
+def show_servers(workspace: str, annotation: AnnotationSettings) -> None:
+    """Print where Label Studio and Prefect are and how to log in, or how to start them."""
+    lines, local = [], 0
+    if annotation.url is not None:
+        lines.append(f"Label Studio: {annotation.url}")
+    elif (studio := server_status(workspace)) is not None:
+        lines += [f"Label Studio: {studio.url}", f"  login {studio.username}  password {studio.password}"]
+        local += 1
+    if (prefect := running_server(workspace)) is not None:
+        lines.append(f"Prefect: {prefect.url}")
+        local += 1
+    elif url := os.environ.get("PREFECT_API_URL"):
+        lines.append(f"Prefect: {url}")
+    place = same_place(workspace, None)
+    if local:
+        lines.append(f"  {'Both keep' if local == 2 else 'It keeps'} running. To stop: guardset down {place}")
+    elif "://" not in workspace and annotation.url is None:
+        lines.append(f"Label Studio is not running. To start it: guardset up {place}")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)

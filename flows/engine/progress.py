@@ -41,26 +41,20 @@ class Reporter(Protocol):
     def reach(self, stage: str, done: int, total: int) -> None: ...
 
 
-class Silent:
-    """Says nothing: for runs by a scheduler, whose own pages show the progress."""
-
-    def reach(self, stage: str, done: int, total: int) -> None: ...
-
-
-_reporter: Reporter = Silent()
+_reporters: list[Reporter] = []
 
 
 def report_progress(stage: str, done: int, total: int) -> None:
     """Tell whoever listens in this process."""
-    _reporter.reach(stage, done, total)
+    for reporter in _reporters:
+        reporter.reach(stage, done, total)
 
 
 @contextmanager
 def reported_to(reporter: Reporter) -> Iterator[None]:
-    """Let somebody hear of all progress in this process for the duration of the block."""
-    global _reporter
-    _reporter = reporter
+    """Let somebody hear of all progress in this process for the duration of the block, beside those who do already."""
+    _reporters.append(reporter)
     try:
         yield
     finally:
-        _reporter = Silent()
+        _reporters.remove(reporter)

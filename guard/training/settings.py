@@ -4,11 +4,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from storage.errors import FatalError
-from storage.validation import faults_of
+from storage.validation import faults_of, read_yaml
 
 
 class StageSettings(BaseModel):
@@ -110,11 +109,9 @@ def load_recipe(name: str) -> Recipe:
     shipped = files("guard.training").joinpath("recipes", f"{name}.yaml")
     path: Any = shipped if shipped.is_file() else Path(name)
     try:
-        recipe = Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        recipe = Recipe.model_validate(read_yaml(path.read_text(encoding="utf-8"), str(path)))
     except OSError as error:
         raise FatalError(f"There is no recipe {name}. Shipped: {', '.join(recipe_names())}.") from error
-    except yaml.YAMLError as error:
-        raise FatalError(f"{name} is not valid YAML: {error}") from error
     except ValidationError as error:
         lines = "\n  ".join(faults_of(error, Recipe))
         raise FatalError(f"The recipe {name} cannot be used:\n  {lines}") from error

@@ -13,7 +13,7 @@ from prefect.settings import Settings as PrefectSettings
 from prefect.settings.legacy import _get_valid_setting_names
 
 from flows.pipeline import ready_stages
-from flows.serve import read_plan
+from flows.schedules import read_plan
 from flows.settings import Settings, read_settings
 from policies.loading import load_policy_set
 from tests.compose_file import ROOT, compose, environment, fill_in, variables

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from annotation.server import stop
+from flows.servers import stop_servers
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -49,7 +49,7 @@ def demo(tmp_path_factory):
             home,
         )
     finally:
-        stop(root)
+        stop_servers(str(root))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,15 @@ def export_folder(demo) -> Path:
 
 def test_it_says_where_everything_is(demo, export_folder):
     output = demo[1]
-    for text in (str(export_folder), "report.html", "http://127.0.0.1", "login", "annotate down", "simulated"):
+    for text in (
+        str(export_folder),
+        "report.html",
+        "http://127.0.0.1",
+        "login",
+        "Prefect: http://127.0.0.1",
+        "guardset down",
+        "simulated",
+    ):
         assert text in output
     for stage in ("ingest", "dedup", "locate", "edit", "certify", "select", "caption", "rewrite", "recertify"):
         assert stage in output

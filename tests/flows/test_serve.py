@@ -5,7 +5,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from flows.pipeline import ready_stages
-from flows.serve import deployments, read_plan, scheduled_build
+from flows.schedules import read_plan
+from flows.serve import deployments, scheduled_build
 from flows.settings import Settings
 from micro.preset import preset
 from micro.world import WORLD

@@ -51,7 +51,9 @@ def test_a_tracked_build_makes_the_same_bytes_and_its_stages_are_tasks(config, t
     settings, source = load_settings(config), config.parent / "photographs"
     here, there = str(tmp_path / "here"), str(tmp_path / "there")
     plain = build(settings, source, here)
-    seen = tracked("guardset-build", lambda around: build(settings, source, there, around=around), {"input": "photos"})
+    seen = tracked(
+        "guardset-build", lambda around: build(settings, source, there, around=around), {"input": "photos"}, there
+    )
     assert plain.build_id == seen.build_id
     assert [(s.name, s.rows_out, s.rejected) for s in plain.stages] == [
         (s.name, s.rows_out, s.rejected) for s in seen.stages
@@ -73,7 +75,7 @@ def test_an_error_is_the_same_error(workspace, prefect_harness):
     def work(around):
         return Job(workspace, LocalPool(), Budget({}), 2, around=around).run(toy_stage("broken", Broken), rows)
 
-    for run in (lambda: work(lambda name, work: work()), lambda: tracked("failing", work, {})):
+    for run in (lambda: work(lambda name, work: work()), lambda: tracked("failing", work, {}, workspace.store.root)):
         with pytest.raises(FatalError, match=r"The disk is full. \(Stage broken, shard 1 of 1"):
             run()
 
@@ -83,9 +85,9 @@ def test_a_stop_is_the_same_stop(workspace, prefect_harness):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tracked("stopped", stop, {})
+        tracked("stopped", stop, {}, "work")
     with pytest.raises(KeyboardInterrupt):
-        tracked("stopped", lambda around: around("stage", lambda: stop(None)), {})
+        tracked("stopped", lambda around: around("stage", lambda: stop(None)), {}, "work")
 
 
 def test_without_a_server_prefect_is_never_imported(config, tmp_path):

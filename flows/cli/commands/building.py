@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from flows.annotate import publish_build
 from flows.build import build as run_build
 from flows.cli.console import ConfigArg, WorkspaceArg, console
-from flows.cli.steps import progress, run_flow, same_place, settings_from, show_login, show_stages
+from flows.cli.steps import progress, run_flow, same_place, settings_from, show_servers, show_stages
 from flows.cli.tables import TextTable
 from flows.estimate import Estimate, estimate
 from flows.outcome import other_source
@@ -79,7 +79,7 @@ def _publish(settings: Settings, config: Path | None, workspace: str) -> None:
         f"{publication.already_there} were there before.",
         highlight=False,
     )
-    show_login(workspace, settings)
+    show_servers(workspace, settings.annotation)
     console.print(f"When people have labelled: guardset collect {same_place(workspace, config)}", highlight=False)
 
 

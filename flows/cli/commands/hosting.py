@@ -1,40 +1,80 @@
-"""`guardset serve`, `guardset inspect` and `guardset workspace …`: schedules, sources, and moving house."""
+"""`guardset up`, `down`, `serve`, `inspect` and `workspace …`: servers, schedules, sources, and moving house."""
 
 import os
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from annotation.settings import AnnotationSettings
 from flows.checks import check_names, listed
-from flows.cli.console import ConfigArg, console
-from flows.cli.steps import progress
+from flows.cli.console import ConfigArg, WorkspaceArg, console
+from flows.cli.steps import progress, show_servers
 from flows.cli.tables import TextTable
 from flows.engine.progress import report_progress
-from flows.settings import load_settings
+from flows.prefect_server import use_server
+from flows.schedules import read_plan
+from flows.servers import start_servers, stop_servers
+from flows.settings import load_settings, settings_of
 from flows.sources import list_source, preview
 from policies.loading import load_policy_set
 from storage.copy import copy_workspace
+from storage.errors import FatalError
 from storage.ingest import IngestSettings
 from storage.open_store import open_store
 from storage.sources import kind_of
+from storage.workspace import Workspace
 
 workspace_app = App(name="workspace", help="Look after a workspace.")
+
+
+def up(*, workspace: WorkspaceArg, config: ConfigArg = None) -> None:
+    """Start the workspace's own Label Studio and Prefect server on 127.0.0.1, and show where they are.
+
+    They run until `guardset down`. With the Prefect server, what commands do on this workspace is shown on its pages.
+    Label Studio keeps its data in SQLite, or in the PostgreSQL database whose URL stands in the environment variable
+    GUARDSET_LABEL_STUDIO_DB at the first start.
+
+    Example: `guardset up --workspace work`
+    """
+    settings = load_settings(config) if config else settings_of(Workspace.open(workspace))
+    annotation = AnnotationSettings() if settings is None else settings.annotation
+    with progress():
+        start_servers(workspace, annotation)
+    show_servers(workspace, annotation)
+
+
+def down(*, workspace: WorkspaceArg) -> None:
+    """Stop the workspace's own Label Studio and Prefect server; their data stay.
+
+    Example: `guardset down --workspace work`
+    """
+    for name, was_running in stop_servers(workspace).items():
+        console.print(f"{name}: {'stopped.' if was_running else 'was not running.'}", highlight=False)
 
 
 def serve(schedules: Path, /) -> None:
     """Run build, collect and export on their schedules, with one worker here, until stopped.
 
-    Needs a Prefect server: set PREFECT_API_URL. docs/deploy.md shows a schedules file.
+    Needs a Prefect server: the workspace's own (`guardset up`), or the one that PREFECT_API_URL names. docs/deploy.md
+    shows a schedules file.
 
     Example: `guardset serve schedules.yaml`
     """
+    plan, settings = read_plan(schedules)
+    if not use_server(plan.workspace):
+        raise FatalError(
+            "Schedules need a Prefect server that keeps running. Start the workspace's own with "
+            f"`guardset up --workspace {shlex.quote(plan.workspace)}`, or set PREFECT_API_URL to another, "
+            "e.g. http://127.0.0.1:4200/api."
+        )
     # A worker's log is wanted, here and on the runs' pages; other commands are quiet.
     os.environ |= {"PREFECT_LOGGING_LEVEL": "INFO", "PREFECT_LOGGING_TO_API_ENABLED": "true"}
     from flows.serve import serve as run_worker
 
-    run_worker(schedules)
+    run_worker(plan, settings)
 
 
 def inspect(source: str, /, *, config: ConfigArg = None) -> None:

@@ -1,4 +1,4 @@
-"""`guardset publish`, `collect`, `status` and `annotate …`: where people label."""
+"""`guardset publish`, `collect`, `status` and `annotators …`: where people label."""
 
 import os
 from collections.abc import Iterator
@@ -8,17 +8,16 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from annotation.accounts import add_annotator
-from annotation.server import stop
 from annotation.webhook import Hints, check_secret, receiver
 from flows.annotate import Collection, collect_votes, publish_build, publish_build_pairs
 from flows.cli.console import ConfigArg, WorkspaceArg, console
 from flows.cli.status import describe
-from flows.cli.steps import progress, run_flow, settings_from, show_login
+from flows.cli.steps import progress, run_flow, settings_from, show_servers
+from flows.servers import local_server
 from flows.settings import Settings
-from flows.studio import local_server
 from storage.errors import FatalError, TransientError
 
-studio_app = App(name="annotate", help="Run the workspace's own Label Studio.")
+annotators_app = App(name="annotators", help="Look after the accounts of those who label.")
 
 
 def publish(
@@ -42,7 +41,7 @@ def publish(
             f"{done.already_there} were there before.",
             highlight=False,
         )
-    show_login(workspace, settings)
+    show_servers(workspace, settings.annotation)
 
 
 def collect(
@@ -105,34 +104,21 @@ def _found(collection: Collection) -> Iterator[str]:
 
 
 def status(*, workspace: WorkspaceArg, config: ConfigArg = None) -> None:
-    """Show the newest build, what was refused, and how far annotation is.
+    """Show the newest build, what was refused, how far annotation is, and where the servers are.
 
     Example: `guardset status --workspace work`
     """
-    for part in describe(settings_from(workspace, config), workspace):
-        console.print(part, highlight=False)
-
-
-@studio_app.command
-def up(*, workspace: WorkspaceArg, config: ConfigArg = None) -> None:
-    """Start the workspace's Label Studio on 127.0.0.1 and show its login.
-
-    It keeps its data in SQLite, or in the PostgreSQL database whose URL stands in the environment variable
-    GUARDSET_LABEL_STUDIO_DB at the first start.
-
-    Example: `guardset annotate up --workspace work`
-    """
     settings = settings_from(workspace, config)
-    with progress():
-        local_server(workspace, settings.annotation)
-    show_login(workspace, settings)
+    for part in describe(settings, workspace):
+        console.print(part, highlight=False)
+    show_servers(workspace, settings.annotation)
 
 
-@studio_app.command
+@annotators_app.command
 def add(email: str, *, workspace: WorkspaceArg, config: ConfigArg = None) -> None:
     """Make an account for an annotator on the workspace's own Label Studio, and show its password once.
 
-    Example: `guardset annotate add ann@example.org --workspace work`
+    Example: `guardset annotators add ann@example.org --workspace work`
     """
     settings = settings_from(workspace, config)
     if settings.annotation.url is not None:
@@ -141,21 +127,3 @@ def add(email: str, *, workspace: WorkspaceArg, config: ConfigArg = None) -> Non
         server = local_server(workspace, settings.annotation)
     password = add_annotator(server, email)
     console.print(f"{server.url}  login {email}  password {password}", highlight=False)
-
-
-@studio_app.command
-def down(*, workspace: WorkspaceArg) -> None:
-    """Stop the workspace's Label Studio; its data stay.
-
-    Example: `guardset annotate down --workspace work`
-    """
-    console.print("Stopped." if stop(workspace) else "It was not running.")
-
-
-@studio_app.command(name="status")
-def studio_status(*, workspace: WorkspaceArg, config: ConfigArg = None) -> None:
-    """Show whether the workspace's Label Studio runs, and its login.
-
-    Example: `guardset annotate status --workspace work`
-    """
-    show_login(workspace, settings_from(workspace, config))

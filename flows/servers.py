@@ -1,6 +1,7 @@
-"""Finding the Label Studio that a workspace works with: the one in the settings, or a local one of its own."""
+"""The servers that a workspace works with: those that are configured, or its own on this machine."""
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from annotation import server
 from annotation.client import connect
 from annotation.settings import AnnotationSettings
 from flows.engine.progress import report_progress
+from flows.prefect_server import start_server, stop_server
 from storage.errors import FatalError
 
 if TYPE_CHECKING:
@@ -44,3 +46,24 @@ def studio_client(root: str, settings: AnnotationSettings) -> "LabelStudio":
             f"Set {settings.token_env} to your access token for {settings.url} (Account & Settings there)."
         )
     return connect(settings.url, token)
+
+
+def start_servers(root: str, settings: AnnotationSettings) -> None:
+    """Start the workspace's Prefect server and, unless the settings name another, its Label Studio, or find them
+    running. Raises FatalError for a workspace on S3, and where one of them does not start."""
+    if "://" in root:
+        raise FatalError(
+            "Only a local workspace has servers of its own. For one on S3, start Label Studio and a Prefect server "
+            "(docs/deploy.md), and set annotation.url and PREFECT_API_URL."
+        )
+    with ThreadPoolExecutor() as pool:  # each takes up to a minute
+        starting: list[Future[object]] = [pool.submit(start_server, root)]
+        if settings.url is None:
+            starting.append(pool.submit(local_server, root, settings))
+        for one in starting:
+            one.result()
+
+
+def stop_servers(root: str) -> dict[str, bool]:
+    """End both; the answer says of each whether it ran."""
+    return {"Label Studio": server.stop(root), "Prefect": stop_server(root)}

@@ -1,0 +1,90 @@
+"""Servers on this machine that outlive the command that starts them: started, known again by their command line,
+and ended only while they are still ours. Each keeps a record with mode 600 and a log in a folder of its own."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def launch(program: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
+    """Start a program in `folder`, with its output in `server.log` there; the answer is its pid."""
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, env=environment,
+            start_new_session=True,  # it outlives this command and the terminal
+        )  # fmt: skip
+    while not _command_line(process.pid) and process.poll() is None:
+        time.sleep(0.01)  # for an instant a new process has none
+    return process.pid
+
+
+def is_running(pid: int, arguments: Sequence[str]) -> bool:
+    """Whether that process runs, and with these arguments: its pid may have been given to another."""
+    if pid <= 0:
+        return False
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)  # a dead child of ours would linger as a zombie
+    return " ".join(arguments) in _command_line(pid)
+
+
+def end(pid: int, arguments: Sequence[str], port: int, timeout_s: float = 20.0) -> bool:
+    """End that process, by force after `timeout_s`; False where none with these arguments ran."""
+    was_running = is_running(pid, arguments)
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        until = time.monotonic() + timeout_s
+        if is_running(pid, arguments):
+            os.kill(pid, sign)
+            # A dying process loses its command line before it lets go of its port.
+            while (is_running(pid, arguments) or port_answers(port)) and time.monotonic() < until:
+                time.sleep(0.1)
+    return was_running
+
+
+def port_answers(port: int) -> bool:
+    """Whether somebody listens; `localhost` may be another address than 127.0.0.1."""
+    for host in ("127.0.0.1", "localhost"):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+            return True
+    return False
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What `write_record` kept; None before the first start."""
+    path = folder / "server.json"
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = json.loads(path.read_text())
+    return record
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Keep what is needed to find the server again, whole or not at all, readable for its owner only."""
+    temporary = folder / ".server.json.tmp"
+    temporary.unlink(missing_ok=True)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(record, file, indent=2)
+    temporary.replace(folder / "server.json")
+
+
+def end_of_log(folder: Path, size_bytes: int = 2_000) -> str:
+    """A sentence's end: where the server's log is, and its last bytes."""
+    log = folder / "server.log"
+    tail = log.read_bytes()[-size_bytes:].decode(errors="replace").strip() if log.is_file() else ""
+    return f"The end of {log}:\n{tail}"
+
+
+def _command_line(pid: int) -> str:
+    """The process's command line, "" when there is no such process."""
+    if Path("/proc/self").exists():
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return ""
+    answer = subprocess.run(["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False)
+    return answer.stdout
