@@ -5,6 +5,8 @@
 - `FatalError`: nothing can go on until a person acts. The message says what to do.
 """
 
+from storage.reasons import REASONS
+
 
 class GuardsetError(Exception):
     """Root of every error that guardset raises on purpose."""
@@ -13,10 +15,12 @@ class GuardsetError(Exception):
 class SampleError(GuardsetError):
     """One row is refused.
 
-    `code` is a stable snake_case reason (users filter on it); `detail` is a sentence for people.
+    `code` is a reason of the catalogue in `storage/reasons.py`, and no other; `detail` is a sentence for people.
     """
 
     def __init__(self, code: str, detail: str = "") -> None:
+        if code not in REASONS:
+            raise ValueError(f"{code} is not in the catalogue of reasons")
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code = code
         self.detail = detail

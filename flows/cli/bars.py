@@ -9,6 +9,7 @@ from rich.progress import TimeRemainingColumn as EtaColumn
 
 from flows.cli.tables import TextTable
 from flows.engine.progress import StageSummary, reported_to
+from storage.reasons import remedy_of
 
 
 class Bars:
@@ -64,6 +65,8 @@ def stage_tables(stages: Sequence[StageSummary]) -> list[TextTable]:
         tokens = (str(stage.prompt_tokens), str(stage.completion_tokens)) if has_tokens else ()
         cost = (f"{stage.cost + stage.lost_cost:.4g}",) if has_cost else ()
         rows.append((stage.name, *map(str, counts), seconds, *tokens, *cost))
-    reasons = [(s.name, code, str(count)) for s in stages for code, count in sorted(s.rejected.items())]
+    reasons = [(s.name, code, remedy_of(code), str(n)) for s in stages for code, n in sorted(s.rejected.items())]
     tables = [TextTable("What each stage did", ("stage", "in", "out", "refused", "seconds", *more), rows)]
-    return tables + ([TextTable("Why rows were refused", ("stage", "reason", "rows"), reasons, 2)] if reasons else [])
+    return tables + (
+        [TextTable("Why rows were refused", ("stage", "reason", "what to do", "rows"), reasons, 3)] if reasons else []
+    )

@@ -9,6 +9,7 @@ from guard.contract.features import View
 from guard.contract.splits import Split
 from guard.export.dataset import Dataset
 from guard.export.views import CAPTION_VIEWS, Plan, is_tagged
+from storage.reasons import REASONS, Reason
 from storage.records.editing import Edit
 
 Counts = dict[str, Any]
@@ -110,13 +111,13 @@ LEFT_OUT = {
 """What the counts of `left_out` mean, for people."""
 
 
-def refusals(data: Dataset) -> list[tuple[str, str, int, tuple[str, ...]]]:
-    """`(stage, reason code, rows, up to three keys)`. Keys of blocked images are withheld."""
+def refusals(data: Dataset) -> list[tuple[str, str, int, Reason | None, tuple[str, ...]]]:
+    """`(stage, reason code, rows, what it means, up to three keys)`. Keys of blocked images are withheld."""
     found = []
     for stage, rows in data.rejections.items():
         for code, n in sorted(Counter(r.code for r in rows).items()):
             keys = () if code.startswith("blocked") else tuple(sorted({r.key for r in rows if r.code == code})[:3])
-            found.append((stage, code, n, keys))
+            found.append((stage, code, n, REASONS.get(code), keys))
     return found
 
 

@@ -36,7 +36,7 @@ def step_that_fails_on(bad: dict[str, Exception]):
 @given(st.lists(st.booleans(), max_size=40), st.integers(1, 9))
 def test_bad_rows_are_refused_alone_and_the_order_stays(flags, size):
     rows = [row(str(i)) for i in range(len(flags))]
-    bad = {str(i): SampleError("bad") for i, flag in enumerate(flags) if flag}
+    bad = {str(i): SampleError("truncated") for i, flag in enumerate(flags) if flag}
     result = in_batches(rows, step_that_fails_on(bad), key=lambda r: r.key, size=size)
     assert [r.key for r in result.ok] == [r.key for r in rows if r.key not in bad]
     assert [r.key for r in result.rejected] == [r.key for r in rows if r.key in bad]
@@ -78,7 +78,7 @@ class Doubler:
 
     def run_shard(self, shard):
         rows = from_table(shard, Rejection)
-        return quarantine_boundary(rows, step_that_fails_on({"bad": SampleError("no")}), key=lambda r: r.key)
+        return quarantine_boundary(rows, step_that_fails_on({"bad": SampleError("truncated")}), key=lambda r: r.key)
 
 
 STAGE = Stage[int](
@@ -97,13 +97,13 @@ def test_a_shard_is_run_once_then_looked_up(workspace):
     ready = STAGE.using(1)
     input_hash = workspace.ledger.put_input("s", to_table([row("a"), row("bad")], Rejection))
     first = run_shard(workspace, ready, input_hash, lambda: ready.make(workspace))
-    assert (first.rows_in, first.rows_out, first.rejected, first.looked_up) == (2, 1, {"no": 1}, False)
+    assert (first.rows_in, first.rows_out, first.rejected, first.looked_up) == (2, 1, {"truncated": 1}, False)
 
     def never():
         raise AssertionError("a finished shard must not load its stage")
 
     again = run_shard(workspace, ready, input_hash, never)
-    assert (again.rows_out, again.rejected, again.looked_up) == (1, {"no": 1}, True)
+    assert (again.rows_out, again.rejected, again.looked_up) == (1, {"truncated": 1}, True)
 
 
 def test_a_changed_setting_version_input_or_name_is_other_work():

@@ -1,0 +1,138 @@
+"""Every reason for which a row is refused: its code, what was found, and what to do about it.
+
+Codes are stable: people filter on them. `docs/reasons.md` is this table, and the report and `status` quote it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What a code means. `fault` is the row's own, which the same build would find again, or the world's, which may
+    have changed since: a server, a disk, the memory of a device."""
+
+    measured: str
+    remedy: str
+    fault: Literal["row", "world"] = "row"
+
+
+REASONS: Mapping[str, Reason] = {
+    # ingest and dedup
+    "unsupported_format": Reason("its name is not that of a JPEG, PNG, WebP, BMP, GIF or TIFF", "convert it"),
+    "not_an_image": Reason("its bytes are none of these formats", "convert it, or leave it out"),
+    "mislabelled": Reason("its name says one format, its bytes another", "rename it"),
+    "empty_file": Reason("no bytes", "fetch it again"),
+    "truncated": Reason("the file ends or breaks before the picture does", "fetch it again"),
+    "unreadable": Reason("the system could not read the file", "check its permissions and its disk", "world"),
+    "too_many_bytes": Reason("more bytes than `ingest.max_bytes`; it was not read", "shrink it, or raise the cap"),
+    "too_many_pixels": Reason("more pixels than `ingest.max_pixels`; not decoded", "shrink it, or raise the cap"),
+    "too_thin": Reason("one side is more than `ingest.max_aspect` times the other", "crop it; models take up to 200"),
+    "unsupported_mode": Reason("floating-point pixels, which have no agreed range", "convert it to 8 or 16 bits"),
+    "blocked_hash": Reason("its bytes, or an image that looks like it, are on `ingest.block_list`", "none: stays out"),
+    "exact_duplicate": Reason("the same bytes as another image", "none: one of them is kept"),
+    # locate
+    "not_in_manifest": Reason("the manifest does not list it", "list it, with no regions where it shows nothing"),
+    "manifest_bad_mask": Reason("a mask of the manifest is empty, unreadable or of another size", "mend the mask"),
+    "manifest_bad_box": Reason("a box of the manifest has no area inside the image", "mend the box"),
+    "source_no_boxes": Reason("the source gives no list of boxes", "give an empty list where an image shows nothing"),
+    "source_no_label": Reason("a box without a label", "give one label per box"),
+    "source_unknown_label": Reason("a label that the vocabulary does not know", "map it: `editing.locate.label_map`"),
+    "source_bad_box": Reason("what the source gives is no box, or has no area", "mend the box"),
+    "locator_truncated": Reason("the locator's answer has no end", "raise `editing.locate.max_new_tokens`"),
+    "locator_unparsable": Reason("the locator's answer holds no list", "another prompt, or a stronger model"),
+    "locator_unknown_attribute": Reason("it names something outside the vocabulary", "add a synonym for it"),
+    "locator_unknown_rule": Reason("it names a rule that no policy has", "another prompt, or a stronger model"),
+    "locator_no_instruction": Reason("it does not tell the editor what to do", "another prompt, or a stronger model"),
+    "locator_bad_box": Reason("its box is no box, or lies outside the image", "check `editing.locate.box_units`"),
+    # edit
+    "mask_too_large": Reason("more of the image would be repainted than `editing.edit.max_mask_ratio`", "raise it"),
+    "mask_empty": Reason("no pixel is masked", "check the regions"),
+    "editor_no_codec": Reason("the editor cannot pass a picture through its codec", "turn round trips off"),
+    "editor_wrong_size": Reason("the editor's picture has another size than asked for", "check the editor's sizes"),
+    "editor_flagged": Reason("the editor's safety checker refused its own output", "another prompt or editor"),
+    "editor_not_finite": Reason("the output holds NaN or infinite values", "another dtype: bfloat16 or float32"),
+    "editor_black": Reason("the output is black and the input was not", "another dtype or VAE, or a safety filter"),
+    "editor_refused": Reason("the endpoint refused this request", "read its words in `detail`"),
+    "editor_bad_reply": Reason("the endpoint's answer holds no usable picture", "check the endpoint", "world"),
+    "editor_failed": Reason("the pipeline raised an error", "read it in `detail`", "world"),
+    "editor_timeout": Reason("no answer within the time limit", "raise the limit, or ask again", "world"),
+    "editor_out_of_memory": Reason("one picture alone does not fit", "a smaller `editing.edit.size_px`", "world"),
+    "editor_unavailable": Reason("all attempts failed", "ask again when the endpoint is well", "world"),
+    # certify, select
+    "black_output": Reason("the brightest value inside the mask: a safety filter's black", "another prompt or seed"),
+    "shifted": Reason("shift and zoom against the original, outside the mask", "`mode: composite`, or another editor"),
+    "outside_changed": Reason(
+        "composite: largest difference outside; free: SSIM (window 11, sigma 1.5), share changed by more than 8 of "
+        "255, LPIPS",
+        "`mode: composite`",
+    ),
+    "unchanged": Reason("share of masked pixels that changed visibly", "more `strength` or `steps`, clearer words"),
+    "target_still_there": Reason("the locator still sees a target", "more candidates, a larger `dilate_ratio`"),
+    "neutral_lost": Reason("the locator misses what was to stay", "a smaller mask; try the locator on originals"),
+    "new_attribute": Reason("the locator sees what was not there before", "another seed or prompt"),
+    "question_failed": Reason("a model did not say yes to your question", "read `certificate.answers`"),
+    # caption, second look, rewrite, certify
+    "caption_refused": Reason("the captioner declines to describe", "another captioner or prompt"),
+    "caption_empty": Reason("the caption has no words", "another captioner or prompt"),
+    "caption_truncated": Reason("the caption has no end", "raise `recaption.caption.max_new_tokens`"),
+    "caption_looped": Reason("the caption repeats itself without end", "another captioner, or a temperature"),
+    "finding_not_confirmed": Reason("the mirrored image shows other kinds, or another count", "a stronger locator"),
+    "place_not_confirmed": Reason("the mirrored image shows them elsewhere", "a stronger locator"),
+    "rewrite_refused": Reason("the rewriter declines", "another rewriter or prompt"),
+    "rewrite_empty": Reason("the rewriter's answer has no words", "another rewriter or prompt"),
+    "rewrite_truncated": Reason("the rewriter's answer has no end", "raise `recaption.rewrite.max_new_tokens`"),
+    "rewrite_looped": Reason("the rewriter repeats itself without end", "another rewriter, or a temperature"),
+    "recaption_refused": Reason("the recaption reads like a refusal", "another rewriter or prompt"),
+    "verdict_word": Reason(
+        'it judges, other than in a noun such as "warning sign"', "another prompt: say what is seen"
+    ),
+    "neutral_fact_changed": Reason(
+        "a number, colour, count, name, kind or place is gone or moved", "a stronger rewriter"
+    ),
+    "ungrounded_insertion": Reason("words that no finding accounts for", "a stronger rewriter, or `confirm_spans`"),
+    "extra_fact": Reason("a finding described with more than was found", "a stronger rewriter"),
+    "wrong_place": Reason("a finding placed where it was not found", "a stronger rewriter"),
+    "finding_not_covered": Reason("a finding is still missing", "a stronger rewriter, or a synonym in the vocabulary"),
+    "kept_too_little": Reason("too few words of the caption survive in order", "a stronger rewriter"),
+    "too_long": Reason("longer than an edit may be", "a stronger rewriter, or `max_length_ratio`"),
+    # a model is asked
+    "chat_failed": Reason("all attempts failed", "ask again when the server is well", "world"),
+    "chat_bad_request": Reason("the server refuses this request", "read its words in `detail`"),
+    "chat_bad_reply": Reason("the server's answer is no chat completion", "check the server", "world"),
+    "chat_content_filter": Reason("the server's content filter stopped the answer", "a server without one"),
+    "chat_too_long": Reason("the request is longer than the model's context", "cap `max_pixels`, or a longer context"),
+    "chat_refused": Reason("the server says that the model refused", "another model or prompt"),
+    "chat_out_of_memory": Reason("one request alone does not fit", "cap `max_pixels`", "world"),
+    "image_broken": Reason("the benchmark's image does not decode", "fetch the benchmark again"),
+    # people's answers
+    "unknown_image": Reason("its task was not published from this workspace", "label in the published project"),
+    "unknown_pair": Reason("its task was not published from this workspace", "label in the published project"),
+    "unknown_annotator": Reason("no user of that id", "restore the account"),
+    "changed_by_another": Reason("somebody else than its author wrote it last", "let its author submit it again"),
+    "too_fast": Reason("quicker than `annotation.min_duration_s`, or without any time", "label on the page"),
+    "malformed_result": Reason("not what the page sends", "label on the page"),
+    "not_in_config": Reason("a choice that the page does not have", "label on the page"),
+    "missing_verdict": Reason("a policy without a verdict", "answer every row, or skip"),
+    "several_verdicts": Reason("a policy with several verdicts", "answer each row once"),
+    "missing_answer": Reason("a question without exactly one answer", "answer every row once"),
+    "unknown_rule": Reason("a rule that no policy has", "label on the page"),
+    "rule_of_another_policy": Reason("a rule of another policy", "label on the page"),
+    "unsafe_without_rule": Reason("unsafe, and no rule is named", "name the rule"),
+    "rules_without_unsafe": Reason("rules are named, and the verdict is not unsafe", "say unsafe, or untick the rules"),
+    # whatever nobody foresaw
+    "unexpected_error": Reason("an error that nobody foresaw", "read it in `detail`, and report it", "world"),
+}  # fmt: skip
+
+
+def remedy_of(code: str) -> str:
+    """What to do; "" for a code of another release."""
+    return REASONS[code].remedy if code in REASONS else ""
+
+
+def as_markdown() -> str:
+    """The catalogue as a table."""
+    lines = ["| code | what was found | what to do | fault |", "|---|---|---|---|"]
+    lines += [f"| `{code}` | {one.measured} | {one.remedy} | the {one.fault}'s |" for code, one in REASONS.items()]
+    return "\n".join(lines) + "\n"
