@@ -101,21 +101,21 @@ def timed(work: Callable[[], object]) -> Spent:
 
 def measure(images: int, rounds: int, batch_size: int) -> dict[str, list[Spent]]:
     """What each way spent, round by round; the ways take turns, and a first round warms up."""
-    cfg = preset({"editing": {"edit": {"batch_size": batch_size}}}).editing.edit
-    pipeline = load_pipeline(cfg.model)
-    model = Recorder(PipelineEditor(cfg, load=lambda *_: pipeline))
+    settings = preset({"editing": {"edit": {"batch_size": batch_size}}}).editing.edit
+    pipeline = load_pipeline(settings.model)
+    model = Recorder(PipelineEditor(settings, load=lambda *_: pipeline))
     spent: dict[str, list[Spent]] = {STAGE: [], BARE: [], FILLED: []}
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace.open(folder)
         rows = to_table(tasks(workspace, images), EditTask)
         for number in range(rounds + 1):
             model.edits.clear()
-            editor = WindowEditor(model, context_ratio=cfg.context_ratio, min_window_px=cfg.min_window_px)
-            stage = EditStage(workspace, editor, cfg)
+            editor = WindowEditor(model, context_ratio=settings.context_ratio, min_window_px=settings.min_window_px)
+            stage = EditStage(workspace, editor, settings)
             took = {STAGE: timed(lambda stage=stage: stage.run_shard(rows))}
             windows = list(model.edits)
-            took[BARE] = timed(lambda w=windows: bare_loop(pipeline, w, cfg, False))
-            took[FILLED] = timed(lambda w=windows: bare_loop(pipeline, w, cfg, True))
+            took[BARE] = timed(lambda w=windows: bare_loop(pipeline, w, settings, False))
+            took[FILLED] = timed(lambda w=windows: bare_loop(pipeline, w, settings, True))
             if number:
                 for name, seconds in took.items():
                     spent[name].append(seconds)

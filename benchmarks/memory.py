@@ -24,7 +24,7 @@ from editing.controls import ControlSettings
 from flows import pipeline, planning
 from flows.engine.job import Job
 from flows.engine.pool import LocalPool
-from flows.sources import Plan, plan_shards
+from flows.sources import SourceShards, plan_shards
 from micro.preset import preset
 from micro.world import WORLD
 from models.metering import Budget
@@ -143,11 +143,11 @@ TOOLS: dict[str, tuple[Callable[[], Tool], type, str]] = {
     "caption_edited": (Described, Caption, "image_id"),
     "second_look": (Passed, RewriteTask, "image_id"),
     "rewrite": (Rewritten, Recaption, "image_id"),
-    "recertify": (Passed, Recaption, "image_id"),
+    "certify_recaption": (Passed, Recaption, "image_id"),
 }
 
 
-def up_to_locate(job: Job, plan: Plan) -> int:
+def up_to_locate(job: Job, plan: SourceShards) -> int:
     """Rows planned from what a locator that finds nothing says."""
     ingested = job.stage(INGEST, plan.shards, as_given=True)
     kept = job.stage(DEDUP.using(DedupSettings()), ingested)
@@ -158,7 +158,7 @@ def up_to_locate(job: Job, plan: Plan) -> int:
     return edits + sum(images.num_rows for images in planning.located_images(kept, located))
 
 
-def whole(job: Job, plan: Plan, shard_rows: int) -> int:
+def whole(job: Job, plan: SourceShards, shard_rows: int) -> int:
     """Rows of the last stage's summary after every stage of a build."""
     settings = preset()
     made_up = {
@@ -167,7 +167,7 @@ def whole(job: Job, plan: Plan, shard_rows: int) -> int:
     }
     stages = {**pipeline.ready_stages(settings, WORLD), **made_up, "ingest": INGEST}
     pipeline.run_stages(job, stages, settings, WORLD, plan)
-    return next(stage.rows_out for stage in job.summaries if stage.name == "recertify")
+    return next(stage.rows_out for stage in job.summaries if stage.name == "certify_recaption")
 
 
 def build(rows: int, root: str, shard_rows: int, is_whole: bool) -> float:

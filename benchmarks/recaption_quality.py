@@ -68,7 +68,7 @@ def end_to_end(root: str, count: int, seed: int) -> EndToEnd:
     tasks = plan_rewrites(captions.ok, images, located.ok, VOCABULARY)
     seen = tools["second_look"].run_shard(to_table(tasks, RewriteTask))
     drafts = tools["rewrite"].run_shard(to_table(seen.ok, RewriteTask))
-    judged = tools["recertify"].run_shard(to_table(drafts.ok, Recaption))
+    judged = tools["certify_recaption"].run_shard(to_table(drafts.ok, Recaption))
     said = {row.image_id: row.text for row in captions.ok}
     mentioned = VOCABULARY.mentioned
     missing = {key: _hidden(scene) - mentioned(said.get(key, "")) for key, scene in scenes.items()}

@@ -41,13 +41,13 @@ class CertifyStage:
     """
 
     def __init__(
-        self, workspace: Workspace, witnesses: Witnesses, feather_px: int, cfg: CertifySettings, rows: int | None
+        self, workspace: Workspace, witnesses: Witnesses, feather_px: int, settings: CertifySettings, rows: int | None
     ) -> None:
         self.workspace = workspace
         self.batching = Batching(rows)
         self._witnesses = witnesses
         self._feather_px = feather_px
-        self._cfg = cfg
+        self._settings = settings
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
         looked = run_network(from_table(shard, Edit), self, self.batching, key=lambda edit: edit.edit_id)
@@ -75,7 +75,7 @@ class CertifyStage:
         pair = Pair(original, edited, decode_mask(blobs.get(row.mask)))
         certificate = measure(pair, row, after, feather_px=self._feather_px, perceptual=self._witnesses.perceptual)
         certificate = replace(certificate, rechecked=answer is not None)
-        reasons = judge(row, certificate, int(edited[pair.mask].max(initial=0)), self._cfg)
+        reasons = judge(row, certificate, int(edited[pair.mask].max(initial=0)), self._settings)
         removed = tuple(sorted(set(row.attributes_before) - set(after)))
         return [replace(row, certificate=certificate, attributes_removed=removed, reasons=reasons)]
 

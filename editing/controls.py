@@ -38,7 +38,7 @@ class ControlSettings(BaseModel):
 
 
 def plan_controls(
-    tasks: Sequence[EditTask], images: Sequence[Image], located: Sequence[Located], cfg: ControlSettings
+    tasks: Sequence[EditTask], images: Sequence[Image], located: Sequence[Located], settings: ControlSettings
 ) -> list[EditTask]:
     """Control tasks for a seeded share of the removal tasks, in their order.
 
@@ -49,9 +49,9 @@ def plan_controls(
     findings = {row.image_id: row.findings for row in located}
     controls = []
     for task in tasks:
-        if _draw("sham", task.image_id, cfg.seed).random() < cfg.sham_share:
-            controls += _sham(task, findings[task.image_id], sizes[task.image_id], cfg.seed)
-        if _draw("roundtrip", task.image_id, cfg.seed).random() < cfg.roundtrip_share:
+        if _draw("sham", task.image_id, settings.seed).random() < settings.sham_share:
+            controls += _sham(task, findings[task.image_id], sizes[task.image_id], settings.seed)
+        if _draw("roundtrip", task.image_id, settings.seed).random() < settings.roundtrip_share:
             controls.append(replace(task, kind="roundtrip"))
     return controls
 

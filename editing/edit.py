@@ -95,23 +95,23 @@ class Draft:
     request: EditRequest
 
 
-def _drafts(task: EditTask, workspace: Workspace, editor: str, cfg: EditSettings) -> list[Draft]:
+def _drafts(task: EditTask, workspace: Workspace, editor: str, settings: EditSettings) -> list[Draft]:
     rgb = decode_stored(workspace.blobs.get(task.blob))
-    mask = _target_mask(task, workspace, (rgb.shape[0], rgb.shape[1]), cfg.dilate_ratio)
-    if mask.mean() > cfg.max_mask_ratio:
+    mask = _target_mask(task, workspace, (rgb.shape[0], rgb.shape[1]), settings.dilate_ratio)
+    if mask.mean() > settings.max_mask_ratio:
         raise SampleError("mask_too_large", f"{mask.mean():.0%} of the image would be repainted.")
     mask_blob = workspace.blobs.put(encode_mask(mask))
     pixels = sha256_hex(np.packbits(mask).tobytes())  # not the blob's hash: libraries compress differently
-    told = tuple((_box(f), cfg.instruction.replace("{instruction}", f.instruction)) for f in task.targets)
-    composited = cfg.mode == "composite"
+    told = tuple((_box(f), settings.instruction.replace("{instruction}", f.instruction)) for f in task.targets)
+    composited = settings.mode == "composite"
     drafts = []
-    for candidate in range(cfg.candidates):
+    for candidate in range(settings.candidates):
         edit_id = content_id(
-            task.image_id, task.kind, pixels, editor, cfg.prompt, told, cfg.feather_px, composited,
+            task.image_id, task.kind, pixels, editor, settings.prompt, told, settings.feather_px, composited,
             candidate,
         )  # fmt: skip
         repaint = task.kind != "roundtrip"
-        request = EditRequest(rgb, mask, cfg.prompt, int(edit_id[:8], 16), repaint, told)
+        request = EditRequest(rgb, mask, settings.prompt, int(edit_id[:8], 16), repaint, told)
         drafts.append(Draft(edit_id, candidate, mask_blob, request))
     return drafts
 
@@ -135,11 +135,13 @@ def _targets(task: EditTask) -> tuple[str, ...]:
     return tuple(sorted({a for f in task.targets for a in f.attributes})) if task.kind == "remove" else ()
 
 
-def _edit(task: EditTask, draft: Draft, painted: Rgb, workspace: Workspace, editor: str, cfg: EditSettings) -> Edit:
+def _edit(
+    task: EditTask, draft: Draft, painted: Rgb, workspace: Workspace, editor: str, settings: EditSettings
+) -> Edit:
     request = draft.request
-    composited = cfg.mode == "composite"
+    composited = settings.mode == "composite"
     if composited:
-        painted = composite(request.image, painted, request.mask, cfg.feather_px)
+        painted = composite(request.image, painted, request.mask, settings.feather_px)
     return Edit(
         edit_id=draft.edit_id,
         image_id=task.image_id,
@@ -175,20 +177,20 @@ class EditStage:
     A task is refused when none of its candidates came to anything.
     """
 
-    def __init__(self, workspace: Workspace, editor: Editor, cfg: EditSettings) -> None:
+    def __init__(self, workspace: Workspace, editor: Editor, settings: EditSettings) -> None:
         self._workspace = workspace
         self._editor = editor
-        self._cfg = cfg
+        self._settings = settings
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
         batching = Batching(None, pixels_of=_pixels_of)
-        if self._cfg.needs == "gpu":
-            batching = Batching(self._cfg.batch_size, _PIXELS_AT_ONCE, _pixels_of)
+        if self._settings.needs == "gpu":
+            batching = Batching(self._settings.batch_size, _PIXELS_AT_ONCE, _pixels_of)
         return run_network(from_table(shard, EditTask), self, batching, key=lambda task: task.image_id)
 
     def prepare(self, row: EditTask) -> list[Draft]:
         """The candidates to be made. Raises SampleError `mask_too_large`."""
-        return _drafts(row, self._workspace, self._editor.fingerprint, self._cfg)
+        return _drafts(row, self._workspace, self._editor.fingerprint, self._settings)
 
     def run(self, pieces: Sequence[list[Draft]]) -> list[list[Rgb | SampleError]]:
         """All candidates of all tasks in one call."""
@@ -204,7 +206,7 @@ class EditStage:
             if isinstance(painted, SampleError):
                 refusal = painted
             else:
-                edits.append(_edit(row, draft, painted, self._workspace, self._editor.fingerprint, self._cfg))
+                edits.append(_edit(row, draft, painted, self._workspace, self._editor.fingerprint, self._settings))
         if not edits:
             raise refusal
         return edits

@@ -63,19 +63,23 @@ class ChatLocator:
         model: ChatModel,
         prompt: str,
         vocabulary: Vocabulary,
-        cfg: LocateSettings,
+        settings: LocateSettings,
         known_rules: frozenset[str] = frozenset(),
     ) -> None:
         self._model = model
         self._prompt = prompt
         self._vocabulary = vocabulary
-        self._cfg = cfg
+        self._settings = settings
         self._known_rules = known_rules
 
     @property
     def fingerprint(self) -> str:
         return content_id(
-            self._model.fingerprint, self._prompt, self._vocabulary.spoken, self._cfg.units, self._cfg.max_new_tokens
+            self._model.fingerprint,
+            self._prompt,
+            self._vocabulary.spoken,
+            self._settings.units,
+            self._settings.max_new_tokens,
         )
 
     def locate(self, requests: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]:
@@ -88,7 +92,7 @@ class ChatLocator:
 
     def _ask(self, requests: Sequence[LocateRequest], prompts: Sequence[str]) -> list[tuple[Region, ...] | SampleError]:
         chats = [
-            ChatRequest(prompt, (request.image,), self._cfg.max_new_tokens)
+            ChatRequest(prompt, (request.image,), self._settings.max_new_tokens)
             for request, prompt in zip(requests, prompts, strict=True)
         ]
         replies = self._model.generate(chats) if chats else []
@@ -102,7 +106,7 @@ class ChatLocator:
                 reply.text,
                 seen=self._seen(reply.image_sizes[0]),
                 original=(shape[1], shape[0]),
-                units=self._cfg.units,
+                units=self._settings.units,
                 vocabulary=self._vocabulary,
                 known_rules=self._known_rules,
             )
@@ -110,7 +114,7 @@ class ChatLocator:
             return error
 
     def _seen(self, sent: tuple[int, int]) -> tuple[int, int]:
-        multiple = self._cfg.side_multiple
+        multiple = self._settings.side_multiple
         width, height = (max(1, round(side / multiple)) * multiple for side in sent)
         return width, height
 

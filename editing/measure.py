@@ -59,7 +59,7 @@ def _outside_lpips(pair: Pair, outside: Outside, worst: int, perceptual: Percept
     return perceptual.distance(pair.original, np.where(kept, pair.edited, pair.original))
 
 
-def judge(edit: Edit, certificate: Certificate, painted_max: int, cfg: CertifySettings) -> tuple[str, ...]:
+def judge(edit: Edit, certificate: Certificate, painted_max: int, settings: CertifySettings) -> tuple[str, ...]:
     """The reason codes against an edit, the gravest first; empty means accepted.
 
     `painted_max` is the brightest channel value inside the mask, 0..255. A moved picture is named before what it
@@ -68,10 +68,10 @@ def judge(edit: Edit, certificate: Certificate, painted_max: int, cfg: CertifySe
     before, after = set(edit.attributes_before), set(certificate.attributes_after)
     targets = set(edit.target_attributes)
     checks = (
-        ("black_output", painted_max < cfg.black_below),
-        ("shifted", certificate.shift_px > cfg.max_shift_px or abs(certificate.zoom - 1) > cfg.max_zoom),
-        ("outside_changed", _damaged(edit, certificate, cfg)),
-        ("unchanged", edit.kind == "remove" and certificate.inside_changed_ratio < cfg.min_inside_changed),
+        ("black_output", painted_max < settings.black_below),
+        ("shifted", certificate.shift_px > settings.max_shift_px or abs(certificate.zoom - 1) > settings.max_zoom),
+        ("outside_changed", _damaged(edit, certificate, settings)),
+        ("unchanged", edit.kind == "remove" and certificate.inside_changed_ratio < settings.min_inside_changed),
         ("target_still_there", bool(targets & after)),
         ("neutral_lost", bool((before - targets) - after)),
         ("new_attribute", bool(after - before)),
@@ -79,13 +79,13 @@ def judge(edit: Edit, certificate: Certificate, painted_max: int, cfg: CertifySe
     return tuple(code for code, failed in checks if failed)
 
 
-def _damaged(edit: Edit, certificate: Certificate, cfg: CertifySettings) -> bool:
+def _damaged(edit: Edit, certificate: Certificate, settings: CertifySettings) -> bool:
     """Whether the scene outside the mask was touched more than the edit's mode allows."""
     if edit.composited:
         return certificate.outside_max_abs_diff > 0
-    distance, most = certificate.outside_lpips, cfg.max_outside_lpips
+    distance, most = certificate.outside_lpips, settings.max_outside_lpips
     return (
-        certificate.outside_ssim < cfg.min_outside_ssim
-        or certificate.outside_changed_ratio > cfg.max_outside_changed_ratio
+        certificate.outside_ssim < settings.min_outside_ssim
+        or certificate.outside_changed_ratio > settings.max_outside_changed_ratio
         or (distance is not None and most is not None and distance > most)
     )

@@ -28,7 +28,7 @@ from policies.vocabulary import Vocabulary
 class Looking:
     """All that finding regions depends on: `rules` are the texts of the target policies' rules, by their ids."""
 
-    cfg: LocateSettings
+    settings: LocateSettings
     vocabulary: Vocabulary
     rules: Mapping[str, str]
 
@@ -36,7 +36,7 @@ class Looking:
     def prompt(self) -> str:
         """The prompt with its blanks filled; raises FatalError for a file that cannot be read."""
         shipped = files("editing").joinpath("prompts", "locate.txt")
-        text = read_prompt("locate", self.cfg.prompt, shipped)
+        text = read_prompt("locate", self.settings.prompt, shipped)
         nouns = ", ".join(attribute.noun for attribute in self.vocabulary.values())
         listed = "\n".join(f"{rule_id}: {rule}" for rule_id, rule in self.rules.items()) or "(none)"
         return text.replace("{attributes}", nouns).replace("{rules}", listed)
@@ -44,24 +44,27 @@ class Looking:
     @cached_property
     def marked(self) -> Locator:
         """The locator of regions that were marked beforehand, whose file is read once."""
-        cfg = self.cfg
-        if cfg.manifest is not None:
-            return ManifestLocator(cfg.manifest, cfg.label_map, self.vocabulary)
-        return BoxesLocator(cfg.label_map, self.vocabulary)
+        settings = self.settings
+        if settings.manifest is not None:
+            return ManifestLocator(settings.manifest, settings.label_map, self.vocabulary)
+        return BoxesLocator(settings.label_map, self.vocabulary)
 
 
 def _chat_locator(looking: Looking) -> Locator:
-    cfg = looking.cfg
+    settings = looking.settings
     known_rules = frozenset(looking.rules)
-    return ChatLocator(chat_model(cfg), looking.prompt, looking.vocabulary, cfg, known_rules)
+    return ChatLocator(chat_model(settings), looking.prompt, looking.vocabulary, settings, known_rules)
 
 
 def _detector_locator(looking: Looking) -> Locator:
-    cfg = looking.cfg
+    settings = looking.settings
     detector = ZeroShotDetector(
-        cfg.model, revision=cfg.revision, threshold=cfg.detector_threshold, batch_size=cfg.batch_size
+        settings.model,
+        revision=settings.revision,
+        threshold=settings.detector_threshold,
+        batch_size=settings.batch_size,
     )
-    return DetectorLocator(detector, looking.vocabulary, max_iou=cfg.detector_max_iou)
+    return DetectorLocator(detector, looking.vocabulary, max_iou=settings.detector_max_iou)
 
 
 _LOCATORS: dict[str, Callable[[Looking], Locator]] = {
@@ -74,33 +77,36 @@ _LOCATORS: dict[str, Callable[[Looking], Locator]] = {
 
 def make_locator(looking: Looking) -> Locator:
     """The locator that the settings name."""
-    return _LOCATORS[looking.cfg.source](looking)
+    return _LOCATORS[looking.settings.source](looking)
 
 
-def make_witnesses(cfg: CertifySettings, looking: Looking) -> Witnesses:
+def make_witnesses(settings: CertifySettings, looking: Looking) -> Witnesses:
     """Who looks at edited images."""
     return Witnesses(
-        locator=None if cfg.recheck == "none" else make_locator(looking),
-        chat=chat_model(looking.cfg) if cfg.questions else None,
-        perceptual=None if cfg.max_outside_lpips is None else Lpips(),
+        locator=None if settings.recheck == "none" else make_locator(looking),
+        chat=chat_model(looking.settings) if settings.questions else None,
+        perceptual=None if settings.max_outside_lpips is None else Lpips(),
     )
 
 
-def image_editor(cfg: EditSettings) -> ImageEditor:
+def image_editor(settings: EditSettings) -> ImageEditor:
     """The model that edits, with its pictures counted."""
-    return MeteredEditor(_plain_editor(cfg), cfg.model)
+    return MeteredEditor(_plain_editor(settings), settings.model)
 
 
-def _plain_editor(cfg: EditSettings) -> ImageEditor:
+def _plain_editor(settings: EditSettings) -> ImageEditor:
     # The model's own settings alone: its fingerprint is part of each edit's id, and so of its seed.
-    own = PictureSettings(**{name: getattr(cfg, name) for name in PictureSettings.model_fields})
+    own = PictureSettings(**{name: getattr(settings, name) for name in PictureSettings.model_fields})
     if own.endpoint is not None:
         return OpenAIImages(own)
     return ClassicalEditor(own.model) if own.model in CLASSICAL else PipelineEditor(own)
 
 
-def make_editor(cfg: EditSettings) -> WindowEditor:
+def make_editor(settings: EditSettings) -> WindowEditor:
     """The editor that the settings name."""
     return WindowEditor(
-        image_editor(cfg), context_ratio=cfg.context_ratio, min_window_px=cfg.min_window_px, scope=cfg.scope
+        image_editor(settings),
+        context_ratio=settings.context_ratio,
+        min_window_px=settings.min_window_px,
+        scope=settings.scope,
     )

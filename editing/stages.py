@@ -22,14 +22,14 @@ _OF_OTHER_SOURCES = {
 
 def look_decided_by(looking: Looking) -> Any:
     """What an answer about an image depends on: what was marked beforehand, or the model and what it is asked."""
-    cfg = looking.cfg
-    if cfg.knows_originals_only:
-        return {cfg.source: looking.marked.fingerprint}
-    asked = looking.prompt if cfg.source == "chat" else ""
-    values = cfg.decided_by(
-        prompt=asked, box_units=cfg.units, words=looking.vocabulary.spoken, rules=sorted(looking.rules)
+    settings = looking.settings
+    if settings.knows_originals_only:
+        return {settings.source: looking.marked.fingerprint}
+    asked = looking.prompt if settings.source == "chat" else ""
+    values = settings.decided_by(
+        prompt=asked, box_units=settings.units, words=looking.vocabulary.spoken, rules=sorted(looking.rules)
     )
-    return {name: value for name, value in values.items() if name not in _OF_OTHER_SOURCES[cfg.source]}
+    return {name: value for name, value in values.items() if name not in _OF_OTHER_SOURCES[settings.source]}
 
 
 LOCATE = Stage[Looking](
@@ -38,9 +38,9 @@ LOCATE = Stage[Looking](
     version=3,
     record=Located,
     decides=look_decided_by,
-    make=lambda looking, workspace: LocateStage(workspace, make_locator(looking), looking.cfg.rows_at_once),
-    needs=lambda looking: looking.cfg.needs,
-    shard_rows=lambda looking: looking.cfg.shard_rows,
+    make=lambda looking, workspace: LocateStage(workspace, make_locator(looking), looking.settings.rows_at_once),
+    needs=lambda looking: looking.settings.needs,
+    shard_rows=lambda looking: looking.settings.shard_rows,
 )
 
 EDIT = Stage[EditSettings](
@@ -48,10 +48,12 @@ EDIT = Stage[EditSettings](
     says="regions repainted, and controls beside them",
     version=5,
     record=Edit,
-    decides=lambda cfg: {k: v for k, v in cfg.decided_by().items() if k != "target_policies"},  # they choose the rows
-    make=lambda cfg, workspace: EditStage(workspace, make_editor(cfg), cfg),
-    needs=lambda cfg: cfg.needs,
-    shard_rows=lambda cfg: cfg.shard_rows,
+    decides=lambda settings: {
+        k: v for k, v in settings.decided_by().items() if k != "target_policies"
+    },  # they choose the rows
+    make=lambda settings, workspace: EditStage(workspace, make_editor(settings), settings),
+    needs=lambda settings: settings.needs,
+    shard_rows=lambda settings: settings.shard_rows,
 )
 
 
@@ -59,33 +61,33 @@ EDIT = Stage[EditSettings](
 class Certifying:
     """What certify works with; `looking` is used where somebody looks at edits."""
 
-    cfg: CertifySettings
+    settings: CertifySettings
     looking: Looking
     feather_px: int
     shard_rows: int
 
     @property
     def needs(self) -> Needs:
-        looks = self.cfg.recheck == "locate" or self.cfg.questions
-        return self.looking.cfg.needs if looks else "nothing"
+        looks = self.settings.recheck == "locate" or self.settings.questions
+        return self.looking.settings.needs if looks else "nothing"
 
     @property
     def decided_by(self) -> Any:
-        values: dict[str, Any] = deciding(self.cfg) | {"feather_px": self.feather_px}
-        if self.cfg.recheck == "locate":
+        values: dict[str, Any] = deciding(self.settings) | {"feather_px": self.feather_px}
+        if self.settings.recheck == "locate":
             values["look"] = look_decided_by(self.looking)
-        if self.cfg.questions:
-            values["asked"] = [self.looking.cfg.model_decided_by(), self.looking.vocabulary.spoken]
+        if self.settings.questions:
+            values["asked"] = [self.looking.settings.model_decided_by(), self.looking.vocabulary.spoken]
         return values
 
 
 def _certify(values: Certifying, workspace: Workspace) -> Tool:
-    witnesses = make_witnesses(values.cfg, values.looking)
-    rows = values.looking.cfg.rows_at_once
-    stage = CertifyStage(workspace, witnesses, values.feather_px, values.cfg, rows)
+    witnesses = make_witnesses(values.settings, values.looking)
+    rows = values.looking.settings.rows_at_once
+    stage = CertifyStage(workspace, witnesses, values.feather_px, values.settings, rows)
     if witnesses.chat is None:
         return stage
-    return QuestioningStage(stage, witnesses.chat, values.cfg.questions, values.looking.vocabulary)
+    return QuestioningStage(stage, witnesses.chat, values.settings.questions, values.looking.vocabulary)
 
 
 CERTIFY = Stage[Certifying](

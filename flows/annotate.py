@@ -77,13 +77,13 @@ def with_drafts(
     Which families train is known here already: export draws it from the family's id. A control item never has a
     draft, since it is there to find out how well a person judges.
     """
-    options, cfg = settings.annotation, settings.export
+    options, export = settings.annotation, settings.export
     controls = {image_id for image_id, _ in read_controls(options.controls)} if options.controls else set()
 
     def drafted(item: PublishItem) -> bool:
         if options.prefill == "none" or item.image_id in controls or item.image_id not in attributes:
             return False
-        trains = split_of(item.family_id, test_ratio=cfg.test_ratio, seed=cfg.seed) == "train"
+        trains = split_of(item.family_id, test_ratio=export.test_ratio, seed=export.seed) == "train"
         return trains or options.prefill == "all"
 
     return [replace(item, draft=tuple(attributes[item.image_id])) if drafted(item) else item for item in items]

@@ -11,7 +11,7 @@ from flows.engine.pool import LocalPool
 from flows.engine.progress import StageSummary
 from flows.pipeline import ORDER, ready_stages, run_stages
 from flows.settings import Settings
-from flows.sources import Plan, check_apart, list_source
+from flows.sources import SourceShards, check_apart, list_source
 from policies.loading import load_policy_set
 from storage.workspace import Workspace
 
@@ -70,7 +70,7 @@ def estimate(settings: Settings, source: str | Path, root: str, max_cost: float 
         budget = budget_of(settings.prices, max_cost)
         budget.add(paid)
         job = Job(workspace, pool, budget, settings.threads, ORDER)
-        run_stages(job, stages, here, policies, Plan([part], part.num_rows))
+        run_stages(job, stages, here, policies, SourceShards([part], part.num_rows))
         jobs.append(job.summaries)
         paid += sum(stage.cost + stage.lost_cost for stage in job.summaries)
     return Estimate(files.num_rows, count, paid, scale_up(jobs, files.num_rows / count, settings.threads))

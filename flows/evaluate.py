@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flows.engine.job import Around, Job, plainly
 from flows.engine.pool import LocalPool
 from guard.evaluation.benchmarks_public import read_benchmark
-from guard.evaluation.evaluate import EvaluateOptions, Evaluation, Plan, plan, score
+from guard.evaluation.evaluate import EvaluateOptions, Evaluation, Questionnaire, plan, score
 from guard.evaluation.leaderboard_files import write_leaderboard
 from guard.evaluation.record import read_runs, write_run
 from guard.evaluation.settings import BenchmarkSettings, EvaluationSettings, GuardModelSettings
@@ -44,19 +44,19 @@ class EvaluationSummary:
 
 
 def evaluate_guards(
-    cfg: EvaluationSettings, policies: PolicySet, root: str, *, around: Around = plainly
+    settings: EvaluationSettings, policies: PolicySet, root: str, *, around: Around = plainly
 ) -> EvaluationSummary:
     """Ask everything that the settings name. What the ledger holds already is looked up, not asked again."""
-    if not (cfg.benchmarks and cfg.models):
+    if not (settings.benchmarks and settings.models):
         raise FatalError("Nothing to evaluate. Give --data and --model, or list evaluate.benchmarks and .models.")
-    _check_distinct(cfg.models)
+    _check_distinct(settings.models)
     workspace = Workspace.open(root)
     runs = []
-    for benchmark in cfg.benchmarks:
+    for benchmark in settings.benchmarks:
         rows = _stored(workspace, benchmark)
-        for guard in cfg.models:
-            runs.append(_one(cfg, policies, workspace, benchmark, rows, guard, around))
-    return EvaluationSummary(runs, write_leaderboard(workspace, read_runs(workspace), seed=cfg.seed))
+        for guard in settings.models:
+            runs.append(_one(settings, policies, workspace, benchmark, rows, guard, around))
+    return EvaluationSummary(runs, write_leaderboard(workspace, read_runs(workspace), seed=settings.seed))
 
 
 def _check_distinct(models: Sequence[GuardModelSettings]) -> None:
@@ -76,7 +76,7 @@ def _stored(workspace: Workspace, benchmark: BenchmarkSettings) -> list[EvalRow]
     """A benchmark's rows; its images go into the workspace, where any worker finds them."""
     rows = []
     stored: set[str] = set()
-    for row, image in read_benchmark(benchmark.data, limit=benchmark.limit):
+    for row, image in read_benchmark(benchmark.data, max_rows=benchmark.max_rows):
         if row.blob not in stored:
             stored.add(workspace.blobs.put(image))
         rows.append(row)
@@ -84,7 +84,7 @@ def _stored(workspace: Workspace, benchmark: BenchmarkSettings) -> list[EvalRow]
 
 
 def _one(
-    cfg: EvaluationSettings,
+    settings: EvaluationSettings,
     policies: PolicySet,
     workspace: Workspace,
     benchmark: BenchmarkSettings,
@@ -93,9 +93,9 @@ def _one(
     around: Around,
 ) -> EvaluatedRun:
     """One guard on one benchmark: ask, score, record."""
-    options = _options(cfg, policies)
-    asked, asking = plan(rows, options), Asking(guard, options, cfg.shard_rows)
-    job = Job(workspace, LocalPool(), Budget({}), cfg.threads, around=around)
+    options = _options(settings, policies)
+    asked, asking = plan(rows, options), Asking(guard, options, settings.shard_rows)
+    job = Job(workspace, LocalPool(), Budget({}), settings.threads, around=around)
     answered = job.run(EVALUATE.using(asking), to_table(asked.questions, GuardQuestion))
     result = _result(asked, from_table(answered, GuardAnswer), "/".join(job.summaries[-1].rejected))
     evaluation = score(rows, asked, result, options)
@@ -105,28 +105,28 @@ def _one(
         evaluation,
         model={"name": guard.name, "model": guard.model, "revision": guard.revision, "fingerprint": fingerprint},
         benchmark={"name": benchmark.name},
-        options=deciding(cfg),
+        options=deciding(settings),
     )
     return EvaluatedRun(benchmark.name, guard.name, run_id, evaluation)
 
 
-def _result(asked: Plan, answers: list[GuardAnswer], reason: str) -> BatchResult[GuardAnswer]:
+def _result(asked: Questionnaire, answers: list[GuardAnswer], reason: str) -> BatchResult[GuardAnswer]:
     """Answers, and the questions that have none; quarantine holds the details under the same reason."""
     answered = {answer.question_id for answer in answers}
     missing = [q.question_id for q in asked.questions if q.question_id not in answered]
     return BatchResult(answers, [Rejection(question_id, reason, "", "") for question_id in missing])
 
 
-def _options(cfg: EvaluationSettings, policies: PolicySet) -> EvaluateOptions:
+def _options(settings: EvaluationSettings, policies: PolicySet) -> EvaluateOptions:
     return EvaluateOptions(
-        max_new_tokens=cfg.max_new_tokens,
-        temperature=cfg.temperature,
-        batch_size=cfg.shard_rows,
-        reruns=cfg.reruns,
-        blind=cfg.blind,
-        paraphrases={p.text: policies.wordings.get(p.id, ())[: cfg.paraphrases] for p in policies},
-        resamples=cfg.resamples,
-        seed=cfg.seed,
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        batch_size=settings.shard_rows,
+        reruns=settings.reruns,
+        blind=settings.blind,
+        paraphrases={p.text: policies.wordings.get(p.id, ())[: settings.paraphrases] for p in policies},
+        resamples=settings.resamples,
+        seed=settings.seed,
     )
 
 

@@ -56,7 +56,7 @@ class Outcome:
 
     @cached_property
     def recaptions(self) -> list[Recaption]:
-        return list(self.rows("recertify", Recaption))
+        return list(self.rows("certify_recaption", Recaption))
 
     @cached_property
     def deltas(self) -> list[CaptionDelta]:

@@ -1,7 +1,7 @@
 """The pipeline: every stage of a build in order, and what goes from one to the next. Read this first.
 
-    ingest ─ dedup ─ locate ─┬─ edit ─ certify ─ select ──────────────────────────┐
-                             └─ caption ─ second_look ─ rewrite ─ recertify ──────┴─ caption_edited ─ delta
+    ingest ─ dedup ─ locate ─┬─ edit ─ certify ─ select ────────────────────────────┐
+                             └─ caption ─ second_look ─ rewrite ─ certify_recaption ┴─ caption_edited ─ delta
 
 Each stage is declared in its own room. Whoever needs a fact about one (what it needs, what decides its output, what
 people read about it) asks the stage.
@@ -22,15 +22,15 @@ from flows import planning
 from flows.engine.job import Job
 from flows.engine.settings import Engine
 from flows.settings import Settings
-from flows.sources import Plan
+from flows.sources import SourceShards
 from policies.engine import Policy, PolicySet
 from recaption.second_look import Look, Seen
 from recaption.settings import RecaptionSettings
 from recaption.stages import (
     CAPTION,
     CAPTION_EDITED,
+    CERTIFY_RECAPTION,
     DELTA,
-    RECERTIFY,
     REWRITE,
     SECOND_LOOK,
     Captioning,
@@ -54,7 +54,7 @@ STAGES: tuple[Stage[Any], ...] = (
     CAPTION,
     SECOND_LOOK,
     REWRITE,
-    RECERTIFY,
+    CERTIFY_RECAPTION,
     CAPTION_EDITED,
     DELTA,
 )
@@ -101,23 +101,23 @@ def ready_stages(settings: Settings, policies: PolicySet, source: str = "") -> R
     return {stage.name: stage for stage in stages}
 
 
-def _recaptioning(cfg: RecaptionSettings, looking: Looking) -> Iterator[ReadyStage]:
+def _recaptioning(settings: RecaptionSettings, looking: Looking) -> Iterator[ReadyStage]:
     vocabulary = looking.vocabulary
-    yield CAPTION.using(Captioning(cfg.caption))
-    if cfg.second_look == "mirrored" and not looking.cfg.knows_originals_only:
+    yield CAPTION.using(Captioning(settings.caption))
+    if settings.second_look == "mirrored" and not looking.settings.knows_originals_only:
         yield SECOND_LOOK.using(
             SecondLook(
                 partial(_look_with, looking),
                 partial(look_decided_by, looking),
-                looking.cfg.needs,
-                looking.cfg.rows_at_once,
-                cfg.rewrite.shard_rows,
+                looking.settings.needs,
+                looking.settings.rows_at_once,
+                settings.rewrite.shard_rows,
             )
         )
-    yield REWRITE.using(Rewriting(cfg.rewrite, cfg.certify, cfg.caption, vocabulary))
-    yield RECERTIFY.using(Judging(cfg.certify, vocabulary, cfg.rewrite.shard_rows))
-    if cfg.caption_edited:
-        yield CAPTION_EDITED.using(Captioning(cfg.caption))
+    yield REWRITE.using(Rewriting(settings.rewrite, settings.certify, settings.caption, vocabulary))
+    yield CERTIFY_RECAPTION.using(Judging(settings.certify, vocabulary, settings.rewrite.shard_rows))
+    if settings.caption_edited:
+        yield CAPTION_EDITED.using(Captioning(settings.caption))
         yield DELTA.using(vocabulary)
 
 
@@ -135,7 +135,7 @@ def _look_with(looking: Looking) -> Look:
     return look
 
 
-def run_stages(job: Job, stages: Ready, settings: Settings, policies: PolicySet, plan: Plan) -> StoredRows:
+def run_stages(job: Job, stages: Ready, settings: Settings, policies: PolicySet, plan: SourceShards) -> StoredRows:
     """Every stage up to publishing, on the planned shards of a source; the accepted edits, controls among them."""
     ingested = job.stage(stages["ingest"], plan.shards, as_given=True)
     kept = job.stage(stages["dedup"], ingested)
@@ -184,7 +184,7 @@ def _recaption(job: Job, stages: Ready, policies: PolicySet, images: StoredRows,
     if "second_look" in stages:
         rewrites = job.stage(stages["second_look"], rewrites)
     rewritten = job.stage(stages["rewrite"], rewrites)
-    return job.stage(stages["recertify"], rewritten)
+    return job.stage(stages["certify_recaption"], rewritten)
 
 
 def _compare_twins(job: Job, stages: Ready, images: StoredRows, edits: StoredRows, recaptions: StoredRows) -> None:

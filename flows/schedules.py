@@ -33,7 +33,7 @@ class BuildSchedule(Schedule):
     max_cost: float | None = Field(default=None, ge=0)
 
 
-class ServePlan(BaseModel):
+class Schedules(BaseModel):
     """What `guardset serve` reads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,14 +48,14 @@ class ServePlan(BaseModel):
     runs_at_once: int = Field(default=3, gt=0)
 
 
-def read_plan(path: Path) -> tuple[ServePlan, Settings]:
+def read_plan(path: Path) -> tuple[Schedules, Settings]:
     """The plan and the settings that it names; raises FatalError naming the field that is wrong."""
     try:
-        plan = ServePlan.model_validate(read_yaml(path.read_text(encoding="utf-8"), str(path)))
+        plan = Schedules.model_validate(read_yaml(path.read_text(encoding="utf-8"), str(path)))
     except OSError as error:
         raise FatalError(f"Cannot read the schedules {path}: {error.strerror}.") from error
     except ValidationError as error:
-        lines = "\n  ".join(faults_of(error, ServePlan))
+        lines = "\n  ".join(faults_of(error, Schedules))
         raise FatalError(f"{path} has schedules that cannot be used:\n  {lines}") from error
     return plan, settings_for(plan.workspace, None if plan.config is None else load_settings(path.parent / plan.config))
 

@@ -20,7 +20,7 @@ from flows.annotate import collect_votes, publish_build
 from flows.artifacts import leave
 from flows.build import build
 from flows.export import write_export
-from flows.schedules import Schedule, ServePlan, settings_for
+from flows.schedules import Schedule, Schedules, settings_for
 from flows.settings import Settings
 from flows.tracked import as_task, create_limits, followed, hold, one_of
 
@@ -72,7 +72,7 @@ def scheduled_export(workspace: str, settings: Settings | None = None) -> str:
     return result.path
 
 
-def deployments(plan: ServePlan, settings: Settings) -> list[RunnerDeployment]:
+def deployments(plan: Schedules, settings: Settings) -> list[RunnerDeployment]:
     """The three deployments of a plan. A run that finds the last one still at work is cancelled, not queued."""
     # Without a config of its own each run takes what the workspace was built with last.
     given = None if plan.config is None else settings.model_dump(mode="json", exclude_defaults=True)
@@ -100,7 +100,7 @@ def _deployment(run: Flow[Any, Any], name: str, when: Schedule, parameters: dict
     return made
 
 
-def serve(plan: ServePlan, settings: Settings) -> None:
+def serve(plan: Schedules, settings: Settings) -> None:
     """Register the deployments at the Prefect server and run what falls due, until stopped."""
     create_limits(settings.limits)
     prefect_serve(*deployments(plan, settings), limit=plan.runs_at_once)

@@ -23,9 +23,9 @@ PREVIEW_ROWS = 10
 _STAGE = "ingest"
 
 
-def list_source(place: str | Path, cfg: IngestSettings) -> pa.Table:
+def list_source(place: str | Path, settings: IngestSettings) -> pa.Table:
     """Every row of a source, no image read; raises FatalError when the source or the column mapping is unusable."""
-    return open_source(str(place), cfg.columns).list()
+    return open_source(str(place), settings.columns).list()
 
 
 def check_apart(workspace: Workspace, place: str | Path) -> None:
@@ -36,14 +36,14 @@ def check_apart(workspace: Workspace, place: str | Path) -> None:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SourceShards:
     """A source's rows, a table for each shard. `new` of them no earlier build of this workspace knew."""
 
     shards: Iterable[pa.Table]
     new: int
 
 
-def plan_shards(workspace: Workspace, place: str | Path, files: pa.Table, shard_rows: int) -> Plan:
+def plan_shards(workspace: Workspace, place: str | Path, files: pa.Table, shard_rows: int) -> SourceShards:
     """Keep the shards of the last build, as far as their files are still there, and cut the others into new shards.
 
     So a new file changes no other's place, wherever it sorts; a file that was changed or touched is read again in its
@@ -69,7 +69,7 @@ def plan_shards(workspace: Workspace, place: str | Path, files: pa.Table, shard_
     new = files.filter(pc.invert(pc.is_in(files["key"], value_set=keys)))
     hashes += [workspace.ledger.put_input(_STAGE, shard) for shard in cut([new], shard_rows)]
     workspace.write_json(key, {"source": name_of(place), "shards": hashes})
-    return Plan(StoredRows(workspace.ledger, f"{_STAGE}.in", hashes, files.num_rows), new.num_rows)
+    return SourceShards(StoredRows(workspace.ledger, f"{_STAGE}.in", hashes, files.num_rows), new.num_rows)
 
 
 def name_of(place: str | Path) -> str:
@@ -105,24 +105,24 @@ class Preview:
     trouble: str
 
 
-def preview(place: str | Path, cfg: IngestSettings, count: int = PREVIEW_ROWS) -> tuple[int, list[Preview]]:
+def preview(place: str | Path, settings: IngestSettings, count: int = PREVIEW_ROWS) -> tuple[int, list[Preview]]:
     """How many rows a source has, and the first few of them with their images opened.
 
     Raises FatalError when the source, the column mapping or the block list is unusable.
     """
-    blocked = BlockList.read(cfg.block_list, max_distance=cfg.block_distance)
-    files = list_source(place, cfg)
+    blocked = BlockList.read(settings.block_list, max_distance=settings.block_distance)
+    files = list_source(place, settings)
     first = from_table(files.slice(0, count), SourceFile)
-    return files.num_rows, _opened(str(place), first, cfg, blocked)
+    return files.num_rows, _opened(str(place), first, settings, blocked)
 
 
-def _opened(place: str, files: Sequence[SourceFile], cfg: IngestSettings, blocked: BlockList) -> list[Preview]:
+def _opened(place: str, files: Sequence[SourceFile], settings: IngestSettings, blocked: BlockList) -> list[Preview]:
     shown = []
-    for file, data in zip(files, read_small(open_source(place, cfg.columns), files, cfg), strict=True):
+    for file, data in zip(files, read_small(open_source(place, settings.columns), files, settings), strict=True):
         size, trouble = (0, 0), ""
         try:
-            size = admit(file, data, cfg, blocked).decoded.image.size
+            size = admit(file, data, settings, blocked).decoded.image.size
         except SampleError as error:
             trouble = str(error)
-        shown.append(Preview(file.key, file.licence or cfg.licence, json.loads(file.about_json), size, trouble))
+        shown.append(Preview(file.key, file.licence or settings.licence, json.loads(file.about_json), size, trouble))
     return shown

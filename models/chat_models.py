@@ -10,11 +10,11 @@ from models.openai_chat import OpenAIChat
 from models.settings import ChatSettings, ServerSettings
 
 
-def chat_model(cfg: ChatSettings) -> ChatModel:
+def chat_model(settings: ChatSettings) -> ChatModel:
     """The model that the settings name. Stages that name the same one share its weights, or its server's slots."""
-    if cfg.server is not None:
-        return MeteredChat(_served(cfg.model, cfg.revision, cfg.server), cfg.model)
-    return MeteredChat(_InBatches(_local(cfg.model, cfg.revision), cfg.batch_size), cfg.model)
+    if settings.server is not None:
+        return MeteredChat(_served(settings.model, settings.revision, settings.server), settings.model)
+    return MeteredChat(_InBatches(_local(settings.model, settings.revision), settings.batch_size), settings.model)
 
 
 class _InBatches:

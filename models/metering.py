@@ -56,8 +56,8 @@ class Budget:
     A request is held at the most that it can cost before it is sent, and settled at what it did cost.
     """
 
-    def __init__(self, prices: Mapping[str, Prices], limit: float | None = None) -> None:
-        self._prices, self.limit = prices, limit
+    def __init__(self, prices: Mapping[str, Prices], max_cost: float | None = None) -> None:
+        self._prices, self.max_cost = prices, max_cost
         self._spent = self._held = 0.0
         self._lock = threading.Lock()
 
@@ -79,7 +79,7 @@ class Budget:
     def fits(self, amount: float) -> bool:
         """Whether so much more stays within the limit."""
         with self._lock:
-            return self.limit is None or self._spent + self._held + amount <= self.limit
+            return self.max_cost is None or self._spent + self._held + amount <= self.max_cost
 
     def hold(self, model: str, worst: Sequence[Usage]) -> tuple[int, float]:
         """Reserve the worst cost of as many of these requests as fit: their number, and the amount.
@@ -90,12 +90,12 @@ class Budget:
         while count:
             amount = self.cost({model: sum(worst[:count], Usage())})
             with self._lock:
-                if self.limit is None or self._spent + self._held + amount <= self.limit:
+                if self.max_cost is None or self._spent + self._held + amount <= self.max_cost:
                     self._held += amount
                     return count, amount
             count //= 2
         raise CostLimitError(
-            f"{self.spent:.4g} of the limit of {self.limit:g} is spent, and the next request could cost up to "
+            f"{self.spent:.4g} of the limit of {self.max_cost:g} is spent, and the next request could cost up to "
             f"{self.cost({model: worst[0]}):.2g}. "
             "Raise --max-cost: finished shards are kept, the one at work is done anew."
         )

@@ -22,21 +22,21 @@ from storage.workspace import Workspace
 class CaptionStage:
     """Images to captions. A refusal, an empty, looped or unfinished answer is a rejection, never a caption.
 
-    With `cfg.judge_refusals` a caption that hints at a refusal goes on only when the model says that it describes. It
-    is asked in a pass of its own, so that its failures re-pay no caption.
+    With `judge_refusals` a caption that hints at a refusal goes on only when the model says that it describes.
+    It is asked in a pass of its own, so that its failures re-pay no caption.
     """
 
-    def __init__(self, workspace: Workspace, model: ChatModel, prompt: str, cfg: CaptionSettings) -> None:
+    def __init__(self, workspace: Workspace, model: ChatModel, prompt: str, settings: CaptionSettings) -> None:
         self._workspace = workspace
         self._model = model
         self._prompt = prompt
-        self._cfg = cfg
-        self._sampling = Sampling.of(cfg, "caption")
+        self._settings = settings
+        self._sampling = Sampling.of(settings, "caption")
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Caption]:
-        batching = Batching(self._cfg.rows_at_once)
+        batching = Batching(self._settings.rows_at_once)
         written = run_network(from_table(shard, Picture), self, batching, key=lambda row: row.image_id)
-        if not self._cfg.judge_refusals:
+        if not self._settings.judge_refusals:
             return written
         doubtful = [row for row in written.ok if hints_at_refusal(row.text)]
         judged = run_network(doubtful, _Judging(RefusalJudge(self._model)), batching, key=lambda row: row.image_id)
@@ -49,7 +49,7 @@ class CaptionStage:
         files and no pixels."""
         image = open_stored(self._workspace.blobs.get(row.blob))
         how = self._sampling
-        return ChatRequest(self._prompt, (image,), self._cfg.max_new_tokens, how.temperature, how.seed)
+        return ChatRequest(self._prompt, (image,), self._settings.max_new_tokens, how.temperature, how.seed)
 
     def run(self, pieces: Sequence[ChatRequest]) -> list[ChatReply]:
         return self._model.generate(pieces)

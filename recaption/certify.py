@@ -21,12 +21,12 @@ from storage.stage import BatchResult, in_batches, reject
 _PARAPHRASE_WORDS = 3
 
 
-def judge(recaption: Recaption, cfg: MinimalitySettings, vocabulary: Vocabulary) -> tuple[str, ...]:
+def judge(recaption: Recaption, settings: MinimalitySettings, vocabulary: Vocabulary) -> tuple[str, ...]:
     """The reason codes against a recaption, the gravest first; empty means accepted."""
-    return tuple(fault.code for fault in faults(recaption, cfg, vocabulary))
+    return tuple(fault.code for fault in faults(recaption, settings, vocabulary))
 
 
-def faults(recaption: Recaption, cfg: MinimalitySettings, vocabulary: Vocabulary) -> list[Fault]:
+def faults(recaption: Recaption, settings: MinimalitySettings, vocabulary: Vocabulary) -> list[Fault]:
     """Everything that speaks against a recaption, the gravest first and each code once.
 
     Codes: `recaption_refused`, `verdict_word`, `neutral_fact_changed` (a word with a fact is gone or has moved:
@@ -45,19 +45,20 @@ def faults(recaption: Recaption, cfg: MinimalitySettings, vocabulary: Vocabulary
         *_merged(put_in),
         *([Fault("finding_not_covered", tuple(vocabulary[a].noun for a in uncovered))] if uncovered else []),
     ]
-    if recaption.kept_ratio < cfg.min_kept_ratio:
+    if recaption.kept_ratio < settings.min_kept_ratio:
         foreign = sum(len(fault.words) for fault in put_in if fault.code != "wrong_place")
         at = sum(f.code in ("recaption_refused", "verdict_word") for f in found)
         found.insert(at if foreign >= _PARAPHRASE_WORDS else len(found), Fault("kept_too_little", ()))
-    if len(words(recaption.text)) > _room(recaption, cfg):
+    if len(words(recaption.text)) > _room(recaption, settings):
         found.append(Fault("too_long", ()))
     return found
 
 
-def _room(recaption: Recaption, cfg: MinimalitySettings) -> float:
+def _room(recaption: Recaption, settings: MinimalitySettings) -> float:
     length = len(words(recaption.caption))
     return max(
-        cfg.max_length_ratio * length, length + cfg.words_per_finding * len(recaption.findings or recaption.attributes)
+        settings.max_length_ratio * length,
+        length + settings.words_per_finding * len(recaption.findings or recaption.attributes),
     )
 
 
@@ -102,13 +103,13 @@ def _lower(text: str) -> list[str]:
 
 
 def certify_batch(
-    batch: Sequence[Recaption], *, cfg: MinimalitySettings, vocabulary: Vocabulary
+    batch: Sequence[Recaption], *, settings: MinimalitySettings, vocabulary: Vocabulary
 ) -> BatchResult[Recaption]:
     """Accepted recaptions go on; the others are refused under their gravest reason, all attempts kept."""
     ok: list[Recaption] = []
     rejected: list[Rejection] = []
     for row in batch:
-        reasons = judge(row, cfg, vocabulary)
+        reasons = judge(row, settings, vocabulary)
         judged = replace(row, verdict="rejected" if reasons else "accepted", reasons=reasons)
         if reasons:
             rejected.append(reject(judged, row.image_id, SampleError(reasons[0], ", ".join(reasons))))
@@ -120,11 +121,11 @@ def certify_batch(
 class RecaptionCertifyStage:
     """Recaptions to certified recaptions."""
 
-    def __init__(self, cfg: MinimalitySettings, vocabulary: Vocabulary) -> None:
-        self._cfg, self._vocabulary = cfg, vocabulary
+    def __init__(self, settings: MinimalitySettings, vocabulary: Vocabulary) -> None:
+        self._settings, self._vocabulary = settings, vocabulary
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Recaption]:
         return in_batches(from_table(shard, Recaption), self._step, key=lambda row: row.image_id, size=1024)
 
     def _step(self, batch: Sequence[Recaption]) -> BatchResult[Recaption]:
-        return certify_batch(batch, cfg=self._cfg, vocabulary=self._vocabulary)
+        return certify_batch(batch, settings=self._settings, vocabulary=self._vocabulary)

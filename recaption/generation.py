@@ -18,10 +18,10 @@ class Sampling:
     prompt_file: str = ""
 
     @classmethod
-    def of(cls, cfg: CaptionSettings | RewriteSettings, step: str) -> "Sampling":
+    def of(cls, settings: CaptionSettings | RewriteSettings, step: str) -> "Sampling":
         """As the settings of a step say."""
-        prompt_file = cfg.prompt.name if cfg.prompt else f"{step}.txt"
-        return cls(cfg.temperature, cfg.seed, cfg.model, cfg.revision or "", prompt_file)
+        prompt_file = settings.prompt.name if settings.prompt else f"{step}.txt"
+        return cls(settings.temperature, settings.seed, settings.model, settings.revision or "", prompt_file)
 
     def spent(self, reply: ChatReply) -> Generation:
         """The record of one answer."""

@@ -92,9 +92,9 @@ class Draft:
         return self.task.image_id
 
 
-def problems(draft: Draft, cfg: MinimalitySettings, vocabulary: Vocabulary) -> list[Fault]:
+def problems(draft: Draft, settings: MinimalitySettings, vocabulary: Vocabulary) -> list[Fault]:
     """What is wrong with a draft, the gravest first; empty when it would be certified."""
-    return [Fault(draft.error.code, ())] if draft.error else faults(draft.recaption, cfg, vocabulary)
+    return [Fault(draft.error.code, ())] if draft.error else faults(draft.recaption, settings, vocabulary)
 
 
 def retry_prompt(draft: Draft, retry: Retry, vocabulary: Vocabulary) -> str:
@@ -121,7 +121,7 @@ def _in_words(task: RewriteTask, vocabulary: Vocabulary) -> str:
 class RewriteStage:
     """Rewrite tasks to recaptions that nobody has judged yet. A caption that lacks nothing stays as it is.
 
-    With `cfg.look` the rewriter gets the image as well. With `retry`, a draft that the certificate would refuse goes
+    With `look` the rewriter gets the image as well. With `retry`, a draft that the certificate would refuse goes
     back once with what was wrong; every answer stays in `attempts`. With `verifier`, a model is asked about inserted
     words that no finding accounts for. Each of these is a pass over the shard of its own: a request that fails for
     good then re-pays none of the passes before it.
@@ -131,15 +131,15 @@ class RewriteStage:
         self,
         workspace: Workspace,
         model: ChatModel,
-        cfg: RewriteSettings,
+        settings: RewriteSettings,
         vocabulary: Vocabulary,
         *,
         prompt: str,
         retry: Retry | None = None,
         verifier: SpanVerifier | None = None,
     ) -> None:
-        self._drafting = _Drafting(workspace, model, check_prompt(prompt), cfg, vocabulary)
-        self._cfg, self._vocabulary = cfg, vocabulary
+        self._drafting = _Drafting(workspace, model, check_prompt(prompt), settings, vocabulary)
+        self._settings, self._vocabulary = settings, vocabulary
         self._retry = retry
         self._confirming = None if verifier is None else _Confirming(workspace, verifier, vocabulary)
 
@@ -156,7 +156,7 @@ class RewriteStage:
         return _result(tasks, drafts)
 
     def _pass(self, rows: Sequence[Row], network: Network[Row, Any, Any, Draft]) -> BatchResult[Draft]:
-        return run_network(rows, network, Batching(self._cfg.rows_at_once), key=lambda row: row.image_id)
+        return run_network(rows, network, Batching(self._settings.rows_at_once), key=lambda row: row.image_id)
 
     def _looked_at(self, drafts: BatchResult[Draft]) -> BatchResult[Draft]:
         if self._confirming is None:
@@ -172,11 +172,11 @@ class _Drafting:
     """The first attempt."""
 
     def __init__(
-        self, workspace: Workspace, model: ChatModel, prompt: str, cfg: RewriteSettings, vocabulary: Vocabulary
+        self, workspace: Workspace, model: ChatModel, prompt: str, settings: RewriteSettings, vocabulary: Vocabulary
     ) -> None:
         self._workspace, self._model, self._prompt = workspace, model, prompt
-        self._cfg, self.vocabulary = cfg, vocabulary
-        self._sampling = Sampling.of(cfg, "rewrite")
+        self._settings, self.vocabulary = settings, vocabulary
+        self._sampling = Sampling.of(settings, "rewrite")
 
     def prepare(self, row: RewriteTask) -> ChatRequest | None:
         """None where there is nothing to ask."""
@@ -185,8 +185,10 @@ class _Drafting:
         return self.request(row, fill(self._prompt, caption=row.caption, findings=_in_words(row, self.vocabulary)))
 
     def request(self, task: RewriteTask, prompt: str) -> ChatRequest:
-        images = (open_stored(self._workspace.blobs.get(task.blob)),) if self._cfg.look else ()
-        return ChatRequest(prompt, images, self._cfg.max_new_tokens, self._sampling.temperature, self._sampling.seed)
+        images = (open_stored(self._workspace.blobs.get(task.blob)),) if self._settings.look else ()
+        return ChatRequest(
+            prompt, images, self._settings.max_new_tokens, self._sampling.temperature, self._sampling.seed
+        )
 
     def run(self, pieces: Sequence[ChatRequest | None]) -> list[ChatReply | None]:
         replies = iter(self._model.generate([piece for piece in pieces if piece is not None]))

@@ -24,11 +24,11 @@ from storage.workspace import Workspace
 class Captioning:
     """What caption works with. A prompt file is read once, so that the text in the key is the text that is sent."""
 
-    cfg: CaptionSettings
+    settings: CaptionSettings
 
     @cached_property
     def prompt(self) -> str:
-        return prompt_text("caption", self.cfg.prompt)
+        return prompt_text("caption", self.settings.prompt)
 
 
 CAPTION = Stage[Captioning](
@@ -36,10 +36,10 @@ CAPTION = Stage[Captioning](
     says="a model's own words about each image",
     version=4,
     record=Caption,
-    decides=lambda values: values.cfg.decided_by(prompt=values.prompt),
-    make=lambda values, workspace: CaptionStage(workspace, chat_model(values.cfg), values.prompt, values.cfg),
-    needs=lambda values: values.cfg.needs,
-    shard_rows=lambda values: values.cfg.shard_rows,
+    decides=lambda values: values.settings.decided_by(prompt=values.prompt),
+    make=lambda values, workspace: CaptionStage(workspace, chat_model(values.settings), values.prompt, values.settings),
+    needs=lambda values: values.settings.needs,
+    shard_rows=lambda values: values.settings.shard_rows,
 )
 
 CAPTION_EDITED = replace(CAPTION, name="caption_edited", says="the same for accepted edits")
@@ -72,43 +72,43 @@ SECOND_LOOK = Stage[SecondLook](
 class Rewriting:
     """What rewrite works with. A second attempt depends on the certificate, a check of spans on the captioner."""
 
-    cfg: RewriteSettings
+    settings: RewriteSettings
     certify: MinimalitySettings
     caption: CaptionSettings
     vocabulary: Vocabulary
 
     @cached_property
     def prompt(self) -> str:
-        return check_prompt(prompt_text("rewrite", self.cfg.prompt))
+        return check_prompt(prompt_text("rewrite", self.settings.prompt))
 
     @cached_property
     def retry(self) -> Retry | None:
-        return Retry(self.certify, prompt_text("retry", self.cfg.retry_prompt)) if self.cfg.retry else None
+        return Retry(self.certify, prompt_text("retry", self.settings.retry_prompt)) if self.settings.retry else None
 
     @property
     def needs(self) -> Needs:
         """A check of spans asks the captioner too, which may be in this process."""
-        also = self.caption.needs if self.cfg.confirm_spans else self.cfg.needs
-        return "gpu" if "gpu" in (self.cfg.needs, also) else "server"
+        also = self.caption.needs if self.settings.confirm_spans else self.settings.needs
+        return "gpu" if "gpu" in (self.settings.needs, also) else "server"
 
     @property
     def decided_by(self) -> Any:
         retry = self.retry
-        return self.cfg.decided_by(
+        return self.settings.decided_by(
             prompt=self.prompt,
             retry_prompt=None if retry is None else [retry.text, deciding(self.certify)],
-            looker=self.caption.model_decided_by() if self.cfg.confirm_spans else None,
+            looker=self.caption.model_decided_by() if self.settings.confirm_spans else None,
             words=self.vocabulary.spoken,
         )
 
 
 def _rewrite(values: Rewriting, workspace: Workspace) -> Tool:
-    cfg = values.cfg
-    verifier = SpanVerifier(chat_model(values.caption)) if cfg.confirm_spans else None
+    settings = values.settings
+    verifier = SpanVerifier(chat_model(values.caption)) if settings.confirm_spans else None
     return RewriteStage(
         workspace,
-        chat_model(cfg),
-        cfg,
+        chat_model(settings),
+        settings,
         values.vocabulary,
         prompt=values.prompt,
         retry=values.retry,
@@ -124,7 +124,7 @@ REWRITE = Stage[Rewriting](
     decides=lambda values: values.decided_by,
     make=_rewrite,
     needs=lambda values: values.needs,
-    shard_rows=lambda values: values.cfg.shard_rows,
+    shard_rows=lambda values: values.settings.shard_rows,
 )
 
 
@@ -132,18 +132,18 @@ REWRITE = Stage[Rewriting](
 class Judging:
     """What certifying a recaption works with."""
 
-    cfg: MinimalitySettings
+    settings: MinimalitySettings
     vocabulary: Vocabulary
     shard_rows: int
 
 
-RECERTIFY = Stage[Judging](
-    name="recertify",
+CERTIFY_RECAPTION = Stage[Judging](
+    name="certify_recaption",
     says="each recaption held against its findings",
     version=4,
     record=Recaption,
-    decides=lambda values: deciding(values.cfg) | {"words": values.vocabulary.spoken},
-    make=lambda values, _: RecaptionCertifyStage(values.cfg, values.vocabulary),
+    decides=lambda values: deciding(values.settings) | {"words": values.vocabulary.spoken},
+    make=lambda values, _: RecaptionCertifyStage(values.settings, values.vocabulary),
     shard_rows=lambda values: values.shard_rows,
 )
 

@@ -151,8 +151,8 @@ def _numbers(phashes: pa.Array) -> Hashes:
 class DedupStage:
     """All images of a build at once: the first of equal bytes stays, every image learns its family."""
 
-    def __init__(self, cfg: DedupSettings) -> None:
-        self._cfg = cfg
+    def __init__(self, settings: DedupSettings) -> None:
+        self._settings = settings
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Any]:
         """`ok` of the answer is a table."""
@@ -161,7 +161,7 @@ class DedupStage:
         place, field = shard.schema.get_field_index("family_id"), shard.schema.field("family_id")
         shard = shard.remove_column(place)
         ids, phashes = (shard[name].combine_chunks() for name in ("image_id", "phash"))
-        family_ids = families(ids, phashes, self._cfg.max_distance)
+        family_ids = families(ids, phashes, self._settings.max_distance)
         return BatchResult(shard.add_column(place, field, family_ids), rejected)
 
 

@@ -48,8 +48,8 @@ class IngestSettings(BaseModel):
     )
 
 
-def _too_many(size_bytes: int, cfg: IngestSettings) -> SampleError:
-    return SampleError("too_many_bytes", f"{size_bytes} bytes is more than the cap of {cfg.max_bytes}.")
+def _too_many(size_bytes: int, settings: IngestSettings) -> SampleError:
+    return SampleError("too_many_bytes", f"{size_bytes} bytes is more than the cap of {settings.max_bytes}.")
 
 
 def _check_name(file: SourceFile) -> str:
@@ -73,28 +73,30 @@ class Admitted:
     phash: str
 
 
-def admit(file: SourceFile, data: Read, cfg: IngestSettings, blocked: BlockList) -> Admitted:
+def admit(file: SourceFile, data: Read, settings: IngestSettings, blocked: BlockList) -> Admitted:
     """Decode and hash an image; raises SampleError with the code under which it would be refused."""
     suffix = _check_name(file)
     if isinstance(data, SampleError):
         raise data
     if isinstance(data, Exception):
         raise SampleError("unreadable", getattr(data, "strerror", None) or str(data)) from data
-    if len(data) > cfg.max_bytes:
-        raise _too_many(len(data), cfg)
-    decoded = decode(data, max_pixels=cfg.max_pixels)
+    if len(data) > settings.max_bytes:
+        raise _too_many(len(data), settings)
+    decoded = decode(data, max_pixels=settings.max_pixels)
     if suffix and decoded.format != SUFFIXES[suffix]:
         raise SampleError("mislabelled", f"Named {suffix}, but the bytes are {decoded.format}.")
     width, height = decoded.image.size
-    if max(width, height) > cfg.max_aspect * min(width, height):
-        raise SampleError("too_thin", f"{width}x{height}: one side is more than {cfg.max_aspect:g} times the other.")
+    if max(width, height) > settings.max_aspect * min(width, height):
+        raise SampleError(
+            "too_thin", f"{width}x{height}: one side is more than {settings.max_aspect:g} times the other."
+        )
     image_id, phash = sha256_hex(data), perceptual_hash(decoded.image)
     blocked.check(image_id, phash)
     return Admitted(decoded, image_id, phash)
 
 
-def _ingest(file: SourceFile, data: Read, workspace: Workspace, cfg: IngestSettings, blocked: BlockList) -> Image:
-    admitted = admit(file, data, cfg, blocked)
+def _ingest(file: SourceFile, data: Read, workspace: Workspace, settings: IngestSettings, blocked: BlockList) -> Image:
+    admitted = admit(file, data, settings, blocked)
     assert isinstance(data, bytes)  # else it was refused
     decoded, image_id = admitted.decoded, admitted.image_id
     width, height = decoded.image.size
@@ -107,8 +109,8 @@ def _ingest(file: SourceFile, data: Read, workspace: Workspace, cfg: IngestSetti
         height=height,
         format=decoded.format,
         phash=admitted.phash,
-        licence=file.licence or cfg.licence,
-        exportable=cfg.exportable,
+        licence=file.licence or settings.licence,
+        exportable=settings.exportable,
         meta_json=canonical_json(decoded.changes | json.loads(file.about_json)),
     )
 
@@ -120,30 +122,30 @@ def _store(workspace: Workspace, data: bytes, image_id: str, decoded: Decoded) -
     return workspace.blobs.put(encode_png(decoded.rgb))
 
 
-def read_small(source: Source, files: Sequence[SourceFile], cfg: IngestSettings) -> Iterator[Read]:
+def read_small(source: Source, files: Sequence[SourceFile], settings: IngestSettings) -> Iterator[Read]:
     """What may be read, in the order of `files`; a file that is too large is never opened."""
-    wanted = [file for file in files if file.size_bytes <= cfg.max_bytes]
+    wanted = [file for file in files if file.size_bytes <= settings.max_bytes]
     found = source.read_many(wanted) if wanted else iter(())
     for file in files:
-        yield next(found) if file.size_bytes <= cfg.max_bytes else _too_many(file.size_bytes, cfg)
+        yield next(found) if file.size_bytes <= settings.max_bytes else _too_many(file.size_bytes, settings)
 
 
 class IngestStage:
     """Files to images, one shard at a time: read side by side, then decoded, hashed, gated and stored one by one."""
 
-    def __init__(self, workspace: Workspace, place: str, cfg: IngestSettings, blocked: BlockList) -> None:
+    def __init__(self, workspace: Workspace, place: str, settings: IngestSettings, blocked: BlockList) -> None:
         self._workspace = workspace
-        self._cfg = cfg
+        self._settings = settings
         self._blocked = blocked
-        self._source = open_source(place, cfg.columns)
+        self._source = open_source(place, settings.columns)
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Image]:
         files = from_table(shard, SourceFile)
         parts = []
-        for file, data in zip(files, read_small(self._source, files, self._cfg), strict=True):
+        for file, data in zip(files, read_small(self._source, files, self._settings), strict=True):
             step = partial(self._one, data=data)
             parts.append(quarantine_boundary([file], step, key=lambda file: file.key))
         return joined(parts)
 
     def _one(self, batch: Sequence[SourceFile], *, data: Read) -> BatchResult[Image]:
-        return BatchResult([_ingest(batch[0], data, self._workspace, self._cfg, self._blocked)])
+        return BatchResult([_ingest(batch[0], data, self._workspace, self._settings, self._blocked)])

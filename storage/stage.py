@@ -18,7 +18,7 @@ from storage.workspace import Workspace
 T = TypeVar("T")
 Row = TypeVar("Row")
 Out = TypeVar("Out")
-Cfg = TypeVar("Cfg")
+Values = TypeVar("Values")
 
 
 class Role(Enum):
@@ -72,7 +72,7 @@ class Tool(Protocol):
 
 
 @dataclass(frozen=True)
-class Stage(Generic[Cfg]):
+class Stage(Generic[Values]):
     """All that is to know of a stage. Its functions take the values that the stage works with.
 
     `decides` gives all that changes its output, weights and prompts by their content; it goes into the ledger's
@@ -85,14 +85,14 @@ class Stage(Generic[Cfg]):
     says: str  # what people read about it
     version: int
     record: type
-    decides: Callable[[Cfg], Any]
-    make: Callable[[Cfg, Workspace], Tool]
-    needs: Callable[[Cfg], Needs] = lambda _: "nothing"
-    shard_rows: Callable[[Cfg], int | None] = lambda _: None
+    decides: Callable[[Values], Any]
+    make: Callable[[Values, Workspace], Tool]
+    needs: Callable[[Values], Needs] = lambda _: "nothing"
+    shard_rows: Callable[[Values], int | None] = lambda _: None
     unit_in: str = "image_id"
     unit_out: str = "image_id"
 
-    def using(self, values: Cfg) -> "ReadyStage":
+    def using(self, values: Values) -> "ReadyStage":
         """The stage with the values that it works with."""
         return ReadyStage(self, values)
 

@@ -15,17 +15,17 @@ from storage.stage import Stage, deciding
 class Ingesting:
     """What ingest works with. Where the files lie decides nothing: what they are is in their rows."""
 
-    cfg: IngestSettings
+    settings: IngestSettings
     place: str
 
     @cached_property
     def blocked(self) -> BlockList:
-        return BlockList.read(self.cfg.block_list, max_distance=self.cfg.block_distance)
+        return BlockList.read(self.settings.block_list, max_distance=self.settings.block_distance)
 
     @property
     def decided_by(self) -> dict[str, Any]:
         """A changed block list checks every image again."""
-        return deciding(self.cfg) | {"block_list": self.blocked.content_hash}
+        return deciding(self.settings) | {"block_list": self.blocked.content_hash}
 
 
 INGEST = Stage[Ingesting](
@@ -34,8 +34,8 @@ INGEST = Stage[Ingesting](
     version=4,
     record=Image,
     decides=lambda values: values.decided_by,
-    make=lambda values, workspace: IngestStage(workspace, values.place, values.cfg, values.blocked),
-    shard_rows=lambda values: values.cfg.shard_rows,
+    make=lambda values, workspace: IngestStage(workspace, values.place, values.settings, values.blocked),
+    shard_rows=lambda values: values.settings.shard_rows,
     unit_in="key",
     unit_out="source_key",
 )
@@ -46,7 +46,7 @@ DEDUP = Stage[DedupSettings](
     version=2,
     record=Image,
     decides=deciding,
-    make=lambda cfg, _: DedupStage(cfg),
+    make=lambda settings, _: DedupStage(settings),
     unit_in="source_key",
     unit_out="source_key",
 )

@@ -107,11 +107,11 @@ def _names(settings: Settings, policies: PolicySet) -> str:
     return "known"
 
 
-def _block_list(cfg: IngestSettings) -> str:
-    if cfg.block_list is None:
+def _block_list(settings: IngestSettings) -> str:
+    if settings.block_list is None:
         return "none"
-    BlockList.read(cfg.block_list, max_distance=cfg.block_distance)
-    return str(cfg.block_list)
+    BlockList.read(settings.block_list, max_distance=settings.block_distance)
+    return str(settings.block_list)
 
 
 def _models(settings: Settings, try_models: bool) -> Iterator[Check]:
@@ -123,32 +123,34 @@ def _models(settings: Settings, try_models: bool) -> Iterator[Check]:
     if recaption is not None:
         chats += [("caption", recaption.caption), ("rewrite", recaption.rewrite)]
     by_model: dict[tuple[object, ...], tuple[list[str], ChatSettings]] = {}
-    for step, cfg in chats:
-        by_model.setdefault((cfg.model, cfg.revision, cfg.server), ([], cfg))[0].append(step)
-    for steps, cfg in by_model.values():
+    for step, chat in chats:
+        by_model.setdefault((chat.model, chat.revision, chat.server), ([], chat))[0].append(step)
+    for steps, chat in by_model.values():
         sees = steps != ["rewrite"]
-        yield _attempt(f"{', '.join(steps)} model", lambda cfg=cfg, sees=sees: _chat(cfg, sees, try_models))  # type: ignore[misc]
+        yield _attempt(f"{', '.join(steps)} model", lambda chat=chat, sees=sees: _chat(chat, sees, try_models))  # type: ignore[misc]
     if editing.locate.source == "detector":
         yield _attempt("locate model", lambda: trial.local_config(editing.locate.model, editing.locate.revision))
     yield _attempt("edit model", lambda: _editor(editing.edit, try_models))
 
 
-def _chat(cfg: ChatSettings, sees: bool, try_models: bool) -> str:
-    if cfg.server is not None:
-        found = trial.served(cfg.model, cfg.server.base_url, cfg.server.api_key_env, is_tried=try_models)
+def _chat(settings: ChatSettings, sees: bool, try_models: bool) -> str:
+    if settings.server is not None:
+        found = trial.served(settings.model, settings.server.base_url, settings.server.api_key_env, is_tried=try_models)
     else:
-        found = trial.local_config(cfg.model, cfg.revision)
-    return f"{found}; {trial.one_answer(cfg, sees=sees)}" if try_models else found
+        found = trial.local_config(settings.model, settings.revision)
+    return f"{found}; {trial.one_answer(settings, sees=sees)}" if try_models else found
 
 
-def _editor(cfg: EditSettings, try_models: bool) -> str:
-    if cfg.model in CLASSICAL:
-        found = f"{cfg.model}, without weights"
-    elif cfg.endpoint is not None:
-        found = trial.served(cfg.model, cfg.endpoint.base_url, cfg.endpoint.api_key_env, is_tried=try_models)
+def _editor(settings: EditSettings, try_models: bool) -> str:
+    if settings.model in CLASSICAL:
+        found = f"{settings.model}, without weights"
+    elif settings.endpoint is not None:
+        found = trial.served(
+            settings.model, settings.endpoint.base_url, settings.endpoint.api_key_env, is_tried=try_models
+        )
     else:
-        found = trial.pipeline_index(cfg.model, cfg.revision)
-    return f"{found}; {trial.one_edit(cfg)}" if try_models else found
+        found = trial.pipeline_index(settings.model, settings.revision)
+    return f"{found}; {trial.one_edit(settings)}" if try_models else found
 
 
 def _workspace(root: str) -> Check:
@@ -169,24 +171,28 @@ def _reach_bucket(root: str) -> str:
     return root
 
 
-def _label_studio(cfg: AnnotationSettings, root: str) -> list[Check]:
-    if cfg.url is not None:
-        token = os.environ.get(cfg.token_env, "")
+def _label_studio(settings: AnnotationSettings, root: str) -> list[Check]:
+    if settings.url is not None:
+        token = os.environ.get(settings.token_env, "")
         if not token:
-            return [Check("label studio", cfg.url, f"Set {cfg.token_env} to your access token for {cfg.url}.")]
-        return [_attempt("label studio", lambda: trial.label_studio(str(cfg.url), token))]
+            return [
+                Check(
+                    "label studio", settings.url, f"Set {settings.token_env} to your access token for {settings.url}."
+                )
+            ]
+        return [_attempt("label studio", lambda: trial.label_studio(str(settings.url), token))]
     from annotation.server import program, status
 
-    installed = _attempt("label studio", lambda: program(cfg.executable))
+    installed = _attempt("label studio", lambda: program(settings.executable))
     if root.startswith("s3://"):
         return [Check("label studio", "not set", "A workspace on S3 needs annotation.url in the config.")]
     running = status(root)
     if running is not None:
         return [installed, Check("port", f"served at {running.url}")]
     with socket.socket() as probe:
-        busy = probe.connect_ex(("127.0.0.1", cfg.port)) == 0
+        busy = probe.connect_ex(("127.0.0.1", settings.port)) == 0
     advice = "Another program listens there. Set annotation.port to a free one." if busy else ""
-    return [installed, Check("port", f"{cfg.port} {'in use' if busy else 'free'}", advice)]
+    return [installed, Check("port", f"{settings.port} {'in use' if busy else 'free'}", advice)]
 
 
 def _credentials(root: str) -> list[Check]:

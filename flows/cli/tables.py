@@ -41,13 +41,16 @@ class TextTable:
         """A width for each column: what its text needs, and less of the widest as long as the sum is too much."""
         columns = list(zip(self.headings, *self.rows, strict=True))
         widths = [max(map(cell_len, column)) for column in columns]
-        least = [max(cell_len(piece) for cell in column for piece in _pieces(cell)) for column in columns]
-        while sum(widths) + _GAP * (len(widths) - 1) > room:
-            foldable = [number for number, width in enumerate(widths) if width > least[number]]
-            if not foldable:
-                return None
-            widths[max(foldable, key=lambda number: widths[number])] -= 1
-        return widths
+        for pieces in (str.split, _pieces):  # a code is folded only where no sentence can be
+            least = [max(cell_len(piece) for cell in column for piece in pieces(cell) or [""]) for column in columns]
+            while sum(widths) + _GAP * (len(widths) - 1) > room:
+                foldable = [number for number, width in enumerate(widths) if width > least[number]]
+                if not foldable:
+                    break
+                widths[max(foldable, key=lambda number: widths[number])] -= 1
+            else:
+                return widths
+        return None
 
     def _table(self, widths: Sequence[int]) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))

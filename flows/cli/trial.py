@@ -108,36 +108,41 @@ def _cached(model: str, name: str, revision: str | None) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def one_answer(cfg: ChatSettings, *, sees: bool) -> str:
+def one_answer(settings: ChatSettings, *, sees: bool) -> str:
     """Ask for a few words, about a small picture where the model `sees`."""
     images = (Image.new("RGB", (_SIDE_PX, _SIDE_PX), (120, 160, 90)),) if sees else ()
     prompt = "Describe this image in five words." if sees else "Say hello in five words."
     started = time.perf_counter()
     try:
-        (reply,) = chat_model(cfg).generate([ChatRequest(prompt, images, 32)])
+        (reply,) = chat_model(settings).generate([ChatRequest(prompt, images, 32)])
     except SampleError as error:
-        raise FatalError(f"{cfg.model} refuses a plain request: {error}") from error
+        raise FatalError(f"{settings.model} refuses a plain request: {error}") from error
     seconds = time.perf_counter() - started
     if not reply.text:
-        raise FatalError(f"{cfg.model} answers without a word. Its weights may need another dtype, or thinking is on.")
+        raise FatalError(
+            f"{settings.model} answers without a word. Its weights may need another dtype, or thinking is on."
+        )
     return f"answers in {seconds:.1f} s"
 
 
-def one_edit(cfg: EditSettings) -> str:
+def one_edit(settings: EditSettings) -> str:
     """Repaint the middle of a small picture."""
     rng = np.random.default_rng(0)
-    side = min(cfg.size_px or _SIDE_PX, 512)
+    side = min(settings.size_px or _SIDE_PX, 512)
     picture = rng.integers(90, 160, (side, side, 3)).astype(np.uint8)
     mask = np.zeros((side, side), dtype=np.bool_)
     mask[side // 3 : 2 * side // 3, side // 3 : 2 * side // 3] = True
-    edit = ImageEdit(picture, mask, cfg.prompt, 0, cfg.instruction.replace("{instruction}", "Remove the square."))
+    edit = ImageEdit(
+        picture, mask, settings.prompt, 0, settings.instruction.replace("{instruction}", "Remove the square.")
+    )
     started = time.perf_counter()
-    (answer,) = image_editor(cfg).edit([edit])
+    (answer,) = image_editor(settings).edit([edit])
     if isinstance(answer, SampleError):
-        raise FatalError(f"{cfg.model} cannot edit a plain picture: {answer}")
+        raise FatalError(f"{settings.model} cannot edit a plain picture: {answer}")
     if np.array_equal(answer[mask], picture[mask]):
         raise FatalError(
-            f"{cfg.model} gave the picture back unchanged. Check strength and steps, and that a server reads the mask."
+            f"{settings.model} gave the picture back unchanged. Check strength and steps, and that a server reads the "
+            "mask."
         )
     return f"edits in {time.perf_counter() - started:.1f} s"
 

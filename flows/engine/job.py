@@ -175,7 +175,7 @@ class Job:
         spent, left = self._budget.spent, tally.rows - tally.rows_done
         rest = tally.expected(left, self._budget)
         raise CostLimitError(
-            f"{spent:.4g} of the limit of {self._budget.limit:g} is spent, and the next {shard.rows} rows of "
+            f"{spent:.4g} of the limit of {self._budget.max_cost:g} is spent, and the next {shard.rows} rows of "
             f"{stage.name} would cost about {expected:.2g}, all {left} that are left {rest:.2g}. "
             "Raise --max-cost: what is finished is kept, not paid again.",
             at_least=spent + rest,

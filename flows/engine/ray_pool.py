@@ -52,10 +52,15 @@ class _Actors:
     """The actors of one stage. Those that run and have nothing to do wait in a queue."""
 
     def __init__(
-        self, stage: ReadyStage, cfg: ActorSettings, start_timeout_s: float, is_crowded: Callable[[], bool], hold: Hold
+        self,
+        stage: ReadyStage,
+        settings: ActorSettings,
+        start_timeout_s: float,
+        is_crowded: Callable[[], bool],
+        hold: Hold,
     ) -> None:
         actor: Any = ray.remote(StageActor)
-        options = {"num_gpus": cfg.gpus, "num_cpus": cfg.cpus, "max_restarts": 0, "max_task_retries": 0}
+        options = {"num_gpus": settings.gpus, "num_cpus": settings.cpus, "max_restarts": 0, "max_task_retries": 0}
         self._make: Callable[[], Any] = lambda: actor.options(**options).remote(stage)
         self._stage, self._start_timeout_s, self._is_crowded = stage.name, start_timeout_s, is_crowded
         self._held: Callable[[], AbstractContextManager[object]] = lambda: hold(stage.needs)
@@ -64,7 +69,7 @@ class _Actors:
         self._busy: set[int] = set()  # threads whose shard an actor has in hand
         self._alone_since = time.monotonic()  # when an actor of ours, or of a stage that crowds us out, was last seen
         self._is_stopped = False
-        for _ in range(cfg.workers):
+        for _ in range(settings.workers):
             self._hire()
 
     def _hire(self) -> None:
@@ -143,12 +148,12 @@ class RayPool:
     Use it as a context manager.
     """
 
-    def __init__(self, cfg: RaySettings, local: Pool | None = None, hold: Hold = hold_nothing) -> None:
-        self._cfg, self._hold = cfg, hold
+    def __init__(self, settings: RaySettings, local: Pool | None = None, hold: Hold = hold_nothing) -> None:
+        self._settings, self._hold = settings, hold
         self._local = local or LocalPool(hold)
         self._actors: dict[str, _Actors] = {}
         self._guard = threading.Lock()
-        _connect(cfg.address)
+        _connect(settings.address)
 
     def __enter__(self) -> "RayPool":
         return self
@@ -161,17 +166,17 @@ class RayPool:
     def run(self, workspace: Workspace, stage: ReadyStage, input_hash: str) -> ShardOutcome:
         """Run one shard; raises FatalError when it has cost too many workers, else what the stage raised."""
         is_done = workspace.ledger.has(stage.name, stage.fingerprint(input_hash))
-        if is_done or self._cfg.workers_of(stage) is None:
+        if is_done or self._settings.workers_of(stage) is None:
             return self._local.run(workspace, stage, input_hash)
         actors = self._actors_of(stage)
         troubles = []
-        for _ in range(self._cfg.attempts):
+        for _ in range(self._settings.attempts):
             try:
-                return actors.call(workspace.store.root, input_hash, self._cfg.shard_timeout_s)
+                return actors.call(workspace.store.root, input_hash, self._settings.shard_timeout_s)
             except RayTaskError as error:  # the stage's own error, wrapped
                 raise error.cause from None
             except GetTimeoutError:
-                troubles.append(f"no answer within {self._cfg.shard_timeout_s:g} s")
+                troubles.append(f"no answer within {self._settings.shard_timeout_s:g} s")
             except RayActorError as error:
                 troubles.append(str(error).splitlines()[0])
         raise FatalError(
@@ -191,11 +196,13 @@ class RayPool:
     def _actors_of(self, stage: ReadyStage) -> _Actors:
         with self._guard:
             if stage.name not in self._actors:
-                cfg = self._cfg.workers_of(stage)
-                assert cfg is not None  # else it runs here
-                _check_room(stage.name, cfg)
+                settings = self._settings.workers_of(stage)
+                assert settings is not None  # else it runs here
+                _check_room(stage.name, settings)
                 is_crowded = partial(self._others_are_up, stage.name)
-                self._actors[stage.name] = _Actors(stage, cfg, self._cfg.start_timeout_s, is_crowded, self._hold)
+                self._actors[stage.name] = _Actors(
+                    stage, settings, self._settings.start_timeout_s, is_crowded, self._hold
+                )
             return self._actors[stage.name]
 
     def _others_are_up(self, stage: str) -> bool:
@@ -214,11 +221,11 @@ def _connect(address: str) -> None:
         ) from error
 
 
-def _check_room(stage: str, cfg: ActorSettings) -> None:
+def _check_room(stage: str, settings: ActorSettings) -> None:
     """Actors that no node can hold would wait for ever, without a word."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(node.get("GPU", 0) >= cfg.gpus and node.get("CPU", 0) >= cfg.cpus for node in nodes):
+    if not any(node.get("GPU", 0) >= settings.gpus and node.get("CPU", 0) >= settings.cpus for node in nodes):
         raise FatalError(
-            f"No node of the Ray cluster has {cfg.cpus:g} CPU cores and {cfg.gpus:g} GPUs for stage {stage}. "
+            f"No node of the Ray cluster has {settings.cpus:g} CPU cores and {settings.gpus:g} GPUs for stage {stage}. "
             "Change ray.stages in the config, or add a node."
         )

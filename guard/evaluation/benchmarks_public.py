@@ -47,8 +47,8 @@ _LABELS: Mapping[str, SafetyLabel] = {
 }
 
 
-def read_benchmark(path: str, *, limit: int | None = None) -> Iterator[tuple[EvalRow, bytes]]:
-    """Rows with their encoded images, at most `limit` of them.
+def read_benchmark(path: str, *, max_rows: int | None = None) -> Iterator[tuple[EvalRow, bytes]]:
+    """Rows with their encoded images, at most `max_rows` of them.
 
     `path` is a Parquet file, a folder of such files, an export (its test split of `benchmark/` is read), or any of
     these as `s3://…`. Raises FatalError when there is none, when its columns are those of no known benchmark, or when
@@ -61,7 +61,7 @@ def read_benchmark(path: str, *, limit: int | None = None) -> Iterator[tuple[Eva
         names = _class_names(file.schema_arrow)
         for batch in file.iter_batches(batch_size=_BATCH_ROWS):
             for raw in batch.to_pylist():
-                if number == limit:
+                if number == max_rows:
                     return
                 number += 1
                 row, image = _READERS[kind](raw, names)
@@ -70,7 +70,7 @@ def read_benchmark(path: str, *, limit: int | None = None) -> Iterator[tuple[Eva
 
 def check_benchmark(path: str) -> None:
     """Look at the first row only; raises what `read_benchmark` raises, and FatalError when there is no row."""
-    if next(read_benchmark(path, limit=1), None) is None:
+    if next(read_benchmark(path, max_rows=1), None) is None:
         raise FatalError(f"{path} holds no row.")
 
 

@@ -51,7 +51,7 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Questionnaire:
     """Every question once, and by condition the question of each row (None where the row has none).
 
     Conditions: `policy/0` and so on for the reruns, `no_policy`, `swapped_policy`, `paraphrase/0` and so on.
@@ -99,7 +99,7 @@ def evaluate(
     return score(rows, asked, result, options)
 
 
-def plan(rows: Sequence[EvalRow], options: EvaluateOptions) -> Plan:
+def plan(rows: Sequence[EvalRow], options: EvaluateOptions) -> Questionnaire:
     """Which questions the conditions need. What two conditions share is asked once: a row's swapped policy is often
     another row's own. Raises FatalError without any row."""
     if not rows:
@@ -119,7 +119,7 @@ def plan(rows: Sequence[EvalRow], options: EvaluateOptions) -> Plan:
     conditions = {name: tuple(_ask(asked, rows, of, 0)) for name, of in prompts.items()}
     for run in range(1, options.reruns):
         conditions[f"policy/{run}"] = tuple(_ask(asked, rows, prompts["policy/0"], run))
-    return Plan(tuple(asked.values()), conditions)
+    return Questionnaire(tuple(asked.values()), conditions)
 
 
 def _nth(texts: Sequence[str], number: int) -> str:
@@ -207,7 +207,7 @@ def _turned_down(rejection: Rejection) -> GuardAnswer:
 
 
 def score(
-    rows: Sequence[EvalRow], asked: Plan, result: BatchResult[GuardAnswer], options: EvaluateOptions
+    rows: Sequence[EvalRow], asked: Questionnaire, result: BatchResult[GuardAnswer], options: EvaluateOptions
 ) -> Evaluation:
     """Every measure from the answers. A row that lacks an answer under any condition is left out of all of them."""
     answers = {answer.question_id: answer for answer in result.ok}
@@ -242,7 +242,7 @@ def score(
     )
 
 
-def _kept(count: int, asked: Plan, missing: Mapping[str, str]) -> tuple[list[int], dict[str, int]]:
+def _kept(count: int, asked: Questionnaire, missing: Mapping[str, str]) -> tuple[list[int], dict[str, int]]:
     """The rows that have all their answers, and how many have not, by the first reason. `missing` maps the ids of
     questions without an answer to the reason."""
     kept: list[int] = []

@@ -17,7 +17,7 @@ class BenchmarkSettings(BaseModel):
 
     name: Decides[Name] = Field(description="how tables call it")
     data: Decides[str] = Field(description="export, folder of Parquet files or one such file, also s3://…")
-    limit: Decides[int | None] = Field(default=None, gt=0, description="only so many rows, for a trial")
+    max_rows: Decides[int | None] = Field(default=None, gt=0, description="only so many rows, for a trial")
 
 
 class GuardModelSettings(ChatSettings):

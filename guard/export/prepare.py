@@ -31,7 +31,7 @@ class Prepared:
     kept_from_test: int = 0  # families that were drawn for test and train all the same: see `prepare`
 
 
-def prepare(dataset: Dataset, blobs: Blobs, cfg: GuardSettings) -> Prepared:
+def prepare(dataset: Dataset, blobs: Blobs, settings: GuardSettings) -> Prepared:
     """Decide everything about an export but its bytes.
 
     A family of which people saw an image with the rules' verdicts filled in never tests, whatever was drawn: such
@@ -42,10 +42,14 @@ def prepare(dataset: Dataset, blobs: Blobs, cfg: GuardSettings) -> Prepared:
     would misread, for wordings that do not exist, and when a blob is missing or broken.
     """
     part, not_exportable = exportable_part(dataset)
-    check_policies(part, cfg)
-    prints = dict(_fingerprints(part, blobs, cfg))
-    found = leaks(part.sorted_images(), prints, cfg.other_benchmarks, cfg.max_distance) if cfg.other_benchmarks else []
-    families = merged_families(part.sorted_images(), prints, cfg.max_distance)
+    check_policies(part, settings)
+    prints = dict(_fingerprints(part, blobs, settings))
+    found = (
+        leaks(part.sorted_images(), prints, settings.other_benchmarks, settings.max_distance)
+        if settings.other_benchmarks
+        else []
+    )
+    families = merged_families(part.sorted_images(), prints, settings.max_distance)
     before = {image.family_id for image in part.images.values()}
     leaked = {families[leak.image_id] for leak in found}
     kept = {
@@ -54,13 +58,13 @@ def prepare(dataset: Dataset, blobs: Blobs, cfg: GuardSettings) -> Prepared:
         if families[image_id] not in leaked
     }
     data = restricted(part, kept)
-    drawn = functools.partial(split_of, test_ratio=cfg.test_ratio, seed=cfg.seed)
+    drawn = functools.partial(split_of, test_ratio=settings.test_ratio, seed=settings.seed)
     anchored = {image.family_id for image in kept.values() if image.image_id in part.prefilled}
 
     def split(family_id: str) -> Split:
         return "train" if family_id in anchored else drawn(family_id)
 
-    rows = plan(data, cfg.views, split, cfg.rl, cfg.seed)
+    rows = plan(data, settings.views, split, settings.rl, settings.seed)
     missing = {
         "images_not_exportable": not_exportable,
         "images_of_families_that_leak": len(part.images) - len(kept),
@@ -71,22 +75,23 @@ def prepare(dataset: Dataset, blobs: Blobs, cfg: GuardSettings) -> Prepared:
     return Prepared(data, rows, views, missing, tuple(found), joined, moved)
 
 
-def check_policies(data: Dataset, cfg: GuardSettings) -> None:
+def check_policies(data: Dataset, settings: GuardSettings) -> None:
     """Raises FatalError for a text that trainers would misread, and for wordings that are asked for and not there."""
     for policy in data.policies:
         texts = data.policies.wordings.get(policy.id, ())
         if IMAGE_TAG in "".join([policy.text, *texts]):
             raise FatalError(f"Policy {policy.id} holds {IMAGE_TAG}, which trainers replace by the image. Reword it.")
-        if len(texts) < cfg.rl.paraphrases:
+        wanted = settings.rl.paraphrases
+        if len(texts) < wanted:
             raise FatalError(
-                f"export.rl.paraphrases asks for {cfg.rl.paraphrases} wordings; policy {policy.id} has {len(texts)}. "
+                f"export.rl.paraphrases asks for {wanted} wordings; policy {policy.id} has {len(texts)}. "
                 f"Add some to paraphrases/{policy.id}.yaml in the policy folder, or ask for fewer."
             )
 
 
-def _fingerprints(data: Dataset, blobs: Blobs, cfg: GuardSettings) -> Iterator[tuple[str, Fingerprint]]:
+def _fingerprints(data: Dataset, blobs: Blobs, settings: GuardSettings) -> Iterator[tuple[str, Fingerprint]]:
     """Hashes of the images that are searched: originals for crops, all for other benchmarks."""
     for image in data.sorted_images():
-        windows = cfg.crops and image.role == "original"  # an edit shows what its original shows
-        if windows or cfg.other_benchmarks:
+        windows = settings.crops and image.role == "original"  # an edit shows what its original shows
+        if windows or settings.other_benchmarks:
             yield image.image_id, fingerprint(decode(blobs.get(image.blob), image.blob), windows=windows)

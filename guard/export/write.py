@@ -63,7 +63,7 @@ class ExportResult:
 def export(
     dataset: Dataset,
     workspace: Workspace,
-    cfg: GuardSettings | None = None,
+    settings: GuardSettings | None = None,
     *,
     version: str | None = None,
     target: Store | None = None,
@@ -76,16 +76,16 @@ def export(
     Raises FatalError for a name or version that is no folder name, for a version that holds other content, for a
     policy that trainers would misread, and when a blob is missing or broken.
     """
-    cfg = cfg or GuardSettings()
-    fingerprint = _fingerprint(dataset, cfg)
+    settings = settings or GuardSettings()
+    fingerprint = _fingerprint(dataset, settings)
     version = fingerprint[:12] if version is None else version
-    _check_names(cfg.name, version)
+    _check_names(settings.name, version)
     store, folder = (target, "") if target else (workspace.store, "exports/")
-    folder += f"{cfg.name}/{version}"
+    folder += f"{settings.name}/{version}"
     info = _done(store, folder, fingerprint)
     if info is None:
-        about = {"name": cfg.name, "version": version, "fingerprint": fingerprint, **_described(cfg)}
-        info = _write(prepare(dataset, workspace.blobs, cfg), workspace.blobs, _Sink(store, folder), about)
+        about = {"name": settings.name, "version": version, "fingerprint": fingerprint, **_described(settings)}
+        info = _write(prepare(dataset, workspace.blobs, settings), workspace.blobs, _Sink(store, folder), about)
         looked_up = False
     else:
         looked_up = True
@@ -93,10 +93,10 @@ def export(
     return ExportResult(f"{store.root}/{folder}", version, counts, dataset.simulated, looked_up)
 
 
-def _described(cfg: GuardSettings) -> dict[str, Any]:
+def _described(settings: GuardSettings) -> dict[str, Any]:
     """The settings as an export tells them: folders of this machine by their names alone."""
-    found = cfg.model_dump(mode="json", exclude={"views"})  # which views there are is told with their counts
-    return {**found, "other_benchmarks": [path.name for path in cfg.other_benchmarks]}
+    found = settings.model_dump(mode="json", exclude={"views"})  # which views there are is told with their counts
+    return {**found, "other_benchmarks": [path.name for path in settings.other_benchmarks]}
 
 
 class _Sink:
@@ -157,13 +157,13 @@ def _write(made: Prepared, blobs: Blobs, sink: _Sink, about: Mapping[str, Any]) 
     return described
 
 
-def report(dataset: Dataset, blobs: Blobs, cfg: GuardSettings, work: Mapping[str, Any]) -> str:
+def report(dataset: Dataset, blobs: Blobs, settings: GuardSettings, work: Mapping[str, Any]) -> str:
     """The page `report.html` of what an export would hold now, and what an export leaves out as it changes with time.
 
     `work` holds `projects` (rows of kind, items, done, answers) and `cost` (the build's bill, or None).
     """
-    made = prepare(dataset, blobs, cfg)
-    about = {"name": cfg.name, "version": "not exported yet", **_described(cfg)}
+    made = prepare(dataset, blobs, settings)
+    about = {"name": settings.name, "version": "not exported yet", **_described(settings)}
     return render_report(made, blobs, about=about, probe=probe_of(made.data, blobs), work=work)
 
 
@@ -188,10 +188,10 @@ def _done(store: Store, folder: str, fingerprint: str) -> dict[str, Any] | None:
     return info
 
 
-def _fingerprint(dataset: Dataset, cfg: GuardSettings) -> str:
+def _fingerprint(dataset: Dataset, settings: GuardSettings) -> str:
     """Hash of all that decides the export's bytes. Files of other benchmarks count by name and size."""
     data, not_exportable = exportable_part(dataset)
-    references = [(p.name, p.stat().st_size) for folder in cfg.other_benchmarks for p in _files_below(folder)]
+    references = [(p.name, p.stat().st_size) for folder in settings.other_benchmarks for p in _files_below(folder)]
     templates = [
         *((f.name, f.read_text(encoding="utf-8")) for f in _templates(files("guard.export").joinpath("templates"))),
         *((name, page_part(name)) for name in PARTS),
@@ -200,7 +200,7 @@ def _fingerprint(dataset: Dataset, cfg: GuardSettings) -> str:
         "export",
         EXPORT_VERSION,
         [pa.__version__, PIL.__version__, prompt_hash(), templates],
-        {**cfg.model_dump(mode="json"), "other_benchmarks": references},
+        {**settings.model_dump(mode="json"), "other_benchmarks": references},
         not_exportable,
         [
             content_id(*map(payload, rows))

@@ -25,19 +25,19 @@ def ms_swift_sft(recipe: Recipe, data: str, out: Path) -> list[str]:
 
 def ms_swift_grpo(recipe: Recipe, data: str, out: Path) -> list[str]:
     """`swift rlhf --rlhf_type grpo` with the recipe's stage 2, from stage 1's adapters or weights."""
-    cfg, last = recipe.grpo, str(out / "stage-1" / "last")
+    settings, last = recipe.grpo, str(out / "stage-1" / "last")
     start = recipe.model_copy(update={"model": last}) if recipe.method == "full" else recipe
     return [
         *_launch(recipe),
         "swift", "rlhf", "--rlhf_type", "grpo",
-        *_swift(start, cfg, f"{data}/rl/train-*.parquet", out / "stage-2"),
+        *_swift(start, settings, f"{data}/rl/train-*.parquet", out / "stage-2"),
         *_option("adapters", last if recipe.method == "lora" else None),
         *_option("external_plugins", str(_ADAPTERS / "ms_swift_reward.py")),
-        *_option("reward_funcs", f"guardset_{cfg.reward}"),
-        *_option("num_generations", cfg.generations),
-        *_option("beta", cfg.beta),
-        *_option("temperature", cfg.temperature),
-        *_option("max_completion_length", cfg.max_new_tokens),
+        *_option("reward_funcs", f"guardset_{settings.reward}"),
+        *_option("num_generations", settings.generations),
+        *_option("beta", settings.beta),
+        *_option("temperature", settings.temperature),
+        *_option("max_completion_length", settings.max_new_tokens),
     ]  # fmt: skip
 
 
@@ -67,8 +67,8 @@ def verl_grpo(recipe: Recipe, data: str, out: Path) -> list[str]:
     verl drops every row and says nothing. Raises FatalError for the reward `pair`, since verl scores rows alone."""
     if recipe.grpo.reward == "pair":
         raise FatalError("verl scores rows one by one, so it cannot use the reward `pair`. Choose strict.")
-    cfg = recipe.grpo
-    prompts = cfg.batch_size * cfg.accumulate * recipe.devices // cfg.generations
+    settings = recipe.grpo
+    prompts = settings.batch_size * settings.accumulate * recipe.devices // settings.generations
     values: dict[str, object] = {
         "algorithm.adv_estimator": "grpo",
         "data.train_files": _rl_files(data, "train"),
@@ -77,27 +77,27 @@ def verl_grpo(recipe: Recipe, data: str, out: Path) -> list[str]:
         "data.image_key": "images",
         "data.train_batch_size": prompts,
         "data.max_prompt_length": _PROMPT_TOKENS,
-        "data.max_response_length": cfg.max_new_tokens,
+        "data.max_response_length": settings.max_new_tokens,
         "custom_reward_function.path": str(_ADAPTERS / "verl_reward.py"),
         "custom_reward_function.name": "compute_score",
-        "+custom_reward_function.reward_kwargs.reward": cfg.reward,
+        "+custom_reward_function.reward_kwargs.reward": settings.reward,
         "actor_rollout_ref.model.path": str(_merged(recipe, out)),
         **({} if recipe.method == "full" else {
             "actor_rollout_ref.model.lora_rank": recipe.lora.rank,
             "actor_rollout_ref.model.lora_alpha": recipe.lora.alpha,
         }),
-        "actor_rollout_ref.actor.optim.lr": cfg.lr,
+        "actor_rollout_ref.actor.optim.lr": settings.lr,
         "actor_rollout_ref.actor.ppo_mini_batch_size": prompts,
         "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu": 1,
         "actor_rollout_ref.actor.use_kl_loss": True,
-        "actor_rollout_ref.actor.kl_loss_coef": cfg.beta,
+        "actor_rollout_ref.actor.kl_loss_coef": settings.beta,
         "actor_rollout_ref.rollout.name": "vllm",
-        "actor_rollout_ref.rollout.n": cfg.generations,
-        "actor_rollout_ref.rollout.temperature": cfg.temperature,
+        "actor_rollout_ref.rollout.n": settings.generations,
+        "actor_rollout_ref.rollout.temperature": settings.temperature,
         "trainer.n_gpus_per_node": recipe.devices,
         "trainer.nnodes": 1,
-        "trainer.save_freq": cfg.save_every,
-        "trainer.total_epochs": max(1, round(cfg.epochs)),
+        "trainer.save_freq": settings.save_every,
+        "trainer.total_epochs": max(1, round(settings.epochs)),
         "trainer.default_local_dir": str(out / "stage-2"),
     }  # fmt: skip
     return ["python", "-m", "verl.trainer.main_ppo", *[f"{name}={_text(value)}" for name, value in values.items()]]
@@ -117,7 +117,7 @@ def _launch(recipe: Recipe) -> list[str]:
     return ["env", f"NPROC_PER_NODE={recipe.devices}"] if recipe.devices > 1 else []
 
 
-def _swift(recipe: Recipe, cfg: StageSettings, dataset: str, out: Path) -> list[str]:
+def _swift(recipe: Recipe, settings: StageSettings, dataset: str, out: Path) -> list[str]:
     words = [*_option("model", recipe.model), *_option("dataset", dataset)]
     words += _option("tuner_type", "full" if recipe.method == "full" else "lora")
     if recipe.method == "lora":
@@ -126,16 +126,16 @@ def _swift(recipe: Recipe, cfg: StageSettings, dataset: str, out: Path) -> list[
     words += [
         *_option("freeze_vit", True),
         *_option("torch_dtype", "bfloat16" if recipe.bf16 else "float32"),
-        *_option("learning_rate", cfg.lr),
-        *_option("per_device_train_batch_size", cfg.batch_size),
-        *_option("gradient_accumulation_steps", cfg.accumulate),
-        *_option("num_train_epochs", cfg.epochs),
-        *_option("max_steps", None if cfg.max_steps < 0 else cfg.max_steps),
-        *_option("warmup_ratio", cfg.warmup_ratio),
-        *_option("lr_scheduler_type", cfg.schedule),
-        *_option("logging_steps", cfg.log_every),
-        *_option("save_steps", cfg.save_every),
-        *_option("save_total_limit", cfg.checkpoints),
+        *_option("learning_rate", settings.lr),
+        *_option("per_device_train_batch_size", settings.batch_size),
+        *_option("gradient_accumulation_steps", settings.accumulate),
+        *_option("num_train_epochs", settings.epochs),
+        *_option("max_steps", None if settings.max_steps < 0 else settings.max_steps),
+        *_option("warmup_ratio", settings.warmup_ratio),
+        *_option("lr_scheduler_type", settings.schedule),
+        *_option("logging_steps", settings.log_every),
+        *_option("save_steps", settings.save_every),
+        *_option("save_total_limit", settings.checkpoints),
         *_option("gradient_checkpointing", recipe.gradient_checkpointing),
         *_option("output_dir", str(out)),
         *_option("add_version", False),  # else a folder named by the time stands between

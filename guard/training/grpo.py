@@ -40,17 +40,17 @@ def train_grpo(
 def _trainer(network: Network, rows: Any, out: Path, recipe: Recipe, seed: int, watch: Watch) -> Any:
     from trl import GRPOConfig, GRPOTrainer
 
-    cfg = recipe.grpo
-    observed = ObservedReward(REWARDS[cfg.reward])
+    settings = recipe.grpo
+    observed = ObservedReward(REWARDS[settings.reward])
     watch.observe(observed)
     arguments = GRPOConfig(
-        **trainer_arguments(recipe, cfg, out, seed),
-        num_generations=cfg.generations,
-        max_completion_length=cfg.max_new_tokens,
-        temperature=cfg.temperature,
-        beta=cfg.beta,
+        **trainer_arguments(recipe, settings, out, seed),
+        num_generations=settings.generations,
+        max_completion_length=settings.max_new_tokens,
+        temperature=settings.temperature,
+        beta=settings.beta,
         # A group's own deviation would cancel what `pair` pays for contrast.
-        scale_rewards="batch" if cfg.reward == "pair" else "group",
+        scale_rewards="batch" if settings.reward == "pair" else "group",
     )
     trainer = GRPOTrainer(
         model=network.model,

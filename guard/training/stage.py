@@ -126,23 +126,23 @@ def _quiet() -> Iterator[None]:
         transformers.logging.set_verbosity(level)
 
 
-def trainer_arguments(recipe: Recipe, cfg: StageSettings, out: Path, seed: int) -> dict[str, Any]:
+def trainer_arguments(recipe: Recipe, settings: StageSettings, out: Path, seed: int) -> dict[str, Any]:
     """The settings that both of TRL's trainers take."""
     cuda = torch.cuda.is_available()
     tensorboard = importlib.util.find_spec("tensorboard") is not None
     return {
         "output_dir": str(out / "checkpoints"),
-        "learning_rate": cfg.lr,
-        "per_device_train_batch_size": cfg.batch_size,
-        "gradient_accumulation_steps": cfg.accumulate,
-        "num_train_epochs": cfg.epochs,
-        "max_steps": cfg.max_steps,
-        "warmup_steps": cfg.warmup_ratio,  # below 1 it is a share of all steps
-        "lr_scheduler_type": cfg.schedule,
-        "logging_steps": cfg.log_every,
+        "learning_rate": settings.lr,
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.accumulate,
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps,
+        "warmup_steps": settings.warmup_ratio,  # below 1 it is a share of all steps
+        "lr_scheduler_type": settings.schedule,
+        "logging_steps": settings.log_every,
         "logging_nan_inf_filter": False,  # it would hide what the watch stops on
-        "save_steps": cfg.save_every,
-        "save_total_limit": cfg.checkpoints,
+        "save_steps": settings.save_every,
+        "save_total_limit": settings.checkpoints,
         "bf16": recipe.bf16,
         "gradient_checkpointing": recipe.gradient_checkpointing,
         "use_cpu": not cuda,

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from annotation import server
+from storage import daemon
 from storage.errors import FatalError
 
 KNOWN = server.Server("http://127.0.0.1:8123", "admin@x", "secret", "0" * 40, 0)
@@ -41,13 +42,13 @@ def test_a_process_that_is_not_ours_is_left_alone(tmp_path):
 
 
 def test_stop_ends_our_process_and_forgets_its_pid(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "_answers", lambda port: False)
+    monkeypatch.setattr(daemon, "port_answers", lambda port: False)
     ours = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *server._arguments(KNOWN)])
     path = record(tmp_path, ours.pid)
-    while not server._command_line(ours.pid):  # for an instant it has none
+    while not daemon._command_line(ours.pid):  # for an instant it has none
         time.sleep(0.01)
     assert server.stop(tmp_path) is True
-    assert server._command_line(ours.pid) == ""
+    assert daemon._command_line(ours.pid) == ""
     assert json.loads(path.read_text())["pid"] == 0
     assert server.stop(tmp_path) is False
 

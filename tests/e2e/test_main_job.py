@@ -70,7 +70,7 @@ def test_it_says_where_everything_is(demo, export_folder):
         "simulated",
     ):
         assert text in output
-    for stage in ("ingest", "dedup", "locate", "edit", "certify", "select", "caption", "rewrite", "recertify"):
+    for stage in ("ingest", "dedup", "locate", "edit", "certify", "select", "caption", "rewrite", "certify_recaption"):
         assert stage in output
 
 

@@ -33,11 +33,11 @@ def task(workspace, seed, size, box, mask=None):
     return EditTask(blob, blob, blob, "0" * 16, ("blade",), (target,))
 
 
-def edit_and_certify(workspace, tasks, editor=None, cfg=ANY_MASK):
+def edit_and_certify(workspace, tasks, editor=None, settings=ANY_MASK):
     """Image id -> the verdict and reasons of its edit, or the code it was refused with. No task may be missing."""
     editor = editor or WindowEditor(FakeImageEditor(), context_ratio=1.8)
-    edited = EditStage(workspace, editor, cfg).run_shard(to_table(tasks, EditTask))
-    stage = CertifyStage(workspace, Witnesses(), cfg.feather_px, CertifySettings(), 8)
+    edited = EditStage(workspace, editor, settings).run_shard(to_table(tasks, EditTask))
+    stage = CertifyStage(workspace, Witnesses(), settings.feather_px, CertifySettings(), 8)
     certified = stage.run_shard(to_table(edited.ok, Edit))
     found = {r.key: r.code for r in edited.rejected} | {e.image_id: (e.verdict, *e.reasons) for e in certified.ok}
     assert found.keys() == {t.image_id for t in tasks}
@@ -66,7 +66,7 @@ ACCEPTED = ("accepted",)
 )
 def test_every_size_and_place_is_edited_and_certified(workspace, size, box, mode):
     row = task(workspace, 1, size, box)
-    found = edit_and_certify(workspace, [row], cfg=edit_settings(max_mask_ratio=1.0, mode=mode))
+    found = edit_and_certify(workspace, [row], settings=edit_settings(max_mask_ratio=1.0, mode=mode))
     assert found[row.image_id][0] in ("accepted", "rejected")
     if mode == "composite":
         assert found[row.image_id] == ACCEPTED
@@ -74,7 +74,7 @@ def test_every_size_and_place_is_edited_and_certified(workspace, size, box, mode
 
 def test_a_full_mask_leaves_no_scene_and_is_refused_by_default(workspace):
     rows = [task(workspace, 1, (96, 64), (0, 0, 96, 64)), task(workspace, 2, (96, 64), (30, 20, 50, 40))]
-    found = edit_and_certify(workspace, rows, cfg=edit_settings())
+    found = edit_and_certify(workspace, rows, settings=edit_settings())
     assert [found[row.image_id] for row in rows] == ["mask_too_large", ACCEPTED]
 
 
@@ -195,8 +195,8 @@ for level in (80, 160):
     target = Finding("f", ("blade",), (), (4000, 2000, 4400, 2300), "", "Remove it.", 1.0)
     tasks.append(EditTask(blob, blob, blob, "0" * 16, ("blade",), (target,)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-cfg = edit_settings(feather_px=3, batch_size=8)
-edits = EditStage(workspace, WindowEditor(FakeImageEditor(), context_ratio=1.8), cfg).run_shard(
+settings = edit_settings(feather_px=3, batch_size=8)
+edits = EditStage(workspace, WindowEditor(FakeImageEditor(), context_ratio=1.8), settings).run_shard(
     to_table(tasks, EditTask))
 edited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 stage = CertifyStage(workspace, Witnesses(), 3, CertifySettings(), 8)

@@ -29,8 +29,8 @@ def scene(image_id, boxes, size=(200, 150)):
     return task, image, Located(image_id, ("blade",), findings, "l")
 
 
-def plan(*scenes, cfg=ALL):
-    return plan_controls(*(list(part) for part in zip(*scenes, strict=True)), cfg)
+def plan(*scenes, settings=ALL):
+    return plan_controls(*(list(part) for part in zip(*scenes, strict=True)), settings)
 
 
 @given(st.integers(0, 150), st.integers(0, 110), st.integers(5, 50), st.integers(5, 40))
@@ -52,12 +52,12 @@ def test_an_image_without_room_gets_no_sham():
 
 def test_shares_hold_on_average_and_a_choice_depends_on_the_image_alone():
     scenes = [scene(f"{n}", [(10, 10, 30, 30)]) for n in range(400)]
-    cfg = ControlSettings(sham_share=0.3, roundtrip_share=0.1)
-    chosen = plan(*scenes, cfg=cfg)
+    settings = ControlSettings(sham_share=0.3, roundtrip_share=0.1)
+    chosen = plan(*scenes, settings=settings)
     # 400 draws of 0.3: mean 120, standard deviation 9.2; 400 of 0.1: mean 40, standard deviation 6.
     assert 120 - 37 < sum(c.kind == "sham" for c in chosen) < 120 + 37
     assert 40 - 24 < sum(c.kind == "roundtrip" for c in chosen) < 40 + 24
-    few = plan(*scenes[:50], cfg=cfg)
+    few = plan(*scenes[:50], settings=settings)
     assert few == [c for c in chosen if int(c.image_id) < 50]
 
 

@@ -33,9 +33,9 @@ def task(workspace, seed=1, boxes=((20, 10, 40, 30),), size=(96, 64)):
     return EditTask(blob, blob, blob, "0" * 16, ("blade", "cup"), tuple(finding(b) for b in boxes))
 
 
-def run(workspace, tasks, cfg=CFG, model=None):
+def run(workspace, tasks, settings=CFG, model=None):
     editor = WindowEditor(model or FakeImageEditor(), context_ratio=1.8)
-    return EditStage(workspace, editor, cfg).run_shard(to_table(tasks, EditTask))
+    return EditStage(workspace, editor, settings).run_shard(to_table(tasks, EditTask))
 
 
 @pytest.mark.parametrize("size", [(96, 64), (65, 97), (33, 400)])
@@ -107,9 +107,9 @@ def instructed(workspace, *told):
 def test_each_part_of_the_picture_is_edited_by_its_own_instruction(workspace, scope, expected):
     far_apart = instructed(workspace, ((4, 4, 16, 16), "Remove the knife."), ((70, 40, 90, 60), "Put the gun away."))
     model = Listening()
-    cfg = edit_settings(instruction="{instruction} Keep the rest.")
+    settings = edit_settings(instruction="{instruction} Keep the rest.")
     editor = WindowEditor(model, context_ratio=1.8, scope=scope)
-    EditStage(workspace, editor, cfg).run_shard(to_table([far_apart], EditTask))
+    EditStage(workspace, editor, settings).run_shard(to_table([far_apart], EditTask))
     assert [edit.instruction for edit in model.heard] == expected
     assert {edit.prompt for edit in model.heard} == {"p"}
 

@@ -18,8 +18,8 @@ FEWER = Vocabulary(VOCABULARY.attributes[:-1])
 
 
 def looking(vocabulary: Vocabulary = VOCABULARY, rules: Any = None, **changes: Any) -> Looking:
-    cfg = LocateSettings.model_validate({"model": "m", "server": SERVER, **changes})
-    return Looking(cfg, vocabulary, rules or {})
+    settings = LocateSettings.model_validate({"model": "m", "server": SERVER, **changes})
+    return Looking(settings, vocabulary, rules or {})
 
 
 def decides(values: Looking) -> Any:
@@ -79,12 +79,12 @@ def test_what_locate_takes(changes, needs):
     assert LOCATE.using(looking(**changes)).needs == needs
 
 
-def certifying(cfg: CertifySettings, **changes: Any) -> Certifying:
-    return Certifying(cfg, looking(**changes), 3, 64)
+def certifying(settings: CertifySettings, **changes: Any) -> Certifying:
+    return Certifying(settings, looking(**changes), 3, 64)
 
 
 @pytest.mark.parametrize(
-    ("cfg", "needs"),
+    ("settings", "needs"),
     [
         (CertifySettings(), "server"),
         (CertifySettings(recheck="none"), "nothing"),
@@ -92,8 +92,8 @@ def certifying(cfg: CertifySettings, **changes: Any) -> Certifying:
         (CertifySettings(recheck="none", questions=("Is it gone?",)), "server"),
     ],
 )
-def test_what_certify_takes(cfg, needs):
-    assert CERTIFY.using(certifying(cfg)).needs == needs
+def test_what_certify_takes(settings, needs):
+    assert CERTIFY.using(certifying(settings)).needs == needs
 
 
 def test_a_certificate_without_a_second_look_does_not_depend_on_the_model():

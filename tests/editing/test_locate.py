@@ -67,9 +67,11 @@ def test_an_answer_cut_short_is_refused(workspace):
 def test_boxes_from_a_server_are_in_the_pixels_that_its_model_saw(workspace):
     # Sent at 96 x 64, rounded by the server to the nearest multiples of 28, which are 84 and 56.
     chat = FakeChat(lambda request: '[{"bbox_2d": [42, 28, 84, 56], "label": "cup"}]')
-    cfg = LocateSettings(model="Qwen/Qwen2.5-VL-7B-Instruct", server=SERVER)
-    locator = ChatLocator(chat, "find", VOCABULARY, cfg)
-    (row,) = LocateStage(workspace, locator, cfg.rows_at_once).run_shard(to_table(images(workspace, 1), Picture)).ok
+    settings = LocateSettings(model="Qwen/Qwen2.5-VL-7B-Instruct", server=SERVER)
+    locator = ChatLocator(chat, "find", VOCABULARY, settings)
+    (row,) = (
+        LocateStage(workspace, locator, settings.rows_at_once).run_shard(to_table(images(workspace, 1), Picture)).ok
+    )
     assert [f.box for f in row.findings] == [(48, 32, 96, 64)]
 
 
@@ -83,6 +85,6 @@ def test_boxes_from_a_server_are_in_the_pixels_that_its_model_saw(workspace):
     ],
 )
 def test_settings_know_how_a_model_counts(model, server, units, multiple):
-    cfg = LocateSettings(model=model, server=SERVER if server else None)
-    assert (cfg.units, cfg.side_multiple) == (units, multiple)
+    settings = LocateSettings(model=model, server=SERVER if server else None)
+    assert (settings.units, settings.side_multiple) == (units, multiple)
     assert LocateSettings(model=model, box_units="thousandths").units == "thousandths"

@@ -47,7 +47,7 @@ def test_a_prompt_of_ones_own_has_its_blanks_filled_and_one_that_is_not_there_is
 @pytest.mark.parametrize(("rule", "expected"), [("L3.R1", ("L3.R1",)), ("L9.R1", "locator_unknown_rule")])
 def test_rule_ids_in_an_answer_are_those_that_were_asked_about(monkeypatch, rule, expected):
     answer = f'[{{"bbox_2d": [1, 1, 5, 5], "label": "blade", "rules": ["{rule}"], "instruction": "Blunt it."}}]'
-    monkeypatch.setattr(networks, "chat_model", lambda cfg: FakeChat(lambda request: answer))
+    monkeypatch.setattr(networks, "chat_model", lambda settings: FakeChat(lambda request: answer))
     (found,) = make_locator(looking()).locate([LocateRequest(PilImage.new("RGB", (8, 8)))])
     if isinstance(found, SampleError):
         assert found.code == expected

@@ -31,8 +31,8 @@ def edit(workspace) -> Edit:
 
 
 def certify(workspace, edits, chat):
-    cfg = CertifySettings(recheck="none", questions=(GONE, WHOLE))
-    stage = QuestioningStage(CertifyStage(workspace, Witnesses(), 2, cfg, 4), chat, cfg.questions, VOCABULARY)
+    settings = CertifySettings(recheck="none", questions=(GONE, WHOLE))
+    stage = QuestioningStage(CertifyStage(workspace, Witnesses(), 2, settings, 4), chat, settings.questions, VOCABULARY)
     return from_table(to_table(stage.run_shard(to_table(edits, Edit)).ok, Edit), Edit)
 
 

@@ -35,9 +35,14 @@ def test_boxes_of_a_table_go_through_ingest_and_the_stage(workspace, tmp_path):
         "names": [["Pistole", "cup"], [], None],
     }
     pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
-    cfg = IngestSettings(columns=ColumnSettings(image="picture", boxes="regions", labels="names"))
+    settings = IngestSettings(columns=ColumnSettings(image="picture", boxes="regions", labels="names"))
     place = str(tmp_path / "rows.parquet")
-    images = INGEST.using(Ingesting(cfg, place)).make(workspace).run_shard(open_source(place, cfg.columns).list()).ok
+    images = (
+        INGEST.using(Ingesting(settings, place))
+        .make(workspace)
+        .run_shard(open_source(place, settings.columns).list())
+        .ok
+    )
     stage = LocateStage(workspace, BoxesLocator({"Pistole": "firearm"}, VOCABULARY), 2)
     result = stage.run_shard(next(pictures([to_table(images, Image)], ("image_id", "blob", "meta_json"))))
     assert [row.attributes for row in result.ok] == [("cup", "firearm"), ()]

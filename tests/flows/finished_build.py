@@ -43,7 +43,7 @@ def finish(workspace) -> None:
         "certify": (EDITS, Edit),
         "select": (EDITS, Edit),
         "caption": ([], Caption),
-        "recertify": ([], Recaption),
+        "certify_recaption": ([], Recaption),
     }
     for stage, (records, kind) in rows.items():
         refused = [Rejection("odd.png", "exact_duplicate", "", "{}")] if stage == "dedup" else []

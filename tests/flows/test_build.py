@@ -48,11 +48,11 @@ def chats(monkeypatch):
     """Counts of calls by network; the real factories make everything else."""
     chats = {"caption": FakeChat(lambda request: CAPTION), "rewrite": FakeChat(restore)}
 
-    def chat_model(cfg):
-        return chats["caption" if isinstance(cfg, CaptionSettings) else "rewrite"]
+    def chat_model(settings):
+        return chats["caption" if isinstance(settings, CaptionSettings) else "rewrite"]
 
     monkeypatch.setitem(networks._LOCATORS, "chat", lambda looking: FakeLocator(find_magenta))
-    monkeypatch.setattr(networks, "image_editor", lambda cfg: FakeImageEditor())
+    monkeypatch.setattr(networks, "image_editor", lambda settings: FakeImageEditor())
     monkeypatch.setattr("recaption.stages.chat_model", chat_model)
     return chats
 

@@ -90,7 +90,7 @@ def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_the_command_asks_the_server_what_it_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_safeeditbench(tmp_path / "test.parquet")
     with guard_server(perfect) as server:
-        evaluate(workspace=str(tmp_path / "work"), data=data, model=server.url, limit=6)
+        evaluate(workspace=str(tmp_path / "work"), data=data, model=server.url, max_rows=6)
     said = " ".join(capsys.readouterr().out.split())
     assert "guard" in said
     assert "leaderboard.html" in said

@@ -94,8 +94,8 @@ def test_what_images_show_and_other_wordings_reach_the_rows(built: Workspace) ->
         for p in data.policies
         for found in [WORLD.derive(p, shown)]
     )
-    cfg = preset({"export": {"test_ratio": 0.0, "rl": {"counterfactuals": 1, "paraphrases": 1}}}).export
-    result = export(dataclasses.replace(data, labels=labels), built, cfg)
+    settings = preset({"export": {"test_ratio": 0.0, "rl": {"counterfactuals": 1, "paraphrases": 1}}}).export
+    result = export(dataclasses.replace(data, labels=labels), built, settings)
     sources = result.counts["views"]["rl"]["train"]["by_source"]
     # 6 images under 5 policies, each in 2 wordings; each image at least once under a changed policy
     assert sources["human"] == 60

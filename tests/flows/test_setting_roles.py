@@ -162,9 +162,9 @@ PACK = load_policy_set()
 def keys(settings: Settings, policies: PolicySet = PACK) -> Mapping[str, Any]:
     """What decides each stage, the evaluation's among them."""
     found = {name: stage.decides for name, stage in ready_stages(settings, policies).items()}
-    cfg = settings.evaluate
-    options = EvaluateOptions(max_new_tokens=cfg.max_new_tokens, temperature=cfg.temperature)
-    found |= {f"evaluate {n}": EVALUATE.using(Asking(g, options, 1)).decides for n, g in enumerate(cfg.models)}
+    asked = settings.evaluate
+    options = EvaluateOptions(max_new_tokens=asked.max_new_tokens, temperature=asked.temperature)
+    found |= {f"evaluate {n}": EVALUATE.using(Asking(g, options, 1)).decides for n, g in enumerate(asked.models)}
     return found
 
 
@@ -217,7 +217,7 @@ def test_every_deciding_setting_is_in_the_key_of_a_stage(bases: dict[str, Settin
     assert moved["editing.locate.label_map"] == {"locate"}
     assert moved["editing.locate.detector_threshold"] == {"locate", "certify"}
     assert moved["recaption.caption.seed"] == {"caption", "caption_edited"}
-    assert moved["recaption.certify.min_kept_ratio"] == {"rewrite", "recertify"}
+    assert moved["recaption.certify.min_kept_ratio"] == {"rewrite", "certify_recaption"}
     assert moved["evaluate.temperature"] == {"evaluate 0"}
 
 
@@ -231,17 +231,17 @@ def test_what_a_stage_says_of_a_vocabulary_is_in_its_key(tmp_path: Path) -> None
         (tmp_path / "vocabulary.yaml").write_text(TypeAdapter(Any).dump_json({"attributes": words}).decode())
         for policy in PACK.policies[:policies]:
             (tmp_path / f"{policy.id}.yaml").write_text(policy.model_dump_json())
-        cfg = settings.model_copy(
+        changed = settings.model_copy(
             update={"editing": settings.editing.model_copy(
                 update={"edit": settings.editing.edit.model_copy(update={"target_policies": ("L3",)})}
             )}
         )  # fmt: skip
-        return keys(cfg, load_policy_set(tmp_path))
+        return keys(changed, load_policy_set(tmp_path))
 
     first = stages({}, 4)
     reworded = stages({"handgun": "sidearm"}, 4)
     assert {n for n in first if first[n] != reworded[n]} == {
-        "locate", "certify", "second_look", "rewrite", "recertify", "delta"
+        "locate", "certify", "second_look", "rewrite", "certify_recaption", "delta"
     }  # fmt: skip
     grown = stages({}, 5)
     assert {n for n in first if first[n] != grown[n]} == {"select"}

@@ -106,7 +106,7 @@ EDITS = {"edit", "certify", "select", "caption_edited", "delta"}
         # Asked anew with the same answers; the edited images are asked by the same model.
         ("recaption.caption.max_new_tokens", 200, {"caption", "caption_edited"}),
         # The second attempt depends on what is demanded, too; the texts come out as before.
-        ("recaption.certify.words_per_finding", 15, {"rewrite", "recertify"}),
+        ("recaption.certify.words_per_finding", 15, {"rewrite", "certify_recaption"}),
         # In no stage's key: it decides which rows are edited. What the pairs say does not change.
         ("editing.controls.sham_share", 0.0, {"edit", "certify", "select"}),
         # In the images' own rows, which no model is shown.
@@ -215,7 +215,10 @@ def test_changed_policies_and_words_are_named(team, tmp_path: Path) -> None:
     workspace, policies = Workspace.open(folder / "work"), folder / "policies"
     words = policies / "vocabulary.yaml"
     words.write_text(words.read_text().replace("noun: rocket,", "noun: space rocket,"))
-    assert "edit, rewrite, recertify, delta differs" in what_changed(workspace, settings_of_team(folder, config))[0]
+    assert (
+        "edit, rewrite, certify_recaption, delta differs"
+        in what_changed(workspace, settings_of_team(folder, config))[0]
+    )
     town = policies / "town.yaml"
     town.write_text(town.read_text().replace("may be a rival's", "might be a rival's"))
     (policies / "quiet.yaml").unlink()

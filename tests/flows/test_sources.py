@@ -72,11 +72,11 @@ def test_a_preview_refuses_what_a_build_would_refuse(photos, tmp_path):
     (photos / "c.png").write_bytes(encode_png(draw(41, (400, 3))))
     (photos / "d.txt").write_text("a note")
     (tmp_path / "blocked.txt").write_text(hashlib.sha256(data).hexdigest())
-    cfg = IngestSettings(block_list=tmp_path / "blocked.txt", max_bytes=len(data))
-    codes = [row.trouble.split(":")[0] for row in preview(photos, cfg, 4)[1]]
+    settings = IngestSettings(block_list=tmp_path / "blocked.txt", max_bytes=len(data))
+    codes = [row.trouble.split(":")[0] for row in preview(photos, settings, 4)[1]]
     assert codes == ["mislabelled", "blocked_hash", "too_thin", "unsupported_format"]
     (photos / "c.png").write_bytes(data + b"x")
-    assert preview(photos, cfg, 4)[1][2].trouble.startswith("too_many_bytes")
+    assert preview(photos, settings, 4)[1][2].trouble.startswith("too_many_bytes")
 
 
 def test_a_source_that_is_not_there_is_a_plain_sentence(tmp_path):

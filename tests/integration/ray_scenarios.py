@@ -138,8 +138,8 @@ def drive(folder: Path, address: str) -> dict:
 
 
 def no_room(folder: Path, cluster) -> dict:
-    cfg = RaySettings(address=cluster.address, stages={"accident": ActorSettings(gpus=8)})
-    with RayPool(cfg) as pool:
+    settings = RaySettings(address=cluster.address, stages={"accident": ActorSettings(gpus=8)})
+    with RayPool(settings) as pool:
         errors, _ = run_all(pool, Workspace.open(folder / "ws"), accident(folder), [""])
     return {"errors": errors}
 

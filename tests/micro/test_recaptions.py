@@ -28,9 +28,9 @@ def test_recaptions_of_held_out_scenes_are_certified_and_true(workspace: Workspa
         hidden = [Placed(item.kind, item.position) for item in scene.objects if VOCABULARY[item.kind].sensitive]
         attributes = tuple(sorted({found.attribute for found in hidden}))
         tasks.append(RewriteTask(str(number), scene.caption, attributes, tuple(hidden)))
-    cfg = RewriteSettings(model=str(WEIGHTS / "rewriter"), max_new_tokens=128, batch_size=64)
-    rewriter = TransformersChat(cfg.model, batch_size=32)
-    stage = RewriteStage(workspace, rewriter, cfg, VOCABULARY, prompt=prompt("rewrite"))
+    settings = RewriteSettings(model=str(WEIGHTS / "rewriter"), max_new_tokens=128, batch_size=64)
+    rewriter = TransformersChat(settings.model, batch_size=32)
+    stage = RewriteStage(workspace, rewriter, settings, VOCABULARY, prompt=prompt("rewrite"))
     drafts = stage.run_shard(to_table(tasks, RewriteTask))
     certified = RecaptionCertifyStage(MinimalitySettings(), VOCABULARY).run_shard(to_table(drafts.ok, Recaption)).ok
 

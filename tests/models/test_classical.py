@@ -57,7 +57,7 @@ def test_the_two_methods_have_names_of_their_own_and_one_size() -> None:
 
 @pytest.mark.parametrize("method", CLASSICAL)
 def test_settings_that_name_a_method_get_it(method: str) -> None:
-    cfg = EditSettings(model=method)
-    assert image_editor(cfg).fingerprint == ClassicalEditor(method).fingerprint
-    assert make_editor(cfg).fingerprint != make_editor(EditSettings(model=method, context_ratio=2.5)).fingerprint
-    assert cfg.needs == "nothing"
+    settings = EditSettings(model=method)
+    assert image_editor(settings).fingerprint == ClassicalEditor(method).fingerprint
+    assert make_editor(settings).fingerprint != make_editor(EditSettings(model=method, context_ratio=2.5)).fingerprint
+    assert settings.needs == "nothing"

@@ -34,8 +34,8 @@ def server():
 
 
 def test_a_served_model_sends_links_where_the_settings_say_so(s3_bucket, server):
-    cfg = ServerSettings(base_url=server.url, images_through=f"s3://{s3_bucket}/sent-links")
-    chat_model(ChatSettings(model="m", server=cfg)).generate([ChatRequest("look", (Image.new("RGB", (9, 6)),))])
+    settings = ServerSettings(base_url=server.url, images_through=f"s3://{s3_bucket}/sent-links")
+    chat_model(ChatSettings(model="m", server=settings)).generate([ChatRequest("look", (Image.new("RGB", (9, 6)),))])
     (body,) = server.seen.bodies
     fetched = httpx.get(body["messages"][0]["content"][0]["image_url"]["url"])
     with Image.open(io.BytesIO(fetched.content)) as image:

@@ -55,7 +55,7 @@ def test_without_a_meter_a_metered_model_is_the_model():
 
 
 def test_requests_go_out_in_fewer_at_a_time_as_the_limit_nears_and_never_past_it():
-    talker, budget = Talker(), Budget(PER_IMAGE, limit=7.0)
+    talker, budget = Talker(), Budget(PER_IMAGE, max_cost=7.0)
     with metering(budget) as meter, pytest.raises(CostLimitError, match=r"7 of the limit of 7 is spent.*--max-cost"):
         MeteredChat(talker, "m").generate(looks(8))
     # 8 do not fit into 7, 4 do; of the 4 that are left 2 fit into 3, then 1 into 1, then nothing into 0.
@@ -79,7 +79,7 @@ def test_the_worst_case_is_what_is_held_back():
 
 
 def test_a_call_that_raises_counts_nothing_and_holds_nothing():
-    budget = Budget(PER_IMAGE, limit=2.0)
+    budget = Budget(PER_IMAGE, max_cost=2.0)
     with metering(budget) as meter:
         for _ in range(3):
             with pytest.raises(SampleError):
@@ -89,7 +89,7 @@ def test_a_call_that_raises_counts_nothing_and_holds_nothing():
 
 
 def test_threads_share_a_limit():
-    budget, done = Budget(PER_IMAGE, limit=25.0), []
+    budget, done = Budget(PER_IMAGE, max_cost=25.0), []
 
     def work():
         with metering(budget) as meter:
@@ -119,7 +119,7 @@ def test_a_picture_is_counted_even_when_it_is_refused():
 
 def test_nothing_asked_nothing_sent():
     chat = FakeChat(lambda request: "x")
-    with metering(Budget(PER_IMAGE, limit=0.0)):
+    with metering(Budget(PER_IMAGE, max_cost=0.0)):
         assert MeteredChat(chat, "m").generate([]) == []
 
 

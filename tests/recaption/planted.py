@@ -145,9 +145,9 @@ def reasons(cases: Sequence[Case]) -> dict[str, str]:
     """The reason code against each answer, "" for accepted, by the task's id: rewriter's stage, then certificate."""
     answers = {f"{case.task.caption}|{_told(case.task)}": case.answer for case in cases}
     chat = FakeChat(lambda request: answers[request.prompt])
-    cfg = RewriteSettings(model="fake", batch_size=32)
+    settings = RewriteSettings(model="fake", batch_size=32)
     unused = Workspace.open("nowhere")  # this rewriter sees no image
-    stage = RewriteStage(unused, chat, cfg, VOCABULARY, prompt="{caption}|{findings}")
+    stage = RewriteStage(unused, chat, settings, VOCABULARY, prompt="{caption}|{findings}")
     rewritten = stage.run_shard(to_table([case.task for case in cases], RewriteTask))
     judged = RecaptionCertifyStage(MinimalitySettings(), VOCABULARY).run_shard(to_table(rewritten.ok, Recaption))
     refused = {r.key: r.code for r in [*rewritten.rejected, *judged.rejected]}

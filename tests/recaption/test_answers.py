@@ -98,8 +98,8 @@ def test_the_judge_decides_on_hints_alone_and_a_doubt_counts_as_a_refusal(worksp
     def judged(said):
         answers = iter([hint, plain])
         chat = FakeChat(lambda request: next(answers) if request.prompt == "p" else said)
-        cfg = CaptionSettings(model="fake", batch_size=4, judge_refusals=True)
-        result = CaptionStage(workspace, chat, "p", cfg).run_shard(to_table(rows, Picture))
+        settings = CaptionSettings(model="fake", batch_size=4, judge_refusals=True)
+        result = CaptionStage(workspace, chat, "p", settings).run_shard(to_table(rows, Picture))
         return [row.text for row in result.ok], [r.code for r in result.rejected], chat.calls - len(rows)
 
     assert judged("no") == ([hint, plain], [], 1)

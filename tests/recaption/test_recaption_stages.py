@@ -6,16 +6,16 @@ from micro.world import VOCABULARY
 from models.settings import ServerSettings
 from policies.vocabulary import Vocabulary
 from recaption.settings import CaptionSettings, MinimalitySettings, RewriteSettings
-from recaption.stages import CAPTION, DELTA, RECERTIFY, REWRITE, Captioning, Judging, Rewriting
+from recaption.stages import CAPTION, CERTIFY_RECAPTION, DELTA, REWRITE, Captioning, Judging, Rewriting
 
 SERVER = ServerSettings(base_url="http://127.0.0.1:1/v1")
 FEWER = Vocabulary(VOCABULARY.attributes[:-1])
 
 
 def rewriting(*, certify=None, caption=None, vocabulary=VOCABULARY, **changes):
-    cfg = RewriteSettings.model_validate({"model": "m", "server": SERVER, **changes})
+    settings = RewriteSettings.model_validate({"model": "m", "server": SERVER, **changes})
     looker = caption or CaptionSettings(model="c", server=SERVER)
-    return Rewriting(cfg, certify or MinimalitySettings(), looker, vocabulary)
+    return Rewriting(settings, certify or MinimalitySettings(), looker, vocabulary)
 
 
 def decides(**changes):
@@ -65,11 +65,11 @@ def test_what_a_rewrite_takes(changes, needs):
 
 def test_a_caption_depends_on_its_prompt_and_model_and_judgements_on_the_vocabulary():
     def told(**changes):
-        cfg = CaptionSettings.model_validate({"model": "m", "server": SERVER, **changes})
-        return CAPTION.using(Captioning(cfg)).decides
+        settings = CaptionSettings.model_validate({"model": "m", "server": SERVER, **changes})
+        return CAPTION.using(Captioning(settings)).decides
 
     assert told(batch_size=1, shard_rows=2) == told()
     assert all(told(**change) != told() for change in ({"model": "n"}, {"judge_refusals": True}, {"max_new_tokens": 9}))
     whole, fewer = (Judging(MinimalitySettings(), words, 64) for words in (VOCABULARY, FEWER))
-    assert RECERTIFY.using(whole).decides != RECERTIFY.using(fewer).decides
+    assert CERTIFY_RECAPTION.using(whole).decides != CERTIFY_RECAPTION.using(fewer).decides
     assert DELTA.using(VOCABULARY).decides != DELTA.using(FEWER).decides

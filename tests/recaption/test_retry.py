@@ -34,8 +34,8 @@ def run(workspace):
 
     def rewritten(answer, tasks=None, *, retry=RETRY, verifier=None, **changes):
         chat = FakeChat(answer)
-        cfg = RewriteSettings.model_validate({"model": "fake", "batch_size": 4, **changes})
-        stage = RewriteStage(workspace, chat, cfg, VOCABULARY, prompt=PROMPT, retry=retry, verifier=verifier)
+        settings = RewriteSettings.model_validate({"model": "fake", "batch_size": 4, **changes})
+        stage = RewriteStage(workspace, chat, settings, VOCABULARY, prompt=PROMPT, retry=retry, verifier=verifier)
         return chat, stage.run_shard(to_table(tasks or [task()], RewriteTask))
 
     return rewritten

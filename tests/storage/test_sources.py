@@ -33,9 +33,9 @@ COLUMNS = {
 
 
 def ingest(place, tmp_path: Path, **settings):
-    cfg = IngestSettings(licence="default", **settings)
-    files = open_source(str(place), cfg.columns).list()
-    return INGEST.using(Ingesting(cfg, str(place))).make(Workspace.open(tmp_path / "ws")).run_shard(files)
+    chosen = IngestSettings(licence="default", **settings)
+    files = open_source(str(place), chosen.columns).list()
+    return INGEST.using(Ingesting(chosen, str(place))).make(Workspace.open(tmp_path / "ws")).run_shard(files)
 
 
 def parquet(path: Path, image: pa.Array) -> Path:

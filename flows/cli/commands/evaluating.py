@@ -46,7 +46,7 @@ def evaluate(
         str | None, Parameter(help="The server's name for the model; default: its only one.")
     ] = None,
     api_key_env: Annotated[str | None, Parameter(help="Environment variable that holds the server's key.")] = None,
-    limit: Annotated[int | None, Parameter(help="Only so many rows, for a trial.")] = None,
+    max_rows: Annotated[int | None, Parameter(help="Only so many rows, for a trial.")] = None,
     config: ConfigArg = None,
 ) -> None:
     """Ask a guard every question of a benchmark, score its answers, and update the leaderboard.
@@ -56,16 +56,16 @@ def evaluate(
 
     Example: `guardset evaluate --workspace work --data work/exports/guardset/1 --model http://127.0.0.1:8000/v1`
     """
-    cfg, policies = _asked_for(workspace, config)
-    cfg = _with_data(cfg, data, limit)
-    for benchmark in cfg.benchmarks:  # before a server is asked or a model loaded
+    settings, policies = _asked_for(workspace, config)
+    settings = _with_data(settings, data, max_rows)
+    for benchmark in settings.benchmarks:  # before a server is asked or a model loaded
         check_benchmark(benchmark.data)
     guard = _guard(model, name, served_model, api_key_env)
     if guard is not None:
-        cfg = cfg.model_copy(update={"models": (guard,)})
+        settings = settings.model_copy(update={"models": (guard,)})
     summary = run_flow(
         "evaluate",
-        lambda around: evaluate_guards(cfg, policies, workspace, around=around),
+        lambda around: evaluate_guards(settings, policies, workspace, around=around),
         workspace=workspace,
         data=data,
         model=model,
@@ -100,12 +100,12 @@ def _guard(
     return GuardModelSettings(name=name or served, model=served, server=server)
 
 
-def _with_data(cfg: EvaluationSettings, data: str | None, limit: int | None) -> EvaluationSettings:
+def _with_data(settings: EvaluationSettings, data: str | None, max_rows: int | None) -> EvaluationSettings:
     """The settings with the benchmark that the options name in place of those that the config lists."""
-    listed = cfg.benchmarks if data is None else (BenchmarkSettings(name=_benchmark_name(data), data=data),)
-    if limit is not None:
-        listed = tuple(benchmark.model_copy(update={"limit": limit}) for benchmark in listed)
-    return cfg.model_copy(update={"benchmarks": listed})
+    listed = settings.benchmarks if data is None else (BenchmarkSettings(name=_benchmark_name(data), data=data),)
+    if max_rows is not None:
+        listed = tuple(benchmark.model_copy(update={"max_rows": max_rows}) for benchmark in listed)
+    return settings.model_copy(update={"benchmarks": listed})
 
 
 def _benchmark_name(data: str) -> str:

@@ -126,7 +126,7 @@ def test_an_export_is_read_back_with_families_and_roles(dataset: Dataset, worksp
     assert {r.family_id for r in rows} <= {i.family_id for i in dataset.images.values()}
     for row, data in found:
         assert row.blob == sha256_hex(data)
-    assert len(rows_of(done.path, limit=3)) == 3
+    assert len(rows_of(done.path, max_rows=3)) == 3
 
 
 def test_training_rows_are_read_as_well(dataset: Dataset, workspace: Workspace) -> None:

@@ -96,8 +96,8 @@ def test_every_pack_and_script_is_python_that_compiles(exported: Path) -> None:
 
 
 def test_no_config_names_a_view_that_has_no_rows(dataset: Dataset, workspace: Workspace) -> None:
-    cfg = GuardSettings(views=("sft",), test_ratio=0.0, crops=False)
-    folder = Path(export(dataset, workspace, cfg).path)
+    settings = GuardSettings(views=("sft",), test_ratio=0.0, crops=False)
+    folder = Path(export(dataset, workspace, settings).path)
     assert {p.name for p in (folder / "trainers").iterdir()} == {
         "trl_sft.yaml",
         "ms_swift_sft.yaml",
