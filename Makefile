@@ -5,7 +5,7 @@ STUDIO := .venv-label-studio
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo miniature test trainers check format install label-studio clean-demo
+.PHONY: help demo miniature test test-quality trainers check format install label-studio clean-demo
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,11 +33,14 @@ demo: install label-studio  ## Run the whole job on drawn images, in demo-worksp
 miniature: install  ## Show the paper's claims on drawn images (about an hour), in miniature-workspace/
 	$(BIN)/python -m micro.miniature --workspace miniature-workspace
 
-test: install label-studio  ## Run the whole test suite, on two processors
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: install label-studio  ## Run the test suite, on two processors
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/quality
+
+test-quality: install  ## Judge the weights, the miniature and other people's releases
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/quality
 
 trainers: install  ## Run verl's, ms-swift's and LLaMA-Factory's own loaders on an export (downloads gigabytes)
-	$(BIN)/python -m pytest tests/trainers/loaders.py
+	$(BIN)/python -m pytest tests/quality/trainers/loaders.py
 
 check: install  ## Lint, types, layers
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ from storage.records.images import Image, Picture
 from storage.records.recaption import Recaption, RewriteTask
 from storage.records.tables import to_table
 from storage.workspace import Workspace
-from tests.recaption.planted import PLANTED, good_cases, planted_cases, reasons
+from tests.quality.planted import PLANTED, good_cases, planted_cases, reasons
 
 _PLACES = "|".join(sorted(POSITIONS, key=len, reverse=True))
 

@@ -1,7 +1,5 @@
 """A real Label Studio for the tests marked `server`, and small makers of votes and policies."""
 
-import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +13,8 @@ from micro.world import WORLD
 from policies.engine import PolicySet
 from storage.records.annotation import Vote
 from storage.workspace import Workspace
-
-EXECUTABLE = os.environ.get("GUARDSET_LABEL_STUDIO", ".venv-label-studio/bin/label-studio")
+from tests.label_studio import EXECUTABLE, put_migrated
+from tests.s3_server import free_port
 
 
 @dataclass(frozen=True)
@@ -29,17 +27,10 @@ class Studio:
     folder: Path
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    if not Path(EXECUTABLE).exists():
-        pytest.skip(f"Label Studio is not installed at {EXECUTABLE}: run `make label-studio`")
     folder = tmp_path_factory.mktemp("studio") / "workspace"
+    put_migrated(tmp_path_factory, folder)
     running = server.start(folder, port=free_port(), executable=EXECUTABLE)
     try:
         yield Studio(running, connect(running.url, running.token), Workspace.open(folder), folder)

@@ -22,8 +22,9 @@ from annotation.tasks import ProjectOptions
 from micro.world import WORLD
 from storage.errors import FatalError
 from storage.workspace import Workspace
-from tests.annotation.conftest import EXECUTABLE, free_port
 from tests.annotation.people import label, some_images, verdicts
+from tests.label_studio import EXECUTABLE
+from tests.s3_server import free_port
 
 URL = "postgresql://ann:p%40ss@db.example.org:6543/labels"
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path(shutil.which("initdb") or "/none/x").parent]

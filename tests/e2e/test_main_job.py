@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.servers import stop_servers
+from tests.label_studio import put_migrated
+from tests.s3_server import free_port
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -30,22 +31,17 @@ def run(module: str, *arguments: str, cwd: Path, home: Path) -> str:
     return done.stdout
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """The workspace of a finished demo, and what the command printed. Runs from the checkout's folder."""
     root = tmp_path_factory.mktemp("demo") / "workspace"
     home = tmp_path_factory.mktemp("prefect")
     checkout = Path(__file__).resolve().parents[2]
+    put_migrated(tmp_path_factory, root)
     try:
         yield (
             root,
-            run("micro.demo", "--workspace", str(root), "--port", str(_free_port()), cwd=checkout, home=home),
+            run("micro.demo", "--workspace", str(root), "--port", str(free_port()), cwd=checkout, home=home),
             home,
         )
     finally:

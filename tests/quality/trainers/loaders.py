@@ -17,7 +17,7 @@ from storage.workspace import Workspace
 from tests.environments import environment
 from tests.guard.conftest import synthetic
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REQUIREMENTS = {
     "verl": ["verl==0.9.1", "torchvision", "qwen-vl-utils"],
     "ms-swift": ["ms-swift==4.6.0"],

@@ -10,7 +10,7 @@ from models.chat import ChatRequest
 from models.openai_chat import OpenAIChat
 from models.settings import ServerSettings
 from storage.errors import TransientError
-from tests.models.llama_server import llama_server
+from tests.quality.llama_server import llama_server
 
 pytestmark = [
     pytest.mark.server,

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from tests.recaption.planted import PLANTED, good_cases, planted_cases, reasons
+from tests.quality.planted import PLANTED, good_cases, planted_cases, reasons
 
 
 def test_good_rewrites_pass():

@@ -1,0 +1,68 @@
+"""What the product makes of one row of a file of cases, by kind."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from editing.boxes import parse_regions
+from policies.vocabulary import Attribute, Vocabulary
+from recaption.certify import faults
+from recaption.settings import MinimalitySettings
+from recaption.spans import diff
+from storage.errors import SampleError
+from storage.records.recaption import Placed, Recaption
+
+Row = Mapping[str, Any]
+Judge = Callable[[Row, Vocabulary], Any]
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """The vocabulary of a file; what attributes cannot say yet is left out."""
+    rows = yaml.safe_load(path.read_text(encoding="utf-8"))["attributes"]
+    return Vocabulary(tuple(Attribute(**{k: v for k, v in row.items() if k in Attribute.model_fields}) for row in rows))
+
+
+def locator_answer(row: Row, vocabulary: Vocabulary) -> Any:
+    """The regions in original pixels, or that the model has to be asked again."""
+    try:
+        found = parse_regions(
+            row["answer"],
+            seen=tuple(row["seen"]),
+            original=tuple(row["original"]),
+            units=row["units"],
+            vocabulary=vocabulary,
+        )
+    except SampleError:
+        return {"ask_again": True}
+    return {"regions": [{"attribute": region.attributes[0], "box": list(region.box)} for region in found]}
+
+
+def recaption(row: Row, vocabulary: Vocabulary) -> Any:
+    """`accept` or `refuse`; nobody looks at an image."""
+    change = diff(row["caption"], row["rewrite"], vocabulary)
+    findings = tuple(Placed(finding["attribute"], finding["place"]) for finding in row["findings"])
+    judged = Recaption(
+        image_id="", caption=row["caption"], text=row["rewrite"],
+        attributes=tuple(sorted({finding.attribute for finding in findings})), inserted=change.inserted,
+        deleted=change.deleted, kept_ratio=change.kept_ratio, length_ratio=change.length_ratio, model="",
+        prompt_hash="", verdict=None, reasons=(), findings=findings,
+    )  # fmt: skip
+    found = faults(judged, MinimalitySettings(), vocabulary)
+    return f"refuse: {', '.join(fault.code for fault in found)}" if found else "accept"
+
+
+def as_expected(expected: Any, found: Any) -> bool:
+    """Equal; words are compared up to their colon, and what needs a witness may be refused without one."""
+    if isinstance(expected, str):
+        said = str(found).split(":")[0]
+        return said == {"accept_if_seen": "refuse"}.get(expected, expected)
+    return bool(expected == found)
+
+
+KINDS: Mapping[str, tuple[Judge, str]] = {
+    "locator-answers": (locator_answer, "locator-vocabulary.yaml"),
+    "recaptions": (recaption, "recaption-vocabulary.yaml"),
+}
+"""Each kind's judge, and the vocabulary that lies beside its files."""
