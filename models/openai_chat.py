@@ -4,15 +4,14 @@ Requests run side by side in one event loop, which all threads that call `genera
 its next images, another's requests fill the server's slots. A call keeps its replies, the bodies of the requests in
 flight, and nothing else.
 
-What an error means. A server that nobody can use (a wrong key, an unknown model) is a FatalError. A server that
-answers nothing at all while a request is tried is a TransientError, so an outage empties no shard into quarantine.
-A request that fails while others succeed is the row's own fault, a SampleError. `generate` finishes all other
-requests before it raises that one, and keeps their replies: the quarantine boundary then halves the batch until
-the bad row stands alone, and each half is answered from what is kept, so nothing is paid twice. An error raised
-this way works with every caller of the seam; an error inside the reply would have to be checked by each of them.
+What an error means is said in `server_faults.py`. `generate` finishes all other requests before it raises a row's
+SampleError, and keeps their replies: the quarantine boundary then halves the batch until the bad row stands alone, and
+each half is answered from what is kept, so nothing is paid twice. An error raised this way works with every caller of
+the seam; an error inside the reply would have to be checked by each of them.
 """
 
 import asyncio
+import logging
 import math
 import os
 import random
@@ -21,30 +20,29 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import httpx
+from PIL import Image as PilImage
 from PIL.Image import Image
 
 from models.chat import ChatReply, ChatRequest
 from models.openai_connections import Connection, Slots
-from models.openai_wire import JPEG_QUALITY, Body, Sizes, error_of, read_reply, retry_after_s
+from models.openai_wire import JPEG_QUALITY, OF_THE_ROW, Body, Sizes, error_of, read_reply, retry_after_s
+from models.server_faults import Refusal, Trouble, is_trouble, way_out
 from models.settings import ServerSettings
 from storage.errors import FatalError, SampleError, TransientError
 from storage.records.ids import content_id, sha256_hex
 
-_RETRIED = frozenset({408, 409, 429})  # and every 5xx
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
-_PROBE_S = 10.0
+_SAID_FROM_S = 5.0  # a pause that a server asks for is told from here on
+_OF_ACCESS = (401, 403, 404, 405)  # statuses that say nothing of the request: only an answer from now on speaks against
+_LATELY_S = 60.0  # an answer as old as this shows that the set-up is right
 _SMALL_PX = 128 * 128  # encoded at once: a thread would cost more than the work
 _AHEAD = 8  # requests that are ready for the next free slot: it does not wait for an image to be encoded
 _KEPT = 8192  # replies that wait to be asked for again after a failed call: a few MB of text
-# Error codes with which hosted servers refuse one prompt although the request is well formed.
-_OF_THE_ROW = {
-    "content_filter": "chat_content_filter",
-    "content_policy_violation": "chat_content_filter",
-    "context_length_exceeded": "chat_too_long",
-}
+log = logging.getLogger(__name__)
 
 _Outcome = ChatReply | SampleError | TransientError
 _Result = TypeVar("_Result")
@@ -68,7 +66,6 @@ class OpenAIChat:
         image_transport: Literal["data_uri"] | Callable[[Image], str] = "data_uri",
     ) -> None:
         self._url = httpx.URL(server.base_url.rstrip("/") + "/chat/completions")
-        self._models = httpx.URL(server.base_url.rstrip("/") + "/models")
         self._host = self._url.host  # messages name the host alone: a URL may hold a password
         self._model, self._server = model, server
         self._body = Body(model, server.max_pixels, image_transport)
@@ -84,6 +81,7 @@ class OpenAIChat:
         self._calls = 0
         self._not_before = 0.0  # time.monotonic() until which the server asked for silence
         self._last_success = -math.inf
+        self._probing = asyncio.Lock()
         self._key()
 
     @property
@@ -129,7 +127,7 @@ class OpenAIChat:
     async def _hang_up(self) -> None:
         for connection in self._connections:
             await connection.close()
-        self._connections, self._slots = [], Slots()
+        self._connections, self._slots, self._probing = [], Slots(), asyncio.Lock()
 
     def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         with self._lock:
@@ -159,6 +157,7 @@ class OpenAIChat:
             self._connections.append(connection)
             self._slots.give(connection)
         done: dict[int, tuple[str, _Outcome]] = {}
+        began = time.monotonic()
         self._calls += 1
         call = self._calls
         left = iter(enumerate(requests))
@@ -169,7 +168,25 @@ class OpenAIChat:
                     await asyncio.sleep(0)  # the first requests are sent before the last ones are encoded
         except BaseExceptionGroup as raised:
             raise raised.exceptions[0] from None
-        return [done[index] for index in range(len(requests))]
+        outcomes = [done[index] for index in range(len(requests))]
+        asked = [outcome for key, outcome in outcomes if key not in self._kept]
+        if asked and all(isinstance(outcome, SampleError) for outcome in asked):
+            await self._check_answers_others(requests[0], asked[0], began)
+        return outcomes
+
+    async def _check_answers_others(self, like: ChatRequest, refusal: _Outcome, began: float) -> None:
+        """Rows alone are at fault only at a server that answers something."""
+        if self._last_success > began:
+            return
+        connection = await self._slots.take(self._calls)
+        try:
+            trouble = await self._probe(connection, like, began)
+        finally:
+            self._slots.give(connection)
+        if isinstance(trouble, Trouble):
+            raise TransientError(f"{self._host} gives no usable answer: {trouble}.")
+        if trouble is not None:
+            raise FatalError(f"The model server {self._host} answers no request, not even a small one: {refusal}")
 
     async def _worker(
         self, call: int, left: Iterator[tuple[int, ChatRequest]], done: dict[int, tuple[str, _Outcome]]
@@ -187,7 +204,7 @@ class OpenAIChat:
                 continue
             connection = await self._slots.take(call)
             try:
-                done[index] = (key, await self._answer(connection, body, sizes))
+                done[index] = (key, await self._answer(connection, request, body, sizes))
             finally:
                 self._slots.give(connection)
 
@@ -196,50 +213,94 @@ class OpenAIChat:
         body, sizes = self._body.of(request)
         return sha256_hex(body), body, sizes
 
-    async def _answer(self, connection: Connection, body: bytes, sizes: Sizes) -> _Outcome:
-        """One request through all its attempts."""
-        began, why = time.monotonic(), ""
+    async def _answer(self, connection: Connection, request: ChatRequest, body: bytes, sizes: Sizes) -> _Outcome:
+        """One request through all its attempts; raises FatalError when the server takes no request of this kind."""
+        last = Trouble("chat_failed", "")
         for attempt in range(self._server.attempts):
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
             sent = time.monotonic()
             try:
-                async with asyncio.timeout(self._server.timeout_s):
-                    response = await connection.send("POST", self._url, self._headers(), body)
-            except TimeoutError:
-                why, response = f"no answer within {self._server.timeout_s:g} s", None
-            except httpx.TransportError as error:
-                why, response = f"the connection failed ({type(error).__name__})", None
-            if response is not None and response.status_code not in _RETRIED and response.status_code < 500:
-                self._last_success = time.monotonic()
-                return self._read(response, sizes, self._last_success - sent)
-            if response is not None:
-                _, said = self._said(response)
-                why = f"HTTP {response.status_code}" + (f" ({said})" if said else "")
-                self._wait_as_told(response)
+                return await self._attempt(connection, body, sizes)
+            except SampleError as error:
+                return error
+            except Refusal as refusal:
+                return await self._judged(connection, request, refusal, sent)
+            except Trouble as trouble:
+                last = trouble
+                self._wait_as_told(trouble.wait_s)
             if attempt + 1 < self._server.attempts:
                 longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
                 await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # jitter: not all come back at once
-        detail = f"{self._host} gave no answer in {self._server.attempts} attempts; the last time: {why}."
-        # It is the request's own fault only when the server answered others meanwhile and is up now: an outage
-        # in the middle of a batch must not send the batch's second half to quarantine.
-        if self._last_success > began and await self._is_up(connection):
-            return SampleError("chat_failed", detail)
-        return TransientError(detail)
+        detail = f"{self._host} gave no answer in {self._server.attempts} attempts; the last time: {last.why}."
+        if await self._probe(connection, request, time.monotonic()) is not None:
+            return TransientError(detail)
+        try:  # the server is well again: this was an outage, or it is the row
+            return await self._attempt(connection, body, sizes)
+        except Trouble as trouble:
+            return SampleError(trouble.code, f"{detail} It answers other requests.")
+        except SampleError as error:
+            return error
+        except Refusal as refusal:
+            return refusal.refused
 
-    async def _is_up(self, connection: Connection) -> bool:
-        """Whether the server answers the list of its models, or says at least that it has none."""
+    async def _attempt(self, connection: Connection, body: bytes, sizes: Sizes) -> ChatReply:
+        """One request, sent once. Raises Trouble, Refusal, or a SampleError that the server words itself."""
+        sent = time.monotonic()
         try:
-            async with asyncio.timeout(_PROBE_S):
-                return (await connection.send("GET", self._models, self._headers())).status_code < 500
-        except (TimeoutError, httpx.TransportError):
-            return False
+            async with asyncio.timeout(self._server.timeout_s):
+                response = await connection.send(self._url, self._headers(), body)
+        except TimeoutError as error:
+            raise Trouble("chat_failed", f"no answer within {self._server.timeout_s:g} s") from error
+        except httpx.RequestError as error:
+            raise Trouble("chat_failed", f"the connection failed ({type(error).__name__})") from error
+        status = response.status_code
+        if status == 200:
+            reply = read_reply(response.content, sizes, time.monotonic() - sent)
+            self._last_success = time.monotonic()
+            return reply
+        code, said = self._said(response)
+        if is_trouble(status):
+            pause_s = retry_after_s(response.headers.get("retry-after"))
+            raise Trouble("chat_failed", f"HTTP {status}" + (f" ({said})" if said else ""), pause_s)
+        if code in OF_THE_ROW:
+            raise SampleError(OF_THE_ROW[code], said)
+        raise Refusal(status, said, SampleError("chat_bad_request", f"HTTP {status}: {said}"))
+
+    async def _judged(
+        self, connection: Connection, request: ChatRequest, refusal: Refusal, sent: float
+    ) -> SampleError | TransientError:
+        """Whose fault a refusal is: the row's where the server answers others."""
+        since = sent if refusal.status in _OF_ACCESS else sent - _LATELY_S
+        trouble = None if self._last_success > since else await self._probe(connection, request, sent)
+        if trouble is None:
+            return refusal.refused
+        if isinstance(trouble, Trouble):
+            return TransientError(f"{self._host} gives no usable answer: {trouble}.")
+        raise FatalError(
+            f"The model server {self._host} answered HTTP {refusal.status} for model {self._model}: {refusal.said} "
+            f"{way_out(refusal.status)}"
+        )
+
+    async def _probe(self, connection: Connection, like: ChatRequest, since: float) -> Exception | None:
+        """Why a small request of the same kind is not answered; None where it is, or another was since then."""
+        images = (PilImage.new("RGB", (64, 64), (128, 128, 128)),) if like.images else ()
+        body, sizes = self._body.of(replace(like, prompt="Answer with the word yes.", images=images))
+        async with self._probing:
+            if self._last_success > since:
+                return None
+            try:
+                await self._attempt(connection, body, sizes)
+            except (Trouble, Refusal, SampleError) as error:
+                return error
+        return None
 
     def _headers(self) -> dict[str, str]:
         key = self._key()
         return {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
 
-    def _wait_as_told(self, response: httpx.Response) -> None:
-        pause_s = retry_after_s(response.headers.get("retry-after"))
+    def _wait_as_told(self, pause_s: float) -> None:
+        if pause_s >= _SAID_FROM_S:
+            log.warning("%s asks for a pause of %.0f s.", self._host, pause_s)
         self._not_before = max(self._not_before, time.monotonic() + pause_s)
 
     def _said(self, response: httpx.Response) -> tuple[str, str]:
@@ -247,25 +308,3 @@ class OpenAIChat:
         code, said = error_of(response)
         key = self._key()
         return code, said.replace(key, "***") if key else said
-
-    def _read(self, response: httpx.Response, sizes: Sizes, latency_s: float) -> _Outcome:
-        """A reply, or the row's error; raises FatalError when the server takes no request of this kind."""
-        if response.status_code == 200:
-            return read_reply(response.content, sizes, latency_s)
-        code, said = self._said(response)
-        if code in _OF_THE_ROW:
-            return SampleError(_OF_THE_ROW[code], said)
-        if response.status_code in (413, 422):
-            return SampleError("chat_bad_request", f"HTTP {response.status_code}: {said}")
-        raise FatalError(
-            f"The model server {self._host} answered HTTP {response.status_code} for model {self._model}: {said} "
-            f"{_WAYS_OUT.get(response.status_code, 'Check the address and the settings.')}"
-        )
-
-
-_WAYS_OUT = {
-    400: "Check the model's name and the settings, such as max_new_tokens.",
-    401: "Check the key in the environment.",
-    403: "Check what the key is allowed to do.",
-    404: "Check the address (most end in /v1) and the model's name.",
-}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import httpx
 
+from models.server_faults import MAX_REPLY_BYTES
 from storage.errors import FatalError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -75,9 +76,17 @@ class Connection:
         nearby = base.host in _LOOPBACK
         self._client = httpx.AsyncClient(verify=tls, limits=alone, headers=says, timeout=None, trust_env=not nearby)
 
-    async def send(self, method: str, url: httpx.URL, headers: Mapping[str, str], body: bytes = b"") -> httpx.Response:
-        """The whole answer. Sets no time limit; raises httpx.TransportError."""
-        return await self._client.request(method, url, headers=headers, content=body)
+    async def send(self, url: httpx.URL, headers: Mapping[str, str], body: bytes) -> httpx.Response:
+        """The whole answer to a POST. Sets no time limit; raises httpx.RequestError, also for an answer that is larger
+        than `MAX_REPLY_BYTES`, or is not in the encoding that it claims."""
+        async with self._client.stream("POST", url, headers=headers, content=body) as response:
+            content = bytearray()
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > MAX_REPLY_BYTES:
+                    raise httpx.DecodingError(f"more than {MAX_REPLY_BYTES >> 20} MB")
+        kept = {name: response.headers[name] for name in ("retry-after", "content-type") if name in response.headers}
+        return httpx.Response(response.status_code, headers=kept, content=bytes(content))
 
     async def close(self) -> None:
         """Hangs up; a later `send` fails."""

@@ -15,9 +15,20 @@ from PIL import Image as PilImage
 from PIL.Image import Image
 
 from models.chat import ChatReply, ChatRequest
+from models.server_faults import LONGEST_ASKED_S, Trouble
 from storage.errors import SampleError
+from storage.validation import valid_text
 
 JPEG_QUALITY = 95
+OF_THE_ROW = {
+    "content_filter": "chat_content_filter",
+    "content_policy_violation": "chat_content_filter",
+    "context_length_exceeded": "chat_too_long",
+}
+"""Error codes with which servers refuse one prompt although the request is well formed."""
+
+_BROKEN_OFF = ("error", "abort", "cancelled")  # finish reasons of an answer that has no end
+_MOST_TOKENS = 100_000_000
 Sizes = tuple[tuple[int, int], ...]
 
 
@@ -76,7 +87,8 @@ def data_uri(image: Image) -> str:
 
 
 def retry_after_s(header: str | None) -> float:
-    """Seconds to wait as a `Retry-After` header says (RFC 9110, 10.2.3: seconds or a date); 0 without a usable one."""
+    """Seconds to wait as a `Retry-After` header says (RFC 9110, 10.2.3: seconds or a date), at most `LONGEST_ASKED_S`;
+    0 without a usable one."""
     if header is None:
         return 0.0
     try:
@@ -87,36 +99,57 @@ def retry_after_s(header: str | None) -> float:
         except ValueError:
             return 0.0
         seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return max(0.0, seconds) if math.isfinite(seconds) else 0.0
+    return min(max(0.0, seconds), LONGEST_ASKED_S) if math.isfinite(seconds) else 0.0
 
 
-def read_reply(content: bytes, sizes: Sizes, latency_s: float) -> ChatReply | SampleError:
-    """The reply in a 200 answer, or why there is none: `chat_content_filter`, `chat_refused`, `chat_bad_reply`."""
+def read_reply(content: bytes, sizes: Sizes, latency_s: float) -> ChatReply:
+    """The reply in a 200 answer. Raises SampleError where the server says that this request is not answered
+    (`chat_content_filter`, `chat_too_long`, `chat_refused`), and Trouble for whatever is no chat completion."""
     try:
         answer = json.loads(content)
+        if answer.get("error"):
+            raise _trouble_of(answer)
         choice = answer["choices"][0]
         message, finish = choice["message"], choice.get("finish_reason")
-        text, usage = message.get("content") or "", answer.get("usage") or {}
-        tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-        refusal = message.get("refusal")
-        if not isinstance(text, str):
-            raise TypeError("content is no text")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        return SampleError("chat_bad_reply", f"The server's answer is no chat completion ({type(error).__name__}).")
-    if finish == "content_filter":
-        return SampleError("chat_content_filter", "The server's content filter stopped the answer.")
-    if refusal:
-        return SampleError("chat_refused", str(refusal)[:200])
-    return ChatReply(text.strip(), "length" if finish == "length" else "stop", sizes, *tokens, latency_s)
+        text, refusal = message.get("content"), message.get("refusal")
+        if finish == "content_filter":
+            raise SampleError("chat_content_filter", "The server's content filter stopped the answer.")
+        if refusal:
+            raise SampleError("chat_refused", valid_text(str(refusal))[:200])
+        if not isinstance(text, str) or finish in _BROKEN_OFF:
+            raise TypeError("no text")
+        usage = answer.get("usage")
+        counts = usage if isinstance(usage, Mapping) else {}
+        tokens = _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens"))
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        head = " ".join(content[:80].decode(errors="replace").split())
+        raise Trouble("chat_bad_reply", f"a 200 that is no chat completion ({head!r})") from error
+    return ChatReply(valid_text(text).strip(), "length" if finish == "length" else "stop", sizes, *tokens, latency_s)
+
+
+def _trouble_of(answer: Any) -> Trouble | SampleError:
+    """What an error inside a 200 means."""
+    code, said = _error_in(answer)
+    if code in OF_THE_ROW:
+        return SampleError(OF_THE_ROW[code], said)
+    return Trouble("chat_bad_reply", f"an error inside a 200 ({said})")
+
+
+def _count(value: Any) -> int:
+    """A number of tokens; 0 for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS else 0
 
 
 def error_of(response: httpx.Response) -> tuple[str, str]:
     """The error's code ("" where there is none) and what the server says, shortened."""
     try:
-        error: Any = response.json()
-    except ValueError:
-        return "", response.text[:200]
-    error = error.get("error", error) if isinstance(error, Mapping) else error
+        return _error_in(response.json())
+    except (ValueError, RecursionError):
+        return "", " ".join(response.text[:200].split())
+
+
+def _error_in(answer: Any) -> tuple[str, str]:
+    error = answer.get("error", answer) if isinstance(answer, Mapping) else answer
     if not isinstance(error, Mapping):
-        return "", str(error)[:200]
-    return str(error.get("code") or ""), str(error.get("message") or "")[:200]
+        return "", valid_text(str(error))[:200]
+    return str(error.get("code") or ""), valid_text(str(error.get("message") or ""))[:200]

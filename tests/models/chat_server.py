@@ -15,6 +15,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 KEY = "sk-test-5f2c"  # what the server wants when it wants one
+BODIES = {
+    "wrong-json": b'{"choices": [',
+    "no-choices": b'{"choices": []}',
+    "null-choices": b'{"choices": null, "error": {"code": 429, "message": "rate limit exceeded"}}',
+    "error-object": b'{"error": {"message": "upstream connect error", "code": 502}}',
+    "error-string": b'{"error": "overloaded"}',
+    "page": b"<!doctype html><html><title>502 Bad Gateway</title></html>",
+    "events": b'data: {"choices": [{"delta": {"content": "a"}}]}\n\ndata: [DONE]\n\n',
+    "empty-body": b"",
+    "list": b"[]",
+    "number": b"7",
+    "null": b"null",
+    "no-message": b'{"choices": [{"finish_reason": "stop"}]}',
+    "null-content": b'{"choices": [{"message": {"content": null}, "finish_reason": "stop"}]}',
+    "list-content": b'{"choices": [{"message": {"content": [1]}, "finish_reason": "stop"}]}',
+    "aborted": b'{"choices": [{"message": {"content": "A ro"}, "finish_reason": "abort"}]}',
+    "deep": b"[" * 100_000,
+    "latin": '{"choices": [{"message": {"content": "caf\u00e9"}}]}'.encode("latin-1"),
+}
+"""Bodies of a 200 that is no answer."""
 
 
 @dataclass
@@ -56,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.server.key and self.headers.get("authorization") != f"Bearer {self.server.key}":
                 sent = self.headers.get("authorization", "")
                 return self._error(401, "invalid_api_key", f"Incorrect API key provided: {sent}")
-            self._act(prompt.split()[-1], prompt, first)
+            self._act(self.server.always or prompt.split()[-1], prompt, first)
         finally:
             with seen.lock:
                 seen.now -= 1
@@ -66,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._error(429, "rate_limit", "slow down", {"retry-after": "1"})
         if deed == "once-500" and first:
             return self._error(500, "", "oops")
-        if deed in ("400", "404", "422", "500", "503"):
+        if deed in ("400", "401", "403", "404", "408", "409", "413", "422", "429", "500", "502", "503", "504", "529"):
             return self._error(int(deed), "", "as asked")
         if deed == "filtered":
             return self._error(400, "content_filter", "the prompt was filtered")
@@ -76,10 +96,10 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if deed == "cut" or (deed == "once-cut" and first):
             return self._cut()
-        if deed == "wrong-json":
-            return self._send(200, b'{"choices": [')
-        if deed == "no-choices":
-            return self._send(200, b'{"choices": []}')
+        if deed in BODIES:
+            return self._send(200, BODIES[deed])
+        if deed == "refused":
+            return self._send(200, b'{"choices": [{"message": {"content": null, "refusal": "I will not."}}]}')
         texts = {"refusal": "I'm sorry, but I can't help with that.", "empty": "", "length": "A room with a"}
         finish = {"length": "length", "stopped-by-filter": "content_filter"}.get(deed, "stop")
         return self._answer(texts.get(deed, f"echo: {prompt}"), finish)
@@ -122,6 +142,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.key, self.latency_s = key, latency_s
         self.seen = Seen()
+        self.always = ""  # what happens to every request, whatever its last word
         self.stop = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:

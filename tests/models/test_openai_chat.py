@@ -11,16 +11,20 @@ from email.utils import format_datetime
 import pytest
 from PIL import Image
 
-from models import openai_chat
+from models import openai_chat, openai_connections
 from models.chat import ChatRequest
 from models.openai_chat import OpenAIChat
 from models.openai_wire import fit, retry_after_s
+from models.server_faults import Trouble
 from models.settings import ServerSettings
 from storage.errors import FatalError, SampleError, TransientError
 from storage.stage import BatchResult, quarantine_boundary
-from tests.models.chat_server import KEY, chat_server
+from tests.models import chat_server as chat_server_module
+from tests.models.chat_server import BODIES, KEY, chat_server
 
 pytestmark = pytest.mark.server
+PROBE = "Answer with the word yes."
+ANSWER = '{"choices": [{"message": {"content": "a"}}]}'
 
 
 @pytest.fixture(autouse=True)
@@ -78,8 +82,10 @@ def test_one_bad_row_costs_itself_only_and_nothing_is_paid_twice(server):
         "row filtered": "chat_content_filter",
         "row wrong-json": "chat_bad_reply",
     }
-    # The 500 is tried three times, as told; everything else once, through all the halving.
-    assert server.seen.by_prompt == {row: 3 if row == "row 500" else 1 for row in rows}
+    # What a retry may cure is tried three times, as told, and once more when a probe was answered; the rest once.
+    tried = {row: 4 if row in ("row 500", "row wrong-json") else 1 for row in rows}
+    assert {prompt: n for prompt, n in server.seen.by_prompt.items() if prompt != PROBE} == tried
+    assert server.seen.by_prompt[PROBE] <= 3
     assert not model._kept
 
 
@@ -87,8 +93,6 @@ def test_one_bad_row_costs_itself_only_and_nothing_is_paid_twice(server):
     ("deed", "code"),
     [
         ("422", "chat_bad_request"),
-        ("wrong-json", "chat_bad_reply"),
-        ("no-choices", "chat_bad_reply"),
         ("stopped-by-filter", "chat_content_filter"),
         ("filtered", "chat_content_filter"),
     ],
@@ -100,16 +104,71 @@ def test_what_no_retry_cures_is_asked_once(server, deed, code):
     assert server.seen.by_prompt[f"a {deed}"] == 1
 
 
-@pytest.mark.parametrize("deed", ["hang", "cut", "503"])
-def test_a_request_that_never_succeeds_is_the_rows_fault_when_others_do(server, deed):
-    with pytest.raises(SampleError, match="chat_failed"):
-        chat(server, timeout_s=0.3).generate(ask(f"a {deed}", "b", "c"))
-    assert server.seen.by_prompt[f"a {deed}"] == 3
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("deed", ["hang", "cut", "503", *BODIES])
+def test_a_request_that_never_succeeds_is_the_rows_fault_when_others_do(server, deed, alone):
+    with pytest.raises(SampleError, match=r"chat_bad_reply" if deed in BODIES else "chat_failed"):
+        chat(server, timeout_s=0.3).generate(ask(f"a {deed}", *([] if alone else ["b", "c"])))
+    assert server.seen.by_prompt[f"a {deed}"] == 4  # three attempts, and one after the probe
+    assert server.seen.by_prompt[PROBE] == 1
 
 
-def test_a_server_that_answers_nothing_refuses_no_row(server):
-    with pytest.raises(TransientError, match=r"127\.0\.0\.1 gave no answer in 3 attempts; the last time: HTTP 500"):
-        chat(server).generate(ask("a 500", "b 500"))
+@pytest.mark.parametrize("deed", ["400", "413", "422"])
+def test_a_refused_request_is_the_rows_fault_when_others_are_answered(server, deed):
+    with pytest.raises(SampleError, match="chat_bad_request"):
+        chat(server).generate(ask(f"a {deed}", "b"))
+    with pytest.raises(SampleError, match="chat_bad_request"):
+        chat(server).generate(ask(f"a {deed}"))
+    assert server.seen.by_prompt[f"a {deed}"] == 2
+
+
+@pytest.mark.parametrize("deed", ["cut", "408", "409", "429", "500", "502", "503", "504", "529", *BODIES])
+def test_a_server_that_answers_nothing_refuses_no_row(server, deed):
+    server.always = deed
+    model = chat(server, attempts=2)
+    with pytest.raises(TransientError, match=r"127\.0\.0\.1 gave no answer in 2 attempts"):
+        model.generate(ask("a", "b"))
+    server.always = ""  # and then it is well again
+    assert [reply.text for reply in model.generate(ask("a", "b"))] == ["echo: a", "echo: b"]
+
+
+@pytest.mark.parametrize("deed", ["filtered", "refused", "stopped-by-filter"])
+def test_a_server_that_refuses_whatever_it_is_asked_is_nobody_elses_fault(server, deed):
+    server.always = deed
+    with pytest.raises(FatalError, match="not even a small one"):
+        chat(server).generate(ask("a", "b"))
+
+
+@pytest.mark.parametrize("halves", ["\\ud83d", "\\ude00 \\ud83d\\ude00"])
+def test_half_a_sign_becomes_valid_text(server, halves):
+    body = ANSWER.replace('"a"', f'"a {halves}"')
+    server.always, chat_server_module.BODIES["halves"] = "halves", body.encode()
+    (reply,) = chat(server).generate(ask("a"))
+    assert reply.text.encode("utf-8")
+    assert reply.text.startswith("a \ufffd")
+
+
+@pytest.mark.parametrize(
+    "counts", ['{"prompt_tokens": -9, "completion_tokens": 1e99}', '"many"', '{"prompt_tokens": true}']
+)
+def test_token_counts_that_cannot_be_are_none(server, counts):
+    body = ANSWER[:-1] + f', "usage": {counts}}}'
+    server.always, chat_server_module.BODIES["counts"] = "counts", body.encode()
+    (reply,) = chat(server).generate(ask("a"))
+    assert (reply.prompt_tokens, reply.completion_tokens) == (0, 0)
+
+
+def test_an_endless_answer_is_cut(server, monkeypatch):
+    monkeypatch.setattr(openai_connections, "MAX_REPLY_BYTES", 1000)
+    server.always, chat_server_module.BODIES["long"] = "long", b" " * 5000
+    with pytest.raises(TransientError, match="DecodingError"):
+        chat(server, attempts=1).generate(ask("a"))
+
+
+def test_a_long_pause_is_told_and_has_a_limit(server, caplog):
+    model = chat(server)
+    model._wait_as_told(retry_after_s("86400"))
+    assert "asks for a pause of 120 s" in caplog.text
 
 
 def test_a_server_that_is_gone_refuses_no_row():
@@ -122,10 +181,10 @@ def test_a_server_that_is_gone_refuses_no_row():
 def test_what_succeeded_before_an_outage_is_not_asked_again(server, monkeypatch):
     model = chat(server, timeout_s=0.3)
 
-    async def down(client):
-        return False
+    async def down(*_):
+        return Trouble("chat_failed", "HTTP 503")
 
-    monkeypatch.setattr(model, "_is_up", down)  # the server goes down after its answer to "b"
+    monkeypatch.setattr(model, "_probe", down)  # the server goes down after its answer to "b"
     for _ in range(2):
         with pytest.raises(TransientError):
             model.generate(ask("a 503", "b"))
@@ -134,8 +193,9 @@ def test_what_succeeded_before_an_outage_is_not_asked_again(server, monkeypatch)
 
 @pytest.mark.parametrize(("deed", "way_out"), [("400", "model's name"), ("404", "end in /v1")])
 def test_a_server_that_nobody_can_use_stops_with_a_sentence(server, deed, way_out):
+    server.always = deed
     with pytest.raises(FatalError, match=way_out):
-        chat(server).generate(ask(f"a {deed}", *map(str, range(5))))
+        chat(server).generate(ask("a", *map(str, range(5))))
 
 
 def test_the_key_comes_from_the_environment_and_is_never_told(monkeypatch, caplog):
@@ -220,9 +280,10 @@ def test_the_fingerprint_follows_what_answers_not_where():
 
 def test_a_hang_costs_no_more_than_its_limit(server):
     began = time.monotonic()
+    server.always = "hang"
     with pytest.raises(TransientError, match=r"no answer within 0\.2 s"):
-        chat(server, timeout_s=0.2, attempts=2).generate(ask("a hang"))
-    assert time.monotonic() - began < 2  # two limits and a pause; the server would hang for five seconds
+        chat(server, timeout_s=0.2, attempts=2).generate(ask("a"))
+    assert time.monotonic() - began < 2  # three limits and a pause; the server would hang for five seconds
 
 
 def test_a_picture_that_is_still_in_its_file_stays_there(server, tmp_path):
