@@ -17,13 +17,13 @@ import numpy as np
 
 from models.image_edit import ImageEdit
 from models.openai_wire import error_of, retry_after_s
+from models.server_faults import Refusal, Trouble, is_trouble
 from models.settings import PictureSettings
 from storage.errors import FatalError, SampleError, TransientError
 from storage.images import Rgb, decode, encode_png
 from storage.records.ids import content_id
 
-_RETRIED = frozenset({408, 409, 429})
-_WRONG_SETUP = frozenset({401, 403, 404, 405})
+_OF_ACCESS = (401, 403, 404, 405)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 log = logging.getLogger(__name__)
@@ -38,12 +38,7 @@ class Patience:
     max_reply_bytes: int = 64 << 20
 
 
-class _Retry(Exception):
-    """This attempt failed in a way that another may cure. `wait_s`: what the server asked for."""
-
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
+_Outcome = Rgb | SampleError | Trouble | Refusal
 
 
 class OpenAIImages:
@@ -51,12 +46,11 @@ class OpenAIImages:
 
     The endpoint's prompt is the edit's instruction where there is one.
 
-    408, 409, 429, 5xx and dropped connections are tried again after a growing, jittered pause, or after
-    `Retry-After`. What is refused: `editor_refused` (any other 4xx, with the server's words),
-    `editor_timeout`, `editor_wrong_size`, `editor_bad_reply`, and `editor_unavailable` when the retries were
-    spent on this picture alone. Raises TransientError when they were spent on every picture of the call,
-    and FatalError when the address, the key or the model is wrong; messages name the host alone, because an
-    address may hold a password.
+    Whose fault a failure is follows from `server_faults.py`. What is refused: `editor_refused` (with the server's
+    words), `editor_timeout`, `editor_wrong_size`, `editor_bad_reply`, and `editor_unavailable` when the retries were
+    spent on this picture while others were edited. Raises TransientError when no picture of the call could be edited,
+    nor a small one, and FatalError when the address, the key or the model is wrong; messages name the host alone,
+    because an address may hold a password.
     """
 
     def __init__(self, settings: PictureSettings, patience: Patience | None = None) -> None:
@@ -89,34 +83,56 @@ class OpenAIImages:
         stop = threading.Event()
         pool = ThreadPoolExecutor(self._endpoint.max_in_flight)
         try:
-            answers = list(pool.map(lambda edit: self._edit(edit, stop), edits))
+            outcomes = list(pool.map(lambda edit: self._edit(edit, stop), edits))
         finally:
             stop.set()  # after a FatalError nobody waits for the retries of the others
             pool.shutdown(cancel_futures=True)
-        spent = [a for a in answers if isinstance(a, SampleError) and a.code == "editor_unavailable"]
-        if len(spent) == len(answers):
-            raise TransientError(f"The image endpoint at {self._host} is not available: {spent[0].detail}")
-        return answers
+        asked = [outcome for edit, outcome in zip(edits, outcomes, strict=True) if edit.mask.any()]
+        if asked and not any(isinstance(outcome, np.ndarray) for outcome in asked):
+            self._check_edits_others(edits[0].mask.shape, asked)
+        return [_refused(outcome) for outcome in outcomes]
 
-    def _edit(self, edit: ImageEdit, stop: threading.Event) -> Rgb | SampleError:
-        """One picture, with retries until `stop` is set. Raises FatalError only."""
+    def _check_edits_others(self, shape: tuple[int, ...], outcomes: Sequence[_Outcome]) -> None:
+        """Pictures alone are at fault only at an endpoint that edits something: it is given a plain one."""
+        mask = np.zeros(shape, dtype=np.bool_)
+        mask[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2] = True
+        plain = ImageEdit(np.full((*shape, 3), 128, dtype=np.uint8), mask, "a plain grey wall", 0)
+        found = self._attempt(*self._form(plain), mask.shape)
+        if isinstance(found, np.ndarray):
+            return
+        refusal = next((one for one in (*outcomes, found) if isinstance(one, Refusal)), None)
+        if refusal is not None:
+            raise FatalError(
+                f"The image endpoint at {self._host} answers {refusal.status}: {refusal.said} "
+                f"Check the address, the model {self._settings.model!r} and the key."
+            )
+        if isinstance(found, Trouble):
+            raise TransientError(f"The image endpoint at {self._host} is not available: {found}.")
+        raise FatalError(f"The image endpoint at {self._host} edits no picture, not even a plain one: {found}")
+
+    def _edit(self, edit: ImageEdit, stop: threading.Event) -> _Outcome:
+        """One picture, with retries until `stop` is set."""
         if not edit.mask.any():
             return SampleError("editor_no_codec", "An endpoint cannot pass a picture through its codec alone.")
         files, fields = self._form(edit)
-        reason = ""
+        outcome: _Outcome = SampleError("editor_unavailable")
         for attempt in range(self._endpoint.attempts):
-            try:
-                with self._slots:
-                    reply = self._post(files, fields)
-                return self._picture(reply, edit.mask.shape)
-            except SampleError as refusal:
-                return refusal
-            except _Retry as again:
-                reason = str(again)
-                log.info("Image endpoint, attempt %d of %d: %s", attempt + 1, self._endpoint.attempts, reason)
-                if attempt + 1 < self._endpoint.attempts and stop.wait(self._wait_s(attempt, again.wait_s)):
-                    break
-        return SampleError("editor_unavailable", f"{self._endpoint.attempts} attempts failed, the last with {reason}.")
+            with self._slots:
+                outcome = self._attempt(files, fields, edit.mask.shape)
+            if isinstance(outcome, Refusal) and outcome.status in _OF_ACCESS:
+                stop.set()
+            if not isinstance(outcome, Trouble):
+                return outcome
+            log.info("Image endpoint, attempt %d of %d: %s", attempt + 1, self._endpoint.attempts, outcome)
+            if attempt + 1 < self._endpoint.attempts and stop.wait(self._wait_s(attempt, outcome.wait_s)):
+                break
+        return outcome
+
+    def _attempt(self, files: dict[str, Any], fields: dict[str, str], shape: tuple[int, ...]) -> _Outcome:
+        try:
+            return self._picture(self._post(files, fields), shape)
+        except (SampleError, Trouble, Refusal) as error:
+            return error
 
     def _form(self, edit: ImageEdit) -> tuple[dict[str, Any], dict[str, str]]:
         height, width = edit.mask.shape
@@ -137,9 +153,9 @@ class OpenAIImages:
             fields["seed"] = str(edit.seed)
         return files, fields | self._endpoint.extra
 
-    def _wait_s(self, attempt: int, asked_s: float | None) -> float:
+    def _wait_s(self, attempt: int, asked_s: float) -> float:
         grown = self._patience.first_wait_s * 2.0**attempt * self._jitter.uniform(0.5, 1.0)
-        return min(self._patience.max_wait_s, max(grown, asked_s or 0.0))
+        return min(self._patience.max_wait_s, max(grown, asked_s))
 
     def _post(self, files: dict[str, Any], fields: dict[str, str]) -> httpx.Response:
         """One attempt, within the time limit from first byte to last."""
@@ -157,15 +173,15 @@ class OpenAIImages:
                     if time.monotonic() > end:  # a reply that drips would restart httpx's own clock for ever
                         raise self._too_late()
                     if len(body) > self._patience.max_reply_bytes:
-                        raise SampleError("editor_bad_reply", f"More than {self._patience.max_reply_bytes} bytes.")
+                        raise Trouble("editor_bad_reply", f"more than {self._patience.max_reply_bytes} bytes")
                 pause = {"retry-after": response.headers.get("retry-after", "")}
                 return httpx.Response(response.status_code, headers=pause, content=bytes(body))
         except httpx.ConnectTimeout as error:
-            raise _Retry(type(error).__name__) from error
+            raise Trouble("editor_unavailable", type(error).__name__) from error
         except httpx.TimeoutException as error:
             raise self._too_late() from error
-        except httpx.TransportError as error:
-            raise _Retry(type(error).__name__) from error
+        except httpx.RequestError as error:
+            raise Trouble("editor_unavailable", type(error).__name__) from error
 
     def _key(self) -> str:
         if self._endpoint.api_key_env is None:
@@ -187,24 +203,30 @@ class OpenAIImages:
 
     def _picture(self, reply: httpx.Response, shape: tuple[int, ...]) -> Rgb:
         """The picture in a reply; raises what its status or its content means."""
-        if reply.status_code in _RETRIED or reply.status_code >= 500:
-            raise _Retry(f"status {reply.status_code}", retry_after_s(reply.headers.get("retry-after")))
-        if reply.status_code in _WRONG_SETUP:
-            raise FatalError(
-                f"The image endpoint at {self._host} answers {reply.status_code}: {self._said(reply)} "
-                f"Check the address, the model {self._settings.model!r} and the key."
-            )
-        if reply.status_code >= 400:
-            raise SampleError("editor_refused", f"Status {reply.status_code}: {self._said(reply)}")
+        status = reply.status_code
+        if is_trouble(status):
+            pause_s = retry_after_s(reply.headers.get("retry-after"))
+            raise Trouble("editor_unavailable", f"status {status}", pause_s)
+        if status != 200:
+            said = self._said(reply)
+            raise Refusal(status, said, SampleError("editor_refused", f"Status {status}: {said}"))
         try:
             encoded = reply.json()["data"][0]["b64_json"]
             data = base64.b64decode(encoded, validate=True)
-        except (ValueError, KeyError, IndexError, TypeError, binascii.Error) as error:
-            raise SampleError("editor_bad_reply", "The answer holds no data[0].b64_json.") from error
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
+            head = " ".join(reply.text[:80].split())
+            raise Trouble("editor_bad_reply", f"a 200 without data[0].b64_json ({head!r})") from error
         try:
             rgb = decode(data, max_pixels=4 * shape[0] * shape[1]).rgb
         except SampleError as error:
-            raise SampleError("editor_bad_reply", f"The answer is no usable picture: {error}") from error
+            raise Trouble("editor_bad_reply", f"the answer is no usable picture: {error}") from error
         if rgb.shape[:2] != shape:
             raise SampleError("editor_wrong_size", f"Asked for {shape}, got {rgb.shape[:2]}.")
         return rgb
+
+
+def _refused(outcome: _Outcome) -> Rgb | SampleError:
+    """What a picture's last attempt means, at an endpoint that edits others."""
+    if isinstance(outcome, Trouble):
+        return SampleError(outcome.code, f"All attempts failed, the last with {outcome}.")
+    return outcome.refused if isinstance(outcome, Refusal) else outcome

@@ -208,12 +208,45 @@ def test_a_refusal_costs_its_picture_and_is_not_repeated(server: Server) -> None
         ((200, {}, b'{"data": [{"url": "http://127.0.0.1/x.png"}]}'), "editor_bad_reply"),
         ((200, {}, b'{"data": [{"b64_json": "bm90IGEgcGljdHVyZQ=="}]}'), "editor_bad_reply"),
         ((200, {}, b'{"data": [{"b64_json": "*"}]}'), "editor_bad_reply"),
-        ((302, {"location": "http://127.0.0.1/"}, b""), "editor_bad_reply"),
+        ((302, {"location": "http://127.0.0.1/"}, b""), "editor_refused"),
+        (failure(403), "editor_refused"),
+        (failure(404), "editor_refused"),
     ],
 )
 def test_an_unusable_answer_costs_its_picture(server: Server, answer: Answer, code: str) -> None:
     server.respond = lambda parts, _: answer if parts["prompt"] == b"bad" else inverted(parts)
     assert codes(editor(server).edit(edits("a", "bad"))) == ["ok", code]
+
+
+PAGE = (200, {"content-type": "text/html"}, b"<html>502</html>")
+BODIES = [b"", b"null", b"[]", b'{"error": {"message": "busy"}}', b'{"data": null}', b"data: {}\n\n", b"[" * 100_000]
+
+
+@pytest.mark.parametrize(
+    "answer", [PAGE, *((200, {}, body) for body in BODIES), (200, {"content-encoding": "gzip"}, b"no")]
+)
+def test_a_server_that_edits_nothing_refuses_no_picture(server: Server, answer: Answer) -> None:
+    server.respond = lambda *_: answer
+    one = editor(server)
+    with pytest.raises(TransientError, match="not available"):
+        one.edit(edits("a", "b"))
+    server.respond = lambda parts, _: inverted(parts)  # and then it is well again
+    assert codes(one.edit(edits("a", "b"))) == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("status", [302, 400, 413, 422])
+def test_pictures_alone_are_at_fault_where_a_plain_one_is_edited(server: Server, status: int) -> None:
+    server.respond = lambda parts, _: failure(status) if parts["prompt"] in (b"a", b"b") else inverted(parts)
+    assert codes(editor(server).edit(edits("a", "b"))) == ["editor_refused"] * 2
+    server.respond = lambda *_: failure(status, "no such size")
+    with pytest.raises(FatalError, match="no such size"):
+        editor(server).edit(edits("a", "b"))
+
+
+def test_an_endpoint_that_gives_other_sizes_is_no_pictures_fault(server: Server) -> None:
+    server.respond = lambda *_: picture(draw(1, (32, 32)))
+    with pytest.raises(FatalError, match="not even a plain one: editor_wrong_size"):
+        editor(server).edit(edits("a", "b"))
 
 
 def test_a_codec_alone_is_not_to_be_had(server: Server) -> None:
@@ -224,9 +257,8 @@ def test_a_codec_alone_is_not_to_be_had(server: Server) -> None:
 
 
 def test_an_endless_reply_is_cut(server: Server) -> None:
-    assert codes(editor(server, Patience(first_wait_s=0.01, max_reply_bytes=100)).edit(edits("a"))) == [
-        "editor_bad_reply"
-    ]
+    with pytest.raises(TransientError, match="more than 100 bytes"):
+        editor(server, Patience(first_wait_s=0.01, max_reply_bytes=100)).edit(edits("a"))
 
 
 def test_a_server_that_hangs_or_drips_is_left(server: Server) -> None:
@@ -246,6 +278,8 @@ def test_a_server_that_hangs_or_drips_is_left(server: Server) -> None:
 def test_one_picture_that_always_fails_is_refused_and_a_dead_server_is_not_its_fault(server: Server) -> None:
     server.respond = lambda parts, _: failure(500) if parts["prompt"] == b"bad" else inverted(parts)
     assert codes(editor(server).edit(edits("a", "bad"))) == ["ok", "editor_unavailable"]
+    assert codes(editor(server).edit(edits("bad", "bad"))) == ["editor_unavailable"] * 2  # a plain one is edited
+    server.respond = lambda *_: failure(500)
     with pytest.raises(TransientError, match="status 500"):
         editor(server).edit(edits("bad", "bad"))
     with socket.socket() as closed:
@@ -270,9 +304,10 @@ def test_the_key_is_sent_and_never_shown(
     one = editor(server)
     with pytest.raises(FatalError) as caught:
         one.edit(edits("a"))
-    server.respond = lambda parts, before: failure(429) if not before else failure(400, KEY)
+    refusing = {b"b": lambda before: failure(400, KEY) if before else failure(429)}
+    server.respond = lambda parts, before: refusing.get(parts["prompt"], lambda _: inverted(parts))(before)
     (answer,) = one.edit(edits("b"))
-    assert server.keys == [f"Bearer {KEY}"] * 3
+    assert server.keys == [f"Bearer {KEY}"] * 5  # two pictures, one of them twice, and a plain one after each
     assert all(KEY not in text for text in (caplog.text, str(caught.value), str(answer), repr(one), one.fingerprint))
     monkeypatch.setenv("OPENAI_API_KEY", "sk-with-a\nline")
     with pytest.raises(FatalError, match="no header can carry"):
