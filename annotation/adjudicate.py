@@ -28,14 +28,14 @@ from annotation.config import (
 )
 from annotation.publish import published
 from annotation.tasks import ProjectOptions, ProjectSpec, check_page, import_once, open_project, tasks_on_server
-from annotation.vote_store import read_state, store_votes, votes_file
+from annotation.vote_store import read_project_record, read_state, store_votes, votes_file
 from policies.engine import Policy, PolicySet
 from storage.errors import FatalError, SampleError
 from storage.records.annotation import Label, Vote
 from storage.records.ids import content_id
 from storage.records.rejection import Rejection
 from storage.records.tables import from_table, to_table
-from storage.workspace import Workspace, read_parquet
+from storage.workspace import Workspace
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
@@ -186,12 +186,12 @@ def _instruction(policies: PolicySet) -> str:
 
 def is_adjudicating(workspace: Workspace, policies: PolicySet) -> bool:
     """Whether anything was ever put to a judge."""
-    return workspace.store.exists(_file(policies))
+    return read_project_record(workspace, adjudication_key(policies)) is not None
 
 
 def adjudication_cells(workspace: Workspace, policies: PolicySet) -> int:
     """How many disputed cells were ever put to a judge."""
-    return int((workspace.read_json(_file(policies)) or {}).get("cells", 0))
+    return int((read_project_record(workspace, adjudication_key(policies)) or {}).get("cells", 0))
 
 
 def collect_adjudications(
@@ -226,7 +226,7 @@ def collect_adjudications(
 def adjudications(workspace: Workspace, policies: PolicySet) -> list[Vote]:
     """The decisions that the last `collect_adjudications` stored; none when there was no run."""
     key = votes_file(adjudication_key(policies))
-    return from_table(read_parquet(workspace.store.read(key)), Vote) if workspace.store.exists(key) else []
+    return from_table(workspace.read_parquet(key), Vote) if workspace.store.exists(key) else []
 
 
 def _read(

@@ -24,9 +24,10 @@ from annotation.reading import (
     server_time,
     user_emails,
 )
-from annotation.vote_store import State, read_state, replace_file, write_state
+from annotation.vote_store import State, read_state, write_state
+from storage.parquet import parquet_bytes
 from storage.records.ids import canonical_json
-from storage.workspace import Workspace, parquet_bytes, read_parquet
+from storage.workspace import Workspace
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
@@ -183,7 +184,7 @@ def read_answers(
     after = state_after(state, place, read, _BASIS, skipped_in(read.tasks), emails)
     if read.full or read.tasks:
         lines = [canonical_json(_lasting(task)) for task in ordered]
-        replace_file(workspace, _tasks_file(place.key), parquet_bytes(pa.table({"task": pa.array(lines, pa.string())})))
+        workspace.replace(_tasks_file(place.key), parquet_bytes(pa.table({"task": pa.array(lines, pa.string())})))
     write_state(workspace, place.key, after)
     return Answered(ordered, emails, after, read.full)
 
@@ -199,7 +200,7 @@ def _kept(workspace: Workspace, key: str) -> dict[int, Task] | None:
     """The tasks that the last run knew, by id; None when there was none."""
     if not workspace.store.exists(_tasks_file(key)):
         return None
-    tasks = map(json.loads, read_parquet(workspace.store.read(_tasks_file(key)))["task"].to_pylist())
+    tasks = map(json.loads, workspace.read_parquet(_tasks_file(key))["task"].to_pylist())
     return {int(task["id"]): task for task in tasks}
 
 

@@ -25,14 +25,16 @@ from annotation.tasks import (
     tasks_on_server,
 )
 from annotation.verdicts import choices_by_control
-from annotation.vote_store import replace_file
+from annotation.vote_store import read_project_record
 from policies.engine import PolicySet
 from storage.errors import FatalError, SampleError
+from storage.ledger import Ledger
+from storage.parquet import parquet_bytes
 from storage.records.annotation import EditRating
 from storage.records.ids import content_id
 from storage.records.rejection import Rejection
 from storage.records.tables import from_table, to_table
-from storage.workspace import Ledger, Workspace, parquet_bytes, read_parquet
+from storage.workspace import Workspace
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
@@ -187,22 +189,22 @@ def collect_pairs(client: "LabelStudio", workspace: Workspace, *, reconcile_ever
     place = Place(found["project_id"], found["title"], pair_key())
     answers = read_answers(client, workspace, place, "reading pair annotations", reconcile_every=reconcile_every)
     ratings, rejected = _judge(answers.tasks, found["edits"], answers.emails)
-    replace_file(workspace, _ratings_file(), parquet_bytes(to_table(ratings, EditRating)))
+    workspace.replace(_ratings_file(), parquet_bytes(to_table(ratings, EditRating)))
     quarantine = Ledger.quarantine_key("collect", pair_key())
     if rejected or workspace.store.exists(quarantine):
-        replace_file(workspace, quarantine, parquet_bytes(to_table(rejected, Rejection)))
+        workspace.replace(quarantine, parquet_bytes(to_table(rejected, Rejection)))
     return PairResult(place.project_id, ratings, rejected, len(answers.state.skipped), answers.full)
 
 
 def published_pairs(workspace: Workspace) -> tuple[str, ...]:
     """The ids of the edits that were ever published as pairs, sorted; none when there was no publication."""
-    return tuple(sorted((workspace.read_json(_file()) or {}).get("edits", {}).values()))
+    return tuple(sorted((read_project_record(workspace, pair_key()) or {}).get("edits", {}).values()))
 
 
 def edit_ratings(workspace: Workspace) -> list[EditRating]:
     """The ratings that the last `collect_pairs` stored; none when there was no run."""
     key = _ratings_file()
-    return from_table(read_parquet(workspace.store.read(key)), EditRating) if workspace.store.exists(key) else []
+    return from_table(workspace.read_parquet(key), EditRating) if workspace.store.exists(key) else []
 
 
 def _judge(

@@ -22,6 +22,7 @@ from annotation.tasks import (
     tasks_on_server,
 )
 from annotation.verdicts import PolicyVerdict, to_result
+from annotation.vote_store import read_project_record
 from policies.engine import PolicySet
 from storage.errors import FatalError
 from storage.records.ids import content_id
@@ -105,7 +106,7 @@ def publish(
 
 def published(workspace: Workspace, policies: PolicySet) -> Project:
     """The project of these policies as the workspace remembers it; FatalError when nothing was published."""
-    found = workspace.read_json(_project_file(project_key(policies)))
+    found = read_project_record(workspace, project_key(policies))
     if found is None:
         raise FatalError(
             "Nothing was published under these policies in this workspace. Publish first; after a change of a policy "
@@ -120,8 +121,8 @@ def _project(found: Mapping[str, Any]) -> Project:
 
 
 def is_published(workspace: Workspace, policies: PolicySet) -> bool:
-    """Whether anything was published under these policies."""
-    return workspace.store.exists(_project_file(project_key(policies)))
+    """Whether anything was published under these policies; raises FatalError when only people's answers are left."""
+    return read_project_record(workspace, project_key(policies)) is not None
 
 
 def presentation_order(items: Iterable[PublishItem], key: str) -> list[PublishItem]:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from models.settings import Address
 from storage.stage import Decides, How
 
 Prefill = Literal["train", "all", "none"]
@@ -15,7 +16,7 @@ class AnnotationSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: How[str | None] = Field(
+    url: How[Address | None] = Field(
         default=None, description="a server that runs already; default: a local one is started"
     )
     token_env: How[str] = Field(

@@ -6,15 +6,19 @@ is written last, so a run that is killed in between is simply repeated.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from storage.damage import way_out
+from storage.errors import FatalError
+from storage.ledger import Ledger
+from storage.parquet import parquet_bytes
 from storage.records.annotation import Vote
-from storage.records.ids import canonical_json
 from storage.records.rejection import Rejection
 from storage.records.tables import from_table, schema_of, to_table
-from storage.workspace import Ledger, Workspace, parquet_bytes, read_parquet
+from storage.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ def votes_table(workspace: Workspace, project_key: str) -> pa.Table:
     key = votes_file(project_key)
     if not workspace.store.exists(key):
         return to_table([], Vote)
-    table, present = read_parquet(workspace.store.read(key)), schema_of(Vote)
+    table, present = workspace.read_parquet(key), schema_of(Vote)
     if table.column_names != present.names:
         return to_table(from_table(table, Vote), Vote)
     return table.cast(present)  # Parquet names the items of lists otherwise, which would show in the bytes
@@ -90,15 +94,23 @@ def votes_file(project_key: str) -> str:
 def store_votes(workspace: Workspace, project_key: str, votes: pa.Table, rejected: Sequence[Rejection]) -> None:
     """Write what changed. An old quarantine file is emptied, not left, when its annotations were corrected."""
     quarantine = Ledger.quarantine_key("collect", project_key)
-    replace_file(workspace, votes_file(project_key), parquet_bytes(votes))
+    workspace.replace(votes_file(project_key), parquet_bytes(votes))
     if rejected or workspace.store.exists(quarantine):
-        replace_file(workspace, quarantine, parquet_bytes(to_table(rejected, Rejection)))
+        workspace.replace(quarantine, parquet_bytes(to_table(rejected, Rejection)))
 
 
-def replace_file(workspace: Workspace, key: str, data: bytes) -> None:
-    """Write a file unless it holds these bytes already."""
-    if not (workspace.store.exists(key) and workspace.store.read(key) == data):
-        workspace.store.write(key, data, overwrite=True)
+def read_project_record(workspace: Workspace, project_key: str) -> dict[str, Any] | None:
+    """What `annotation/<project_key>/project.json` says, None where nothing was published; raises FatalError when it is
+    missing beside what people answered."""
+    key = f"annotation/{project_key}/project.json"
+    found = workspace.read_json(key)
+    answers = (votes_file(project_key), f"annotation/{project_key}/ratings.parquet")
+    if found is None and any(workspace.store.exists(one) for one in answers):
+        raise FatalError(
+            f"{workspace.store.root}/{key} is missing, and people's answers are there. "
+            f"{way_out(workspace.store.root, key)}"
+        )
+    return found
 
 
 def _state_file(project_key: str) -> str:
@@ -136,4 +148,4 @@ def write_state(workspace: Workspace, project_key: str, state: State) -> None:
         "deleted": sorted(state.deleted),
         "emails": {str(user_id): email for user_id, email in sorted(state.emails.items())},
     }
-    replace_file(workspace, _state_file(project_key), canonical_json(value).encode())
+    workspace.write_json(_state_file(project_key), value)

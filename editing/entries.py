@@ -17,6 +17,9 @@ from policies.vocabulary import Vocabulary
 from storage.errors import FatalError, SampleError
 from storage.images import Mask, decode_mask
 
+LabelMap = Mapping[str, str | None]  # somebody's labels -> attributes; None for what is to be ignored
+OTHERS = "*"  # in a label map, every label that it does not have and that means nothing
+_SAME_SHAPE = 0.02  # of the ratio of two scales: small sizes are rounded to whole pixels
 Origin = Literal["manifest", "source"]  # who gave a box; begins the code of one that is refused
 
 
@@ -24,6 +27,7 @@ Origin = Literal["manifest", "source"]  # who gave a box; begins the code of one
 class Entry:
     """One region of a file. Coordinates are pixels of the upright original, or shares of it when `relative`.
 
+    `counted_in` is the width and height that a file says the picture has, where it does: pixels of that size are meant.
     `mask` is a file, or runs of lengths; a polygon is x0, y0, x1, y1, ...
     """
 
@@ -32,6 +36,7 @@ class Entry:
     polygons: tuple[tuple[float, ...], ...] = ()
     mask: Path | CocoRuns | BrushRuns | None = None
     relative: bool = False
+    counted_in: tuple[int, int] | None = None
 
 
 @contextmanager
@@ -56,29 +61,44 @@ def text_of(value: Any) -> str:
 
 def box_of(value: Any, form: str) -> tuple[float, float, float, float]:
     """Four numbers; raises ValueError for anything else."""
-    if not isinstance(value, list) or len(value) != 4 or not all(map(is_number, value)):
-        raise ValueError(f"the box {value!r} is not {form} in numbers")
-    a, b, c, d = (float(number) for number in value)
+    try:
+        a, b, c, d = map(number_of, value if isinstance(value, list) else ())
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the box {value!r} is not {form} in numbers") from error
     return a, b, c, d
 
 
-def is_number(value: Any) -> bool:
-    """Whether it is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def number_of(value: Any) -> float:
+    """A finite number, also one that is written as text; raises ValueError for anything else."""
+    number = math.nan if isinstance(value, bool) else float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no number")
+    return number
 
 
-def attribute_named(label: str, label_map: Mapping[str, str], vocabulary: Vocabulary) -> str | None:
+def attribute_named(label: str, label_map: LabelMap, vocabulary: Vocabulary) -> str | None:
     """The attribute that a label stands for, by the map or else by the vocabulary; None when there is none."""
-    attribute = label_map.get(label) or vocabulary.named(label)
+    attribute = label_map[label] if label in label_map else vocabulary.named(label)
     return attribute if attribute in vocabulary else None
 
 
-def check_label_map(label_map: Mapping[str, str], vocabulary: Vocabulary) -> None:
+def is_ignored(label: str, label_map: LabelMap, vocabulary: Vocabulary) -> bool:
+    """Whether the map says that a label is to be passed over: by name, or as one of the `*` that mean nothing."""
+    if label in label_map:
+        return label_map[label] is None
+    return OTHERS in label_map and vocabulary.named(label) is None
+
+
+def check_label_map(label_map: LabelMap, vocabulary: Vocabulary) -> None:
     """Raises FatalError for a label that is mapped to what the vocabulary does not have."""
-    unknown = sorted(set(label_map.values()) - vocabulary.keys())
+    if label_map.get(OTHERS) is not None:
+        raise FatalError(
+            f'editing.locate.label_map maps "{OTHERS}", all other labels: only null, to ignore them, goes.'
+        )
+    unknown = sorted(set(label_map.values()) - vocabulary.keys() - {None}, key=str)
     if unknown:
         raise FatalError(
-            f"editing.locate.label_map names what is no attribute: {', '.join(unknown)}. "
+            f"editing.locate.label_map names what is no attribute: {', '.join(map(str, unknown))}. "
             f"The vocabulary has: {', '.join(vocabulary)}."
         )
 
@@ -87,23 +107,41 @@ def region_of(entry: Entry, attribute: str, shape: tuple[int, ...], origin: Orig
     """The entry's region of an image of `shape` (height, width), its box cut at the frame.
 
     Raises SampleError `manifest_bad_box` or `source_bad_box` (no area inside), `manifest_bad_mask` (empty, or of
-    another size).
+    another size), `manifest_wrong_size`.
     """
     height, width = shape
-    mask = _mask(entry, (height, width))
-    box = _box_of_mask(mask) if mask is not None else _pixel_box(entry, width, height, origin)
+    scale = _scale(entry, width, height)
+    mask = _mask(entry, (height, width), scale)
+    box = _box_of_mask(mask) if mask is not None else _pixel_box(entry, width, height, scale, origin)
     return Region((attribute,), box, mask=mask)
 
 
-def _mask(entry: Entry, shape: tuple[int, int]) -> Mask | None:
+def _scale(entry: Entry, width: int, height: int) -> tuple[float, float]:
+    """What the entry's numbers are multiplied by, across and down."""
+    if entry.relative:
+        return width, height
+    if entry.counted_in is None or entry.counted_in == (width, height):
+        return 1, 1
+    across, down = width / entry.counted_in[0], height / entry.counted_in[1]
+    rounded = sum(0.5 / min(pair) for pair in zip((width, height), entry.counted_in, strict=True))
+    if abs(across / down - 1) > min(rounded, _SAME_SHAPE):
+        counted = "x".join(map(str, entry.counted_in))
+        raise SampleError(
+            "manifest_wrong_size", f"The manifest says {counted}, the upright picture is {width}x{height}."
+        )
+    return across, down
+
+
+def _mask(entry: Entry, shape: tuple[int, int], scale: tuple[float, float]) -> Mask | None:
     """The entry's exact mask, if it has more than a box."""
     if entry.mask is not None:
         mask = _read(entry.mask, entry.label)
+        if scale != (1, 1) and mask.shape[::-1] == entry.counted_in:
+            mask = np.asarray(PilImage.fromarray(mask).resize((shape[1], shape[0]), PilImage.Resampling.NEAREST))
         if mask.shape != shape:
             raise SampleError("manifest_bad_mask", f"The mask of {entry.label} is {mask.shape}, the image {shape}.")
     elif entry.polygons:
         canvas = PilImage.new("1", (shape[1], shape[0]))
-        scale = (shape[1], shape[0]) if entry.relative else (1, 1)
         for polygon in entry.polygons:
             points = [(x * scale[0], y * scale[1]) for x, y in zip(polygon[::2], polygon[1::2], strict=True)]
             ImageDraw.Draw(canvas).polygon(points, fill=1)
@@ -129,10 +167,11 @@ def _box_of_mask(mask: Mask) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _pixel_box(entry: Entry, width: int, height: int, origin: Origin) -> tuple[int, int, int, int]:
+def _pixel_box(
+    entry: Entry, width: int, height: int, scale: tuple[float, float], origin: Origin
+) -> tuple[int, int, int, int]:
     x0, y0, x1, y1 = entry.box or (0.0, 0.0, 0.0, 0.0)
-    if entry.relative:
-        x0, x1, y0, y1 = x0 * width, x1 * width, y0 * height, y1 * height
+    x0, x1, y0, y1 = x0 * scale[0], x1 * scale[0], y0 * scale[1], y1 * scale[1]
     left, top, right, bottom = max(0, int(x0)), max(0, int(y0)), min(width, round(x1)), min(height, round(y1))
     if not (left < right and top < bottom):
         raise SampleError(f"{origin}_bad_box", f"{entry.box} has no area inside {width}x{height}.")

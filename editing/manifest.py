@@ -1,12 +1,13 @@
-"""Regions that a team already has: COCO, JSONL or Parquet rows, or a Label Studio export (`label_studio.py`).
+"""Regions that a team already has: COCO (`coco.py`), JSONL or Parquet rows, a Label Studio export (`label_studio.py`).
 
-A manifest is read and checked whole before anything runs: an unknown label or a broken entry stops the build with
-a sentence, so that no image is edited on a guess. Files are matched by their name below the input folder.
+A manifest is read and checked whole before anything runs: a broken entry stops the build with a sentence, so
+that no image is edited on a guess. Files are matched by their name below the input folder.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,34 +16,62 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from editing.boxes import Region
+from editing.coco import read_coco
 from editing.entries import (
+    OTHERS,
     Entry,
+    LabelMap,
     attribute_named,
     box_of,
     check_label_map,
-    is_number,
+    is_ignored,
     reading,
     region_of,
     text_of,
 )
 from editing.label_studio import read_export
 from editing.locate import LocateRequest
-from editing.run_lengths import CocoRuns
+from editing.task_names import TaskIndex
 from policies.vocabulary import Vocabulary
 from storage.errors import FatalError, SampleError
 from storage.records.ids import content_id, sha256_hex
 
-_VERSION = 2  # of how a manifest is read
+_VERSION = 3  # of how a manifest is read
 _ROW = "a row has file, label, and box ([x0, y0, x1, y1]) or mask (a path)"
+_NAMED = 5  # of what is set aside, in one sentence
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Manifest:
     """`files`: file name -> its regions; a file with none is listed with an empty list. `labels` are all that it knows,
-    a COCO file's categories without a region among them."""
+    a COCO file's categories without a region among them.
+
+    `unnamed` are files with regions of categories that the manifest itself does not list, `set_aside` sentences about
+    what it holds that is not read. `tasks` finds the files of an export, whose paths are those of another place.
+    """
 
     files: Mapping[str, list[Entry]]
     labels: frozenset[str]
+    unnamed: Mapping[str, list[str]] = field(default_factory=dict)
+    set_aside: Sequence[str] = ()
+    tasks: TaskIndex | None = None
+
+    def find(self, key: str) -> list[Entry]:
+        """The regions of a file by its name below the input folder. Raises SampleError `not_in_manifest`,
+        `manifest_ambiguous`."""
+        entries = self.files.get(key) if self.tasks is None else self.tasks.find(key)
+        if entries is None:
+            raise SampleError("not_in_manifest", f"The manifest does not list {key}.")
+        return entries
+
+    def lists(self, key: str) -> bool:
+        """Whether it says something about a file."""
+        try:
+            self.find(key)
+        except SampleError:
+            return False
+        return True
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -71,15 +100,17 @@ def _read(path: Path) -> Manifest:
     if path.suffix == ".parquet":
         rows = pq.read_table(path).to_pylist()
         return _from_rows(((f"row {n}", row) for n, row in enumerate(rows, start=1)), path.parent)
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     if path.suffix in (".jsonl", ".ndjson"):
         return _from_rows(_lines(text), path.parent)
     raw = json.loads(text)
     if isinstance(raw, dict) and {"images", "annotations", "categories"} <= raw.keys():
-        return _from_coco(raw)
+        coco = read_coco(raw)
+        return Manifest(coco.files, coco.labels, coco.unnamed, coco.set_aside)
     if isinstance(raw, list) and all(isinstance(task, dict) and "annotations" in task for task in raw):
-        files = read_export(raw)
-        return Manifest(files, _labels_of(files))
+        tasks = TaskIndex(read_export(raw))
+        files = {"/".join(filter(None, path)): entries for path, entries in tasks.files.items()}
+        return Manifest(files, _labels_of(files), tasks=tasks)
     raise ValueError("it is neither COCO (images, annotations, categories) nor a Label Studio export (a list of tasks)")
 
 
@@ -99,47 +130,6 @@ def _lines(text: str) -> Iterator[tuple[str, Any]]:
                 ) from error
 
 
-def _from_coco(raw: Mapping[str, Any]) -> Manifest:
-    names, labels = {}, {}
-    for number, image in enumerate(raw["images"], start=1):
-        with reading(f"image {number}"):
-            names[image["id"]] = text_of(image["file_name"])
-    for number, category in enumerate(raw["categories"], start=1):
-        with reading(f"category {number}"):
-            labels[category["id"]] = text_of(category["name"])
-    found: dict[str, list[Entry]] = {name: [] for name in names.values()}
-    for number, annotation in enumerate(raw["annotations"], start=1):
-        with reading(f"annotation {number}"):
-            image, category = annotation["image_id"], annotation["category_id"]
-            if image not in names or category not in labels:
-                what = f"image {image!r}" if image not in names else f"category {category!r}"
-                raise ValueError(f"there is no {what}")
-            found[names[image]].append(_coco_entry(labels[category], annotation))
-    return Manifest(found, frozenset(labels.values()))
-
-
-def _coco_entry(label: str, annotation: Mapping[str, Any]) -> Entry:
-    drawn = annotation.get("segmentation") or ()
-    if isinstance(drawn, dict):
-        return Entry(label, None, mask=_runs(drawn))
-    if drawn:
-        return Entry(label, None, tuple(_polygon(points) for points in drawn))
-    x, y, width, height = box_of(annotation["bbox"], "[x, y, width, height]")
-    return Entry(label, (x, y, x + width, y + height))
-
-
-def _runs(raw: Mapping[str, Any]) -> CocoRuns:
-    height, width = (int(side) for side in raw["size"])
-    counts = raw["counts"]
-    return CocoRuns((height, width), counts if isinstance(counts, str) else tuple(int(count) for count in counts))
-
-
-def _polygon(points: Any) -> tuple[float, ...]:
-    if not isinstance(points, list) or len(points) < 6 or len(points) % 2 or not all(map(is_number, points)):
-        raise ValueError(f"{points} is no polygon: it takes three points or more, as x, y, x, y, ...")
-    return tuple(float(value) for value in points)
-
-
 def _from_rows(rows: Iterable[tuple[str, Any]], folder: Path) -> Manifest:
     found: dict[str, list[Entry]] = {}
     for place, row in rows:
@@ -157,7 +147,7 @@ def _from_rows(rows: Iterable[tuple[str, Any]], folder: Path) -> Manifest:
     return Manifest(found, _labels_of(found))
 
 
-def _check_spelling(path: Path, label_map: Mapping[str, str], labels: frozenset[str]) -> None:
+def _check_spelling(path: Path, label_map: LabelMap, labels: frozenset[str]) -> None:
     """Raises FatalError for a mapped label that the manifest spells in another way. Those that it does not have are no
     fault: one map may serve many manifests."""
     spelt = {label.casefold(): label for label in labels - label_map.keys()}
@@ -171,28 +161,35 @@ def _check_spelling(path: Path, label_map: Mapping[str, str], labels: frozenset[
 
 
 class ManifestLocator:
-    """Looks regions up by file name. `label_map` translates the team's labels into attributes."""
+    """Looks regions up by file name. `label_map` translates the team's labels into attributes, or ignores them.
 
-    def __init__(self, path: Path, label_map: Mapping[str, str], vocabulary: Vocabulary) -> None:
+    A label that means nothing is set aside and named; an image of which nothing else is known is refused.
+    """
+
+    def __init__(self, path: Path, label_map: LabelMap, vocabulary: Vocabulary) -> None:
         check_label_map(label_map, vocabulary)
-        manifest = read_manifest(path)
-        self._entries, labels = manifest.files, _labels_of(manifest.files)
+        self._manifest = manifest = read_manifest(path)
+        labels = _labels_of(manifest.files)
         _check_spelling(path, label_map, manifest.labels)
         named = {label: attribute_named(label, label_map, vocabulary) for label in labels}
         self._attributes = {label: attribute for label, attribute in named.items() if attribute is not None}
-        unknown = sorted(labels - self._attributes.keys())
-        if unknown:
+        self._ignored = frozenset(label for label in labels if is_ignored(label, label_map, vocabulary))
+        self._all_ignored = OTHERS in label_map
+        unknown = sorted(labels - self._attributes.keys() - self._ignored)
+        if unknown and not self._attributes:
             raise FatalError(
                 f"The manifest {path} uses labels that are no attribute: {', '.join(unknown)}. "
                 "Map them with editing.locate.label_map, or add them to vocabulary.yaml in your policy folder."
             )
-        masks = [entry.mask for entries in self._entries.values() for entry in entries if isinstance(entry.mask, Path)]
+        _tell(path, [f"the label {label!r} is no attribute" for label in unknown] + list(manifest.set_aside))
+        entries = [entry for listed in manifest.files.values() for entry in listed]
+        masks = [entry.mask for entry in entries if isinstance(entry.mask, Path)]
         missing = [mask for mask in masks if not mask.is_file()]
         if missing:
             raise FatalError(f"The manifest {path} names a mask that is not there: {missing[0]}.")
-        self._fingerprint = content_id(
-            _VERSION, sha256_hex(path.read_bytes()), self._attributes, [sha256_hex(mask.read_bytes()) for mask in masks]
-        )
+        hashes = [sha256_hex(mask.read_bytes()) for mask in masks]
+        decides = [self._attributes, sorted(self._ignored), self._all_ignored]
+        self._fingerprint = content_id(_VERSION, sha256_hex(path.read_bytes()), decides, hashes)
 
     @property
     def fingerprint(self) -> str:
@@ -202,10 +199,26 @@ class ManifestLocator:
         return [self._regions(request) for request in requests]
 
     def _regions(self, request: LocateRequest) -> tuple[Region, ...] | SampleError:
-        entries = self._entries.get(request.source_key)
-        if entries is None:
-            return SampleError("not_in_manifest", f"The manifest does not list {request.source_key}.")
         try:
-            return tuple(region_of(e, self._attributes[e.label], request.shape, "manifest") for e in entries)
+            entries = self._manifest.find(request.source_key)
+            known = [entry for entry in entries if entry.label in self._attributes]
+            if not known:
+                self._check_known(request.source_key, entries)
+            return tuple(region_of(e, self._attributes[e.label], request.shape, "manifest") for e in known)
         except SampleError as error:
             return error
+
+    def _check_known(self, key: str, entries: Sequence[Entry]) -> None:
+        """Raises SampleError for an image that would pass as one that shows nothing."""
+        unknown = {entry.label for entry in entries} - self._ignored
+        if not self._all_ignored:
+            unknown.update(self._manifest.unnamed.get(key, ()))
+        if unknown:
+            raise SampleError("manifest_unknown_label", f"All its labels are unknown: {', '.join(sorted(unknown))}.")
+
+
+def _tell(path: Path, set_aside: Sequence[str]) -> None:
+    """Name what is set aside, once for each file that is read."""
+    if set_aside:
+        more = f"; and {len(set_aside) - _NAMED} more" if len(set_aside) > _NAMED else ""
+        log.warning("%s: set aside: %s%s.", path, "; ".join(set_aside[:_NAMED]), more)

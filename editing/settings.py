@@ -27,7 +27,9 @@ class LocateSettings(ChatSettings):
     manifest: Decides[Path | None] = Field(
         default=None, description="COCO or Label Studio .json, or .jsonl or .parquet rows of file, label, box or mask"
     )
-    label_map: Decides[dict[str, str]] = Field(default={}, description="your labels -> attributes of the vocabulary")
+    label_map: Decides[dict[str, str | None]] = Field(
+        default={}, description='your labels -> attributes of the vocabulary; null ignores one, "*": null all others'
+    )
     detector_threshold: Decides[float] = Field(
         default=0.25, ge=0, le=1, description="boxes of a lower score are dropped"
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from editing.boxes import Region
-from editing.entries import Entry, attribute_named, check_label_map, is_number, region_of
+from editing.entries import Entry, LabelMap, attribute_named, box_of, check_label_map, is_ignored, region_of
 from editing.locate import LocateRequest
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
@@ -18,7 +18,7 @@ _FORMS = "[x0, y0, x1, y1] or {box: [x0, y0, x1, y1], label: name}"
 class BoxesLocator:
     """Reads each image's own boxes. `label_map` translates the source's labels into attributes."""
 
-    def __init__(self, label_map: Mapping[str, str], vocabulary: Vocabulary) -> None:
+    def __init__(self, label_map: LabelMap, vocabulary: Vocabulary) -> None:
         check_label_map(label_map, vocabulary)
         self._label_map, self._vocabulary = dict(label_map), vocabulary
 
@@ -33,7 +33,8 @@ class BoxesLocator:
     def _regions(self, request: LocateRequest) -> tuple[Region, ...] | SampleError:
         try:
             entries = read_entries(json.loads(request.meta_json))
-            return tuple(region_of(e, self._attribute(e.label), request.shape, "source") for e in entries)
+            kept = [e for e in entries if not is_ignored(e.label, self._label_map, self._vocabulary)]
+            return tuple(region_of(e, self._attribute(e.label), request.shape, "source") for e in kept)
         except SampleError as error:
             return error
 
@@ -63,10 +64,10 @@ def read_entries(about: Mapping[str, Any]) -> list[Entry]:
 def _entry(raw: Any, label: Any) -> Entry:
     if isinstance(raw, dict):
         raw, label = raw.get("box"), raw.get("label", label)
-    numbers = raw if isinstance(raw, list) else []
-    if len(numbers) != 4 or not all(is_number(n) for n in numbers):
-        raise SampleError("source_bad_box", f"{raw!r} is not {_FORMS}.")
+    try:
+        box = box_of(raw, _FORMS)
+    except ValueError as error:
+        raise SampleError("source_bad_box", f"{raw!r} is not {_FORMS}.") from error
     if label is None:
-        raise SampleError("source_no_label", f"Nothing says what {numbers} shows.")
-    x0, y0, x1, y1 = (float(n) for n in numbers)
-    return Entry(str(label), (x0, y0, x1, y1))
+        raise SampleError("source_no_label", f"Nothing says what {raw} shows.")
+    return Entry(str(label), box)

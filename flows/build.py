@@ -1,7 +1,7 @@
 """A build: from a folder of images to certified pairs and recaptions, ready for annotators."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,12 +43,14 @@ def build(
     root: str,
     max_cost: float | None = None,
     *,
+    retry: Collection[str] = (),
     around: Around = plainly,
     hold: Hold = hold_nothing,
 ) -> BuildSummary:
     """Run every stage up to publishing on a source. What the ledger holds already is looked up, not run.
 
-    `around` runs each stage, and `hold` waits for what it takes.
+    Rows that were refused for a reason of `retry` are run again, beside those whose fault was the world's. `around`
+    runs each stage, and `hold` waits for what it takes.
 
     Raises CostLimitError before the build costs more than `max_cost` in all, in the currency of `settings.prices`.
     """
@@ -58,7 +60,10 @@ def build(
     pa.set_memory_pool(pa.system_memory_pool())
     policies = load_policy_set(settings.policies)
     check_names(settings, policies)
-    stages = ready_stages(settings, policies, source)
+    stages = {
+        name: replace(stage, retry=stage.retry | set(retry))
+        for name, stage in ready_stages(settings, policies, source).items()
+    }
     for stage in stages.values():
         _ = stage.decides  # worked out once, and a prompt, a list or a folder that is not there stops the build here
     workspace = Workspace.open(root)

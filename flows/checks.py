@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from annotation.controls import read_controls
 from annotation.opt_out import check_attributes
@@ -31,14 +30,15 @@ def listed(manifest: Path | None, files: pa.Table) -> int | None:
     """
     if manifest is None:
         return None
-    names = sorted(read_manifest(manifest).files)
-    count = pc.sum(pc.is_in(files["key"], value_set=pa.array(names, pa.string()))).as_py() or 0
+    regions = read_manifest(manifest)
+    names = sorted(regions.files)
+    count = sum(regions.lists(key) for batch in files["key"].chunks for key in batch.to_pylist())
     if not count:
         raise FatalError(
             f"The manifest {manifest} lists none of the {files.num_rows} files of the input. It lists {names[0]}, for "
             f"example, and the input has {files['key'][0]}. Name files as they are called below the input folder."
         )
-    return int(count)
+    return count
 
 
 def tell_listed(manifest: Path | None, files: pa.Table) -> None:

@@ -1,5 +1,6 @@
 """All settings in one frozen model, read from YAML. Each room defines its own part."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +15,11 @@ from guard.evaluation.settings import EvaluationSettings
 from guard.export.settings import GuardSettings
 from models.metering import Prices
 from recaption.settings import RecaptionSettings
+from storage.damage import damaged
 from storage.dedup import DedupSettings
 from storage.errors import FatalError
 from storage.ingest import IngestSettings
+from storage.records.ids import sha256_hex
 from storage.stage import Decides, How
 from storage.validation import faults_of, read_yaml
 from storage.workspace import Workspace
@@ -25,6 +28,7 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 CONFIG = "guardset.yaml"
 BLANK = "FILL IN"  # begins a value of a preset that only the user knows
+_SEALED = re.compile(rb"# sha256: (.{64})\n")  # before what is kept: the hash of the rest
 _KEPT = "# The settings that this workspace was built with. Commands use them unless --config names others.\n"
 
 
@@ -176,12 +180,20 @@ def settings_of(workspace: Workspace) -> Settings | None:
     if not workspace.store.exists(CONFIG):
         return None
     name = f"{workspace.store.root}/{CONFIG}"
-    return read_settings(_decoded(workspace.store.read(CONFIG), name), name, Path.cwd())
+    return read_settings(_decoded(_checked_config(workspace), name), name, Path.cwd())
+
+
+def _checked_config(workspace: Workspace) -> bytes:
+    """The file of the settings that a workspace keeps; raises FatalError when it is not what was written there."""
+    data = workspace.store.read(CONFIG)
+    sealed = _SEALED.match(data)
+    if sealed is not None and sha256_hex(data[sealed.end() :]).encode() != sealed[1]:
+        raise damaged(workspace.store.root, CONFIG, "its content is not what its first line says")
+    return data
 
 
 def keep_settings(workspace: Workspace, settings: Settings) -> None:
     """Let the workspace remember what it is built with: what was set, paths made absolute."""
     values = settings.model_dump(mode="json", exclude_unset=True)
     data = (_KEPT + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)).encode()
-    if not (workspace.store.exists(CONFIG) and workspace.store.read(CONFIG) == data):
-        workspace.store.write(CONFIG, data, overwrite=True)
+    workspace.replace(CONFIG, f"# sha256: {sha256_hex(data)}\n".encode() + data)

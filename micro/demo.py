@@ -84,7 +84,7 @@ def _add_bad_files(folder: Path, target: Path) -> None:
     (target / "notes.txt").write_text("not an image", encoding="utf-8")
     blocked = (target / f"scene-{FIRST_SEED + 1}.png").read_bytes()
     (folder / "blocked.txt").write_text(
-        f"{sha256_hex(blocked)}  # stands for a known illegal image\n", encoding="utf-8"
+        f"sha256:{sha256_hex(blocked)}  # stands for a known illegal image\n", encoding="utf-8"
     )
 
 

@@ -80,7 +80,8 @@ class OpenAIChat:
         self._tls = httpx.create_ssl_context()
         self._calls = 0
         self._not_before = 0.0  # time.monotonic() until which the server asked for silence
-        self._last_success = -math.inf
+        self._last_success = -math.inf  # when a request was sent that was answered
+        self._failed_probe: tuple[float, Exception] = (-math.inf, Exception())
         self._probing = asyncio.Lock()
         self._key()
 
@@ -256,7 +257,7 @@ class OpenAIChat:
         status = response.status_code
         if status == 200:
             reply = read_reply(response.content, sizes, time.monotonic() - sent)
-            self._last_success = time.monotonic()
+            self._last_success = max(self._last_success, sent)  # what was sent before an outage says nothing of it
             return reply
         code, said = self._said(response)
         if is_trouble(status):
@@ -288,9 +289,13 @@ class OpenAIChat:
         async with self._probing:
             if self._last_success > since:
                 return None
+            if self._failed_probe[0] > since:
+                return self._failed_probe[1]
+            sent = time.monotonic()
             try:
                 await self._attempt(connection, body, sizes)
             except (Trouble, Refusal, SampleError) as error:
+                self._failed_probe = (sent, error)
                 return error
         return None
 

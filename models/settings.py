@@ -25,6 +25,11 @@ def _address(url: str) -> str:
         parsed = httpx.URL()
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ValueError("an address begins with http:// or https:// and names a host, as in https://host/v1")
+    if parsed.userinfo:
+        raise ValueError(
+            "an address holds no name and no password: configs and records are read by others; put the key into an "
+            "environment variable and name that"
+        )
     return url
 
 

@@ -50,7 +50,7 @@ def claimed(store: Store, stage: str, fingerprint: str, is_done: Callable[[], bo
     """Hold the claim on a shard; the answer is False when another build finished it while we waited."""
     folder = f"claims/{stage}/{fingerprint}"
     watch = _Watch()
-    while not store.write(f"{folder}/{watch.turn}", _mark(0)):
+    while not store.write(f"{folder}/{watch.turn}", _mark(0), durable=False):
         if is_done():
             yield False
             return
@@ -83,13 +83,13 @@ def _mark(beat: int) -> bytes:
 
 
 def _owner_is_dead(content: bytes) -> bool:
-    """A process of this machine that is gone; of other machines nothing is known."""
-    owner = json.loads(content)
-    if owner["host"] != socket.gethostname() or owner["token"] == _TOKEN:
-        return False
+    """A process of this machine that is gone; of other machines nothing is known. A damaged claim is nobody's."""
     try:
+        owner = json.loads(content)
+        if owner["host"] != socket.gethostname() or owner["token"] == _TOKEN:
+            return False
         os.kill(owner["pid"], 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, ValueError, KeyError, TypeError, OverflowError):
         return True
     except PermissionError:
         pass
@@ -106,7 +106,7 @@ def _beating(store: Store, key: str) -> Iterator[None]:
         while not stop.wait(BEAT_S):
             number += 1
             try:
-                store.write(key, _mark(number), overwrite=True)
+                store.write(key, _mark(number), overwrite=True, durable=False)
             except GuardsetError:
                 continue  # a store that does not answer now may do so at the next beat
 

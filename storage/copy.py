@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from storage.damage import way_out
 from storage.errors import FatalError
 from storage.records.ids import sha256_hex
 from storage.store import Entry, Store
@@ -71,8 +72,7 @@ def _copy(source: Store, target: Store, entry: Entry, is_there: bool) -> bool:
     wanted = sha256_hex(data)
     if entry.key.startswith("blobs/") and not entry.key.endswith(wanted):
         raise FatalError(
-            f"{source.root}/{entry.key} is damaged: its bytes hash to {wanted}. "
-            "Restore it, or delete it and tables/ and build again."
+            f"{source.root}/{entry.key} is damaged: its bytes hash to {wanted}. {way_out(source.root, entry.key)}"
         )
     if is_there and sha256_hex(target.read(entry.key)) == wanted:
         return False

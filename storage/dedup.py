@@ -18,11 +18,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from storage.errors import SampleError
+from storage.parquet import give_back_memory
 from storage.records.images import Image
 from storage.records.rejection import Rejection
 from storage.records.tables import from_table
 from storage.stage import BatchResult, Decides, reject
-from storage.workspace import give_back_memory
 
 _BITS = 64
 _SORT_WORTH = 30.0  # sorting one hash takes about as long as comparing so many pairs

@@ -1,57 +1,145 @@
 """The gate: an image whose hash is on the block list goes no further, before it is stored or any model sees it.
 
-A block list is a text file, one hash a line: 64 hex digits block those exact bytes (SHA-256), 16 hex digits
-block everything near that perceptual hash (ImageHash's 64-bit pHash). `#` starts a comment.
+A block list is a text file, one hash a line with its kind before it: `md5:`, `sha1:` and `sha256:` block those exact
+bytes, `phash:` (ImageHash's 64-bit pHash) and `pdq:` everything near. `#` starts a comment. A table as the
+ThreatExchange command writes it is read too: CSV with `signal_type` and `signal_str`.
 """
 
+import csv
+import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from PIL import Image as PilImage
+
 from storage.errors import FatalError, SampleError
+from storage.images import Rgb
 from storage.records.ids import content_id
 
-_LINE = re.compile(r"[0-9a-f]{64}|[0-9a-f]{16}")
+_DIGITS = {"md5": 32, "sha1": 40, "sha256": 64, "phash": 16, "pdq": 64}
+_EXACT = ("md5", "sha1", "sha256")
+_LINE = re.compile(r"(?:(?P<kind>[\w-]+)(?:\s*:\s*|\s+))?(?P<digits>[0-9a-f]+)")
+_PDQ_DISTANCE, _PDQ_QUALITY = 31, 50  # of 256 bits, of 100: what PDQ's authors recommend (pdq/README.md)
+_PDQ_SIDE = 512  # px; PDQ looks at 64 x 64
 
 
 @dataclass(frozen=True)
 class BlockList:
-    """Exact and perceptual hashes. An empty list blocks nothing."""
+    """Hashes in lower-case hex digits by kind. An empty list blocks nothing."""
 
-    exact: frozenset[str] = frozenset()
-    perceptual: tuple[int, ...] = ()
-    max_distance: int = 6  # bits of 64; above about 10 unrelated images begin to match
+    hashes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    max_distance: int = 6  # bits of 64 of a pHash; above about 10 unrelated images begin to match
 
     @classmethod
     def read(cls, path: Path | None, *, max_distance: int) -> "BlockList":
-        """Parse a block list; raises FatalError naming the line that is neither kind of hash."""
+        """Parse a block list; raises FatalError naming the line that cannot be understood, or what is not installed."""
         if path is None:
             return cls()
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise FatalError(f"Cannot read the block list {path}: {why}. No image is let in without it.") from error
-        exact: set[str] = set()
-        perceptual: set[str] = set()
-        for number, line in enumerate(lines, start=1):
-            entry = line.split("#")[0].strip().lower()
-            if not entry:
-                continue
-            if not _LINE.fullmatch(entry):
-                raise FatalError(f"{path}, line {number}: expected 64 (SHA-256) or 16 (pHash) hex digits.")
-            (exact if len(entry) == 64 else perceptual).add(entry)
-        return cls(frozenset(exact), tuple(sorted(int(p, 16) for p in perceptual)), max_distance)
+        hashes: dict[str, set[str]] = {}
+        for place, line in _hash_lines(lines):
+            kind, digits = _hash_of(line, f"{path}, {place}")
+            hashes.setdefault(kind, set()).add(digits)
+        if "pdq" in hashes:
+            _check_pdq(path)
+        return cls({kind: frozenset(found) for kind, found in hashes.items()}, max_distance)
 
     @property
     def content_hash(self) -> str:
         """What a stage's fingerprint holds, so that a longer list checks every image again."""
-        return content_id(sorted(self.exact), self.perceptual, self.max_distance)
+        return content_id({kind: sorted(found) for kind, found in self.hashes.items()}, self.max_distance)
 
-    def check(self, sha256: str, phash: str) -> None:
-        """Raise SampleError `blocked_hash` when either hash is on the list."""
-        if sha256 in self.exact:
-            raise SampleError("blocked_hash", "Its bytes are on the block list.")
+    @cached_property
+    def _phashes(self) -> list[int]:
+        return [int(digits, 16) for digits in self.hashes.get("phash", ())]
+
+    @cached_property
+    def _pdqs(self) -> Rgb:
+        """Bytes, uint8 (hashes, 32)."""
+        digits = "".join(sorted(self.hashes["pdq"]))
+        return np.frombuffer(bytes.fromhex(digits), dtype=np.uint8).reshape(-1, 32)
+
+    def check(self, data: bytes, rgb: Rgb, phash: str) -> None:
+        """Raise SampleError `blocked_hash` when the bytes of an image, or something that looks like it, are listed.
+
+        `rgb` are its pixels, uint8 (height, width, 3).
+        """
+        for kind in _EXACT:
+            if kind in self.hashes and hashlib.new(kind, data, usedforsecurity=False).hexdigest() in self.hashes[kind]:
+                raise SampleError("blocked_hash", "Its bytes are on the block list.")
         value = int(phash, 16)
-        if any((value ^ blocked).bit_count() <= self.max_distance for blocked in self.perceptual):
+        alike = any((value ^ blocked).bit_count() <= self.max_distance for blocked in self._phashes)
+        if alike or ("pdq" in self.hashes and self._near_pdq(rgb)):
             raise SampleError("blocked_hash", "It looks like an image on the block list.")
+
+    def _near_pdq(self, rgb: Rgb) -> bool:
+        """Whether the picture or one of its eight turns is near. A picture with too little in it has no PDQ hash."""
+        import pdqhash
+
+        for turned in _turns(rgb):
+            bits, quality = pdqhash.compute(np.ascontiguousarray(turned))
+            distances = np.bitwise_count(self._pdqs ^ np.packbits(bits.astype(np.uint8))).sum(axis=1)
+            if quality >= _PDQ_QUALITY and (distances <= _PDQ_DISTANCE).any():
+                return True
+        return False
+
+
+def _turns(rgb: Rgb) -> Iterator[Rgb]:
+    """The picture as it is, then its turns and mirror images, each from the pixels: turning the hash instead
+    (`compute_dihedral`) is off by up to 80 of 256 bits where a picture has sharp edges."""
+    yield rgb
+    small = PilImage.fromarray(rgb)
+    small.thumbnail((_PDQ_SIDE, _PDQ_SIDE))
+    pixels = np.asarray(small)
+    for turn in range(4):
+        yield np.rot90(pixels, turn)
+        yield np.fliplr(np.rot90(pixels, turn))
+
+
+def _check_pdq(path: Path) -> None:
+    try:
+        import pdqhash  # noqa: F401
+    except ImportError as error:
+        raise FatalError(
+            f"The block list {path} has PDQ hashes, which need `pip install 'guardset[pdq]'`. No image is let in "
+            "without it."
+        ) from error
+
+
+def _hash_lines(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each hash's place, and the hash with its kind where that is said."""
+    texts = list(lines)
+    if texts and "signal_type" in texts[0] and "signal_str" in texts[0]:
+        for number, row in enumerate(csv.DictReader(texts), start=2):
+            if row.get("category") != "NEGATIVE_CLASS":  # known to be harmless
+                yield f"line {number}", f"{row['signal_type']}:{row['signal_str']}".lower()
+        return
+    for number, text in enumerate(texts, start=1):
+        if entry := text.split("#")[0].strip().lower():
+            yield f"line {number}", entry
+
+
+def _hash_of(entry: str, place: str) -> tuple[str, str]:
+    """The kind and the digits; raises FatalError for what might be two things, or is none."""
+    found = _LINE.fullmatch(entry)
+    kind, digits = (found["kind"], found["digits"]) if found else (None, "")
+    if found and kind is None:
+        fitting = [f"{name}:" for name, count in _DIGITS.items() if count == len(digits)]
+        if fitting:
+            raise FatalError(
+                f"{place}: {len(digits)} hex digits do not say what hash they are. Write {' or '.join(fitting)} before "
+                "them."
+            )
+    kind = (kind or "").removeprefix("hash_").replace("-", "")
+    if _DIGITS.get(kind) != len(digits):
+        forms = ", ".join(f"{name}: and {count}" for name, count in _DIGITS.items())
+        raise FatalError(f"{place}: expected {forms} hex digits.")
+    return kind, digits

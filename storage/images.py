@@ -1,10 +1,13 @@
 """Decoding files that strangers made, and encoding what the pipeline makes.
 
-Whatever comes in leaves as 8-bit RGB, upright, first frame, without alpha; what had to be done is recorded.
+Whatever comes in leaves as 8-bit sRGB, upright, first frame, without alpha; what had to be done is recorded.
 """
 
 import io
+import struct
 import warnings
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,26 +15,55 @@ import imagehash
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PilImage
-from PIL import ImageOps, UnidentifiedImageError
 
+from storage.colour import to_srgb
 from storage.errors import SampleError
+from storage.picture_files import brand_of, ends_early, without_long_words
 
 Rgb = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "HEIF")
 SUFFIXES = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
     ".jfif": "JPEG",
     ".png": "PNG",
     ".webp": "WEBP",
+    ".avif": "AVIF",
+    ".heic": "HEIF",
+    ".heif": "HEIF",
     ".bmp": "BMP",
     ".gif": "GIF",
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
 _ORIENTATION = 0x0112  # EXIF tag
+_UPRIGHT = {  # what undoes each orientation (EXIF 2.3, 4.6.4)
+    2: PilImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PilImage.Transpose.ROTATE_180,
+    4: PilImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PilImage.Transpose.TRANSPOSE,
+    6: PilImage.Transpose.ROTATE_270,
+    7: PilImage.Transpose.TRANSVERSE,
+    8: PilImage.Transpose.ROTATE_90,
+}
+_MANY = {"MPO": "JPEG"}  # a phone's JPEG with a second picture behind it
+_DECODERS = {"HEIF": "pip install 'guardset[heic]'", "AVIF": "a Pillow that decodes AVIF"}
+_BROKEN = (  # what Pillow's decoders raise for files that are not as they should be
+    OSError,
+    ValueError,
+    SyntaxError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
 _BROWSER_FORMATS = ("JPEG", "PNG", "WEBP")  # kept as they are when nothing had to be normalised
 
 
@@ -60,61 +92,106 @@ class Decoded:
 def decode(data: bytes, *, max_pixels: int) -> Decoded:
     """Decode an image file.
 
-    Raises SampleError with code `empty_file`, `not_an_image`, `too_many_pixels`, `truncated` or
+    Raises SampleError with code `empty_file`, `not_an_image`, `unsupported_format`, `too_many_pixels`, `truncated` or
     `unsupported_mode`.
     """
     if not data:
         raise SampleError("empty_file", "The file has no bytes.")
+    light = without_long_words(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own size warning; the cap below decides
-        image = _open(data)
+        image = _open(light)
         width, height = image.size
         if width * height > max_pixels:
             raise SampleError("too_many_pixels", f"{width}x{height} is more than the cap of {max_pixels} pixels.")
-        return _normalise(image, data)
+        return _normalise(image, light, {} if light is data else {"text_left_out_bytes": len(data) - len(light)})
 
 
 def _open(data: bytes) -> PilImage.Image:
+    brand = brand_of(data)
+    if brand == "HEIF":
+        _register_heic()
     try:
-        return PilImage.open(io.BytesIO(data), formats=FORMATS)
+        return PilImage.open(io.BytesIO(data), formats=_known())
     except PilImage.DecompressionBombError as error:
         raise SampleError("too_many_pixels", str(error)) from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise SampleError("not_an_image", f"No decoder of {', '.join(FORMATS)} knows it.") from error
+    except _BROKEN as error:
+        if brand and brand not in _known():
+            raise SampleError("unsupported_format", f"It is {brand}, which needs {_DECODERS[brand]}.") from error
+        raise SampleError("not_an_image", f"No decoder of {', '.join(_known())} knows it.") from error
 
 
-def _normalise(image: PilImage.Image, data: bytes) -> Decoded:
-    image_format = str(image.format)
-    changes: dict[str, Any] = {}
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        changes["frames"] = frames
+def _known() -> tuple[str, ...]:
+    """The formats that this Pillow, with what is installed beside it, decodes."""
+    PilImage.init()
+    return tuple(name for name in FORMATS if name in PilImage.OPEN)
+
+
+def _register_heic() -> None:
+    """An optional decoder: its library has another licence than ours."""
+    with suppress(ImportError):
+        from pi_heif import register_heif_opener
+
+        register_heif_opener()
+
+
+def _normalise(image: PilImage.Image, data: bytes, changes: dict[str, Any]) -> Decoded:
+    image_format = _MANY.get(str(image.format), str(image.format))
     try:
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            changes["frames"] = frames
         image.load()
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        if orientation in range(2, 9):
-            changes["exif_orientation"] = orientation
-            image = ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, IndexError, TypeError, EOFError) as error:
+        early = image_format == "JPEG" and ends_early(image, data)
+    except _BROKEN as error:
         raise SampleError("truncated", f"The file ends or breaks before the picture does: {error}") from error
+    if early:
+        raise SampleError("truncated", "The file has its end marker, but the picture's data end before the picture.")
     if image_format == "PNG" and data[24] == 16:
         changes["bit_depth"] = 16
     if image.mode != "RGB":
         changes["mode"] = image.mode
-    return Decoded(_to_rgb(image), image_format, changes)
+    elif image.has_transparency_data:
+        changes["transparent_colour"] = list(image.info["transparency"])
+    upright = _upright(image, changes)
+    return Decoded(_to_rgb(upright, changes), image_format, changes)
 
 
-def _to_rgb(image: PilImage.Image) -> PilImage.Image:
+def _upright(image: PilImage.Image, changes: dict[str, Any]) -> PilImage.Image:
+    """The picture as its camera was held; broken EXIF says nothing of that."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        turn = _UPRIGHT.get(orientation)
+    except _BROKEN:
+        return image
+    if turn is None:
+        return image
+    changes["exif_orientation"] = orientation
+    return image.transpose(turn)
+
+
+def _to_rgb(image: PilImage.Image, changes: dict[str, Any]) -> PilImage.Image:
+    """8-bit sRGB without alpha: what a viewer that manages colours shows on white."""
     if image.mode.startswith("I;16") or image.mode == "I":
         scaled = np.clip(np.asarray(image, dtype=np.float64) / 257.0, 0, 255).round().astype(np.uint8)
         return PilImage.fromarray(scaled).convert("RGB")
     if image.mode == "F":
         raise SampleError("unsupported_mode", "Floating-point pixels have no agreed range.")
+    alpha = None
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        white = PilImage.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return PilImage.alpha_composite(white, rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy every pixel
+        alpha, profile = rgba.getchannel("A"), image.info.get("icc_profile")
+        image = rgba.convert("RGB")
+        image.info["icc_profile"] = profile
+    elif image.mode == "P":
+        image = image.convert("RGB")
+    coloured, profile_name = to_srgb(image)
+    if profile_name is not None:
+        changes["colour_profile"] = profile_name
+    rgb = coloured if coloured.mode == "RGB" else coloured.convert("RGB")  # which would copy every pixel
+    if alpha is None:
+        return rgb
+    white = PilImage.new("RGB", rgb.size, (255, 255, 255))
+    return PilImage.composite(rgb, white, alpha)
 
 
 def perceptual_hash(rgb: Rgb | PilImage.Image) -> str:

@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from storage.errors import SampleError
 from storage.gate import BlockList
 from storage.images import SUFFIXES, Decoded, decode, encode_png, perceptual_hash
+from storage.listing import ColumnSettings
+from storage.reading import Read, too_many
 from storage.records.ids import canonical_json, sha256_hex
 from storage.records.images import Image, SourceFile
 from storage.records.tables import from_table
-from storage.sources import ColumnSettings, Read, Source, open_source
+from storage.sources import Source, open_source
 from storage.stage import BatchResult, Decides, How, joined, quarantine_boundary
 from storage.workspace import Workspace
 
@@ -30,7 +32,9 @@ class IngestSettings(BaseModel):
     max_aspect: Decides[float] = Field(
         default=100, ge=1, description="longer side over shorter; thinner images are refused (Qwen-VL takes up to 200)"
     )
-    block_list: Decides[Path | None] = Field(default=None, description="text file of blocked SHA-256 and pHash values")
+    block_list: Decides[Path | None] = Field(
+        default=None, description="text file of blocked hashes, each after its kind: md5:, sha1:, sha256:, phash:, pdq:"
+    )
     block_distance: Decides[int] = Field(
         default=6, ge=0, le=16, description="pHash bits that may differ from a blocked one"
     )
@@ -46,10 +50,6 @@ class IngestSettings(BaseModel):
         gt=0,
         description="files per shard, the unit of progress and resume; finished shards keep their size",
     )
-
-
-def _too_many(size_bytes: int, settings: IngestSettings) -> SampleError:
-    return SampleError("too_many_bytes", f"{size_bytes} bytes is more than the cap of {settings.max_bytes}.")
 
 
 def _check_name(file: SourceFile) -> str:
@@ -81,7 +81,7 @@ def admit(file: SourceFile, data: Read, settings: IngestSettings, blocked: Block
     if isinstance(data, Exception):
         raise SampleError("unreadable", getattr(data, "strerror", None) or str(data)) from data
     if len(data) > settings.max_bytes:
-        raise _too_many(len(data), settings)
+        raise too_many(len(data), settings.max_bytes)
     decoded = decode(data, max_pixels=settings.max_pixels)
     if suffix and decoded.format != SUFFIXES[suffix]:
         raise SampleError("mislabelled", f"Named {suffix}, but the bytes are {decoded.format}.")
@@ -91,7 +91,7 @@ def admit(file: SourceFile, data: Read, settings: IngestSettings, blocked: Block
             "too_thin", f"{width}x{height}: one side is more than {settings.max_aspect:g} times the other."
         )
     image_id, phash = sha256_hex(data), perceptual_hash(decoded.image)
-    blocked.check(image_id, phash)
+    blocked.check(data, decoded.rgb, phash)
     return Admitted(decoded, image_id, phash)
 
 
@@ -123,11 +123,20 @@ def _store(workspace: Workspace, data: bytes, image_id: str, decoded: Decoded) -
 
 
 def read_small(source: Source, files: Sequence[SourceFile], settings: IngestSettings) -> Iterator[Read]:
-    """What may be read, in the order of `files`; a file that is too large is never opened."""
-    wanted = [file for file in files if file.size_bytes <= settings.max_bytes]
-    found = source.read_many(wanted) if wanted else iter(())
-    for file in files:
-        yield next(found) if file.size_bytes <= settings.max_bytes else _too_many(file.size_bytes, settings)
+    """What may be read, in the order of `files`; a file that is too large or no image by its name is never opened."""
+    refused = [_refused_unread(file, settings) for file in files]
+    wanted = [file for file, error in zip(files, refused, strict=True) if error is None]
+    found = source.read_many(wanted, settings.max_bytes) if wanted else iter(())
+    for error in refused:
+        yield next(found) if error is None else error
+
+
+def _refused_unread(file: SourceFile, settings: IngestSettings) -> SampleError | None:
+    try:
+        _check_name(file)
+    except SampleError as error:
+        return error
+    return too_many(file.size_bytes, settings.max_bytes) if file.size_bytes > settings.max_bytes else None
 
 
 class IngestStage:

@@ -20,12 +20,19 @@ class Reason:
 
 REASONS: Mapping[str, Reason] = {
     # ingest and dedup
-    "unsupported_format": Reason("its name is not that of a JPEG, PNG, WebP, BMP, GIF or TIFF", "convert it"),
+    "unsupported_format": Reason(
+        "a name of no format that is read (JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF), or HEIC or AVIF without its decoder",
+        "convert it; HEIC needs guardset[heic]",
+    ),
     "not_an_image": Reason("its bytes are none of these formats", "convert it, or leave it out"),
     "mislabelled": Reason("its name says one format, its bytes another", "rename it"),
     "empty_file": Reason("no bytes", "fetch it again"),
     "truncated": Reason("the file ends or breaks before the picture does", "fetch it again"),
     "unreadable": Reason("the system could not read the file", "check its permissions and its disk", "world"),
+    "not_a_file": Reason("a named pipe, a socket, a device or a folder; it was not opened", "leave it out"),
+    "outside_folder": Reason(
+        "a path that leads out of the folder of its table or manifest", "name its folder: `ingest.columns.root`"
+    ),
     "too_many_bytes": Reason("more bytes than `ingest.max_bytes`; it was not read", "shrink it, or raise the cap"),
     "too_many_pixels": Reason("more pixels than `ingest.max_pixels`; not decoded", "shrink it, or raise the cap"),
     "too_thin": Reason("one side is more than `ingest.max_aspect` times the other", "crop it; models take up to 200"),
@@ -34,6 +41,13 @@ REASONS: Mapping[str, Reason] = {
     "exact_duplicate": Reason("the same bytes as another image", "none: one of them is kept"),
     # locate
     "not_in_manifest": Reason("the manifest does not list it", "list it, with no regions where it shows nothing"),
+    "manifest_ambiguous": Reason("several tasks of the export may be this file", "name files by their whole path"),
+    "manifest_unknown_label": Reason(
+        "the vocabulary knows none of its labels", "map them, or ignore them with null: `editing.locate.label_map`"
+    ),
+    "manifest_wrong_size": Reason(
+        "the manifest's width and height have another shape than the upright picture", "mark the upright picture"
+    ),
     "manifest_bad_mask": Reason("a mask of the manifest is empty, unreadable or of another size", "mend the mask"),
     "manifest_bad_box": Reason("a box of the manifest has no area inside the image", "mend the box"),
     "source_no_boxes": Reason("the source gives no list of boxes", "give an empty list where an image shows nothing"),
@@ -124,6 +138,10 @@ REASONS: Mapping[str, Reason] = {
     # whatever nobody foresaw
     "unexpected_error": Reason("an error that nobody foresaw", "read it in `detail`, and report it", "world"),
 }  # fmt: skip
+
+
+OF_THE_WORLD = frozenset(code for code, reason in REASONS.items() if reason.fault == "world")
+"""What the next run tries again."""
 
 
 def remedy_of(code: str) -> str:

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.errors import FatalError
+from storage.ledger import Ledger
+from storage.parquet import give_back_memory
 from storage.records.tables import from_table
-from storage.workspace import Ledger, give_back_memory
 
 Record = TypeVar("Record")
 

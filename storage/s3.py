@@ -82,7 +82,7 @@ class S3Store:
             raise _BrokenOffError(f"S3 does not answer for {self.root} ({error}).") from error
         return data
 
-    def write(self, key: str, data: bytes | IO[bytes], *, overwrite: bool = False) -> bool:
+    def write(self, key: str, data: bytes | IO[bytes], *, overwrite: bool = False, durable: bool = True) -> bool:
         """What is written once goes in one conditional put (S3 takes 5 GB): not every server that speaks S3 lets one
         writer win when parts are put together. What may be replaced goes in parts when it is large."""
         if not isinstance(data, bytes):
@@ -96,6 +96,9 @@ class S3Store:
         except FileExistsError:  # somebody else wrote it, or is writing it
             return False
         return True
+
+    def sync(self) -> None:
+        """What S3 has taken is safe."""
 
     def _replace(self, key: str, data: bytes) -> None:
         if len(data) > PART_BYTES:

@@ -45,12 +45,20 @@ class ShardOutcome:
     rejected: Mapping[str, int]  # reason code -> rows
     looked_up: bool  # done before, nothing was run
     seconds: float
+    again: bool = False  # done before, and only rows that had been refused were run
     models: ByModel = field(default_factory=dict)
     lost: ByModel = field(default_factory=dict)
 
 
+def left_to_do(workspace: Workspace, stage: ReadyStage, input_hash: str) -> bool:
+    """Whether a shard was never done, or holds refusals that are to be tried again."""
+    found = workspace.ledger.find(stage.name, stage.fingerprint(input_hash))
+    return found is None or bool(stage.retry & found.rejected.keys())
+
+
 def run_shard(workspace: Workspace, stage: ReadyStage, input_hash: str, load: Callable[[], Tool]) -> ShardOutcome:
-    """Look the shard up in the ledger, or load the tool and run it, check that no row is lost, and commit.
+    """Look the shard up in the ledger, or load the tool and run it, check that no row is lost, and commit. Of a shard
+    that is there, the rows refused for one of `stage.retry` are run again.
 
     `input_hash` names the input table as `Ledger.put_input` stored it. `load` is called only when there is
     work; while another build does the same work this one waits for its result. `TransientError` and `FatalError`
@@ -59,16 +67,20 @@ def run_shard(workspace: Workspace, stage: ReadyStage, input_hash: str, load: Ca
     ledger, started = workspace.ledger, time.perf_counter()
     fingerprint = stage.fingerprint(input_hash)
     found, ran = ledger.find(stage.name, fingerprint), False
-    if found is None:
-        with claimed(workspace.store, stage.name, fingerprint, lambda: ledger.has(stage.name, fingerprint)) as ours:
+    again = found is not None and bool(stage.retry & found.rejected.keys())
+    if found is None or again:
+
+        def is_done() -> bool:
+            return not again and ledger.has(stage.name, fingerprint)
+
+        with claimed(workspace.store, stage.name, fingerprint, is_done) as ours:
             if ours:
-                ran = _run(workspace, stage, input_hash, fingerprint, load)
+                ran = (_run_again if again else _run)(workspace, stage, input_hash, fingerprint, load)
         found = ledger.find(stage.name, fingerprint)
         assert found is not None  # we wrote it, or saw it
     seconds = time.perf_counter() - started if ran else 0.0
-    return ShardOutcome(
-        stage.name, fingerprint, found.rows_in, found.rows_out, dict(found.rejected), looked_up=not ran, seconds=seconds
-    )
+    counts = (found.rows_in, found.rows_out, dict(found.rejected))
+    return ShardOutcome(stage.name, fingerprint, *counts, looked_up=not ran, again=again and ran, seconds=seconds)
 
 
 def _run(workspace: Workspace, stage: ReadyStage, input_hash: str, fingerprint: str, load: Callable[[], Tool]) -> bool:
@@ -81,3 +93,25 @@ def _run(workspace: Workspace, stage: ReadyStage, input_hash: str, fingerprint: 
     check_conserved(stage.name, entered, table[stage.stage.unit_out], result.rejected)
     give_back_memory(rows_in)
     return workspace.ledger.commit(stage.name, fingerprint, table, result.rejected, rows_in=rows_in)
+
+
+def _run_again(
+    workspace: Workspace, stage: ReadyStage, input_hash: str, fingerprint: str, load: Callable[[], Tool]
+) -> bool:
+    """Run the stage on the rows that were refused for a reason that may have passed; the others stay as they are."""
+    ledger, unit_in, unit_out = workspace.ledger, stage.stage.unit_in, stage.stage.unit_out
+    refused = ledger.rejected(stage.name, fingerprint)
+    shard, before = ledger.read_input(stage.name, input_hash), ledger.read(stage.name, fingerprint)
+    retried = pa.array({r.key for r in refused if r.code in stage.retry}, pa.string())
+    rows = shard.filter(pc.is_in(shard[unit_in], value_set=retried))
+    result = load().run_shard(rows)
+    table = result.ok if isinstance(result.ok, pa.Table) else to_table(result.ok, stage.stage.record)
+    check_conserved(stage.name, rows[unit_in], table[unit_out], result.rejected)
+    kept = before.filter(pc.invert(pc.is_in(before[unit_out], value_set=retried)))
+    order = shard[unit_in].combine_chunks().unique()
+    merged = pa.concat_tables([kept, table.cast(kept.schema)])
+    merged = merged.take(pc.sort_indices(pc.index_in(merged[unit_out], value_set=order)))  # stable
+    still = [r for r in refused if r.code not in stage.retry] + result.rejected
+    place = {key: number for number, key in enumerate(order.to_pylist())}
+    still.sort(key=lambda r: place[r.key])
+    return ledger.commit(stage.name, fingerprint, merged, still, rows_in=shard.num_rows, replace=True)

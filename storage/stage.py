@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from storage.errors import FatalError, SampleError, TransientError
+from storage.reasons import OF_THE_WORLD
 from storage.records.ids import content_id, payload
 from storage.records.rejection import Rejection
 from storage.workspace import Workspace
@@ -99,10 +100,12 @@ class Stage(Generic[Values]):
 
 @dataclass(frozen=True)
 class ReadyStage:
-    """A stage and its values: what a pool runs, here or elsewhere."""
+    """A stage and its values: what a pool runs, here or elsewhere. Rows that were refused for a reason of `retry` are
+    run again; by default those whose fault was the world's."""
 
     stage: Stage[Any]
     values: Any
+    retry: frozenset[str] = OF_THE_WORLD
 
     @property
     def name(self) -> str:

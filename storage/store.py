@@ -1,8 +1,10 @@
 """Where a workspace's bytes live: keys to bytes, on a local folder or in an S3 bucket.
 
-A key appears only whole, and a key written without `overwrite` is written once: of two writers one wins.
+A key appears only whole, and a key written without `overwrite` is written once: of two writers one wins. It is safe
+from a loss of power when `write` returns; what is written with `durable=False`, when `sync` does.
 """
 
+import ctypes
 import io
 import os
 import shutil
@@ -17,6 +19,7 @@ from typing import IO, Protocol
 from storage.errors import FatalError
 
 _TEMPORARY = ".tmp-"
+_SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # Linux: syncs one file system
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,13 @@ class Store(Protocol):
         """The last `size_bytes` bytes at `key`, or all of them; raises FileNotFoundError."""
         ...
 
-    def write(self, key: str, data: bytes | IO[bytes], *, overwrite: bool = False) -> bool:
+    def write(self, key: str, data: bytes | IO[bytes], *, overwrite: bool = False, durable: bool = True) -> bool:
         """Store `data` whole, of a file all that it holds. Without `overwrite` an existing key stays as it is and the
         answer is False."""
+        ...
+
+    def sync(self) -> None:
+        """Wait until all that was written is safe from a loss of power."""
         ...
 
     def delete(self, key: str) -> None:
@@ -96,7 +103,7 @@ class LocalStore:
             file.seek(-min(size_bytes, os.fstat(file.fileno()).st_size), os.SEEK_END)
             return file.read()
 
-    def write(self, key: str, data: bytes | IO[bytes], *, overwrite: bool = False) -> bool:
+    def write(self, key: str, data: bytes | IO[bytes], *, overwrite: bool = False, durable: bool = True) -> bool:
         path = self._folder / key
         if path.exists() and not overwrite:
             return False
@@ -111,15 +118,36 @@ class LocalStore:
                 else:
                     data.seek(0)
                     shutil.copyfileobj(data, file)
-            os.chmod(temporary, 0o644)
-            if overwrite:
+                os.fchmod(file.fileno(), 0o644)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            if not overwrite:
+                written = _link(temporary, path)
+            else:
                 os.replace(temporary, path)
-                return True
-            return _link(temporary, path)
+                written = True
+            if durable:
+                for folder in (path.parent, path.parent.parent):  # the second: the first may be new
+                    _fsync_folder(folder)
+            return written
         except OSError as error:
             raise FatalError(f"Cannot write {path}: {error.strerror}. Make room, or choose another place.") from error
         finally:
             Path(temporary).unlink(missing_ok=True)
+
+    def sync(self) -> None:
+        """Once for many files: several times as fast as a sync of each."""
+        if not self._folder.is_dir():
+            return
+        handle = os.open(self._folder, os.O_RDONLY)
+        try:
+            if _SYNCFS is None:
+                os.sync()
+            elif _SYNCFS(handle) != 0:
+                raise FatalError(f"Cannot write to {self.root}: {os.strerror(ctypes.get_errno())}. Check the disk.")
+        finally:
+            os.close(handle)
 
     def delete(self, key: str) -> None:
         (self._folder / key).unlink(missing_ok=True)
@@ -147,6 +175,15 @@ def _beside(path: Path) -> tuple[int, str]:
         return tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
 
 
+def _fsync_folder(folder: Path) -> None:
+    """Make the names in a folder safe."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _link(temporary: str, path: Path) -> bool:
     """Give the finished file its name unless the name is taken, which a rename would not notice."""
     try:
@@ -158,6 +195,18 @@ def _link(temporary: str, path: Path) -> bool:
             return False
         os.replace(temporary, path)
     return True
+
+
+def write_named(store: Store, key: str, data: bytes | IO[bytes]) -> None:
+    """Write a file whose name follows from its content. One that holds anything else is damaged, and is replaced; a
+    server that keeps checksums of its own is not asked."""
+    if store.write(key, data, durable=False) or store.readers > 1:
+        return
+    if not isinstance(data, bytes):
+        data.seek(0)
+        data = data.read()
+    if store.read(key) != data:
+        store.write(key, data, overwrite=True, durable=False)
 
 
 def read_each(store: Store, keys: Iterable[str]) -> Iterator[bytes | OSError]:

@@ -1,6 +1,7 @@
 """What is wrong with a file that a person wrote, in words that say where and what to write instead."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from inspect import isclass
@@ -172,3 +173,14 @@ def _paths(model: type[BaseModel], before: str = "") -> Iterator[str]:
         yield before + name
         if isclass(field.annotation) and issubclass(field.annotation, BaseModel):
             yield from _paths(field.annotation, f"{before}{name}.")
+
+
+def printable(text: str) -> str:
+    """Text from outside without what moves a terminal's cursor, colours it, or turns the direction of writing."""
+    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "\ufffd" for c in text)
+
+
+def valid_text(text: str) -> str:
+    """Text from outside as valid Unicode: the two halves of a sign are joined, a half that stands alone is replaced,
+    since neither files nor databases can hold it."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,16 +1,19 @@
 """The command `guardset`: what it is made of, and how an error reaches the user."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from errno import EACCES, EDQUOT, EEXIST, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
 from importlib.metadata import version
+from types import FrameType
 
 from cyclopts import App
 from rich.markup import escape
 
 from flows.cli.console import console
 from storage.errors import FatalError, GuardsetError
+from storage.validation import printable
 
 # Set before the libraries are imported. Their chatter would tear the progress bars, and none may phone home.
 _QUIET = {
@@ -28,6 +31,8 @@ _QUIET = {
 
 # A file or folder that cannot be what the user asked for, or a disk that is full: no fault of the program.
 _OF_THE_DISK = (EACCES, EPERM, EROFS, EEXIST, ENOTDIR, EISDIR, ENOSPC, EDQUOT)
+
+_STOPPED = 130  # as shells count a Ctrl-C
 
 app = App(
     name="guardset",
@@ -63,6 +68,7 @@ _COMMANDS = {
     "hosting:serve": "Run build, collect and export on their schedules, with one worker here, until stopped.",
     "labelling:annotators_app": "Look after the accounts of those who label.",
     "training:train_app": "Train a guard on an export, in the paper's two stages.",
+    "hosting:check": "Read every file of a workspace and list what is damaged; the exit status is 1 if anything is.",
     "hosting:workspace_app": "Look after a workspace.",
 }  # fmt: skip
 for place, sentence in _COMMANDS.items():
@@ -84,19 +90,36 @@ def _guarded(run: Callable[[], object]) -> int:
             raise
         return _stopped(f"[bold red]Stopped.[/] {escape(str(error.filename))}: {error.strerror}.", error, 1)
     except KeyboardInterrupt as error:
-        return _stopped("Stopped by you. Nothing is lost: the same command goes on where it was.", error, 130)
+        return _stopped("Stopped by you. Nothing is lost: the same command goes on where it was.", error, _STOPPED)
     return 0
 
 
 def _stopped(sentence: str, error: BaseException, status: int) -> int:
-    console.print(sentence, highlight=False, soft_wrap=True)
+    console.print(printable(sentence), highlight=False, soft_wrap=True)
     for note in getattr(error, "__notes__", ()):
         console.print(note, highlight=False, soft_wrap=True, markup=False)
     return status
 
 
+def _stop_once_then_now() -> None:
+    """Ctrl-C and a scheduler's SIGTERM stop a command in order; a second one ends the process where it is."""
+
+    def stop(_: int, __: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, end)
+        signal.signal(signal.SIGTERM, end)
+        console.print("Stopping. What is under way is finished first, since it is paid for; once more stops at once.")
+        raise KeyboardInterrupt
+
+    def end(_: int, __: FrameType | None) -> None:
+        os._exit(_STOPPED)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
 def run(command: Callable[[], object]) -> None:
     """Run a command line to its end, and leave with its exit status."""
+    _stop_once_then_now()
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     sys.exit(_guarded(command))

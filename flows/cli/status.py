@@ -1,5 +1,6 @@
 """What a workspace holds and how far its annotation is, as tables for a terminal."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from annotation.agreement import Agreement
@@ -21,6 +22,7 @@ from flows.engine.progress import StageSummary
 from flows.labels import annotation_summary, labelled
 from flows.outcome import Outcome, read_outcome
 from flows.settings import Settings
+from storage.reasons import OF_THE_WORLD
 from storage.workspace import Workspace
 
 _WAITS_FOR: Mapping[Gap, str] = {
@@ -38,7 +40,27 @@ def describe(settings: Settings, root: str) -> list[TextTable | str]:
     outcome = read_outcome(workspace)
     stages = [StageSummary(**{**stage, "looked_up": 0}) for stage in outcome.record["stages"]]
     summary = annotation_summary(settings, workspace, outcome, labelled(settings, workspace, outcome))
-    return [f"Build {outcome.build_id} in {root}", *stage_tables(stages), *annotation_tables(summary, outcome)]
+    return [
+        f"Build {outcome.build_id} in {root}",
+        *stage_tables(stages),
+        *_whose_fault(stages),
+        *annotation_tables(summary, outcome),
+    ]
+
+
+def _whose_fault(stages: Sequence[StageSummary]) -> list[str]:
+    """How many refused rows the next build tries again."""
+    counts: Counter[str] = Counter()
+    for stage in stages:
+        counts.update(stage.rejected)
+    world = sum(n for code, n in counts.items() if code in OF_THE_WORLD)
+    own = sum(counts.values()) - world
+    if not counts:
+        return []
+    return [
+        f"{own} rows were refused for their own fault (--retry-refused CODE runs them again), {world} for that of a "
+        "server, a disk or a device: the next build tries these again.\n"
+    ]
 
 
 def annotation_tables(summary: AnnotationSummary, outcome: Outcome) -> list[TextTable | str]:

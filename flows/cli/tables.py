@@ -10,6 +10,8 @@ from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from storage.validation import printable
+
 # A line may end at a space, inside a reason code, a path or an address, and after a letter's dash or dot in a name.
 _FOLD = re.compile(r"\s+|(?<=[_/@])|(?<=[A-Za-z][-.])")
 _GAP = 2  # spaces between columns
@@ -26,6 +28,10 @@ class TextTable:
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     text_columns: int = 1
+
+    def __post_init__(self) -> None:
+        """Cells name files and what sources say."""
+        object.__setattr__(self, "rows", [[printable(cell) for cell in row] for row in self.rows])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         if self.title:

@@ -78,7 +78,9 @@ def run_metered(workspace: Workspace, stage: ReadyStage, input_hash: str, load: 
             spending.counted += spending.budget.cost(meter.usage)
     usage = read_usage(workspace, stage.name, fingerprint)
     if not outcome.looked_up:
-        usage = ShardUsage(meter.usage, usage.lost, round(outcome.seconds, 3))
+        before = usage if outcome.again else ShardUsage()
+        models = added([before.models, meter.usage])
+        usage = ShardUsage(models, usage.lost, round(before.seconds + outcome.seconds, 3))
         _write(workspace, stage.name, fingerprint, usage)
     return replace(outcome, models=usage.models, lost=usage.lost, seconds=usage.seconds)
 

@@ -20,7 +20,7 @@ from models.metering import Budget, CostLimitError
 from storage.errors import GuardsetError, TransientError
 from storage.records.tables import schema_of
 from storage.rows import Earlier, StoredRows, cut, cut_between
-from storage.shard import ShardOutcome
+from storage.shard import ShardOutcome, left_to_do
 from storage.stage import ReadyStage
 from storage.usage import Usage
 from storage.workspace import Workspace, give_back_memory
@@ -170,7 +170,7 @@ class Job:
     def _check_affordable(self, stage: ReadyStage, shard: Shard, tally: Tally) -> None:
         """Stop before a shard that would probably not be finished: its half would be paid for nothing."""
         expected = tally.expected(shard.rows, self._budget)
-        if self._budget.fits(expected) or self.workspace.ledger.has(stage.name, stage.fingerprint(shard.input_hash)):
+        if self._budget.fits(expected) or not left_to_do(self.workspace, stage, shard.input_hash):
             return
         spent, left = self._budget.spent, tally.rows - tally.rows_done
         rest = tally.expected(left, self._budget)

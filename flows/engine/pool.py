@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from flows.engine.cost import run_metered
-from storage.shard import ShardOutcome
+from storage.shard import ShardOutcome, left_to_do
 from storage.stage import Needs, ReadyStage, Tool
 from storage.workspace import Workspace
 
@@ -41,7 +41,7 @@ class LocalPool:
         self._guard = threading.Lock()
 
     def run(self, workspace: Workspace, stage: ReadyStage, input_hash: str) -> ShardOutcome:
-        is_done = workspace.ledger.has(stage.name, stage.fingerprint(input_hash))
+        is_done = not left_to_do(workspace, stage, input_hash)
         turn = nullcontext() if is_done or stage.runs_side_by_side else self._lock(stage.name)
         with turn, nullcontext() if is_done else self._hold(stage.needs):
             return run_metered(workspace, stage, input_hash, load=lambda: self._tool(workspace, stage))

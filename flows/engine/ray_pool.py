@@ -23,7 +23,7 @@ from flows.engine.cost import run_metered
 from flows.engine.pool import Hold, LocalPool, Pool, hold_nothing
 from flows.engine.settings import ActorSettings, RaySettings
 from storage.errors import FatalError
-from storage.shard import ShardOutcome
+from storage.shard import ShardOutcome, left_to_do
 from storage.stage import ReadyStage, Tool
 from storage.workspace import Workspace
 
@@ -165,8 +165,7 @@ class RayPool:
 
     def run(self, workspace: Workspace, stage: ReadyStage, input_hash: str) -> ShardOutcome:
         """Run one shard; raises FatalError when it has cost too many workers, else what the stage raised."""
-        is_done = workspace.ledger.has(stage.name, stage.fingerprint(input_hash))
-        if is_done or self._settings.workers_of(stage) is None:
+        if not left_to_do(workspace, stage, input_hash) or self._settings.workers_of(stage) is None:
             return self._local.run(workspace, stage, input_hash)
         actors = self._actors_of(stage)
         troubles = []

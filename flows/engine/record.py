@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.engine.cost import build_cost
 from flows.engine.progress import StageSummary
+from storage.errors import FatalError
 from storage.records.ids import content_id
 from storage.workspace import Workspace
 
@@ -37,12 +38,13 @@ def write_record(
     the accepted ones.
 
     The id hashes what was made, whose fingerprints hold the settings that mattered, and the prices. So a repeated
-    build finds its record there and leaves it alone, with the seconds of the run that did the work.
+    build finds its record there and leaves it alone, with the seconds of the run that did the work. A damaged one is
+    written anew.
     """
     priced = [settings["prices"]] if settings["prices"] else []
     build_id = content_id(policies, decided, made.tables, *priced)[:16]
     key = f"builds/{build_id}.json"
-    if not workspace.store.exists(key):
+    if _undamaged(workspace, key) is None:
         record = {
             "build_id": build_id,
             "settings": settings,
@@ -60,9 +62,11 @@ def write_record(
 
 
 def cut_before(workspace: Workspace) -> dict[str, dict[str, int]]:
-    """By stage, the rows of each shard of the last build, by the unit of its first row."""
-    record = newest_record(workspace)
-    sizes: dict[str, list[tuple[str, int]]] = (record or {}).get("cut", {})
+    """By stage, the rows of each shard of the last build, by the unit of its first row; nothing where its record is
+    damaged, which the next build replaces."""
+    latest = _undamaged(workspace, LATEST) or {}
+    record = _undamaged(workspace, f"builds/{latest.get('build_id')}.json") or {}
+    sizes: dict[str, list[tuple[str, int]]] = record.get("cut", {})
     return {name: dict(shards) for name, shards in sizes.items()}
 
 
@@ -70,6 +74,14 @@ def newest_record(workspace: Workspace) -> dict[str, Any] | None:
     """What the newest build of a workspace used and made; None where none was finished, or its record is gone."""
     latest = workspace.read_json(LATEST)
     return workspace.read_json(f"builds/{latest.get('build_id')}.json") if latest else None
+
+
+def _undamaged(workspace: Workspace, key: str) -> dict[str, Any] | None:
+    """A record, or None where there is none that can be believed."""
+    try:
+        return workspace.read_json(key)
+    except FatalError:
+        return None
 
 
 def _stage_record(summary: StageSummary) -> dict[str, Any]:

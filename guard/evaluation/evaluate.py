@@ -21,6 +21,7 @@ from guard.evaluation.tally import EvalRow, Verdict
 from models.chat import ChatModel, ChatReply, ChatRequest
 from reporting.intervals import RESAMPLES
 from storage.errors import FatalError, SampleError
+from storage.reasons import OF_THE_WORLD
 from storage.records.guard import GuardAnswer, GuardQuestion
 from storage.records.ids import content_id
 from storage.records.rejection import Rejection
@@ -29,7 +30,7 @@ from storage.stage import BatchResult, quarantine_boundary
 from storage.workspace import Workspace
 
 _REFUSED = frozenset({"chat_refused", "chat_content_filter"})  # how a server says it
-_TURNED_DOWN = _REFUSED | {"chat_too_long", "chat_bad_request", "chat_bad_reply"}
+_TURNED_DOWN = _REFUSED | {"chat_too_long", "chat_bad_request"}
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class Evaluation:
     baselines: Mapping[str, tuple[Measure, ...]]  # over all rows, by condition
     problems: Mapping[str, int]  # why answers of the first run are invalid
     left_out: Mapping[str, int]  # rows without an answer, by reason
+
+    @property
+    def unanswered(self) -> int:
+        """Rows that lack an answer by no fault of theirs: they are asked again, and until then nothing is ranked."""
+        return sum(n for code, n in self.left_out.items() if code in OF_THE_WORLD)
 
     def value(self, name: str, group: str = "") -> float | None:
         """One score, e.g. `value("f1", "Policy L3")`; raises KeyError when it was not measured."""
@@ -145,8 +151,8 @@ def answer_all(
     """Every question answered, in batches; `load` gives a blob's bytes.
 
     A request that the guard's server turns down (content filter, refusal, too long) is an invalid answer with the
-    error's code as its problem. What says nothing about the guard is rejected: a broken image, or `chat_failed`, when
-    the server failed on one request while it answered others.
+    error's code as its problem. What says nothing about the guard is rejected: a broken image, or a server that failed
+    on one request while it answered others (`chat_failed`, `chat_bad_reply`).
     """
     batches = [questions[i : i + options.batch_size] for i in range(0, len(questions), options.batch_size)]
 

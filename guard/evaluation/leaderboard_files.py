@@ -88,7 +88,7 @@ def _headline_table(group: Group, names: Sequence[str]) -> str:
         return ""
     lines = [["model", *(shown_name(name) for name in names)]]
     for run in group.runs:
-        lines.append([run.model, *(with_interval(run.measure(name)) for name in names)])
+        lines.append([run.title, *(with_interval(run.measure(name)) for name in names)])
         lines += _blind_lines(run, [c for c in run.baselines if c not in GUESSES], names, f"{run.model}, ")
     first = group.runs[0]
     lines += _blind_lines(first, [c for c in GUESSES if c in first.baselines], names, "")

@@ -85,7 +85,7 @@ def _group(group: Group, blobs: Blobs) -> dict[str, Any]:
 def labels_of(runs: Sequence[Run]) -> dict[str, str]:
     """A name per run id; runs of one model under other options are told apart by their ids."""
     often = Counter(run.model for run in runs)
-    return {run.run_id: run.model if often[run.model] == 1 else f"{run.model} {run.run_id[:6]}" for run in runs}
+    return {run.run_id: run.title if often[run.model] == 1 else f"{run.title} {run.run_id[:6]}" for run in runs}
 
 
 def _board(heading: str, columns: Sequence[str], runs: Sequence[Run], names: dict[str, str]) -> dict[str, Any]:

@@ -40,8 +40,18 @@ class Run:
         return str(self.about["model"]["name"])
 
     @property
+    def title(self) -> str:
+        """The model's name, and why the run is not ranked, if it is not."""
+        return f"{self.model} (not ranked: {self.unanswered} unanswered)" if self.unanswered else self.model
+
+    @property
     def benchmark(self) -> str:
         return str(self.about["benchmark"]["name"])
+
+    @property
+    def unanswered(self) -> int:
+        """Rows that are still to be asked; a run with any is not ranked."""
+        return int(self.about.get("unanswered", 0))
 
     def measure(self, name: str, kind: str = "all", group: str = "") -> Measure | None:
         """One measure, None where it was not taken."""
@@ -76,14 +86,13 @@ def write_run(
     `model` and `benchmark` hold at least a `name`, `model` a `fingerprint`; all three must be JSON.
     """
     rows = evaluation.rows
-    benchmark = {
-        **benchmark,
-        "data_id": data_id(evaluation.benchmark),
+    benchmark = {**benchmark, "data_id": data_id(evaluation.benchmark)}
+    run_id = content_id("run", model, benchmark, options, prompt_fingerprint())[:16]
+    benchmark |= {
         "rows": len(rows),
         "images": len({r.blob for r in rows}),
         "families": len({r.family_id for r in rows}),
     }
-    run_id = content_id("run", model, benchmark, options, prompt_fingerprint())[:16]
     record = {
         "run_id": run_id,
         "model": model,
@@ -92,6 +101,7 @@ def write_run(
         "prompt": prompt_fingerprint(),
         "problems": evaluation.problems,
         "left_out": evaluation.left_out,
+        "unanswered": evaluation.unanswered,
         "tokens": {
             "prompt": sum(a.prompt_tokens for a in evaluation.answers),
             "completion": sum(a.completion_tokens for a in evaluation.answers),

@@ -113,6 +113,7 @@ def _settings(schema: pa.Schema, features: Features) -> dict[str, Any]:
         "write_statistics": others,
         "column_encoding": dict.fromkeys(raw, "PLAIN"),
         "write_page_index": True,
+        "write_page_checksum": True,
         "use_content_defined_chunking": _CHUNKING,
     }
 

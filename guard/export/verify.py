@@ -121,7 +121,7 @@ def _file(store: Store, entry: FileEntry, info: Mapping[str, Any], seen: _Seen) 
     if features is None:
         return [Fault("schema", entry.path, f"dataset_info.json knows no view {view!r}.")]
     try:
-        with pq.ParquetFile(pa.BufferReader(data)) as parquet:
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as parquet:
             found, told = parquet.schema_arrow, arrow_schema(features)
             if not found.equals(told) or found.metadata != told.metadata:
                 return [Fault("schema", entry.path, "Its columns are not those of dataset_info.json.")]

@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import pyarrow as pa
 from pydantic import TypeAdapter
 
+from storage.errors import FatalError
+
 Record = TypeVar("Record")
 _SCALARS: Mapping[Any, pa.DataType] = {
     str: pa.string(),
@@ -72,15 +74,30 @@ def to_table(records: Iterable[Any], record: type) -> pa.Table:
 def from_table(table: pa.Table, record: type[Record]) -> list[Record]:
     """The records of a table written by `to_table`.
 
-    Raises TypeError when the columns are not this record's, ValueError when a value is none that its field may have.
+    Raises TypeError when the columns are not this record's, ValueError when a value is none that its field may have,
+    and FatalError when the table says that it holds another record, or another version of it.
     """
     if not table.num_rows:
         return []
+    _check_version(table.schema.metadata or {}, record)
     fields: list[dataclasses.Field[Any]] = list(dataclasses.fields(typing.cast(Any, record)))
     needed = {field.name for field in fields if field.default is dataclasses.MISSING}
     if not needed <= set(table.column_names) <= {field.name for field in fields}:
         raise TypeError(f"the columns of {record.__name__} are not {', '.join(table.column_names)}")
     return list(_records(table, record))
+
+
+def _check_version(told: Mapping[bytes, bytes], record: Any) -> None:
+    """Refuse what another release wrote. What says nothing of itself (columns put together in memory) is judged by its
+    columns. A field with a default needs no new version: what was written before has the default."""
+    if b"record" not in told:
+        return
+    name, version = told[b"record"].decode(), told.get(b"schema_version", b"").decode()
+    if (name, version) != (record.__name__, str(record.SCHEMA_VERSION)):
+        raise FatalError(
+            f"Rows are {name} in version {version}, where this release reads {record.__name__} in version "
+            f"{record.SCHEMA_VERSION}. Build into a new workspace, or use the release that wrote them."
+        )
 
 
 def _records(table: pa.Table, record: type[Record]) -> Iterator[Record]:

@@ -23,10 +23,10 @@ from annotation.vote_store import (
     write_state,
 )
 from storage.errors import SampleError
+from storage.parquet import parquet_bytes
 from storage.records.annotation import Vote
 from storage.records.rejection import Rejection
 from storage.records.tables import from_table, to_table
-from storage.workspace import parquet_bytes
 
 EMAILS = {3: "person@example.org", 4: "simulated-1@simulated.invalid"}
 

@@ -19,9 +19,9 @@ from annotation.tasks import ProjectOptions
 from annotation.verdicts import PolicyVerdict, to_result
 from micro.simulate import simulate
 from storage.errors import FatalError
+from storage.parquet import read_parquet
 from storage.records.rejection import Rejection
 from storage.records.tables import from_table
-from storage.workspace import read_parquet
 from tests.annotation.people import some_images
 
 pytestmark = pytest.mark.server

@@ -83,9 +83,10 @@ def test_run_lengths_that_do_not_fit_refuse_their_image_alone(tmp_path, segmenta
     assert locate(path, "empty.png") == ()
 
 
-def test_a_coco_polygon_of_two_points_stops_before_any_image(tmp_path):
-    with pytest.raises(FatalError, match="no polygon"):
-        locate(coco(tmp_path, segmentation=[[10, 10, 20, 10]]))
+def test_a_coco_polygon_of_two_points_gives_way_to_the_box_and_stops_without_one(tmp_path):
+    assert locate(coco(tmp_path, segmentation=[[10, 10, 20, 10]]))[0].box == (10, 20, 40, 30)
+    with pytest.raises(FatalError, match="the box None"):
+        locate(coco(tmp_path, segmentation=[[10, 10, 20, 10]], bbox=None))
 
 
 def test_rows_with_boxes_and_mask_files(tmp_path):
@@ -141,8 +142,11 @@ def test_a_broken_row_is_named_with_its_line(tmp_path, text, message):
         ({"images": [7]}, "image 1 has another form"),
         ({"categories": [{"id": 7}]}, "category 1 lacks 'name'"),
         ({"annotations": [{"image_id": 1, "category_id": 7}]}, "annotation 1 lacks 'bbox'"),
-        ({"annotations": [{"image_id": 1, "category_id": 9, "bbox": [1, 2, 3, 4]}]}, "1: there is no category 9"),
-        ({"annotations": [{"image_id": 5, "category_id": 7, "bbox": [1, 2, 3, 4]}]}, "1: there is no image 5"),
+        (
+            {"annotations": [{"image_id": 1, "category_id": 9, "bbox": [1, 2, 3, 4]}]},
+            "none .* 1: there is no category 9",
+        ),
+        ({"annotations": [{"image_id": 5, "category_id": 7, "bbox": [1, 2, 3, 4]}]}, "none .* 1: there is no image 5"),
         ({"annotations": [{"image_id": 1, "category_id": 7, "bbox": 4}]}, r"1: the box 4 is not \[x, y, width"),
         ({"annotations": [{"image_id": 1, "category_id": 7, "segmentation": [["a"] * 6]}]}, "1: .* is no polygon"),
         ({"annotations": [{"image_id": 1, "category_id": 7, "segmentation": {"counts": []}}]}, "1 lacks 'size'"),

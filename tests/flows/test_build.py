@@ -15,8 +15,8 @@ from flows.outcome import read_outcome
 from micro.preset import preset
 from models.metering import Budget
 from recaption.settings import CaptionSettings
+from storage import ledger as stored
 from storage import rows as stored_rows
-from storage import workspace as stored
 from storage.errors import FatalError, TransientError
 from storage.images import encode_png
 from storage.records.rejection import Rejection

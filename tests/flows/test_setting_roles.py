@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -69,7 +69,7 @@ def bases(tmp_path: Path) -> dict[str, Settings]:
     (tmp_path / "regions.json").write_text(json.dumps(marked))
     other = {"images": images, "annotations": [], "categories": []}
     (tmp_path / "other.json").write_text(json.dumps(other))
-    (tmp_path / "blocked.txt").write_text("0" * 64)
+    (tmp_path / "blocked.txt").write_text("sha256:" + "0" * 64)
     (tmp_path / "prompt.txt").write_text("Other words: {caption} {findings} {answer} {problems} {attributes}")
     raw = {name: dict(base) for name, base in BASES.items()}
     raw["manifest"]["editing"]["locate"]["manifest"] = tmp_path / "regions.json"
@@ -126,6 +126,7 @@ def others(value: Any, field: FieldInfo, folder: Path, place: str) -> Iterator[A
     options = [option for option in (get_args(field.annotation) or (field.annotation,)) if option is not type(None)]
     if get_origin(field.annotation) is Literal:
         options = [field.annotation]
+    options = [get_args(option)[0] if get_origin(option) is Annotated else option for option in options]
     for option in options:
         if get_origin(option) is Literal or isinstance(option, str):
             choices = get_args(option) or tuple(o for o in options if isinstance(o, str))

@@ -71,7 +71,7 @@ def test_a_preview_refuses_what_a_build_would_refuse(photos, tmp_path):
     (photos / "b.png").write_bytes(data)
     (photos / "c.png").write_bytes(encode_png(draw(41, (400, 3))))
     (photos / "d.txt").write_text("a note")
-    (tmp_path / "blocked.txt").write_text(hashlib.sha256(data).hexdigest())
+    (tmp_path / "blocked.txt").write_text(f"sha256:{hashlib.sha256(data).hexdigest()}")
     settings = IngestSettings(block_list=tmp_path / "blocked.txt", max_bytes=len(data))
     codes = [row.trouble.split(":")[0] for row in preview(photos, settings, 4)[1]]
     assert codes == ["mislabelled", "blocked_hash", "too_thin", "unsupported_format"]

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from annotation.settings import AnnotationSettings
 from models.settings import CLASSICAL, ChatSettings, EndpointSettings, PictureSettings, ServerSettings
 from storage.errors import FatalError
+from storage.validation import faults_of
 
 URL = "http://127.0.0.1:1/v1"
 
@@ -116,7 +118,7 @@ def test_a_classical_method_is_no_folder() -> None:
 def test_an_address_names_a_host_and_how_it_is_reached(settings: Any, address: str) -> None:
     with pytest.raises(ValidationError, match="an address begins with http:// or https://"):
         settings(base_url=address)
-    assert settings(base_url="http://ann:secret@[::1]:80/v1").base_url == "http://ann:secret@[::1]:80/v1"
+    assert settings(base_url="http://[::1]:80/v1").base_url == "http://[::1]:80/v1"
 
 
 @pytest.mark.parametrize("model", ["opencv-foo", "opencv-tela", "OpenCV-Telea"])
@@ -141,3 +143,13 @@ def test_what_is_neither_a_folder_nor_a_hub_id_is_a_plain_sentence(model: str) -
     with pytest.raises(FatalError, match="no folder that exists, and no hub id"):
         ChatSettings(model=model).decided_by()
     assert served(model).decided_by()["model"] == f"{model}@"
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "more"),
+    [(ServerSettings, "base_url", {}), (EndpointSettings, "base_url", {}), (AnnotationSettings, "url", {})],
+)
+def test_a_password_inside_an_address_is_refused_and_not_repeated(model, field, more):
+    with pytest.raises(ValidationError, match="no name and no password") as raised:
+        model(**{field: "https://ann:hunter2@host/v1", **more})
+    assert "hunter2" not in "; ".join(faults_of(raised.value, model))

@@ -49,7 +49,7 @@ class Stops:
     def __getattr__(self, name):
         return getattr(self._inner, name)
 
-    def write(self, key, data, *, overwrite=False):
+    def write(self, key, data, *, overwrite=False, durable=True):
         if self._left == 0:
             raise KeyboardInterrupt
         self._left -= 1

@@ -1,41 +1,73 @@
 """The block list: what it stops, and what is wrong with a list."""
 
+import hashlib
+
+import numpy as np
 import pytest
 
 from storage.errors import FatalError, SampleError
 from storage.gate import BlockList
+from storage.images import perceptual_hash
+from tests.drawing import draw
 
-SHA = "ab" * 32
+DATA = b"the bytes of a file"
+RGB = draw(1)
 PHASH = "00000000000000ff"
+OTHER = "f" * 16
 
 
-@pytest.fixture
-def blocked(tmp_path):
+def blocked(tmp_path, text, max_distance=2):
     path = tmp_path / "blocked.txt"
-    path.write_text(f"# a comment\n{SHA.upper()}  # exact\n\n{PHASH}\n")
-    return BlockList.read(path, max_distance=2)
+    path.write_text(text)
+    return BlockList.read(path, max_distance=max_distance)
 
 
-def test_exact_bytes_are_stopped(blocked):
+@pytest.mark.parametrize("kind", ["md5", "sha1", "sha256"])
+@pytest.mark.parametrize(
+    "line", ["{kind}:{digits}", "{kind}: {DIGITS}  # known", "{kind} {digits}", "HASH_{kind} {digits}"]
+)
+def test_exact_bytes_are_stopped(tmp_path, kind, line):
+    digits = hashlib.new(kind, DATA).hexdigest()
+    stopped = blocked(tmp_path, "# a comment\n\n" + line.format(kind=kind, digits=digits, DIGITS=digits.upper()) + "\n")
     with pytest.raises(SampleError, match="blocked_hash"):
-        blocked.check(SHA, "f" * 16)
+        stopped.check(DATA, RGB, OTHER)
+    stopped.check(DATA + b".", RGB, OTHER)
 
 
 # 0xff against 0xfc differ in 2 bits, against 0xf8 in 3.
 @pytest.mark.parametrize(("phash", "stopped"), [("00000000000000fc", True), ("00000000000000f8", False)])
-def test_look_alikes_are_stopped_up_to_the_distance(blocked, phash, stopped):
+def test_look_alikes_are_stopped_up_to_the_distance(tmp_path, phash, stopped):
+    near = blocked(tmp_path, f"phash:{PHASH}")
     if stopped:
         with pytest.raises(SampleError, match="blocked_hash"):
-            blocked.check("cd" * 32, phash)
+            near.check(DATA, RGB, phash)
     else:
-        blocked.check("cd" * 32, phash)
+        near.check(DATA, RGB, phash)
 
 
-def test_a_line_that_is_no_hash_is_named(tmp_path):
-    path = tmp_path / "blocked.txt"
-    path.write_text(f"{SHA}\nnot a hash\n")
-    with pytest.raises(FatalError, match="line 2"):
-        BlockList.read(path, max_distance=6)
+def test_a_table_of_the_threat_exchange_is_read_without_what_is_known_to_be_harmless(tmp_path):
+    md5, other = (hashlib.md5(data).hexdigest() for data in (DATA, b"other"))
+    table = blocked(
+        tmp_path, f"signal_type,signal_str,category\nmd5,{md5},POSITIVE_CLASS\nmd5,{other},NEGATIVE_CLASS\n"
+    )
+    assert table.hashes == {"md5": {md5}}
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("ab" * 32, "line 2: 64 hex digits do not say what hash they are. Write sha256: or pdq: before"),
+        ("ab" * 8, "line 2: 16 hex digits do not say .* Write phash:"),
+        ("ab" * 16, "Write md5:"),
+        ("not a hash", "line 2: expected md5: and 32"),
+        ("sha256:" + "ab" * 20, "line 2: expected"),
+        ("vpdq:" + "ab" * 32, "line 2: expected"),
+        ("sha256:", "line 2: expected"),
+    ],
+)
+def test_a_line_that_may_be_two_things_or_is_none_is_named(tmp_path, line, sentence):
+    with pytest.raises(FatalError, match=sentence):
+        blocked(tmp_path, f"phash:{PHASH}\n{line}\n")
 
 
 def test_a_missing_list_lets_nothing_in(tmp_path):
@@ -44,8 +76,28 @@ def test_a_missing_list_lets_nothing_in(tmp_path):
 
 
 def test_a_longer_list_has_another_hash(tmp_path):
-    path = tmp_path / "blocked.txt"
-    path.write_text(SHA)
-    one = BlockList.read(path, max_distance=6)
-    path.write_text(f"{SHA}\n{PHASH}")
-    assert BlockList.read(path, max_distance=6).content_hash != one.content_hash
+    one = blocked(tmp_path, f"sha256:{'ab' * 32}")
+    assert blocked(tmp_path, f"sha256:{'ab' * 32}\nphash:{PHASH}").content_hash != one.content_hash
+
+
+def test_a_list_that_needs_what_is_not_installed_stops(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pdqhash", None)
+    with pytest.raises(FatalError, match=r"guardset\[pdq\]"):
+        blocked(tmp_path, f"pdq:{'ab' * 32}")
+
+
+def test_a_picture_and_its_eight_turns_are_stopped_by_pdq_and_a_flat_one_is_not(tmp_path):
+    pdqhash = pytest.importorskip("pdqhash")
+    rng = np.random.default_rng(0)
+    rgb = np.kron(rng.integers(0, 256, (16, 16, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    bits, quality = pdqhash.compute(rgb)
+    assert quality >= 50
+    digits = np.packbits(bits.astype(np.uint8)).tobytes().hex()
+    stopped = blocked(tmp_path, f"pdq:{digits}\npdq:{'0' * 64}")
+    for turn in range(4):
+        for turned in (np.rot90(rgb, turn), np.fliplr(np.rot90(rgb, turn))):
+            with pytest.raises(SampleError, match="blocked_hash"):
+                stopped.check(DATA, turned, OTHER)
+    stopped.check(DATA, np.ascontiguousarray(rgb[:128]), OTHER)  # half of it is another picture
+    # A flat picture hashes to zero, as many lists do by mistake, with a quality of 0.
+    stopped.check(DATA, np.full((64, 64, 3), 9, np.uint8), perceptual_hash(RGB))

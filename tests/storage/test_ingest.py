@@ -75,7 +75,7 @@ def test_a_blocked_image_is_never_stored(folder, tmp_path):
     near = draw(2)
     (folder / "b.png").write_bytes(encode_png(near))
     phash = str(imagehash.phash(PilImage.fromarray(near)))
-    (tmp_path / "blocked.txt").write_text(f"{hashlib.sha256(data).hexdigest()}\n{phash}\n")
+    (tmp_path / "blocked.txt").write_text(f"sha256:{hashlib.sha256(data).hexdigest()}\nphash:{phash}\n")
     ok, refused = ingest(folder, tmp_path / "ws", block_list=tmp_path / "blocked.txt")
     assert ok == {}
     assert refused == {"a.png": "blocked_hash", "b.png": "blocked_hash"}

@@ -1,6 +1,7 @@
 """The quarantine boundary, conservation and the ledger."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import pyarrow as pa
 import pytest
@@ -13,6 +14,7 @@ from storage.records.rejection import Rejection
 from storage.records.tables import from_table, to_table
 from storage.shard import check_conserved, run_shard
 from storage.stage import BatchResult, Decides, How, Role, Stage, deciding, in_batches, quarantine_boundary, role_of
+from storage.workspace import Workspace
 
 
 def row(key: str) -> Rejection:
@@ -173,3 +175,47 @@ def test_a_mark_survives_what_pydantic_makes_of_a_field():
 
     assert role_of(Narrower.model_fields["model"]) is Role.DECIDES
     assert role_of(Narrower.model_fields["batch"]) is Role.HOW
+
+
+class Recovering:
+    """Refuses some rows until it is well."""
+
+    refused: ClassVar[dict[str, str]] = {}
+    asked: ClassVar[list[str]] = []
+
+    def run_shard(self, shard):
+        def step(rows):
+            for one in rows:
+                self.asked.append(one.key)
+                if one.key in self.refused:
+                    raise SampleError(self.refused[one.key], "as told")
+            return BatchResult(list(rows))
+
+        return in_batches(from_table(shard, Rejection), step, key=lambda r: r.key, size=1)
+
+
+def test_the_next_run_tries_again_what_the_world_refused_and_nothing_else(tmp_path):
+    ready = replace(STAGE, make=lambda *_: Recovering()).using(1)
+    rows = to_table([row(key) for key in "abcdef"], Rejection)
+
+    def run(folder: str, refused: dict[str, str], more=()):
+        workspace = Workspace.open(tmp_path / folder)
+        Recovering.refused, Recovering.asked = refused, []
+        stage = replace(ready, retry=ready.retry | set(more))
+        outcome = run_shard(workspace, stage, workspace.ledger.put_input("s", rows), Recovering)
+        return workspace, outcome, list(Recovering.asked)
+
+    _, calm, _ = run("calm", {"c": "truncated"})
+    run("troubled", {"b": "chat_failed", "c": "truncated", "e": "editor_timeout"})
+    _, still, asked = run("troubled", {"e": "editor_timeout"})
+    assert (asked, still.rejected, still.again) == (["b", "e"], {"editor_timeout": 1, "truncated": 1}, True)
+    there, again, asked = run("troubled", {})
+    assert (asked, again.rejected, again.rows_out) == (["e"], {"truncated": 1}, 5)
+    undisturbed = Workspace.open(tmp_path / "calm")
+    key = there.ledger.table_key("s", calm.fingerprint)
+    assert there.store.read(key) == undisturbed.store.read(key)  # the order of the rows as well
+    _, looked_up, asked = run("troubled", {})
+    assert (asked, looked_up.looked_up) == ([], True)
+    _, own, asked = run("troubled", {}, more=["truncated"])
+    assert (asked, own.rejected, own.rows_out) == (["c"], {}, 6)
+    assert [r.key for r in from_table(there.ledger.read("s", calm.fingerprint), Rejection)] == list("abcdef")

@@ -21,6 +21,7 @@ from flows.outcome import other_source
 from flows.settings import Settings
 from models.metering import CostLimitError
 from storage.errors import FatalError, GuardsetError
+from storage.reasons import REASONS
 from storage.workspace import Workspace
 
 
@@ -37,13 +38,20 @@ def build(
     max_cost: Annotated[
         float | None, Parameter(help="Stop before the build costs more, earlier runs included.")
     ] = None,
+    retry_refused: Annotated[
+        tuple[str, ...], Parameter(help="Reason code of refused rows to run again; may be given several times.")
+    ] = (),
 ) -> None:
     """Build certified pairs and recaptions from a folder, and publish the images to Label Studio.
 
-    Stopped or killed, the same command goes on where it was. Run twice, the second run only looks things up.
+    Stopped or killed, the same command goes on where it was. Run twice, the second run only looks things up, and tries
+    again what a server, a disk or a device had kept from being done.
 
     Example: `guardset build --input photos --workspace work --config guardset.yaml`
     """
+    unknown = [code for code in retry_refused if code not in REASONS]
+    if unknown:
+        raise FatalError(f"There is no reason code {unknown[0]}. `guardset status` shows those of this workspace.")
     settings = settings_from(workspace, config)
     before = other_source(Workspace.open(workspace), input)
     if before is not None and not dry_run:
@@ -61,7 +69,7 @@ def build(
             return
         summary = run_flow(
             "build",
-            lambda around: run_build(settings, input, workspace, max_cost, around=around),
+            lambda around: run_build(settings, input, workspace, max_cost, retry=retry_refused, around=around),
             input=input,
             workspace=workspace,
             config=config,

@@ -121,6 +121,14 @@ def _show(summary: EvaluationSummary) -> None:
     rows = [(shown_name(name), *(with_interval(scores.get(name)) for scores in found)) for name in names]
     console.print(TextTable("Scores in %", ("", *headings), rows))
     for run in summary.runs:
+        if run.evaluation.unanswered:
+            console.print(
+                f"{run.model} on {run.benchmark}: {run.evaluation.unanswered} questions have no answer, so the run is "
+                f"not ranked and its scores speak of the other {len(run.evaluation.rows)}. The same command asks them "
+                "again.",
+                highlight=False,
+                soft_wrap=True,
+            )
         left_out = ", ".join(f"{count} {code}" for code, count in run.evaluation.left_out.items())
         if left_out:
             console.print(f"{run.benchmark}: rows left out: {left_out}", highlight=False)

@@ -1,7 +1,8 @@
-"""`guardset up`, `down`, `serve`, `inspect` and `workspace …`: servers, schedules, sources, and moving house."""
+"""`guardset up`, `down`, `serve`, `inspect`, `check` and `workspace …`: servers, schedules, sources, damage, copies."""
 
 import os
 import shlex
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from annotation.settings import AnnotationSettings
+from flows.check import check as check_files
 from flows.checks import check_names, listed
 from flows.cli.console import ConfigArg, WorkspaceArg, console
 from flows.cli.steps import progress, show_servers
@@ -109,6 +111,30 @@ def inspect(source: str, /, *, config: ConfigArg = None) -> None:
 def _shortened(text: str, longest: int = 120) -> str:
     """A cell that may hold the polygons of a whole image."""
     return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def check(
+    workspace: Annotated[str, Parameter(help="Folder or s3://bucket/prefix.")],
+    /,
+    *,
+    repair: Annotated[bool, Parameter(help="Remove what is damaged where a build makes it again.")] = False,
+) -> None:
+    """Read every file of a workspace and list what is damaged; the exit status is 1 if anything is.
+
+    With `--repair` run the same build again afterwards: it makes anew what was removed. What people said and what was
+    exported is never removed; the list says what to do about it. Let no build run meanwhile.
+
+    Example: `guardset check work --repair`
+    """
+    with progress():
+        found = check_files(workspace, repair=repair)
+    for one in found:
+        todo = "Removed; run the build again." if one.removed else one.todo
+        line = f"{one.kind}  {one.key}  {one.found}. {todo}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if found:
+        sys.exit(1)
+    console.print("Nothing is damaged.")
 
 
 @workspace_app.command

@@ -16,9 +16,9 @@ from flows.labels import annotation_summary, labelled
 from flows.outcome import read_outcome
 from micro.preset import preset
 from micro.world import WORLD
+from storage.parquet import parquet_bytes
 from storage.records.annotation import EditRating, Vote
 from storage.records.tables import to_table
-from storage.workspace import parquet_bytes
 from tests.flows.finished_build import finish
 
 ANN, BEN, CID = "ann@example.org", "ben@example.org", "cid@simulated.invalid"

@@ -65,3 +65,9 @@ def test_without_room_for_the_longest_words_a_row_is_a_sentence():
 )
 def test_where_text_is_folded(text, width, lines):
     assert folded(text, width) == lines
+
+
+def test_what_a_source_says_moves_no_cursor_and_draws_no_colour():
+    name = "a\x1b[2J\x1b]0;title\x07\u202egnp.exe\n"
+    text = shown(TextTable("Images", ("key",), [(name,)]), width=80)
+    assert not set("\x1b\x07\u202e") & set(text)
