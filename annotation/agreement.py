@@ -1,7 +1,8 @@
 """From votes to labels, and how far annotators agree.
 
-A label needs two equal votes and no contrary one, or an adjudicator's word on a conflict. "unsure" is never a
-label, and whatever is missing or in conflict stays without a verdict.
+A label needs `min_votes` equal votes and no contrary one (or with `weigh_votes` none that weighs as much), or an
+adjudicator's word on a conflict. "unsure" is never a label, and whatever is missing or in conflict stays without a
+verdict.
 """
 
 import math

@@ -49,8 +49,8 @@ def build(
 ) -> BuildSummary:
     """Run every stage up to publishing on a source. What the ledger holds already is looked up, not run.
 
-    Rows that were refused for a reason of `retry` are run again, beside those whose fault was the world's. `around`
-    runs each stage, and `hold` waits for what it takes.
+    Rows that were refused for a reason of `retry` are run again, beside those that may pass now
+    (`storage/reasons.py`). `around` runs each stage, and `hold` waits for what it takes.
 
     Raises CostLimitError before the build costs more than `max_cost` in all, in the currency of `settings.prices`.
     """

@@ -30,14 +30,13 @@ from PIL.Image import Image
 from models.chat import ChatReply, ChatRequest
 from models.openai_connections import Connection, Slots
 from models.openai_wire import JPEG_QUALITY, OF_THE_ROW, Body, Sizes, error_of, read_reply, retry_after_s
-from models.server_faults import Refusal, Trouble, is_trouble, way_out
+from models.server_faults import OF_ACCESS, Key, Refusal, Trouble, is_trouble, way_out
 from models.settings import ServerSettings
 from storage.errors import FatalError, SampleError, TransientError
 from storage.records.ids import content_id, sha256_hex
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _SAID_FROM_S = 5.0  # a pause that a server asks for is told from here on
-_OF_ACCESS = (401, 403, 404, 405)  # statuses that say nothing of the request: only an answer from now on speaks against
 _LATELY_S = 60.0  # an answer as old as this shows that the set-up is right
 _SMALL_PX = 128 * 128  # encoded at once: a thread would cost more than the work
 _AHEAD = 8  # requests that are ready for the next free slot: it does not wait for an image to be encoded
@@ -83,7 +82,8 @@ class OpenAIChat:
         self._last_success = -math.inf  # when a request was sent that was answered
         self._failed_probe: tuple[float, Exception] = (-math.inf, Exception())
         self._probing = asyncio.Lock()
-        self._key()
+        self._key = Key(server.api_key_env, self._host)
+        self._key.read()
 
     @property
     def fingerprint(self) -> str:
@@ -141,15 +141,6 @@ class OpenAIChat:
         except BaseException:
             future.cancel()  # nothing is paid for after an interrupt
             raise
-
-    def _key(self) -> str | None:
-        """The key, read anew each time so that no object holds it."""
-        if self._server.api_key_env is None:
-            return None
-        key = os.environ.get(self._server.api_key_env)
-        if not key:
-            raise FatalError(f"The model server {self._host} wants a key. Put it into {self._server.api_key_env}.")
-        return key
 
     async def _all(self, requests: Sequence[ChatRequest]) -> list[tuple[str, _Outcome]]:
         count = min(self._server.max_in_flight, len(requests))
@@ -249,7 +240,7 @@ class OpenAIChat:
         sent = time.monotonic()
         try:
             async with asyncio.timeout(self._server.timeout_s):
-                response = await connection.send(self._url, self._headers(), body)
+                response = await connection.send(self._url, self._key.headers(), body)
         except TimeoutError as error:
             raise Trouble("chat_failed", f"no answer within {self._server.timeout_s:g} s") from error
         except httpx.RequestError as error:
@@ -259,7 +250,8 @@ class OpenAIChat:
             reply = read_reply(response.content, sizes, time.monotonic() - sent)
             self._last_success = max(self._last_success, sent)  # what was sent before an outage says nothing of it
             return reply
-        code, said = self._said(response)
+        code, said = error_of(response)
+        said = self._key.hidden(said)
         if is_trouble(status):
             pause_s = retry_after_s(response.headers.get("retry-after"))
             raise Trouble("chat_failed", f"HTTP {status}" + (f" ({said})" if said else ""), pause_s)
@@ -271,7 +263,7 @@ class OpenAIChat:
         self, connection: Connection, request: ChatRequest, refusal: Refusal, sent: float
     ) -> SampleError | TransientError:
         """Whose fault a refusal is: the row's where the server answers others."""
-        since = sent if refusal.status in _OF_ACCESS else sent - _LATELY_S
+        since = sent if refusal.status in OF_ACCESS else sent - _LATELY_S
         trouble = None if self._last_success > since else await self._probe(connection, request, sent)
         if trouble is None:
             return refusal.refused
@@ -299,17 +291,7 @@ class OpenAIChat:
                 return error
         return None
 
-    def _headers(self) -> dict[str, str]:
-        key = self._key()
-        return {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
-
     def _wait_as_told(self, pause_s: float) -> None:
         if pause_s >= _SAID_FROM_S:
             log.warning("%s asks for a pause of %.0f s.", self._host, pause_s)
         self._not_before = max(self._not_before, time.monotonic() + pause_s)
-
-    def _said(self, response: httpx.Response) -> tuple[str, str]:
-        """An error's code and message, without the key: servers echo it."""
-        code, said = error_of(response)
-        key = self._key()
-        return code, said.replace(key, "***") if key else said

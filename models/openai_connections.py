@@ -72,7 +72,7 @@ class Connection:
 
     def __init__(self, base: httpx.URL, tls: ssl.SSLContext) -> None:
         alone = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-        says = {"accept": "application/json", "user-agent": "guardset"}
+        says = {"accept": "application/json", "content-type": "application/json", "user-agent": "guardset"}
         nearby = base.host in _LOOPBACK
         self._client = httpx.AsyncClient(verify=tls, limits=alone, headers=says, timeout=None, trust_env=not nearby)
 

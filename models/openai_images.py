@@ -3,7 +3,6 @@
 import base64
 import binascii
 import logging
-import os
 import random
 import threading
 import time
@@ -17,13 +16,12 @@ import numpy as np
 
 from models.image_edit import ImageEdit
 from models.openai_wire import error_of, retry_after_s
-from models.server_faults import Refusal, Trouble, is_trouble
+from models.server_faults import MAX_REPLY_BYTES, OF_ACCESS, Key, Refusal, Trouble, is_trouble
 from models.settings import PictureSettings
 from storage.errors import FatalError, SampleError, TransientError
 from storage.images import Rgb, decode, encode_png
 from storage.records.ids import content_id
 
-_OF_ACCESS = (401, 403, 404, 405)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 log = logging.getLogger(__name__)
@@ -35,7 +33,7 @@ class Patience:
 
     first_wait_s: float = 1.0
     max_wait_s: float = 60.0
-    max_reply_bytes: int = 64 << 20
+    max_reply_bytes: int = MAX_REPLY_BYTES
 
 
 _Outcome = Rgb | SampleError | Trouble | Refusal
@@ -64,7 +62,8 @@ class OpenAIImages:
         self._client = httpx.Client(trust_env=self._host not in _LOOPBACK, follow_redirects=False)
         self._jitter = random.Random()
         self._slots = threading.Semaphore(self._endpoint.max_in_flight)  # shards that run side by side share them
-        self._key()
+        self._key = Key(self._endpoint.api_key_env, self._host)
+        self._key.read()
 
     @property
     def fingerprint(self) -> str:
@@ -119,9 +118,9 @@ class OpenAIImages:
         for attempt in range(self._endpoint.attempts):
             with self._slots:
                 outcome = self._attempt(files, fields, edit.mask.shape)
-            if isinstance(outcome, Refusal) and outcome.status in _OF_ACCESS:
+            if isinstance(outcome, Refusal) and outcome.status in OF_ACCESS:
                 stop.set()
-            if not isinstance(outcome, Trouble):
+            if not isinstance(outcome, Trouble) or outcome.code == "editor_timeout":  # it would take as long again
                 return outcome
             log.info("Image endpoint, attempt %d of %d: %s", attempt + 1, self._endpoint.attempts, outcome)
             if attempt + 1 < self._endpoint.attempts and stop.wait(self._wait_s(attempt, outcome.wait_s)):
@@ -160,13 +159,11 @@ class OpenAIImages:
     def _post(self, files: dict[str, Any], fields: dict[str, str]) -> httpx.Response:
         """One attempt, within the time limit from first byte to last."""
         end = time.monotonic() + self._endpoint.timeout_s
-        key = self._key()
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
         url = f"{self._endpoint.base_url.rstrip('/')}/images/edits"
         body = bytearray()
         try:
             with self._client.stream(
-                "POST", url, data=fields, files=files, headers=headers, timeout=self._endpoint.timeout_s
+                "POST", url, data=fields, files=files, headers=self._key.headers(), timeout=self._endpoint.timeout_s
             ) as response:
                 for chunk in response.iter_bytes():
                     body += chunk
@@ -183,23 +180,8 @@ class OpenAIImages:
         except httpx.RequestError as error:
             raise Trouble("editor_unavailable", type(error).__name__) from error
 
-    def _key(self) -> str:
-        if self._endpoint.api_key_env is None:
-            return ""
-        key = os.environ.get(self._endpoint.api_key_env, "").strip()
-        if not key:
-            raise FatalError(f"The environment variable {self._endpoint.api_key_env} holds no key. Set it.")
-        if not (key.isascii() and key.isprintable()):  # httpx would quote it in its own error
-            raise FatalError(f"The key in {self._endpoint.api_key_env} holds characters that no header can carry.")
-        return key
-
-    def _too_late(self) -> SampleError:
-        return SampleError("editor_timeout", f"No whole answer within {self._endpoint.timeout_s:g} s.")
-
-    def _said(self, reply: httpx.Response) -> str:
-        """The server's own words, short, without the key that some servers repeat."""
-        text, key = error_of(reply)[1], self._key()
-        return text.replace(key, "***") if key else text
+    def _too_late(self) -> Trouble:
+        return Trouble("editor_timeout", f"no whole answer within {self._endpoint.timeout_s:g} s")
 
     def _picture(self, reply: httpx.Response, shape: tuple[int, ...]) -> Rgb:
         """The picture in a reply; raises what its status or its content means."""
@@ -208,7 +190,7 @@ class OpenAIImages:
             pause_s = retry_after_s(reply.headers.get("retry-after"))
             raise Trouble("editor_unavailable", f"status {status}", pause_s)
         if status != 200:
-            said = self._said(reply)
+            said = self._key.hidden(error_of(reply)[1])
             raise Refusal(status, said, SampleError("editor_refused", f"Status {status}: {said}"))
         try:
             encoded = reply.json()["data"][0]["b64_json"]

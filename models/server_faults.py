@@ -1,15 +1,20 @@
 """Whose fault it is when a model server gives no usable answer: one rule for chat and for pictures.
 
-- `Trouble`: of the moment. Nobody answers, 408, 409, 429, 5xx, or a 200 that holds no answer (a proxy's page, an error,
-  events, half of a JSON text). Tried again. What a server does not cure in all attempts is the row's fault only when
-  it answers something else just then; otherwise the call ends, nothing is remembered, and the same command goes on.
+- `Trouble`: of the moment. Nobody answers, 408, 409, 425, 429, 5xx, or a 200 that holds no answer (a proxy's page, an
+  error, events, half of a JSON text). Tried again. What a server does not cure in all attempts is the row's fault only
+  when it answers something else just then; otherwise the call ends, nothing is remembered, and the same command goes
+  on.
 - `Refusal`: any other 4xx. The row's fault when the server answers something else, the set-up's when it does not.
 
 "Something else" is another row's request, or a probe: a request as small as can be, of the same kind.
 """
 
-from storage.errors import SampleError
+import os
+from collections.abc import Mapping
 
+from storage.errors import FatalError, SampleError
+
+OF_ACCESS = (401, 403, 404, 405)  # statuses that may say nothing of the request itself
 _RETRIED = frozenset({408, 409, 425, 429})  # and every 5xx
 LONGEST_ASKED_S = 120.0  # a Retry-After beyond this is not waited for as told: a line says so
 MAX_REPLY_BYTES = 64 << 20  # once decompressed
@@ -48,3 +53,31 @@ _WAYS_OUT = {
     403: "Check what the key is allowed to do.",
     404: "Check the address (most end in /v1) and the model's name.",
 }
+
+
+class Key:
+    """A server's key, read anew from its environment variable each time, so that no object holds it."""
+
+    def __init__(self, variable: str | None, host: str) -> None:
+        self._variable, self._host = variable, host
+
+    def read(self) -> str:
+        """The key; "" where none is named. Raises FatalError where the variable is empty, or no header can carry it."""
+        if self._variable is None:
+            return ""
+        key = os.environ.get(self._variable, "").strip()
+        if not key:
+            raise FatalError(f"The model server {self._host} wants a key. Put it into {self._variable}.")
+        if not (key.isascii() and key.isprintable()):  # httpx would quote it in its own error
+            raise FatalError(f"The key in {self._variable} holds characters that no header can carry.")
+        return key
+
+    def headers(self) -> Mapping[str, str]:
+        """What a request says of it."""
+        key = self.read()
+        return {"authorization": f"Bearer {key}"} if key else {}
+
+    def hidden(self, text: str) -> str:
+        """What a server says, without the key: some repeat it."""
+        key = self.read()
+        return text.replace(key, "***") if key else text

@@ -112,16 +112,16 @@ def _open(data: bytes) -> PilImage.Image:
     if brand == "HEIF":
         _register_heic()
     try:
-        return PilImage.open(io.BytesIO(data), formats=_known())
+        return PilImage.open(io.BytesIO(data), formats=decodable_formats())
     except PilImage.DecompressionBombError as error:
         raise SampleError("too_many_pixels", str(error)) from error
     except _BROKEN as error:
-        if brand and brand not in _known():
+        if brand and brand not in decodable_formats():
             raise SampleError("unsupported_format", f"It is {brand}, which needs {_DECODERS[brand]}.") from error
-        raise SampleError("not_an_image", f"No decoder of {', '.join(_known())} knows it.") from error
+        raise SampleError("not_an_image", f"No decoder of {', '.join(decodable_formats())} knows it.") from error
 
 
-def _known() -> tuple[str, ...]:
+def decodable_formats() -> tuple[str, ...]:
     """The formats that this Pillow, with what is installed beside it, decodes."""
     PilImage.init()
     return tuple(name for name in FORMATS if name in PilImage.OPEN)

@@ -5,17 +5,16 @@ Codes are stable: people filter on them. `docs/reasons.md` is this table, and th
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """What a code means. `fault` is the row's own, which the same build would find again, or the world's, which may
-    have changed since: a server, a disk, the memory of a device."""
+    """What a code means. One that `may_pass` is a server's, a disk's or a device's: the next build tries the row again.
+    Any other is the row's own, and the same build would find it again."""
 
     measured: str
     remedy: str
-    fault: Literal["row", "world"] = "row"
+    may_pass: bool = False
 
 
 REASONS: Mapping[str, Reason] = {
@@ -28,7 +27,7 @@ REASONS: Mapping[str, Reason] = {
     "mislabelled": Reason("its name says one format, its bytes another", "rename it"),
     "empty_file": Reason("no bytes", "fetch it again"),
     "truncated": Reason("the file ends or breaks before the picture does", "fetch it again"),
-    "unreadable": Reason("the system could not read the file", "check its permissions and its disk", "world"),
+    "unreadable": Reason("the system could not read the file", "check its permissions and its disk", may_pass=True),
     "not_a_file": Reason("a named pipe, a socket, a device or a folder; it was not opened", "leave it out"),
     "outside_folder": Reason(
         "a path that leads out of the folder of its table or manifest", "name its folder: `ingest.columns.root`"
@@ -69,11 +68,11 @@ REASONS: Mapping[str, Reason] = {
     "editor_not_finite": Reason("the output holds NaN or infinite values", "another dtype: bfloat16 or float32"),
     "editor_black": Reason("the output is black and the input was not", "another dtype or VAE, or a safety filter"),
     "editor_refused": Reason("the endpoint refused this request", "read its words in `detail`"),
-    "editor_bad_reply": Reason("the endpoint's answer holds no usable picture", "check the endpoint", "world"),
-    "editor_failed": Reason("the pipeline raised an error", "read it in `detail`", "world"),
-    "editor_timeout": Reason("no answer within the time limit", "raise the limit, or ask again", "world"),
-    "editor_out_of_memory": Reason("one picture alone does not fit", "a smaller `editing.edit.size_px`", "world"),
-    "editor_unavailable": Reason("all attempts failed", "ask again when the endpoint is well", "world"),
+    "editor_bad_reply": Reason("the endpoint's answer holds no usable picture", "check the endpoint", may_pass=True),
+    "editor_failed": Reason("the pipeline raised an error", "read it in `detail`", may_pass=True),
+    "editor_timeout": Reason("no answer within the time limit", "raise the limit, or ask again", may_pass=True),
+    "editor_out_of_memory": Reason("one picture alone does not fit", "a smaller `editing.edit.size_px`", may_pass=True),
+    "editor_unavailable": Reason("all attempts failed", "ask again when the endpoint is well", may_pass=True),
     # certify, select
     "black_output": Reason("the brightest value inside the mask: a safety filter's black", "another prompt or seed"),
     "shifted": Reason("shift and zoom against the original, outside the mask", "`mode: composite`, or another editor"),
@@ -112,13 +111,13 @@ REASONS: Mapping[str, Reason] = {
     "kept_too_little": Reason("too few words of the caption survive in order", "a stronger rewriter"),
     "too_long": Reason("longer than an edit may be", "a stronger rewriter, or `max_length_ratio`"),
     # a model is asked
-    "chat_failed": Reason("all attempts failed", "ask again when the server is well", "world"),
+    "chat_failed": Reason("all attempts failed", "ask again when the server is well", may_pass=True),
     "chat_bad_request": Reason("the server refuses this request", "read its words in `detail`"),
-    "chat_bad_reply": Reason("the server's answer is no chat completion", "check the server", "world"),
+    "chat_bad_reply": Reason("the server's answer is no chat completion", "check the server", may_pass=True),
     "chat_content_filter": Reason("the server's content filter stopped the answer", "a server without one"),
     "chat_too_long": Reason("the request is longer than the model's context", "cap `max_pixels`, or a longer context"),
     "chat_refused": Reason("the server says that the model refused", "another model or prompt"),
-    "chat_out_of_memory": Reason("one request alone does not fit", "cap `max_pixels`", "world"),
+    "chat_out_of_memory": Reason("one request alone does not fit", "cap `max_pixels`", may_pass=True),
     "image_broken": Reason("the benchmark's image does not decode", "fetch the benchmark again"),
     # people's answers
     "unknown_image": Reason("its task was not published from this workspace", "label in the published project"),
@@ -136,11 +135,11 @@ REASONS: Mapping[str, Reason] = {
     "unsafe_without_rule": Reason("unsafe, and no rule is named", "name the rule"),
     "rules_without_unsafe": Reason("rules are named, and the verdict is not unsafe", "say unsafe, or untick the rules"),
     # whatever nobody foresaw
-    "unexpected_error": Reason("an error that nobody foresaw", "read it in `detail`, and report it", "world"),
+    "unexpected_error": Reason("an error that nobody foresaw", "read it in `detail`, and report it", may_pass=True),
 }  # fmt: skip
 
 
-OF_THE_WORLD = frozenset(code for code, reason in REASONS.items() if reason.fault == "world")
+MAY_PASS = frozenset(code for code, reason in REASONS.items() if reason.may_pass)
 """What the next run tries again."""
 
 
@@ -151,6 +150,9 @@ def remedy_of(code: str) -> str:
 
 def as_markdown() -> str:
     """The catalogue as a table."""
-    lines = ["| code | what was found | what to do | fault |", "|---|---|---|---|"]
-    lines += [f"| `{code}` | {one.measured} | {one.remedy} | the {one.fault}'s |" for code, one in REASONS.items()]
+    lines = ["| code | what was found | what to do | tried again |", "|---|---|---|---|"]
+    lines += [
+        f"| `{code}` | {one.measured} | {one.remedy} | {'yes' if one.may_pass else 'no'} |"
+        for code, one in REASONS.items()
+    ]
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from storage.errors import FatalError, SampleError, TransientError
-from storage.reasons import OF_THE_WORLD
+from storage.reasons import MAY_PASS
 from storage.records.ids import content_id, payload
 from storage.records.rejection import Rejection
 from storage.workspace import Workspace
@@ -101,11 +101,11 @@ class Stage(Generic[Values]):
 @dataclass(frozen=True)
 class ReadyStage:
     """A stage and its values: what a pool runs, here or elsewhere. Rows that were refused for a reason of `retry` are
-    run again; by default those whose fault was the world's."""
+    run again; by default those that may pass now."""
 
     stage: Stage[Any]
     values: Any
-    retry: frozenset[str] = OF_THE_WORLD
+    retry: frozenset[str] = MAY_PASS
 
     @property
     def name(self) -> str:

@@ -22,7 +22,7 @@ from flows.engine.progress import StageSummary
 from flows.labels import annotation_summary, labelled
 from flows.outcome import Outcome, read_outcome
 from flows.settings import Settings
-from storage.reasons import OF_THE_WORLD
+from storage.reasons import MAY_PASS
 from storage.workspace import Workspace
 
 _WAITS_FOR: Mapping[Gap, str] = {
@@ -43,22 +43,22 @@ def describe(settings: Settings, root: str) -> list[TextTable | str]:
     return [
         f"Build {outcome.build_id} in {root}",
         *stage_tables(stages),
-        *_whose_fault(stages),
+        *_tried_again(stages),
         *annotation_tables(summary, outcome),
     ]
 
 
-def _whose_fault(stages: Sequence[StageSummary]) -> list[str]:
+def _tried_again(stages: Sequence[StageSummary]) -> list[str]:
     """How many refused rows the next build tries again."""
     counts: Counter[str] = Counter()
     for stage in stages:
         counts.update(stage.rejected)
-    world = sum(n for code, n in counts.items() if code in OF_THE_WORLD)
-    own = sum(counts.values()) - world
+    again = sum(n for code, n in counts.items() if code in MAY_PASS)
+    own = sum(counts.values()) - again
     if not counts:
         return []
     return [
-        f"{own} rows were refused for their own fault (--retry-refused CODE runs them again), {world} for that of a "
+        f"{own} rows were refused for their own fault (--retry-refused CODE runs them again), {again} for that of a "
         "server, a disk or a device: the next build tries these again.\n"
     ]
 

@@ -21,7 +21,7 @@ from guard.evaluation.tally import EvalRow, Verdict
 from models.chat import ChatModel, ChatReply, ChatRequest
 from reporting.intervals import RESAMPLES
 from storage.errors import FatalError, SampleError
-from storage.reasons import OF_THE_WORLD
+from storage.reasons import MAY_PASS
 from storage.records.guard import GuardAnswer, GuardQuestion
 from storage.records.ids import content_id
 from storage.records.rejection import Rejection
@@ -78,7 +78,7 @@ class Evaluation:
     @property
     def unanswered(self) -> int:
         """Rows that lack an answer by no fault of theirs: they are asked again, and until then nothing is ranked."""
-        return sum(n for code, n in self.left_out.items() if code in OF_THE_WORLD)
+        return sum(n for code, n in self.left_out.items() if code in MAY_PASS)
 
     def value(self, name: str, group: str = "") -> float | None:
         """One score, e.g. `value("f1", "Policy L3")`; raises KeyError when it was not measured."""

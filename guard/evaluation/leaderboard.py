@@ -81,9 +81,7 @@ def leaderboard(runs: Sequence[Run], *, resamples: int = RESAMPLES, seed: int = 
     """Groups of comparable runs, each sorted by macro F1, then by name; those with unanswered rows come last."""
     groups = []
     for members in comparable(runs).values():
-        ranked = sorted(
-            members, key=lambda r: (r.unanswered > 0, -(r.value("macro_f1") or 0.0), r.model, r.run_id)
-        )
+        ranked = sorted(members, key=lambda r: (r.unanswered > 0, -(r.value("macro_f1") or 0.0), r.model, r.run_id))
         draws = _draws(ranked, resamples, seed)
         duels = [Duel(a, b, tuple(compare(draws[a], draws[b]))) for a, b in combinations(draws, 2)]
         groups.append(Group(ranked[0].benchmark, tuple(ranked), tuple(duels), tuple(disputed(ranked))))

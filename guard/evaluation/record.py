@@ -4,19 +4,18 @@ evaluations/<run_id>.json      scores, settings, counts
 evaluations/<run_id>.parquet   one row per question: label, verdict, problem, text
 """
 
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from guard.contract.prompt import question, question_without_policy
 from guard.evaluation.evaluate import Evaluation
 from guard.evaluation.metrics import Measure
 from guard.evaluation.tally import EvalRow, Verdict
+from storage.damage import undamaged
+from storage.parquet import read_parquet
 from storage.records.ids import canonical_json, content_id
 from storage.workspace import Workspace, parquet_bytes
 
@@ -131,11 +130,13 @@ def read_runs(workspace: Workspace) -> list[Run]:
 
 
 def _read(workspace: Workspace, key: str) -> Run:
-    record = json.loads(workspace.store.read(key))
-    table = pq.read_table(io.BytesIO(workspace.store.read(key.removesuffix(".json") + ".parquet"))).to_pylist()
+    record = workspace.read_json(key) or {}
+    table_key = key.removesuffix(".json") + ".parquet"
+    with undamaged(workspace.store.root, table_key):
+        table = read_parquet(workspace.store.read(table_key)).to_pylist()
     return Run(
         run_id=record["run_id"],
-        about={name: value for name, value in record.items() if name not in ("measures", "baselines")},
+        about={name: value for name, value in record.items() if name not in ("measures", "baselines", "sha256")},
         measures=tuple(Measure(**m) for m in record["measures"]),
         baselines={name: tuple(Measure(**m) for m in found) for name, found in record["baselines"].items()},
         rows=tuple(_row(raw) for raw in table),

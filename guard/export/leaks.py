@@ -21,7 +21,7 @@ from scipy import fft
 from guard.export.dataset import ImageRow
 from storage.dedup import near_pairs
 from storage.errors import FatalError
-from storage.images import FORMATS, SUFFIXES
+from storage.images import SUFFIXES, decodable_formats
 
 # What these find and confuse, benchmarks/near_duplicates.py measures.
 CROP_MAX_DISTANCE = 12  # bits between a crop and a window; many windows are tried, so that alone proves little
@@ -226,7 +226,7 @@ def _references(path: Path) -> Iterator[tuple[str, Pillow.Image]]:
             pairs = [(file.name, file.read_bytes())]
         for name, data in pairs:
             try:
-                with Pillow.open(io.BytesIO(data), formats=FORMATS) as opened:
+                with Pillow.open(io.BytesIO(data), formats=decodable_formats()) as opened:
                     opened.load()
                     image = opened.copy()
             except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:

@@ -313,7 +313,7 @@ def test_the_key_is_sent_and_never_shown(
     with pytest.raises(FatalError, match="no header can carry"):
         one.edit(edits("c"))
     monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(FatalError, match="holds no key"):
+    with pytest.raises(FatalError, match="Put it into OPENAI_API_KEY"):
         editor(server)
     editor(server, api_key_env=None).edit(edits("c"))
     assert server.keys[-1] is None
