@@ -9,11 +9,12 @@ import pyarrow.compute as pc
 
 from storage.claim import claimed
 from storage.errors import FatalError
+from storage.parquet import give_back_memory
 from storage.records.rejection import Rejection
 from storage.records.tables import to_table
 from storage.stage import ReadyStage, Tool
 from storage.usage import ByModel
-from storage.workspace import Workspace, give_back_memory
+from storage.workspace import Workspace
 
 
 def check_conserved(stage: str, entered: pa.ChunkedArray, left: pa.ChunkedArray, rejected: Sequence[Rejection]) -> None:

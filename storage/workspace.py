@@ -22,11 +22,9 @@ from storage.damage import damaged, undamaged, way_out
 from storage.errors import FatalError
 from storage.ledger import Ledger
 from storage.open_store import open_store
-from storage.parquet import give_back_memory, parquet_bytes, read_parquet
+from storage.parquet import read_parquet
 from storage.records.ids import sha256_hex
 from storage.store import Store, write_named
-
-__all__ = ["Blobs", "Ledger", "Workspace", "give_back_memory", "parquet_bytes"]
 
 _CACHES = ("sources/", "usage/")  # records that a build can do without
 _SEAL = "sha256"  # the key under which a JSON record holds the hash of the others

@@ -15,9 +15,10 @@ from flows.annotate import items_of
 from flows.outcome import read_outcome
 from micro.scenes import draw_scene, scene_size
 from micro.world import WORLD
+from storage.parquet import parquet_bytes
 from storage.records.annotation import Vote
 from storage.records.tables import to_table
-from storage.workspace import Workspace, parquet_bytes
+from storage.workspace import Workspace
 
 _TWO = {"shard_rows": 2}
 SMALL_SHARDS = {

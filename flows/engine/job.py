@@ -18,12 +18,13 @@ from flows.engine.record import Made, cut_before
 from flows.engine.tally import Shard, Tally
 from models.metering import Budget, CostLimitError
 from storage.errors import GuardsetError, TransientError
+from storage.parquet import give_back_memory
 from storage.records.tables import schema_of
 from storage.rows import Earlier, StoredRows, cut, cut_between
 from storage.shard import ShardOutcome, left_to_do
 from storage.stage import ReadyStage
 from storage.usage import Usage
-from storage.workspace import Workspace, give_back_memory
+from storage.workspace import Workspace
 
 _ATTEMPTS, _FIRST_WAIT_S = 4, 2.0  # of a shard that failed with a transient error
 

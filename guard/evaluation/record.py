@@ -15,9 +15,9 @@ from guard.evaluation.evaluate import Evaluation
 from guard.evaluation.metrics import Measure
 from guard.evaluation.tally import EvalRow, Verdict
 from storage.damage import undamaged
-from storage.parquet import read_parquet
+from storage.parquet import parquet_bytes, read_parquet
 from storage.records.ids import canonical_json, content_id
-from storage.workspace import Workspace, parquet_bytes
+from storage.workspace import Workspace
 
 FOLDER = "evaluations"
 _ROW_COLUMNS = tuple(f.name for f in fields(EvalRow))

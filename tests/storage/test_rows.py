@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import FatalError
+from storage.parquet import parquet_bytes
 from storage.records.rejection import Rejection
 from storage.records.tables import to_table
 from storage.rows import Earlier, StoredRows, cut, cut_between, followed
-from storage.workspace import parquet_bytes
 
 
 def table(keys) -> pa.Table:
