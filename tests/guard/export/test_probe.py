@@ -4,9 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from guard.export.dataset import Dataset, ImageRow
-from guard.export.probe import shortcut_probe, statistics
+from guard.export.probe import shortcut_probe, statistics, weighted_auc
 from micro.world import WORLD
 from storage.records.annotation import Label
 from storage.records.ids import content_id
@@ -87,3 +90,13 @@ def test_the_same_data_give_the_same_figures():
 def test_any_image_has_finite_statistics(size):
     for value in (0, 255):
         assert np.isfinite(statistics(np.full((*size, 3), value, np.uint8))).all()
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 3)), min_size=2, max_size=40))
+def test_the_weighted_auc_is_that_of_scikit_learn(rows):
+    truth, scores, weights = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    (found,) = weighted_auc(truth, scores, weights[None])
+    if weights[truth == 1].sum() and weights[truth == 0].sum():
+        assert found == pytest.approx(roc_auc_score(truth, scores, sample_weight=weights))
+    else:
+        assert np.isnan(found)
