@@ -12,12 +12,14 @@ from urllib.parse import urlsplit
 import httpx
 import stamina
 
+from models.server_faults import is_trouble
 from storage.errors import FatalError, TransientError
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
 
 OLDEST_SERVER = (1, 20)
+_NOT_THEIRS = (TypeError, AttributeError, ValueError, RecursionError)  # of the SDK, for JSON of another shape
 _ATTEMPTS, _WAIT_S = 5, 2.0
 _REASON_LENGTH = 400
 _TAG = re.compile(r"<[^>]*>")
@@ -49,9 +51,13 @@ def connect(url: str, token: str, *, timeout_s: float = 120.0) -> "LabelStudio":
                 f"Label Studio at {url} refuses the token: it is wrong or has expired. Copy one under Account & "
                 "Settings there, or for a local server the one in label-studio/server.json in the workspace."
             ) from error
-        if _may_pass(error):
+        if _may_pass(error) and error.status_code != 200:
             raise TransientError(f"The server at {url} is not ready ({_reason(error)}).") from error
         raise FatalError(f"{url} does not answer like Label Studio ({_reason(error)}). Correct the URL.") from error
+    except _NOT_THEIRS as error:
+        raise FatalError(
+            f"{url} does not answer like Label Studio ({type(error).__name__}). Correct the URL."
+        ) from error
     if version_of(release) < OLDEST_SERVER:
         wanted = ".".join(map(str, OLDEST_SERVER))
         raise FatalError(f"Label Studio at {url} is version {release}; {wanted} or newer is needed. Upgrade it.")
@@ -99,11 +105,13 @@ def plain_errors(doing: str) -> Iterator[None]:
         if _may_pass(error):
             raise TransientError(sentence) from error
         raise FatalError(sentence) from error
+    except (ValueError, RecursionError) as error:
+        raise TransientError(f"Label Studio's answer is none of its own while {doing} ({error}).") from error
 
 
 def _may_pass(error: "ApiErrorLike") -> bool:
-    """Whether the same call may work later."""
-    return error.status_code is None or error.status_code >= 500 or error.status_code in (408, 429)
+    """Whether the same call may work later. A 200 that is an error is a proxy's page, or half an answer."""
+    return error.status_code in (None, 200) or is_trouble(error.status_code)
 
 
 def _reason(error: "ApiErrorLike") -> str:

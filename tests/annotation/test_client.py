@@ -87,3 +87,37 @@ def test_what_may_pass_is_transient_and_the_rest_is_fatal():
             raise error
     with pytest.raises(FatalError, match="400 Validation error"), plain_errors("testing"):
         raise ApiError(status_code=400, body={"detail": "Validation error"})
+
+
+BODIES = {
+    "list": b"[]", "null": b"null", "number": b"7", "string": b'"x"', "page": b"<html>502</html>", "empty": b"",
+    "half": b'{"release":', "error": b'{"error": "x"}', "deep": b"[" * 100_000,
+}  # fmt: skip
+
+
+def lying(monkeypatch, status, body):
+    def handler(request):
+        return httpx.Response(status, content=body, headers={"content-type": "application/json"})
+
+    made = lambda url, timeout_s: httpx.Client(transport=httpx.MockTransport(handler), base_url=url)  # noqa: E731
+    monkeypatch.setattr(client, "http_client", made)
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize(
+    ("status", "error"), [(200, FatalError), (404, FatalError), (500, TransientError), (429, TransientError)]
+)
+def test_what_is_no_label_studio_is_a_sentence(monkeypatch, status, error, body):
+    lying(monkeypatch, status, BODIES[body])
+    with pytest.raises((error, FatalError) if body == "deep" else error, match=r"127\.0\.0\.1"):
+        connect("http://127.0.0.1:1", "0" * 40)
+
+
+@pytest.mark.parametrize("body", ["page", "half", "empty", "deep"])
+def test_a_proxys_page_in_the_middle_of_a_run_may_pass(monkeypatch, body):
+    answering(monkeypatch)
+    studio = connect("http://127.0.0.1:1", "0" * 40)
+    lying(monkeypatch, 200, BODIES[body])
+    studio._client_wrapper.httpx_client.httpx_client = client.http_client("http://127.0.0.1:1", 5)
+    with pytest.raises(TransientError), plain_errors("reading tasks"):
+        studio.users.whoami()
