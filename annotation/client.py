@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import stamina
 
-from models.server_faults import is_trouble
+from models.server_faults import LOOPBACK, is_trouble
 from storage.errors import FatalError, TransientError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ _NOT_THEIRS = (TypeError, AttributeError, ValueError, RecursionError)  # of the 
 _ATTEMPTS, _WAIT_S = 5, 2.0
 _REASON_LENGTH = 400
 _TAG = re.compile(r"<[^>]*>")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def connect(url: str, token: str, *, timeout_s: float = 120.0) -> "LabelStudio":
@@ -66,7 +65,7 @@ def connect(url: str, token: str, *, timeout_s: float = 120.0) -> "LabelStudio":
 
 def http_client(url: str, timeout_s: float) -> httpx.Client:
     """An HTTP client for `url`. A proxy from the environment must not come between us and our own machine."""
-    loopback = urlsplit(url).hostname in _LOOPBACK
+    loopback = urlsplit(url).hostname in LOOPBACK
     return httpx.Client(base_url=url, timeout=timeout_s, follow_redirects=True, trust_env=not loopback)
 
 

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 
 import httpx
 
-from models.server_faults import MAX_REPLY_BYTES
+from models.server_faults import LOOPBACK, MAX_REPLY_BYTES
 from storage.errors import FatalError
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LISTED_WITHIN_S = 15.0
 
 
@@ -25,7 +24,7 @@ def served_models(base_url: str, key: str = "", *, within_s: float = _LISTED_WIT
     host = url.host if url.port is None else f"{url.host}:{url.port}"
     headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
-        reply = httpx.get(url, headers=headers, timeout=within_s, trust_env=url.host not in _LOOPBACK)
+        reply = httpx.get(url, headers=headers, timeout=within_s, trust_env=url.host not in LOOPBACK)
     except httpx.TimeoutException as error:
         raise FatalError(
             f"{host} did not answer within {within_s:g} s. It may still be loading its model: wait until its log says "
@@ -73,7 +72,7 @@ class Connection:
     def __init__(self, base: httpx.URL, tls: ssl.SSLContext) -> None:
         alone = httpx.Limits(max_connections=1, max_keepalive_connections=1)
         says = {"accept": "application/json", "content-type": "application/json", "user-agent": "guardset"}
-        nearby = base.host in _LOOPBACK
+        nearby = base.host in LOOPBACK
         self._client = httpx.AsyncClient(verify=tls, limits=alone, headers=says, timeout=None, trust_env=not nearby)
 
     async def send(self, url: httpx.URL, headers: Mapping[str, str], body: bytes) -> httpx.Response:

@@ -16,13 +16,11 @@ import numpy as np
 
 from models.image_edit import ImageEdit
 from models.openai_wire import error_of, retry_after_s
-from models.server_faults import MAX_REPLY_BYTES, OF_ACCESS, Key, Refusal, Trouble, is_trouble
+from models.server_faults import LOOPBACK, MAX_REPLY_BYTES, OF_ACCESS, Key, Refusal, Trouble, is_trouble
 from models.settings import PictureSettings
 from storage.errors import FatalError, SampleError, TransientError
 from storage.images import Rgb, decode, encode_png
 from storage.records.ids import content_id
-
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +57,7 @@ class OpenAIImages:
             raise FatalError("An endpoint does not say its size. Set editing.edit.size_px, such as 1024.")
         self._size_px, self._host = settings.size_px, httpx.URL(self._endpoint.base_url).host
         # A proxy from the environment must not come between us and our own machine.
-        self._client = httpx.Client(trust_env=self._host not in _LOOPBACK, follow_redirects=False)
+        self._client = httpx.Client(trust_env=self._host not in LOOPBACK, follow_redirects=False)
         self._jitter = random.Random()
         self._slots = threading.Semaphore(self._endpoint.max_in_flight)  # shards that run side by side share them
         self._key = Key(self._endpoint.api_key_env, self._host)

@@ -3,16 +3,18 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.claim import claimed
 from storage.errors import FatalError
+from storage.ledger import ShardRecord
 from storage.parquet import give_back_memory
 from storage.records.rejection import Rejection
 from storage.records.tables import to_table
-from storage.stage import ReadyStage, Tool
+from storage.stage import BatchResult, ReadyStage, Tool
 from storage.usage import ByModel
 from storage.workspace import Workspace
 
@@ -54,7 +56,11 @@ class ShardOutcome:
 def left_to_do(workspace: Workspace, stage: ReadyStage, input_hash: str) -> bool:
     """Whether a shard was never done, or holds refusals that are to be tried again."""
     found = workspace.ledger.find(stage.name, stage.fingerprint(input_hash))
-    return found is None or bool(stage.retry & found.rejected.keys())
+    return found is None or _to_retry(stage, found)
+
+
+def _to_retry(stage: ReadyStage, found: ShardRecord) -> bool:
+    return not stage.retry.isdisjoint(found.rejected)
 
 
 def run_shard(workspace: Workspace, stage: ReadyStage, input_hash: str, load: Callable[[], Tool]) -> ShardOutcome:
@@ -68,7 +74,7 @@ def run_shard(workspace: Workspace, stage: ReadyStage, input_hash: str, load: Ca
     ledger, started = workspace.ledger, time.perf_counter()
     fingerprint = stage.fingerprint(input_hash)
     found, ran = ledger.find(stage.name, fingerprint), False
-    again = found is not None and bool(stage.retry & found.rejected.keys())
+    again = found is not None and _to_retry(stage, found)
     if found is None or again:
 
         def is_done() -> bool:
@@ -89,11 +95,16 @@ def _run(workspace: Workspace, stage: ReadyStage, input_hash: str, fingerprint: 
     shard = workspace.ledger.read_input(stage.name, input_hash)
     entered, rows_in, handed_over = shard[stage.stage.unit_in], shard.num_rows, [shard]
     del shard  # a stage may let go of its rows: those of dedup are all of a build's
-    result = load().run_shard(handed_over.pop())
+    table, rejected = _made(stage, entered, load().run_shard(handed_over.pop()))
+    give_back_memory(rows_in)
+    return workspace.ledger.commit(stage.name, fingerprint, table, rejected, rows_in=rows_in)
+
+
+def _made(stage: ReadyStage, entered: pa.ChunkedArray, result: BatchResult[Any]) -> tuple[pa.Table, list[Rejection]]:
+    """What a tool made of the units that entered, none of which is lost."""
     table = result.ok if isinstance(result.ok, pa.Table) else to_table(result.ok, stage.stage.record)
     check_conserved(stage.name, entered, table[stage.stage.unit_out], result.rejected)
-    give_back_memory(rows_in)
-    return workspace.ledger.commit(stage.name, fingerprint, table, result.rejected, rows_in=rows_in)
+    return table, result.rejected
 
 
 def _run_again(
@@ -105,14 +116,12 @@ def _run_again(
     shard, before = ledger.read_input(stage.name, input_hash), ledger.read(stage.name, fingerprint)
     retried = pa.array({r.key for r in refused if r.code in stage.retry}, pa.string())
     rows = shard.filter(pc.is_in(shard[unit_in], value_set=retried))
-    result = load().run_shard(rows)
-    table = result.ok if isinstance(result.ok, pa.Table) else to_table(result.ok, stage.stage.record)
-    check_conserved(stage.name, rows[unit_in], table[unit_out], result.rejected)
+    table, rejected = _made(stage, rows[unit_in], load().run_shard(rows))
     kept = before.filter(pc.invert(pc.is_in(before[unit_out], value_set=retried)))
     order = shard[unit_in].combine_chunks().unique()
     merged = pa.concat_tables([kept, table.cast(kept.schema)])
     merged = merged.take(pc.sort_indices(pc.index_in(merged[unit_out], value_set=order)))  # stable
-    still = [r for r in refused if r.code not in stage.retry] + result.rejected
+    still = [r for r in refused if r.code not in stage.retry] + rejected
     place = {key: number for number, key in enumerate(order.to_pylist())}
     still.sort(key=lambda r: place[r.key])
     return ledger.commit(stage.name, fingerprint, merged, still, rows_in=shard.num_rows, replace=True)
