@@ -16,6 +16,8 @@ from models.server_faults import LOOPBACK, is_trouble
 from storage.errors import FatalError, TransientError
 
 if TYPE_CHECKING:
+    from typing import Any, Protocol
+
     from label_studio_sdk import LabelStudio
 
 OLDEST_SERVER = (1, 20)
@@ -108,6 +110,24 @@ def plain_errors(doing: str) -> Iterator[None]:
         raise TransientError(f"Label Studio's answer is none of its own while {doing} ({error}).") from error
 
 
+def create_once(client: "LabelStudio", task_id: int, unique_id: str, doing: str, **annotation: "Any") -> bool:
+    """Create an annotation, repeated after trouble; False when the server has one with this `unique_id` already.
+
+    It has one after a crash, and after a call that arrived and whose answer was lost.
+    """
+    from label_studio_sdk.core.api_error import ApiError
+
+    for attempt in patiently():
+        with attempt, plain_errors(doing):
+            try:
+                client.annotations.create(id=task_id, unique_id=unique_id, **annotation)
+            except ApiError as error:
+                if error.status_code != 409:
+                    raise
+                return False
+    return True
+
+
 def _may_pass(error: "ApiErrorLike") -> bool:
     """Whether the same call may work later. A 200 that is an error is a proxy's page, or half an answer."""
     return error.status_code in (None, 200) or is_trouble(error.status_code)
@@ -122,7 +142,6 @@ def _reason(error: "ApiErrorLike") -> str:
 
 
 if TYPE_CHECKING:
-    from typing import Any, Protocol
 
     class ApiErrorLike(Protocol):
         """What we read of the SDK's error."""

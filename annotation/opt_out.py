@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from annotation.client import patiently, plain_errors
+from annotation.client import create_once, plain_errors
 from annotation.reading import user_emails
 from policies.vocabulary import Vocabulary
 from storage.errors import FatalError
@@ -84,7 +84,15 @@ def keep_from(
         for task_id in sorted({tasks[name] for name in names if name in tasks} - set(done.get(email, ())))
     ]
     for number, (email, task_id) in enumerate(wanted, start=1):
-        _skip(client, task_id, people[email], str(uuid.uuid5(_NAMESPACE, f"{key}/{task_id}/{email}")))
+        create_once(
+            client,
+            task_id,
+            str(uuid.uuid5(_NAMESPACE, f"{key}/{task_id}/{email}")),
+            "keeping an image from somebody who opted out",
+            result=[],
+            was_cancelled=True,
+            completed_by=people[email],
+        )
         if progress:
             progress(number, len(wanted))
     for email, task_id in wanted:
@@ -92,17 +100,3 @@ def keep_from(
     if wanted:
         workspace.write_json(file, done)
     return len(wanted)
-
-
-def _skip(client: "LabelStudio", task_id: int, user_id: int, unique_id: str) -> None:
-    from label_studio_sdk.core.api_error import ApiError
-
-    try:
-        for attempt in patiently():
-            with attempt, plain_errors("keeping an image from somebody who opted out"):
-                client.annotations.create(
-                    id=task_id, result=[], was_cancelled=True, completed_by=user_id, unique_id=unique_id
-                )
-    except FatalError as error:
-        if not (isinstance(error.__cause__, ApiError) and error.__cause__.status_code == 409):  # made before a crash
-            raise

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from annotation.accounts import sign_in
-from annotation.client import connect, patiently, plain_errors
+from annotation.client import connect, create_once, plain_errors
 from annotation.collect import SIMULATED_DOMAIN
 from annotation.publish import Project, published
 from annotation.server import Server
 from annotation.verdicts import PolicyVerdict, to_result
 from policies.engine import Derivation, Policy, PolicySet
-from storage.errors import FatalError
 from storage.records.ids import content_id
 from storage.workspace import Workspace
 
@@ -114,26 +113,18 @@ def _annotate(
     client: "LabelStudio", project: Project, email: str, task: tuple[str, int], answers: Sequence[PolicyVerdict]
 ) -> bool:
     """Submit one annotation as that user; False when the server has it already (its unique id says so)."""
-    from label_studio_sdk.core.api_error import ApiError
-
     image_id, task_id = task
     duration_s = 4 + 20 * random.Random(content_id("duration", image_id, email)).random()
     unique_id = uuid.uuid5(_NAMESPACE, f"{project.project_key}/{image_id}/{email}")
-    try:
-        for attempt in patiently():
-            with attempt, plain_errors("saving an annotation"):
-                client.annotations.create(
-                    id=task_id,
-                    result=to_result(answers),
-                    lead_time=round(duration_s, 1),
-                    was_cancelled=False,
-                    unique_id=str(unique_id),
-                )
-    except FatalError as error:
-        if isinstance(error.__cause__, ApiError) and error.__cause__.status_code == 409:
-            return False
-        raise
-    return True
+    return create_once(
+        client,
+        task_id,
+        str(unique_id),
+        "saving an annotation",
+        result=to_result(answers),
+        lead_time=round(duration_s, 1),
+        was_cancelled=False,
+    )
 
 
 def password_of(server: Server, email: str) -> str:
