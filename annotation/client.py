@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import httpx
 import stamina
 
-from models.server_faults import LOOPBACK, is_trouble
+from models.server_faults import is_trouble
 from storage.errors import FatalError, TransientError
+from storage.transport import check_trusted, tls
 
 if TYPE_CHECKING:
     from typing import Any, Protocol
@@ -45,6 +45,7 @@ def connect(url: str, token: str, *, timeout_s: float = 120.0) -> "LabelStudio":
     except httpx.InvalidURL as error:
         raise FatalError(f"{url} is no URL of a server ({error}). Correct annotation.url.") from error
     except httpx.HTTPError as error:
+        check_trusted(error, url)
         raise TransientError(f"No Label Studio answers at {url} ({error}). Start it, or correct the URL.") from error
     except ApiError as error:
         if error.status_code in (401, 403):
@@ -66,9 +67,8 @@ def connect(url: str, token: str, *, timeout_s: float = 120.0) -> "LabelStudio":
 
 
 def http_client(url: str, timeout_s: float) -> httpx.Client:
-    """An HTTP client for `url`. A proxy from the environment must not come between us and our own machine."""
-    loopback = urlsplit(url).hostname in LOOPBACK
-    return httpx.Client(base_url=url, timeout=timeout_s, follow_redirects=True, trust_env=not loopback)
+    """An HTTP client for `url`."""
+    return httpx.Client(base_url=url, timeout=timeout_s, follow_redirects=True, verify=tls())
 
 
 def version_of(release: str) -> tuple[int, ...]:
@@ -100,6 +100,7 @@ def plain_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except httpx.HTTPError as error:
+        check_trusted(error, "Label Studio")
         raise TransientError(f"Label Studio did not answer while {doing} ({type(error).__name__}: {error}).") from error
     except ApiError as error:
         sentence = f"Label Studio failed while {doing}: {_reason(error)}."

@@ -8,6 +8,7 @@ only, outlives the command that starts it, and can serve nothing but the workspa
 import contextlib
 import os
 import secrets
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from annotation.client import http_client
+from annotation.client import http_client, plain_errors
 from annotation.database import check_answers, place_of, settings_of
 from storage import daemon
 from storage.errors import FatalError
@@ -26,6 +27,7 @@ Progress = Callable[[int, int], None]
 USERNAME = "admin@guardset.invalid"
 _OF_THE_CHECKOUT = Path(__file__).resolve().parents[1] / ".venv-label-studio" / "bin" / "label-studio"
 _FIRST_START_S, _WARM_START_S = 60, 10  # what a start usually takes, for the progress bar
+_STORAGES = "/api/storages/localfiles/"
 _PORT_MOVED = "Trying to start at"  # Label Studio's words when the port is busy
 # Names that Label Studio would take from a user's environment, and Python's that belong to another interpreter.
 _FOREIGN_PREFIXES = ("LABEL_STUDIO_", "HEARTEX_", "DJANGO_", "PYTHON", "VIRTUAL_ENV")
@@ -75,6 +77,8 @@ def start(
     than before, or the server dies or hangs.
     """
     folder = server_folder(workspace_dir)
+    if _has_moved(folder):
+        stop(workspace_dir)
     known = _read(folder)
     if known is not None:
         known = replace(known, database=_same_database(folder, known.database, database))
@@ -84,13 +88,15 @@ def start(
         known = _launch(folder, known or fresh, port, program(executable))
     _wait(folder, known, timeout_s, progress)
     _check_account(folder, known)
+    _announce_place(folder, known)
     return known
 
 
 def status(workspace_dir: str | Path) -> Server | None:
     """The workspace's server if it runs and answers, else None."""
-    known = _read(server_folder(workspace_dir))
-    return known if known is not None and _alive(known) and _healthy(known.url) else None
+    folder = server_folder(workspace_dir)
+    known = _read(folder)
+    return known if known and not _has_moved(folder) and _alive(known) and _healthy(known.url) else None
 
 
 def stop(workspace_dir: str | Path, *, timeout_s: float = 20.0) -> bool:
@@ -134,18 +140,38 @@ def program(executable: str | Path | None) -> str:
 
 def _launch(folder: Path, known: Server, port: int, program: str) -> Server:
     if daemon.port_answers(port):
-        raise FatalError(f"Port {port} is in use by another program. Set annotation.port in the config to a free one.")
+        raise FatalError(
+            f"Port {port} is in use by {_who_has(port, folder)}. Set annotation.port in the config to a free one."
+        )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     blobs, link = folder.parent / "blobs", served_blobs(folder.parent)
     blobs.mkdir(exist_ok=True)
     link.parent.mkdir(exist_ok=True)
     if not link.is_symlink():
+        shutil.rmtree(link, ignore_errors=True)  # a copy that followed links holds the blobs of that time
         link.symlink_to(os.path.relpath(blobs, link.parent))
     known = replace(known, url=f"http://127.0.0.1:{port}", pid=0)
     _write(folder, known)  # before the start: an account without a record would lock us out
     known = replace(known, pid=daemon.launch(program, _arguments(known), folder, _environment(folder, known)))
     _write(folder, known)
     return known
+
+
+def _has_moved(folder: Path) -> bool:
+    """Whether the workspace was moved since its server was started, which serves images from the old place."""
+    other = daemon.other_place(folder)
+    return other is not None and not other.is_dir()
+
+
+def _who_has(port: int, folder: Path) -> str:
+    other = daemon.other_place(folder)
+    running = None if other is None else status(other.parent)
+    if other is None or running is None or _port(running) != port:
+        return "another program"
+    return (
+        f"the Label Studio of {other.parent}, from which this workspace was copied and which serves the images there. "
+        f"Stop it with `guardset down --workspace {shlex.quote(str(other.parent))}`, if this one is to take its place"
+    )
 
 
 def _arguments(server: Server) -> list[str]:
@@ -211,6 +237,19 @@ def _check_account(folder: Path, server: Server) -> None:
             f"Label Studio's database in {folder} does not know the account in server.json. Restore that file, "
             "or move the folder away to begin with an empty server."
         )
+
+
+def _announce_place(folder: Path, server: Server) -> None:
+    """Let the projects of a workspace that was moved or copied show the images where they are now."""
+    place = str(served_blobs(folder.parent))
+    with http_client(server.url, 30.0) as http, plain_errors("looking where its projects find their images"):
+        http.headers["Authorization"] = f"Token {server.token}"
+        projects = http.get("/api/projects/", params={"page_size": 1000, "include": "id"}).raise_for_status().json()
+        for project in projects["results"]:
+            stored = http.get(_STORAGES, params={"project": project["id"]}).raise_for_status().json()
+            for storage in stored:
+                if storage["path"] != place and Path(storage["path"]).parts[-3:] == Path(place).parts[-3:]:
+                    http.patch(f"{_STORAGES}{storage['id']}", json={"path": place}).raise_for_status()
 
 
 def _healthy(url: str) -> bool:

@@ -84,8 +84,12 @@ _NO_INSTRUCTION = re.compile(
 )
 
 
+# The list and nothing else: an empty one inside a broken list, or beside a verdict, does not say that nothing is there.
+_NOTHING = re.compile(r"\s*(?:```\w*\s*)?\[\s*\]\s*(?:```)?\s*")
+
+
 def _json_list(answer: str) -> list[Mapping[str, Any]]:
-    """The first JSON list of objects in an answer, outside of any thinking."""
+    """The first JSON list of objects in an answer, outside of any thinking; an empty one only where it stands alone."""
     text = _THINK.sub("", answer)
     decoder = json.JSONDecoder()
     for bracket in re.finditer(r"\[", text):
@@ -93,8 +97,10 @@ def _json_list(answer: str) -> list[Mapping[str, Any]]:
             items, _ = decoder.raw_decode(text, bracket.start())
         except json.JSONDecodeError:
             continue
-        if all(isinstance(item, dict) for item in items):
+        if items and all(isinstance(item, dict) for item in items):
             return list(items)
+    if _NOTHING.fullmatch(text):
+        return []
     raise SampleError("locator_unparsable", f"No JSON list of objects in the answer {answer[:200]!r}.")
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from editing.entries import Entry, box_of, number_of, reading, text_of
+from editing.entries import Entry, box_of, list_of, number_of, text_of
 from editing.run_lengths import CocoRuns
+from storage.validation import reading
 
 _LEAST_NUMBERS = 6  # a polygon takes three points
 _FORM = "three points or more as x, y, x, y"
@@ -34,19 +35,24 @@ def read_coco(raw: Mapping[str, Any]) -> CocoFile:
     """Raises ValueError, naming the image, category or annotation that lacks what it needs."""
     images: dict[str, _Image] = {}
     labels: dict[str, str] = {}
-    for number, image in enumerate(raw["images"], start=1):
+    for number, image in enumerate(_listed(raw, "images"), start=1):
         with reading(f"image {number}"):
             images[str(image["id"])] = _Image(text_of(image["file_name"]), _size(image))
-    for number, category in enumerate(raw["categories"], start=1):
+    for number, category in enumerate(_listed(raw, "categories"), start=1):
         with reading(f"category {number}"):
             labels[str(category["id"])] = text_of(category["name"])
     read = CocoFile({image.name: [] for image in images.values()}, frozenset(labels.values()))
-    for number, annotation in enumerate(raw["annotations"], start=1):
+    for number, annotation in enumerate(_listed(raw, "annotations"), start=1):
         with reading(f"annotation {number}"):
             _add(read, f"annotation {number}", annotation, images, labels)
     if raw["annotations"] and len(read.set_aside) >= len(raw["annotations"]) and not any(read.files.values()):
         raise ValueError(f"none of its annotations can be read; {read.set_aside[0]}")
     return read
+
+
+def _listed(raw: Mapping[str, Any], name: str) -> list[Any]:
+    with reading(f"what it has under {name}"):
+        return list_of(raw[name])
 
 
 def _add(

@@ -1,8 +1,7 @@
 """Regions that somebody else marked, whatever they came in: from a label and a box or mask to a region of an image."""
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +15,12 @@ from editing.run_lengths import BrushRuns, CocoRuns
 from policies.vocabulary import Vocabulary
 from storage.errors import FatalError, SampleError
 from storage.images import Mask, decode_mask
+from storage.listing import clean
+from storage.reading import read_file
 
 LabelMap = Mapping[str, str | None]  # somebody's labels -> attributes; None for what is to be ignored
 OTHERS = "*"  # in a label map, every label that it does not have and that means nothing
+MAX_MASK_BYTES, _MAX_MASK_PIXELS = 50_000_000, 100_000_000  # of a mask, unpacked only below that
 _SAME_SHAPE = 0.02  # of the ratio of two scales: small sizes are rounded to whole pixels
 Origin = Literal["manifest", "source"]  # who gave a box; begins the code of one that is refused
 
@@ -39,23 +41,17 @@ class Entry:
     counted_in: tuple[int, int] | None = None
 
 
-@contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Whatever is wrong with an entry as a ValueError that says which entry it is."""
-    try:
-        yield
-    except KeyError as error:
-        raise ValueError(f"{what} lacks {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from error
-    except (TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{what} has another form than the one that is read here ({error})") from error
-
-
 def text_of(value: Any) -> str:
-    """A name; raises ValueError for what is none."""
+    """A name in characters that can be stored; raises ValueError for what is none."""
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{value!r} is no name")
+        raise ValueError(f"{value!r:.40} is no name")
+    return str(clean(value))
+
+
+def list_of(value: Any) -> list[Any]:
+    """A list; raises ValueError for what is none."""
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r:.40} is no list")
     return value
 
 
@@ -64,15 +60,18 @@ def box_of(value: Any, form: str) -> tuple[float, float, float, float]:
     try:
         a, b, c, d = map(number_of, value if isinstance(value, list) else ())
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the box {value!r} is not {form} in numbers") from error
+        raise ValueError(f"the box {value!r:.80} is not {form} in numbers") from error
     return a, b, c, d
 
 
 def number_of(value: Any) -> float:
     """A finite number, also one that is written as text; raises ValueError for anything else."""
-    number = math.nan if isinstance(value, bool) else float(value)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r:.40} is no number")
     return number
 
 
@@ -135,7 +134,7 @@ def _scale(entry: Entry, width: int, height: int) -> tuple[float, float]:
 def _mask(entry: Entry, shape: tuple[int, int], scale: tuple[float, float]) -> Mask | None:
     """The entry's exact mask, if it has more than a box."""
     if entry.mask is not None:
-        mask = _read(entry.mask, entry.label)
+        mask = _read(entry.mask, entry.label, {shape, (entry.counted_in or (0, 0))[::-1]})
         if scale != (1, 1) and mask.shape[::-1] == entry.counted_in:
             mask = np.asarray(PilImage.fromarray(mask).resize((shape[1], shape[0]), PilImage.Resampling.NEAREST))
         if mask.shape != shape:
@@ -153,12 +152,15 @@ def _mask(entry: Entry, shape: tuple[int, int], scale: tuple[float, float]) -> M
     return mask
 
 
-def _read(mask: Path | CocoRuns | BrushRuns, label: str) -> Mask:
-    if isinstance(mask, Path):
-        return decode_mask(mask.read_bytes())
+def _read(mask: Path | CocoRuns | BrushRuns, label: str, sizes: set[tuple[int, int]]) -> Mask:
+    """A mask of one of these sizes (height, width), one of another not unpacked."""
     try:
+        if isinstance(mask, Path):
+            return decode_mask(read_file(mask, MAX_MASK_BYTES), max_pixels=_MAX_MASK_PIXELS)
+        if mask.size not in sizes or math.prod(mask.size) > _MAX_MASK_PIXELS:
+            raise ValueError(f"its size is {mask.size}")
         return mask.mask()
-    except ValueError as error:
+    except (SampleError, OSError, ValueError) as error:
         raise SampleError("manifest_bad_mask", f"The mask of {label} cannot be read: {error}.") from error
 
 
@@ -171,8 +173,9 @@ def _pixel_box(
     entry: Entry, width: int, height: int, scale: tuple[float, float], origin: Origin
 ) -> tuple[int, int, int, int]:
     x0, y0, x1, y1 = entry.box or (0.0, 0.0, 0.0, 0.0)
-    x0, x1, y0, y1 = x0 * scale[0], x1 * scale[0], y0 * scale[1], y1 * scale[1]
-    left, top, right, bottom = max(0, int(x0)), max(0, int(y0)), min(width, round(x1)), min(height, round(y1))
+    x0, x1 = (min(max(0.0, x * scale[0]), width) for x in (x0, x1))  # cut first: no whole number is infinite
+    y0, y1 = (min(max(0.0, y * scale[1]), height) for y in (y0, y1))
+    left, top, right, bottom = int(x0), int(y0), round(x1), round(y1)
     if not (left < right and top < bottom):
         raise SampleError(f"{origin}_bad_box", f"{entry.box} has no area inside {width}x{height}.")
     return left, top, right, bottom

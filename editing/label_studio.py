@@ -7,9 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from editing.entries import Entry, number_of, reading
+from editing.entries import Entry, list_of, number_of, text_of
 from editing.run_lengths import BrushRuns
 from editing.task_names import Path, paths_of
+from storage.validation import reading
 
 _ELLIPSE_POINTS = 72  # straight pieces that an ellipse is drawn with
 _SHAPES = "rectangles, polygons, ellipses and brush strokes are read"
@@ -53,7 +54,8 @@ def _entries(result: Sequence[Mapping[str, Any]]) -> list[Entry]:
 
 def _labels(item: Mapping[str, Any]) -> list[str]:
     """`rectanglelabels`, `polygonlabels`, ..., or `labels`, as the labelling interface names them."""
-    return [label for key, labels in item.get("value", {}).items() if key.endswith("labels") for label in labels]
+    found = [labels for key, labels in item.get("value", {}).items() if key.endswith("labels")]
+    return [text_of(label) for labels in found for label in list_of(labels)]
 
 
 def _entry(label: str, item: Mapping[str, Any]) -> Entry:

@@ -4,7 +4,6 @@ A manifest is read and checked whole before anything runs: a broken entry stops 
 that no image is edited on a guess. Files are matched by their name below the input folder.
 """
 
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +11,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from editing.boxes import Region
 from editing.coco import read_coco
 from editing.entries import (
+    MAX_MASK_BYTES,
     OTHERS,
     Entry,
     LabelMap,
@@ -25,7 +22,6 @@ from editing.entries import (
     box_of,
     check_label_map,
     is_ignored,
-    reading,
     region_of,
     text_of,
 )
@@ -34,7 +30,10 @@ from editing.locate import LocateRequest
 from editing.task_names import TaskIndex
 from policies.vocabulary import Vocabulary
 from storage.errors import FatalError, SampleError
+from storage.parquet import read_table, readable
+from storage.reading import PathReader
 from storage.records.ids import content_id, sha256_hex
+from storage.validation import read_json, reading
 
 _VERSION = 3  # of how a manifest is read
 _ROW = "a row has file, label, and box ([x0, y0, x1, y1]) or mask (a path)"
@@ -82,10 +81,6 @@ def read_manifest(path: Path) -> Manifest:
         raise FatalError(f"Cannot read the manifest {path}: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
         raise FatalError(f"The manifest {path} is not UTF-8 text. Save it as UTF-8.") from error
-    except json.JSONDecodeError as error:
-        raise FatalError(f"The manifest {path} is not valid JSON: {error}.") from error
-    except pa.ArrowInvalid as error:
-        raise FatalError(f"The manifest {path} is no Parquet file, or a damaged one.") from error
     except ValueError as error:
         raise FatalError(f"The manifest {path} cannot be used: {error}.") from error
     if not found.files:
@@ -98,12 +93,13 @@ def read_manifest(path: Path) -> Manifest:
 
 def _read(path: Path) -> Manifest:
     if path.suffix == ".parquet":
-        rows = pq.read_table(path).to_pylist()
+        with path.open("rb") as file, readable(f"The manifest {path}"):
+            rows = read_table(file).to_pylist()
         return _from_rows(((f"row {n}", row) for n, row in enumerate(rows, start=1)), path.parent)
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix in (".jsonl", ".ndjson"):
         return _from_rows(_lines(text), path.parent)
-    raw = json.loads(text)
+    raw = read_json(text)
     if isinstance(raw, dict) and {"images", "annotations", "categories"} <= raw.keys():
         coco = read_coco(raw)
         return Manifest(coco.files, coco.labels, coco.unnamed, coco.set_aside)
@@ -123,11 +119,10 @@ def _lines(text: str) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             try:
-                yield f"line {number}", json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"line {number} is not valid JSON ({error.msg} at character {error.pos + 1})"
-                ) from error
+                value = read_json(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+            yield f"line {number}", value
 
 
 def _from_rows(rows: Iterable[tuple[str, Any]], folder: Path) -> Manifest:
@@ -163,10 +158,11 @@ def _check_spelling(path: Path, label_map: LabelMap, labels: frozenset[str]) -> 
 class ManifestLocator:
     """Looks regions up by file name. `label_map` translates the team's labels into attributes, or ignores them.
 
-    A label that means nothing is set aside and named; an image of which nothing else is known is refused.
+    A label that means nothing is set aside and named; an image of which nothing else is known is refused. Masks lie
+    below the manifest's folder or below `root`.
     """
 
-    def __init__(self, path: Path, label_map: LabelMap, vocabulary: Vocabulary) -> None:
+    def __init__(self, path: Path, label_map: LabelMap, vocabulary: Vocabulary, root: Path | None = None) -> None:
         check_label_map(label_map, vocabulary)
         self._manifest = manifest = read_manifest(path)
         labels = _labels_of(manifest.files)
@@ -183,11 +179,7 @@ class ManifestLocator:
             )
         _tell(path, [f"the label {label!r} is no attribute" for label in unknown] + list(manifest.set_aside))
         entries = [entry for listed in manifest.files.values() for entry in listed]
-        masks = [entry.mask for entry in entries if isinstance(entry.mask, Path)]
-        missing = [mask for mask in masks if not mask.is_file()]
-        if missing:
-            raise FatalError(f"The manifest {path} names a mask that is not there: {missing[0]}.")
-        hashes = [sha256_hex(mask.read_bytes()) for mask in masks]
+        hashes = _hashes(path, [entry.mask for entry in entries if isinstance(entry.mask, Path)], root)
         decides = [self._attributes, sorted(self._ignored), self._all_ignored]
         self._fingerprint = content_id(_VERSION, sha256_hex(path.read_bytes()), decides, hashes)
 
@@ -215,6 +207,21 @@ class ManifestLocator:
             unknown.update(self._manifest.unnamed.get(key, ()))
         if unknown:
             raise SampleError("manifest_unknown_label", f"All its labels are unknown: {', '.join(sorted(unknown))}.")
+
+
+def _hashes(path: Path, masks: Sequence[Path], root: Path | None) -> list[str]:
+    """Of each mask's bytes; raises FatalError naming one that cannot be read, or lies where none may."""
+    reader, hashes = PathReader(path.parent, root), []
+    for mask in masks:
+        try:
+            hashes.append(sha256_hex(reader.read(str(mask), MAX_MASK_BYTES)))
+        except (OSError, ValueError, SampleError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise FatalError(
+                f"The manifest {path} names a mask that cannot be read: {mask!s:.200} ({why}). Masks lie below the "
+                "manifest's folder, or below the one that ingest.columns.root names."
+            ) from error
+    return hashes
 
 
 def _tell(path: Path, set_aside: Sequence[str]) -> None:

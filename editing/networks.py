@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
+from pathlib import Path
 
 from editing.certify import Witnesses
 from editing.detect import DetectorLocator
@@ -26,11 +27,13 @@ from policies.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Looking:
-    """All that finding regions depends on: `rules` are the texts of the target policies' rules, by their ids."""
+    """All that finding regions depends on: `rules` are the texts of the target policies' rules, by their ids, and
+    `root` a folder that paths of masks may lead into."""
 
     settings: LocateSettings
     vocabulary: Vocabulary
     rules: Mapping[str, str]
+    root: Path | None = None
 
     @cached_property
     def prompt(self) -> str:
@@ -46,7 +49,7 @@ class Looking:
         """The locator of regions that were marked beforehand, whose file is read once."""
         settings = self.settings
         if settings.manifest is not None:
-            return ManifestLocator(settings.manifest, settings.label_map, self.vocabulary)
+            return ManifestLocator(settings.manifest, settings.label_map, self.vocabulary, self.root)
         return BoxesLocator(settings.label_map, self.vocabulary)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from storage.images import Mask
 
 _CHARACTER_0 = 48  # a character of a COCO string holds six bits above this code
+_MOST_BITS = 60  # of a number in such a string; a run of pixels takes half of them
 _CHANNELS = 4  # a brush stroke is red, green, blue and opacity
 
 
@@ -40,6 +41,8 @@ def _numbers(text: str) -> list[int]:
             raise ValueError(f"{character!r} does not belong in a run-length string")
         value |= (bits & 0x1F) << shift
         shift += 5
+        if shift > _MOST_BITS:
+            raise ValueError("its run-length string holds a number that is too large")
         if bits & 0x20:
             continue
         if bits & 0x10:

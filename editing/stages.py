@@ -35,7 +35,7 @@ def look_decided_by(looking: Looking) -> Any:
 LOCATE = Stage[Looking](
     name="locate",
     says="what an image shows, and where",
-    version=3,
+    version=4,
     record=Located,
     decides=look_decided_by,
     make=lambda looking, workspace: LocateStage(workspace, make_locator(looking), looking.settings.rows_at_once),
@@ -93,7 +93,7 @@ def _certify(values: Certifying, workspace: Workspace) -> Tool:
 CERTIFY = Stage[Certifying](
     name="certify",
     says="each edit measured and looked at again",
-    version=3,
+    version=4,
     record=Edit,
     decides=lambda values: values.decided_by,
     make=_certify,

@@ -82,7 +82,7 @@ def ready_stages(settings: Settings, policies: PolicySet, source: str = "") -> R
     or a list that cannot be read, once somebody asks what decides a stage."""
     editing, vocabulary = settings.editing, policies.vocabulary
     rules = {f"{p.id}.{rule.id}": rule.text for p in targets_of(settings, policies) for rule in p.rules}
-    looking = Looking(editing.locate, vocabulary, rules)
+    looking = Looking(editing.locate, vocabulary, rules, settings.ingest.columns.root)
     certifying = Certifying(
         editing.certify,
         Looking(editing.locate.looking(), vocabulary, rules),

@@ -16,8 +16,10 @@ import httpx
 from flows.engine.progress import report_progress
 from storage import daemon
 from storage.errors import FatalError
+from storage.transport import check_trusted, tls
 
 _PORT = 4200  # Prefect's usual one; another where that is taken
+_ANSWER_S = 15.0
 _USUAL_S, _TIMEOUT_S = 15, 240  # what a start takes, for the progress bar; the first makes a database
 
 
@@ -41,8 +43,16 @@ class PrefectServer:
 
 def running_server(root: str) -> PrefectServer | None:
     """The workspace's server if it runs and answers, else None."""
-    known = _read(_folder(root))
-    return known if known is not None and daemon.is_running(known.pid, _arguments(known)) and _ready(known) else None
+    folder = _folder(root)
+    known = _read(folder)
+    return (
+        known
+        if known
+        and not daemon.other_place(folder)
+        and daemon.is_running(known.pid, _arguments(known))
+        and _ready(known)
+        else None
+    )
 
 
 def start_server(root: str) -> PrefectServer:
@@ -54,10 +64,15 @@ def start_server(root: str) -> PrefectServer:
     if found is not None:
         return found
     folder = _folder(root)
+    if daemon.other_place(
+        folder
+    ):  # moved, and what runs keeps its data at the old place; or a copy, where none is ours
+        stop_server(root)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     known = _read(folder) or PrefectServer(_PORT, 0)
     if not daemon.is_running(known.pid, _arguments(known)):
         known = PrefectServer(_free_port() if daemon.port_answers(known.port) else known.port, 0)
+        daemon.write_record(folder, asdict(known))  # before the start, lest a server run without a record
         program, environment = sys.executable, _environment(folder, known)
         known = replace(known, pid=daemon.launch(program, _arguments(known), folder, environment))
         daemon.write_record(folder, asdict(known))
@@ -77,13 +92,26 @@ def stop_server(root: str) -> bool:
 
 
 def use_server(root: str) -> bool:
-    """Let this process be tracked by PREFECT_API_URL, or else by the workspace's own server; False without either."""
-    if not os.environ.get("PREFECT_API_URL"):
-        found = running_server(root)
-        if found is None:
-            return False
+    """Let this process be tracked by PREFECT_API_URL, or else by the workspace's own server; False without either.
+
+    Raises FatalError where nobody answers at PREFECT_API_URL: Prefect's own error would be a page long.
+    """
+    url = os.environ.get("PREFECT_API_URL")
+    if url:
+        try:
+            httpx.get(f"{url.rstrip('/')}/health", timeout=_ANSWER_S, verify=tls())
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            host = url.split("://")[-1].split("/")[0].split("@")[-1]
+            check_trusted(error, host)
+            raise FatalError(
+                f"No Prefect server answers at {host} ({error}). Start it, correct PREFECT_API_URL, or unset it to go "
+                "on without one."
+            ) from error
+        return True
+    found = running_server(root)
+    if found is not None:
         os.environ["PREFECT_API_URL"] = found.api_url
-    return True
+    return found is not None
 
 
 def _folder(root: str) -> Path:
@@ -126,7 +154,7 @@ def _wait(folder: Path, server: PrefectServer) -> None:
 
 def _ready(server: PrefectServer) -> bool:
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"{server.api_url}/ready", timeout=5.0, trust_env=False).status_code == 200
+        return httpx.get(f"{server.api_url}/ready", timeout=5.0, verify=tls()).status_code == 200
     return False
 
 

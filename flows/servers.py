@@ -22,9 +22,6 @@ def local_server(root: str, settings: AnnotationSettings) -> server.Server:
         raise FatalError(
             "A workspace on S3 needs annotation.url in the config; only a local one starts its own server."
         )
-    running = server.status(root)
-    if running is not None:
-        return running
     return server.start(
         root,
         port=settings.port,

@@ -34,6 +34,7 @@ from models.server_faults import OF_ACCESS, Key, Refusal, Trouble, is_trouble, w
 from models.settings import ServerSettings
 from storage.errors import FatalError, SampleError, TransientError
 from storage.records.ids import content_id, sha256_hex
+from storage.transport import check_trusted, tls
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _SAID_FROM_S = 5.0  # a pause that a server asks for is told from here on
@@ -76,7 +77,7 @@ class OpenAIChat:
         self._connections: list[Connection] = []
         self._slots = Slots()
         self._encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="openai-chat-encode")
-        self._tls = httpx.create_ssl_context()
+        self._trusted = tls()
         self._calls = 0
         self._not_before = 0.0  # time.monotonic() until which the server asked for silence
         self._last_success = -math.inf  # when a request was sent that was answered
@@ -145,7 +146,7 @@ class OpenAIChat:
     async def _all(self, requests: Sequence[ChatRequest]) -> list[tuple[str, _Outcome]]:
         count = min(self._server.max_in_flight, len(requests))
         while len(self._connections) < count:
-            connection = Connection(self._url, self._tls)
+            connection = Connection(self._trusted)
             self._connections.append(connection)
             self._slots.give(connection)
         done: dict[int, tuple[str, _Outcome]] = {}
@@ -244,6 +245,7 @@ class OpenAIChat:
         except TimeoutError as error:
             raise Trouble("chat_failed", f"no answer within {self._server.timeout_s:g} s") from error
         except httpx.RequestError as error:
+            check_trusted(error, self._host)
             raise Trouble("chat_failed", f"the connection failed ({type(error).__name__})") from error
         status = response.status_code
         if status == 200:

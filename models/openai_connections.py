@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 import httpx
 
-from models.server_faults import LOOPBACK, MAX_REPLY_BYTES
+from models.server_faults import MAX_REPLY_BYTES
 from storage.errors import FatalError
+from storage.transport import check_trusted, tls
 
 _LISTED_WITHIN_S = 15.0
 
@@ -24,13 +25,14 @@ def served_models(base_url: str, key: str = "", *, within_s: float = _LISTED_WIT
     host = url.host if url.port is None else f"{url.host}:{url.port}"
     headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
-        reply = httpx.get(url, headers=headers, timeout=within_s, trust_env=url.host not in LOOPBACK)
+        reply = httpx.get(url, headers=headers, timeout=within_s, verify=tls())
     except httpx.TimeoutException as error:
         raise FatalError(
             f"{host} did not answer within {within_s:g} s. It may still be loading its model: wait until its log says "
             "that it is ready."
         ) from error
     except httpx.HTTPError as error:
+        check_trusted(error, host)
         raise FatalError(f"No server answers at {host} ({error}). Start it, or correct base_url.") from error
     if reply.status_code in (404, 405):
         return None
@@ -66,14 +68,13 @@ class Connection:
     """Sends one request at a time; opens the connection anew when the server closed it.
 
     A client for each, because a shared pool looks at all of its connections for each request, which at 64 costs ten
-    times as much as everything else. Proxies are those that the environment names, but for a server on this machine.
+    times as much as everything else.
     """
 
-    def __init__(self, base: httpx.URL, tls: ssl.SSLContext) -> None:
+    def __init__(self, trusted: ssl.SSLContext) -> None:
         alone = httpx.Limits(max_connections=1, max_keepalive_connections=1)
         says = {"accept": "application/json", "content-type": "application/json", "user-agent": "guardset"}
-        nearby = base.host in LOOPBACK
-        self._client = httpx.AsyncClient(verify=tls, limits=alone, headers=says, timeout=None, trust_env=not nearby)
+        self._client = httpx.AsyncClient(verify=trusted, limits=alone, headers=says, timeout=None)
 
     async def send(self, url: httpx.URL, headers: Mapping[str, str], body: bytes) -> httpx.Response:
         """The whole answer to a POST. Sets no time limit; raises httpx.RequestError, also for an answer that is larger

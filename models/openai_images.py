@@ -16,11 +16,12 @@ import numpy as np
 
 from models.image_edit import ImageEdit
 from models.openai_wire import error_of, retry_after_s
-from models.server_faults import LOOPBACK, MAX_REPLY_BYTES, OF_ACCESS, Key, Refusal, Trouble, is_trouble
+from models.server_faults import MAX_REPLY_BYTES, OF_ACCESS, Key, Refusal, Trouble, is_trouble
 from models.settings import PictureSettings
 from storage.errors import FatalError, SampleError, TransientError
 from storage.images import Rgb, decode, encode_png
 from storage.records.ids import content_id
+from storage.transport import check_trusted, tls
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,7 @@ class OpenAIImages:
         if settings.size_px is None:
             raise FatalError("An endpoint does not say its size. Set editing.edit.size_px, such as 1024.")
         self._size_px, self._host = settings.size_px, httpx.URL(self._endpoint.base_url).host
-        # A proxy from the environment must not come between us and our own machine.
-        self._client = httpx.Client(trust_env=self._host not in LOOPBACK, follow_redirects=False)
+        self._client = httpx.Client(verify=tls(), follow_redirects=False)
         self._jitter = random.Random()
         self._slots = threading.Semaphore(self._endpoint.max_in_flight)  # shards that run side by side share them
         self._key = Key(self._endpoint.api_key_env, self._host)
@@ -176,6 +176,7 @@ class OpenAIImages:
         except httpx.TimeoutException as error:
             raise self._too_late() from error
         except httpx.RequestError as error:
+            check_trusted(error, self._host)
             raise Trouble("editor_unavailable", type(error).__name__) from error
 
     def _too_late(self) -> Trouble:

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 
 from storage.errors import FatalError, SampleError
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")  # no proxy may come between us and our own machine
 OF_ACCESS = (401, 403, 404, 405)  # statuses that may say nothing of the request itself
 _RETRIED = frozenset({408, 409, 425, 429})  # and every 5xx
 LONGEST_ASKED_S = 120.0  # a Retry-After beyond this is not waited for as told: a line says so

@@ -8,6 +8,7 @@ Claims save work; they do not keep data right. That is the ledger's doing, whose
 """
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -16,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 from storage.errors import GuardsetError
 from storage.records.ids import canonical_json
@@ -24,6 +26,7 @@ from storage.store import Store
 BEAT_S = 15.0  # how often an owner shows that it lives
 STALE_S = 90.0  # how long a claim may stand still
 _POLL_S = 0.5
+log = logging.getLogger(__name__)
 _TOKEN = uuid.uuid4().hex  # tells two containers apart that share a host name and a pid
 
 
@@ -74,7 +77,22 @@ def _wait(store: Store, key: str, watch: _Watch) -> None:
     if watch.look(content) > STALE_S or _owner_is_dead(content):
         watch.next_turn()
         return
+    _say_once(_awaited(key, content))
     time.sleep(_POLL_S)
+
+
+@cache
+def _say_once(sentence: str) -> None:
+    """Each shard that another build has in hand would say the same."""
+    log.warning(sentence)
+
+
+def _awaited(key: str, content: bytes) -> str:
+    owner = json.loads(content)
+    return (
+        f"Another build (process {owner.get('pid')} on {owner['host']}) works on the same {key.split('/')[1]}; waiting "
+        f"for what it makes. If it has died, this one goes on {STALE_S:.0f} s after its last sign of life."
+    )
 
 
 def _mark(beat: int) -> bytes:

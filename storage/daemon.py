@@ -12,12 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+# The process itself says its pid first: whoever starts it may be killed before it has written that down.
+_SAY_PID = 'echo $$ >server.pid && exec "$@"'
+_PLACE = "folder"  # the key of a record under which its place is kept
+
 
 def launch(program: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
     """Start a program in `folder`, with its output in `server.log` there; the answer is its pid."""
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [program, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, env=environment,
+            ["/bin/sh", "-c", _SAY_PID, "sh", program, *arguments],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, env=environment,
             start_new_session=True,  # it outlives this command and the terminal
         )  # fmt: skip
     while not _command_line(process.pid) and process.poll() is None:
@@ -56,7 +61,28 @@ def port_answers(port: int) -> bool:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """What `write_record` kept; None before the first start."""
+    """What `write_record` kept; None before the first start. In a copy of the folder `pid` is 0: the process is that
+    of the folder it was copied from."""
+    record = _record(folder)
+    if record is None:
+        return None
+    if record.get("pid") == 0 and (folder / "server.pid").is_file():  # started by a command that was killed just then
+        record["pid"] = int((folder / "server.pid").read_text() or 0)
+    if "pid" in record and (other := other_place(folder)) is not None and other.is_dir():
+        record["pid"] = 0
+    record.pop(_PLACE, None)
+    return record
+
+
+def other_place(folder: Path) -> Path | None:
+    """Where the record was written, if that is another folder: this one was moved, or copied, since. A process that was
+    started before a move still looks for its files at the old place."""
+    record = _record(folder)
+    place = Path(folder if record is None else record.get(_PLACE, folder))
+    return None if place == folder or (place.is_dir() and place.samefile(folder)) else place
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
     path = folder / "server.json"
     if not path.is_file():
         return None
@@ -66,10 +92,12 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Keep what is needed to find the server again, whole or not at all, readable for its owner only."""
+    if not record.get("pid"):
+        (folder / "server.pid").unlink(missing_ok=True)
     temporary = folder / ".server.json.tmp"
     temporary.unlink(missing_ok=True)
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(record, file, indent=2)
+        json.dump({**record, _PLACE: str(folder)}, file, indent=2)
     temporary.replace(folder / "server.json")
 
 

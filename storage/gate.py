@@ -1,14 +1,11 @@
 """The gate: an image whose hash is on the block list goes no further, before it is stored or any model sees it.
 
-A block list is a text file, one hash a line with its kind before it: `md5:`, `sha1:` and `sha256:` block those exact
-bytes, `phash:` (ImageHash's 64-bit pHash) and `pdq:` everything near. `#` starts a comment. A table as the
-ThreatExchange command writes it is read too: CSV with `signal_type` and `signal_str`.
+`md5:`, `sha1:` and `sha256:` block those exact bytes, `phash:` (ImageHash's 64-bit pHash) and `pdq:` everything near.
+`hash_lists.py` reads the files.
 """
 
-import csv
 import hashlib
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +14,11 @@ import numpy as np
 from PIL import Image as PilImage
 
 from storage.errors import FatalError, SampleError
+from storage.hash_lists import read_hashes
 from storage.images import Rgb
 from storage.records.ids import content_id
 
-_DIGITS = {"md5": 32, "sha1": 40, "sha256": 64, "phash": 16, "pdq": 64}
 _EXACT = ("md5", "sha1", "sha256")
-_LINE = re.compile(r"(?:(?P<kind>[\w-]+)(?:\s*:\s*|\s+))?(?P<digits>[0-9a-f]+)")
 _PDQ_DISTANCE, _PDQ_QUALITY = 31, 50  # of 256 bits, of 100: what PDQ's authors recommend (pdq/README.md)
 _PDQ_SIDE = 512  # px; PDQ looks at 64 x 64
 
@@ -36,21 +32,13 @@ class BlockList:
 
     @classmethod
     def read(cls, path: Path | None, *, max_distance: int) -> "BlockList":
-        """Parse a block list; raises FatalError naming the line that cannot be understood, or what is not installed."""
+        """Read a block list; raises FatalError naming what in it cannot be understood, or what is not installed."""
         if path is None:
             return cls()
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise FatalError(f"Cannot read the block list {path}: {why}. No image is let in without it.") from error
-        hashes: dict[str, set[str]] = {}
-        for place, line in _hash_lines(lines):
-            kind, digits = _hash_of(line, f"{path}, {place}")
-            hashes.setdefault(kind, set()).add(digits)
+        hashes = read_hashes(path)
         if "pdq" in hashes:
             _check_pdq(path)
-        return cls({kind: frozenset(found) for kind, found in hashes.items()}, max_distance)
+        return cls(hashes, max_distance)
 
     @property
     def content_hash(self) -> str:
@@ -112,34 +100,3 @@ def _check_pdq(path: Path) -> None:
             f"The block list {path} has PDQ hashes, which need `pip install 'guardset[pdq]'`. No image is let in "
             "without it."
         ) from error
-
-
-def _hash_lines(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each hash's place, and the hash with its kind where that is said."""
-    texts = list(lines)
-    if texts and "signal_type" in texts[0] and "signal_str" in texts[0]:
-        for number, row in enumerate(csv.DictReader(texts), start=2):
-            if row.get("category") != "NEGATIVE_CLASS":  # known to be harmless
-                yield f"line {number}", f"{row['signal_type']}:{row['signal_str']}".lower()
-        return
-    for number, text in enumerate(texts, start=1):
-        if entry := text.split("#")[0].strip().lower():
-            yield f"line {number}", entry
-
-
-def _hash_of(entry: str, place: str) -> tuple[str, str]:
-    """The kind and the digits; raises FatalError for what might be two things, or is none."""
-    found = _LINE.fullmatch(entry)
-    kind, digits = (found["kind"], found["digits"]) if found else (None, "")
-    if found and kind is None:
-        fitting = [f"{name}:" for name, count in _DIGITS.items() if count == len(digits)]
-        if fitting:
-            raise FatalError(
-                f"{place}: {len(digits)} hex digits do not say what hash they are. Write {' or '.join(fitting)} before "
-                "them."
-            )
-    kind = (kind or "").removeprefix("hash_").replace("-", "")
-    if _DIGITS.get(kind) != len(digits):
-        forms = ", ".join(f"{name}: and {count}" for name, count in _DIGITS.items())
-        raise FatalError(f"{place}: expected {forms} hex digits.")
-    return kind, digits

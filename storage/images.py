@@ -5,6 +5,7 @@ Whatever comes in leaves as 8-bit sRGB, upright, first frame, without alpha; wha
 
 import io
 import struct
+import sys
 import warnings
 import zlib
 from contextlib import suppress
@@ -15,10 +16,11 @@ import imagehash
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PilImage
+from PIL import ImageFile
 
 from storage.colour import to_srgb
 from storage.errors import SampleError
-from storage.picture_files import brand_of, ends_early, without_long_words
+from storage.picture_files import brand_of, ends_early, without_end, without_long_words
 
 Rgb = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -98,27 +100,28 @@ def decode(data: bytes, *, max_pixels: int) -> Decoded:
     if not data:
         raise SampleError("empty_file", "The file has no bytes.")
     light = without_long_words(data)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's own size warning; the cap below decides
-        image = _open(light)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise SampleError("too_many_pixels", f"{width}x{height} is more than the cap of {max_pixels} pixels.")
+    with warnings.catch_warnings(action="ignore"):  # Pillow's own size warning; the cap decides
+        image = _open(light, max_pixels)
         return _normalise(image, light, {} if light is data else {"text_left_out_bytes": len(data) - len(light)})
 
 
-def _open(data: bytes) -> PilImage.Image:
+def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    """A picture that nobody has decoded yet, which has no more pixels than these."""
     brand = brand_of(data)
     if brand == "HEIF":
         _register_heic()
     try:
-        return PilImage.open(io.BytesIO(data), formats=decodable_formats())
+        image = PilImage.open(io.BytesIO(data), formats=decodable_formats())
     except PilImage.DecompressionBombError as error:
         raise SampleError("too_many_pixels", str(error)) from error
     except _BROKEN as error:
         if brand and brand not in decodable_formats():
             raise SampleError("unsupported_format", f"It is {brand}, which needs {_DECODERS[brand]}.") from error
         raise SampleError("not_an_image", f"No decoder of {', '.join(decodable_formats())} knows it.") from error
+    width, height = image.size
+    if width * height > max_pixels:
+        raise SampleError("too_many_pixels", f"{width}x{height} is more than the cap of {max_pixels} pixels.")
+    return image
 
 
 def decodable_formats() -> tuple[str, ...]:
@@ -135,13 +138,13 @@ def _register_heic() -> None:
         register_heif_opener()
 
 
-def _normalise(image: PilImage.Image, data: bytes, changes: dict[str, Any]) -> Decoded:
+def _normalise(image: ImageFile.ImageFile, data: bytes, changes: dict[str, Any]) -> Decoded:
     image_format = _MANY.get(str(image.format), str(image.format))
     try:
         if (frames := getattr(image, "n_frames", 1)) > 1:
             changes["frames"] = frames
+        early = image_format == "JPEG" and _loads_early(image, data)
         image.load()
-        early = image_format == "JPEG" and ends_early(image, data)
     except _BROKEN as error:
         raise SampleError("truncated", f"The file ends or breaks before the picture does: {error}") from error
     if early:
@@ -154,6 +157,15 @@ def _normalise(image: PilImage.Image, data: bytes, changes: dict[str, Any]) -> D
         changes["transparent_colour"] = list(image.info["transparency"])
     upright = _upright(image, changes)
     return Decoded(_to_rgb(upright, changes), image_format, changes)
+
+
+def _loads_early(image: ImageFile.ImageFile, data: bytes) -> bool:
+    """Decode a JPEG, and whether its data end before the picture; raises OSError where Pillow sees that itself."""
+    shown = without_end(data, progressive=bool(image.info.get("progressive")))
+    if shown is not None:
+        image.fp = io.BytesIO(shown)
+    image.load()
+    return shown is None and ends_early(image, data)
 
 
 def _upright(image: PilImage.Image, changes: dict[str, Any]) -> PilImage.Image:
@@ -209,9 +221,14 @@ def encode_mask(mask: Mask) -> bytes:
     return _png(PilImage.fromarray(mask))
 
 
-def decode_mask(data: bytes) -> Mask:
-    """The boolean (height, width) mask of `encode_mask`."""
-    return np.asarray(PilImage.open(io.BytesIO(data)).convert("1"), dtype=np.bool_)
+def decode_mask(data: bytes, *, max_pixels: int = sys.maxsize) -> Mask:
+    """The boolean (height, width) mask of `encode_mask`, or of any picture; raises SampleError as `decode` does."""
+    with warnings.catch_warnings(action="ignore"):
+        image = _open(data, max_pixels)
+        try:
+            return np.asarray(image.convert("1"), dtype=np.bool_)
+        except _BROKEN as error:
+            raise SampleError("truncated", f"The file ends or breaks before the mask does: {error}") from error
 
 
 def open_stored(data: bytes) -> PilImage.Image:

@@ -1,8 +1,8 @@
 """A list of paths: a JSON Lines file that names images."""
 
 import codecs
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,9 @@ from storage.errors import FatalError, SampleError
 from storage.listing import ColumnSettings, Rows, about_of, check_keys, licence_of
 from storage.reading import NO_CAP, S3, PathReader, Read, in_order
 from storage.records.images import SourceFile
+from storage.validation import read_json
 
+_LONGEST_LINE = 2**26  # bytes; the boxes of one image are a few thousand
 _OTHER_TEXTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -53,7 +55,9 @@ class ManifestSource:
 
     def _lines(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         with self._path.open("rb") as file:
-            for number, data in enumerate(file, start=1):
+            for number, data in enumerate(iter(partial(file.readline, _LONGEST_LINE), b""), start=1):
+                if len(data) == _LONGEST_LINE:
+                    raise FatalError(f"{self._path}, line {number}: longer than {_LONGEST_LINE} bytes; it is no list.")
                 if number == 1:
                     data = data.removeprefix(codecs.BOM_UTF8)
                 text = self._text(data, number)
@@ -69,8 +73,8 @@ class ManifestSource:
 
     def _line(self, text: str, number: int) -> Mapping[str, Any]:
         try:
-            line = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            line = read_json(text)
+        except ValueError as error:
             raise FatalError(f"{self._path}, line {number}: not JSON ({error}).") from error
         if not isinstance(line, dict):
             raise FatalError(f"{self._path}, line {number}: not a JSON object.")

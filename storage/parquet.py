@@ -11,10 +11,13 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from pathlib import Path
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from storage.errors import FatalError
 
 STREAMED_ROWS = 2048  # a few megabytes as records
 TAIL_BYTES = 64 * 1024  # holds the footer of any ledger table
@@ -135,8 +138,25 @@ def read_table(file: IO[bytes]) -> pa.Table:
     return unsealed(pa.concat_tables(tables) if tables else opened.schema_arrow.empty_table())
 
 
-def open_parquet(file: IO[bytes]) -> pq.ParquetFile:
+def open_parquet(file: IO[bytes] | Path | pa.NativeFile) -> pq.ParquetFile:
+    """The one way in which Parquet is opened, ours and anybody's: where pages carry checksums, they are checked."""
     return pq.ParquetFile(file, page_checksum_verification=True)
+
+
+@contextmanager
+def readable(what: Any) -> Iterator[None]:
+    """Whatever is wrong with somebody else's table as a FatalError that begins with `what` it is."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FatalError(f"{what} is no table, or a damaged one ({why}). Fetch it again, or leave it out.") from error
+
+
+def unpacked_bytes(group: pq.RowGroupMetaData, column: str) -> int:
+    """What a column of a row group takes when it is read, as the file's footer says."""
+    leaves = (group.column(number) for number in range(group.num_columns))
+    return sum(leaf.total_uncompressed_size for leaf in leaves if leaf.path_in_schema.split(".")[0] == column)
 
 
 def unsealed(table: pa.Table) -> pa.Table:

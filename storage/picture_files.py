@@ -19,7 +19,8 @@ _RESTART, _RESTART_0 = re.compile(rb"\xff([\xd0-\xd7])"), 0xD0
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 _PROBE = bytes(7 * n % 251 for n in range(1, 512))  # no 255 in it
 _COEFFICIENTS = 64  # of a block
-_MISSING, _ROUNDED = 128, 2  # what libjpeg shows in each channel where a scan ended early; 127 where ink is counted
+_END = b"\xff\xd9"
+_AHEAD = b"\xbd" * 8  # as far as libjpeg looks ahead; of all bytes those that finish the fewest blocks
 
 
 def brand_of(data: bytes) -> str:
@@ -65,19 +66,27 @@ def _unpacked_size(kind: bytes, body: bytes) -> int:
         return 0  # Pillow passes it over
 
 
-def ends_early(image: PilImage.Image, data: bytes) -> bool:
-    """Whether the scans of a decoded JPEG end before the picture does, although the file has its end marker.
+def without_end(data: bytes, *, progressive: bool) -> bytes | None:
+    """A JPEG of one scan without its end marker and what follows; None for any other.
 
-    libjpeg fills up what is missing with grey, or shows the scans that there are, and tells Pillow nothing. So a
-    picture that may have been filled up is decoded once more with a few bytes put before the marker that ends it: a
-    decoder that has all that it needs skips them, one that still waits for data shows them.
+    At an end marker libjpeg fills up what is missing and tells Pillow nothing. Without one, Pillow says that the file
+    is truncated as long as the decoder waits for data. Of cuts within the last 16 x 16 pixels of photographs about 2 of
+    100 are not seen, of noise 6: the bytes put in the marker's place can end the block as well.
     """
-    progressive = bool(image.info.get("progressive"))
-    corner = np.asarray(image.crop((image.width - 1, image.height - 1, image.width, image.height)))
-    if not progressive and np.abs(corner.astype(int) - _MISSING).max() > _ROUNDED:
-        return False
+    scans = [] if progressive else list(_scans(data))
+    if len(scans) != 1 or data[scans[0][1] :][: len(_END)] != _END:
+        return None
+    return data[: scans[0][1]] + _AHEAD
+
+
+def ends_early(image: PilImage.Image, data: bytes) -> bool:
+    """Whether the scans of a decoded JPEG of several end before the picture does, although it has its end marker.
+
+    libjpeg shows the scans that there are, filled up. So the picture is decoded once more with a few bytes put before
+    the marker that ends it: a decoder that has all that it needs skips them, one that still waits for data shows them.
+    """
     scans = list(_scans(data))
-    if not scans or (progressive and _lacks_scans([header for header, _ in scans])):
+    if not scans or (image.info.get("progressive") and _lacks_scans([header for header, _ in scans])):
         return True
     end = scans[-1][1]
     probed = PilImage.open(io.BytesIO(data[:end] + _probe(data[:end]) + data[end:]), formats=("JPEG",))

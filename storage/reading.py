@@ -62,8 +62,6 @@ def read_object(store: Store, key: str, max_bytes: int) -> bytes:
         raise FileNotFoundError("It is not there.") from error
     except FatalError as error:
         code = _code(error)
-        if code == "InvalidRange":
-            return b""  # no last bytes: it has none at all
         if code is None or code in _NO_ACCESS:
             raise
         raise SampleError("unreadable", f"S3 refuses it ({code}).") from error

@@ -31,7 +31,7 @@ class Ingesting:
 INGEST = Stage[Ingesting](
     name="ingest",
     says="files that can be read and may be used",
-    version=5,
+    version=6,
     record=Image,
     decides=lambda values: values.decided_by,
     make=lambda values, workspace: IngestStage(workspace, values.place, values.settings, values.blocked),

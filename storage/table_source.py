@@ -4,20 +4,21 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from storage.errors import FatalError
+from storage.errors import FatalError, SampleError
 from storage.folder import Found, files_below
 from storage.images import SUFFIXES
+from storage.parquet import open_parquet, readable, unpacked_bytes
 from storage.reading import NO_CAP, PathReader, too_many
 
 _SUFFIXES = (".parquet", ".arrow")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\b")  # how `datasets` and the Hub name the parts of a table
+_BESIDE = 2**16  # bytes of a cell that are not the picture's: its path, its place
+_MOST_GROUP_BYTES = 2**33  # of a row group, whose image column is read at once
 _PREVIEWS = 100  # a clone of the Hub may hold some pictures of its own
 
 
@@ -116,7 +117,7 @@ class TableReader:
         if not parts:
             raise FatalError(f"{self._path} does not exist, or holds no table.")
         for part, _ in parts:
-            with self._damage(part):
+            with readable(self._folder / part):
                 schema = self._schema(part)
             self._check_part(self._folder / part, schema, image, columns)
 
@@ -139,31 +140,23 @@ class TableReader:
                 "image's bytes nor a path nor what `datasets` writes for images. Correct ingest.columns.image."
             )
 
-    @contextmanager
-    def _damage(self, part: str) -> Iterator[None]:
-        """Whatever is wrong with a file as a sentence."""
-        try:
-            yield
-        except (pa.ArrowException, OSError, ValueError) as error:
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise FatalError(
-                f"{self._folder / part} is no table, or a damaged one ({why}). Fetch it again, or leave it out."
-            ) from error
-
     def _schema(self, part: str) -> pa.Schema:
-        return pq.read_schema(self._folder / part) if _is_parquet(part) else self._mapped(part).schema
+        return open_parquet(self._folder / part).schema_arrow if _is_parquet(part) else self._mapped(part).schema
 
     def _mapped(self, part: str) -> pa.Table:
-        """An Arrow file without reading it: its pages are loaded when they are looked at."""
+        """An Arrow file without reading it: its pages are loaded when they are looked at. Raises ArrowInvalid where
+        the places that it names lie outside it, which nothing else would notice."""
         source = pa.memory_map(str(self._folder / part))
         try:
-            return pa.ipc.open_stream(source).read_all()
+            table = pa.ipc.open_stream(source).read_all()
         except pa.ArrowInvalid:
-            return pa.ipc.open_file(source).read_all()
+            table = pa.ipc.open_file(source).read_all()
+        table.validate(full=True)
+        return table
 
     def rows(self, part: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Each row's values in these columns, images unread; raises FatalError for a damaged file."""
-        with self._damage(part):
+        with readable(self._folder / part):
             for batch in self._batches(part, list(columns)):
                 told = [_told(batch[name], _classes(batch.schema, name)) for name in columns]
                 for number in range(batch.num_rows):
@@ -175,7 +168,7 @@ class TableReader:
             table = self._mapped(part)
             yield from table.select(columns).to_batches() if columns else [table]
             return
-        file = pq.ParquetFile(self._folder / part)
+        file = open_parquet(self._folder / part)
         if columns:
             yield from (
                 batch.replace_schema_metadata(file.schema_arrow.metadata)
@@ -189,7 +182,7 @@ class TableReader:
 
         Raises what `PathReader.read` raises, ValueError where there is nothing or the file is damaged there.
         """
-        value = self._value(part, row, column)
+        value = self._value(part, row, column, max_bytes)
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, list):
@@ -202,27 +195,36 @@ class TableReader:
             raise ValueError(f"column {column} is empty there")
         return self._paths.read(value, max_bytes)
 
-    def _value(self, part: str, row: int, column: str) -> Any:
+    def _value(self, part: str, row: int, column: str, max_bytes: int) -> Any:
         with self._guard:
             name, first, table = self._held
             if name != part or not first <= row < first + table.num_rows:
                 try:
-                    first, table = self._group(part, row, column)
+                    first, table = self._group(part, row, column, max_bytes)
                 except pa.ArrowException as error:
                     raise ValueError(f"{part} is damaged there ({error})") from error
                 self._held = (part, first, table)
-        return table[column][row - first].as_py()
+        cell = table[column].slice(row - first, 1)
+        if not len(cell):
+            raise ValueError(f"{part} ends before it")
+        if cell.nbytes > max_bytes + _BESIDE and not pa.types.is_dictionary(cell.type):
+            raise too_many(cell.nbytes, max_bytes)
+        return cell[0].as_py()
 
-    def _group(self, part: str, row: int, column: str) -> tuple[int, pa.Table]:
-        """The row group that holds a row, image column only, and its first row's number."""
+    def _group(self, part: str, row: int, column: str, max_bytes: int) -> tuple[int, pa.Table]:
+        """The row group that holds a row, image column only, and its first row's number. Raises SampleError
+        `too_many_bytes` where its rows are larger on average than one may be, or it would not fit into memory."""
         if not _is_parquet(part):
             return 0, self._mapped(part).select([column])
-        file, first = pq.ParquetFile(self._folder / part), 0
+        file, first = open_parquet(self._folder / part), 0
         for group in range(file.metadata.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            if row < first + count:
+            told = file.metadata.row_group(group)
+            if row < first + told.num_rows:
+                size, most = unpacked_bytes(told, column), min(max_bytes * told.num_rows + _BESIDE, _MOST_GROUP_BYTES)
+                if size > most:
+                    raise SampleError("too_many_bytes", f"{told.num_rows} rows of {part} take {size} bytes together.")
                 return first, file.read_row_group(group, columns=[column])
-            first += count
+            first += told.num_rows
         raise FatalError(f"{self._folder / part} has fewer rows than when it was listed. Run the build again.")
 
 

@@ -1,8 +1,10 @@
 """What is wrong with a file that a person wrote, in words that say where and what to write instead."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from inspect import isclass
 from typing import Any, get_args
@@ -61,6 +63,29 @@ def read_yaml(text: str, name: str) -> Any:
         raise FatalError(f"{name} is not valid YAML{line}: {error.problem}.") from error
     except (yaml.YAMLError, ValueError) as error:  # a date such as 2020-13-01 is a ValueError
         raise FatalError(f"{name} is not valid YAML: {' '.join(str(error).split())}.") from error
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Whatever is wrong with an entry of somebody else's file as a ValueError that says which entry it is."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"{what} lacks {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+    except (TypeError, AttributeError, IndexError, ArithmeticError) as error:
+        raise ValueError(f"{what} has another form than the one that is read here ({error})") from error
+
+
+def read_json(text: str) -> Any:
+    """The value of somebody else's JSON; raises ValueError for what is none, also for lists too deep inside lists."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not valid JSON ({error.msg} at character {error.pos + 1})") from error
+    except RecursionError as error:
+        raise ValueError("its JSON holds values too deep inside each other") from error
 
 
 def _check_keys(root: yaml.Node | None, name: str) -> None:

@@ -27,6 +27,7 @@ from storage.records.ids import sha256_hex
 from storage.store import Store, write_named
 
 _CACHES = ("sources/", "usage/")  # records that a build can do without
+_FORMAT = "guardset_format"  # of a record whose layout has changed since 1, which is not written
 _SEAL = "sha256"  # the key under which a JSON record holds the hash of the others
 
 
@@ -83,11 +84,17 @@ class Workspace:
         if not self.store.exists(key):
             return None
         try:
-            return parse_record(self.store.read(key))
+            found = parse_record(self.store.read(key))
         except ValueError as error:
             if key.startswith(_CACHES):
                 return None
             raise damaged(self.store.root, key, error) from error
+        if found.get(_FORMAT, 1) != 1:
+            raise FatalError(
+                f"{self.store.root}/{key} is in format {found[_FORMAT]}, where this release reads format 1. Use the "
+                "release that wrote it, or another workspace."
+            )
+        return found
 
     def write_json(self, key: str, value: Any) -> None:
         """Write JSON unless the same bytes are there already, so that a repeated run changes no file. An object gets

@@ -4,21 +4,22 @@ Which one it is follows from its columns. Images are not decoded here, and one b
 """
 
 import dataclasses
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from guard.evaluation.tally import EvalRow, SafetyLabel
 from guard.export.manifest import check_one_export
 from storage.errors import FatalError
 from storage.open_store import open_store
+from storage.parquet import open_parquet, readable
 from storage.records.ids import content_id, sha256_hex
+from storage.validation import read_json, reading
 
 Row = Mapping[str, Any]
 Names = Mapping[str, list[str]]  # class names of a ClassLabel column
@@ -56,16 +57,18 @@ def read_benchmark(path: str, *, max_rows: int | None = None) -> Iterator[tuple[
     """
     seen: Counter[str] = Counter()
     number = 0
-    for name, file in _files(path):
-        kind = _kind(name, file.schema_arrow)
-        names = _class_names(file.schema_arrow)
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-            for raw in batch.to_pylist():
-                if number == max_rows:
-                    return
-                number += 1
-                row, image = _READERS[kind](raw, names)
-                yield _unique(row, seen), image
+    for name, source in _files(path):
+        with readable(name):
+            file = open_parquet(source)
+            kind = _kind(name, file.schema_arrow)
+            names = _class_names(file.schema_arrow)
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+                for raw in batch.to_pylist():
+                    if number == max_rows:
+                        return
+                    number += 1
+                    row, image = _read(kind, raw, names, f"Row {number} of {name}")
+                    yield _unique(row, seen), image
 
 
 def check_benchmark(path: str) -> None:
@@ -74,10 +77,23 @@ def check_benchmark(path: str) -> None:
         raise FatalError(f"{path} holds no row.")
 
 
-def _files(path: str) -> Iterator[tuple[str, pq.ParquetFile]]:
+def _read(kind: str, raw: Row, names: Names, what: str) -> tuple[EvalRow, bytes]:
+    """A row; raises FatalError, naming it, when it has not the form of its kind."""
+    try:
+        with reading(what):
+            row, image = _READERS[kind](raw, names)
+            if not isinstance(row.policy, str) or not isinstance(row.image_path, str):
+                raise ValueError("its policy or its path is no text")
+    except ValueError as error:
+        raise FatalError(f"{error}. Mend it, or leave it out.") from error
+    return row, image
+
+
+def _files(path: str) -> Iterator[tuple[str, Path | pa.NativeFile]]:
+    """Each Parquet file, as yet unopened."""
     local = Path(path)
     if local.is_file():
-        yield path, _opened(path, local)
+        yield path, local
         return
     store = open_store(path)
     every = list(store.keys())
@@ -90,22 +106,16 @@ def _files(path: str) -> Iterator[tuple[str, pq.ParquetFile]]:
     if not keys:
         raise FatalError(f"{path} holds no Parquet file. Give an export, a folder of Parquet files, or one such file.")
     for key in test or keys:
-        source = local / key if local.is_dir() else pa.BufferReader(store.read(key))
-        yield f"{path}/{key}", _opened(f"{path}/{key}", source)
-
-
-def _opened(name: str, source: Any) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(source)
-    except pa.ArrowInvalid as error:
-        raise FatalError(f"{name} is no Parquet file, or a damaged one: {error}") from error
+        yield f"{path}/{key}", local / key if local.is_dir() else pa.BufferReader(store.read(key))
 
 
 def _class_names(schema: pa.Schema) -> Names:
-    """What `datasets` wrote about class labels, by column."""
-    raw = (schema.metadata or {}).get(b"huggingface")
-    features = json.loads(raw)["info"]["features"] if raw else {}
-    return {name: f["names"] for name, f in features.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"}
+    """What `datasets` wrote about class labels, by column; nothing where it is not what `datasets` writes."""
+    raw = (schema.metadata or {}).get(b"huggingface", b"")
+    with suppress(ValueError), reading("metadata"):
+        features = read_json(raw.decode())["info"]["features"]
+        return {n: f["names"] for n, f in features.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"}
+    return {}
 
 
 _COLUMNS: Mapping[str, frozenset[str]] = {
@@ -131,7 +141,7 @@ def _safeeditbench(raw: Row, names: Names) -> tuple[EvalRow, bytes]:
     """Five public columns; ours follow them, and win where they are there."""
     image = _image(raw["image"])
     path = raw.get("image_path") or raw["image"].get("path") or ""
-    origin = json.loads(raw.get("prov_json") or "{}")
+    origin = read_json(raw.get("prov_json") or "{}")
     policy_name = _named(raw["policy_name"], names.get("policy_name"), "Policy L{}")
     stem, role = _side(path)
     blob = sha256_hex(image)
@@ -173,7 +183,7 @@ def _llavaguard(raw: Row, names: Names) -> tuple[EvalRow, bytes]:
 def _llavaguard_chat(raw: Row, names: Names) -> tuple[EvalRow, bytes]:
     """image and a conversation: the policy as its first turn, the assessment as JSON in its second."""
     turns = raw["conversations"]
-    told = json.loads(turns[1]["value"])
+    told = read_json(turns[1]["value"])
     rating = told.get("rating") or told.get("decision")
     policy = turns[0]["value"].replace("<image>", "").strip()
     return _plain(raw, _label(rating, None), told.get("category") or "", "LlavaGuard", policy)

@@ -41,7 +41,7 @@ from storage.records.ids import content_id, payload, sha256_hex
 from storage.store import Store
 from storage.workspace import Blobs, Workspace
 
-EXPORT_VERSION = 5  # raise it when the code changes what an export holds
+EXPORT_VERSION = 6  # raise it when the code changes what an export holds
 
 DESCRIPTION = (
     "Images and their edited twins, restored captions, and verdicts under several fictional policies, for training and "

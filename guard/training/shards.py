@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+from pyarrow.dataset import ParquetFragmentScanOptions
+
 from guard.contract.features import View
 from guard.contract.splits import Split
 from guard.export.manifest import check_one_export
@@ -57,7 +60,7 @@ def fetch_shards(data: str, view: View, split: Split, cache: Path) -> list[Path]
     paths = []
     for part in _parts(store, data, view, split):
         path = cache / part["sha256"] / Path(part["path"]).name
-        if not path.exists():
+        if not path.exists() or sha256_hex(path.read_bytes()) != part["sha256"]:
             content = _checked(store, part)
             if Path(store.root).is_dir():
                 path = Path(store.root) / part["path"]
@@ -94,12 +97,23 @@ def check_export(data: str) -> None:
 
 
 def load_rows(shards: list[Path], columns: tuple[str, ...], cache: Path) -> Any:
-    """A `datasets.Dataset` over the shards, mapped from disk; memory stays bounded however large they are."""
+    """A `datasets.Dataset` over the shards, mapped from disk; memory stays bounded however large they are.
+
+    Raises FatalError for a shard whose pages are not what their checksums say.
+    """
     from datasets import disable_progress_bars, load_dataset
+    from datasets.exceptions import DatasetGenerationError
 
     disable_progress_bars()
     names = [str(shard) for shard in shards]
-    rows = load_dataset("parquet", data_files=names, split="train", cache_dir=str(cache / "arrow"))
+    checks = ParquetFragmentScanOptions(page_checksum_verification=True)
+    try:
+        rows = load_dataset(
+            "parquet", data_files=names, split="train", cache_dir=str(cache / "arrow"), fragment_scan_options=checks
+        )
+    except (DatasetGenerationError, pa.ArrowException, OSError) as error:
+        found = error.__cause__ or error
+        raise FatalError(f"A shard of {', '.join(names)} is damaged ({found}). Export again.") from error
     missing = [name for name in columns if name not in rows.column_names]
     if missing:
         raise FatalError(f"The shards have no column {missing[0]!r}; they are not of the view that this stage reads.")

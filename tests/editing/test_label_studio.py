@@ -157,3 +157,16 @@ def test_two_uploads_of_one_name_are_not_mixed_up(tmp_path):
     tasks = [task(name="0a1b2c3d-a.png"), task(name="4e5f6a7b-a.png")]
     assert isinstance(locate(tmp_path, *tasks), SampleError)
     assert locate(tmp_path, *tasks, source_key="4e5f6a7b-a.png") == ()
+
+
+@pytest.mark.parametrize("labels", [["die", 7], [["die"]], "die", 7])
+def test_labels_that_are_no_list_of_names_are_a_sentence(tmp_path, labels):
+    value = {"x": 10, "y": 20, "width": 50, "height": 40, "rectanglelabels": labels}
+    with pytest.raises(FatalError, match="task 1"):
+        locate(tmp_path, task(shape("rectangle", value)))
+
+
+def test_a_picture_without_a_width_is_a_sentence(tmp_path):
+    value = {"x": 10, "y": 20, "radiusX": 5, "radiusY": 4}
+    with pytest.raises(FatalError, match="task 1 has another form"):
+        locate(tmp_path, task(shape("ellipse", value, original_width=0)))

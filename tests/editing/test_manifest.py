@@ -1,6 +1,8 @@
 """Regions that a team already has, in each form that is read."""
 
+import io
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +12,8 @@ from PIL import Image as PilImage
 
 from editing.locate import LocateRequest
 from editing.manifest import ManifestLocator
+from editing.networks import Looking
+from editing.settings import LocateSettings
 from micro.world import VOCABULARY
 from storage.errors import FatalError, SampleError
 from storage.images import encode_mask
@@ -125,7 +129,7 @@ def test_a_label_that_is_no_attribute_stops_before_any_image(tmp_path):
         ('{"file": "a.png", "label": 7, "box": [1, 2, 3, 4]}', "line 3: 7 is no name"),
         ('{"label": "cup"}', "line 3 lacks 'file'"),
         ('["a.png", "cup"]', r"line 3: it is \['a.png', 'cup'\]; a row has file, label"),
-        ("not json", r"line 3 is not valid JSON \(Expecting value at character 1\)"),
+        ("not json", r"line 3: it is not valid JSON \(Expecting value at character 1\)"),
         ('{"file": "a.png", "label": "cup", "mask": "gone.png"}', "gone.png"),
     ],
 )
@@ -165,7 +169,7 @@ def test_a_broken_coco_entry_is_named_with_its_number(tmp_path, wrong, message):
         ("m.json", b"{", "is not valid JSON"),
         ("m.json", b"{}", "neither COCO"),
         ("m.jsonl", "ä".encode("latin-1"), "is not UTF-8 text"),
-        ("m.parquet", b"no table", "is no Parquet file"),
+        ("m.parquet", b"no table", "is no table, or a damaged one"),
         ("m.jsonl", b"", "lists no file"),
         ("m.json", b"[]", "lists no file"),
         ("m.json", b'{"images": [], "annotations": [], "categories": []}', "lists no file"),
@@ -217,3 +221,88 @@ def test_the_fingerprint_follows_the_content_and_the_masks(tmp_path):
     mask[0, 0] = True
     (tmp_path / "m.png").write_bytes(encode_mask(mask))
     assert ManifestLocator(path, {}, VOCABULARY).fingerprint != before
+
+
+def with_mask(folder, mask):
+    folder.mkdir(exist_ok=True)
+    (folder / "rows.jsonl").write_text(json.dumps({"file": "a.png", "label": "cup", "mask": str(mask)}))
+    return folder / "rows.jsonl"
+
+
+def test_masks_lie_below_the_manifests_folder_or_where_the_settings_say(tmp_path):
+    (tmp_path / "m.png").write_bytes(encode_mask(np.ones((50, 100), dtype=bool)))
+    for name in ("../m.png", tmp_path / "m.png"):
+        path = with_mask(tmp_path / "in", name)
+        with pytest.raises(FatalError, match=r"m.png .*does not lie below.*ingest\.columns\.root"):
+            locate(path)
+        located = ManifestLocator(path, {}, VOCABULARY, tmp_path).locate([LocateRequest(IMAGE, "a.png")])
+        assert located[0][0].box == (0, 0, 100, 50)
+
+
+def test_the_settings_of_a_build_say_where_masks_may_lie(tmp_path):
+    (tmp_path / "m.png").write_bytes(encode_mask(np.ones((50, 100), dtype=bool)))
+    path = with_mask(tmp_path / "in", "../m.png")
+    settings = LocateSettings(source="manifest", manifest=path)
+    with pytest.raises(FatalError, match="does not lie below"):
+        _ = Looking(settings, VOCABULARY, {}).marked
+    assert Looking(settings, VOCABULARY, {}, tmp_path).marked.fingerprint
+
+
+def test_a_mask_that_would_block_or_has_no_possible_name_is_a_sentence(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("pipe.png", "a" * 5000, "a\0b", "."):
+        with pytest.raises(FatalError, match="names a mask that cannot be read"):
+            locate(with_mask(tmp_path, name))
+
+
+def bomb():
+    """A mask of 20,000 x 20,000 pixels in half a megabyte."""
+    sink = io.BytesIO()
+    PilImage.new("1", (20_000, 20_000)).save(sink, "PNG")
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", encode_mask(np.ones((50, 100), dtype=bool))[:60], bomb()])
+def test_a_mask_that_is_no_picture_refuses_its_image(tmp_path, data):
+    (tmp_path / "m.png").write_bytes(data)
+    assert locate(with_mask(tmp_path, "m.png")).code == "manifest_bad_mask"
+
+
+@pytest.mark.parametrize(
+    "runs", [{"size": [10**6, 10**6], "counts": [10**12]}, {"size": [50, 100], "counts": "o" * 1_000_000}]
+)
+def test_runs_are_not_unpacked_beyond_the_picture(tmp_path, runs):
+    assert locate(coco(tmp_path, segmentation=runs)).code == "manifest_bad_mask"
+
+
+@pytest.mark.parametrize("number", [10**400, 1e308, -1e308])
+def test_numbers_beyond_all_measure_are_refused_or_cut(tmp_path, number):
+    path = coco(tmp_path, bbox=[10, 20, number, number])
+    if number == 10**400:
+        with pytest.raises(FatalError, match="annotation 1: the box"):
+            locate(path)
+    else:
+        found = locate(path)
+        assert found[0].box == (10, 20, 100, 50) if number > 0 else found.code == "manifest_bad_box"
+
+
+@pytest.mark.parametrize("key", ["images", "categories", "annotations"])
+@pytest.mark.parametrize("value", [7, None, "text", {"a": 1}])
+def test_a_coco_part_that_is_no_list_is_named(tmp_path, key, value):
+    raw = json.loads(coco(tmp_path).read_text()) | {key: value}
+    (tmp_path / "coco.json").write_text(json.dumps(raw))
+    with pytest.raises(FatalError, match=f"what it has under {key}: .* is no list"):
+        locate(tmp_path / "coco.json")
+
+
+@pytest.mark.parametrize("name", ["m.json", "m.jsonl"])
+def test_lists_too_deep_inside_lists_are_a_sentence(tmp_path, name):
+    (tmp_path / name).write_text('{"file": ' + "[" * 100_000)
+    with pytest.raises(FatalError, match="too deep"):
+        locate(tmp_path / name)
+
+
+def test_half_a_sign_in_a_label_is_spelt_out(tmp_path):
+    row = {"file": "a.png", "label": "gun\ud800", "box": [1, 2, 30, 20]}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"label": "gun"}))
+    assert locate(tmp_path / "m.jsonl")[0].attributes == ("firearm",)

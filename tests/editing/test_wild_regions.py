@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image as PilImage
 
 from editing.entries import Entry, region_of
+from editing.label_studio import _UNTURNED
 from editing.locate import LocateRequest
 from editing.manifest import ManifestLocator
 from editing.task_names import TaskIndex, paths_of
@@ -177,6 +178,18 @@ def test_a_picture_that_the_annotator_turned_is_turned_back(tmp_path, turned, bo
     task = {"data": {"image": "s3://b/a.jpg"}, "annotations": [{"result": [result | {"image_rotation": turned}]}]}
     (tmp_path / "export.json").write_text(json.dumps([task]))
     assert locate(tmp_path / "export.json") == [("cup", box)]
+
+
+def turned_by_label_studio(x, y, degrees):
+    """Where its editor puts a point of the upright picture when it is turned, as shares of each picture's sides:
+    `rotatePoint` of web/libs/editor/src/mixins/Regions.js in HumanSignal/label-studio. The picture itself is turned by
+    CSS's `rotate(90deg)`, which is clockwise (`imageTransform` of src/tags/object/Image/Image.js)."""
+    return {0: (x, y), 90: (1 - y, x), 180: (1 - x, 1 - y), 270: (y, 1 - x)}[degrees]
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from([0, 90, 180, 270]))
+def test_a_point_is_turned_back_by_what_label_studio_turned_it(x, y, degrees):
+    assert _UNTURNED[degrees](*turned_by_label_studio(x, y, degrees)) == pytest.approx((x, y))
 
 
 @pytest.mark.parametrize(

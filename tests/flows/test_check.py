@@ -24,6 +24,7 @@ from policies.loading import load_policy_set
 from storage.errors import FatalError
 from storage.records.annotation import Vote
 from storage.records.rejection import Rejection
+from storage.store import LocalStore
 from storage.workspace import Workspace
 from tests.photographs import LABEL_MAP, POLICIES, collect, regions_for
 
@@ -267,3 +268,33 @@ def test_the_command_says_that_nothing_is_damaged(team, capsys):
 def test_a_place_that_holds_no_workspace(tmp_path):
     with pytest.raises(FatalError, match="holds no workspace"):
         check(str(tmp_path))
+
+
+class KilledError(BaseException):
+    """The process is gone here."""
+
+
+def test_a_repair_killed_after_any_file_and_repeated_ends_the_same(copied, monkeypatch):
+    folder, settings = copied
+    root = folder / "work"
+    right = made(root)
+    tables = sorted(p for top in ("blobs", "tables", "quarantine") for p in (root / top).rglob("*") if p.is_file())
+    delete = LocalStore.delete
+    for kept in (0, 2):
+        for path in tables[:: len(tables) // 5]:
+            path.write_bytes(b"")
+        count = iter(range(kept, -1, -1))
+
+        def dying(store: LocalStore, key: str, count: Any = count) -> None:
+            if next(count) == 0:
+                raise KilledError
+            delete(store, key)
+
+        monkeypatch.setattr(LocalStore, "delete", dying)
+        with pytest.raises(KilledError):
+            check(str(root), repair=True)
+        monkeypatch.setattr(LocalStore, "delete", delete)
+        assert all(one.removed for one in check(str(root), repair=True))
+        run(folder, settings)
+        assert check(str(root)) == []
+        assert made(root) == right

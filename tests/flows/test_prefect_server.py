@@ -56,7 +56,8 @@ def test_without_a_server_nothing_is_tracked(tmp_path, monkeypatch):
     assert not use_server(str(tmp_path))
     assert not stop_server(str(tmp_path))
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-    assert use_server(str(tmp_path))
+    with pytest.raises(FatalError, match="No Prefect server answers"):
+        use_server(str(tmp_path))
 
 
 def test_a_pid_that_another_program_has_is_left_alone(tmp_path):

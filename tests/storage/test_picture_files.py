@@ -17,7 +17,7 @@ from PIL import Image as PilImage
 from storage.errors import SampleError
 from storage.images import decode, decode_stored
 from storage.ingest import IngestSettings
-from storage.picture_files import without_long_words
+from storage.picture_files import without_end, without_long_words
 from storage.sources import ColumnSettings, open_source
 from storage.stages import INGEST, Ingesting
 from storage.workspace import Workspace
@@ -168,6 +168,34 @@ def test_a_jpeg_that_was_cut_and_closed_is_truncated(share, options, mode):
     if data[cut - 1] == 0xFF:
         cut += 1  # not between a marker's two bytes
     assert code_of(data[:cut] + b"\xff\xd9") == "truncated"
+
+
+def is_read(data: bytes) -> bool:
+    try:
+        return read(data).image.size == NOISE.size
+    except SampleError:
+        return False
+
+
+def test_nearly_every_jpeg_that_was_cut_within_its_last_block_and_closed_is_truncated():
+    # The last block of noisy pixels takes more than 60 bytes. A few cuts end where its last bits might end too.
+    cuts = []
+    for mode in ("RGB", "L", "CMYK"):
+        for options in ({}, {"subsampling": 0}, {"optimize": True}, {"restart_marker_rows": 1}):
+            data = jpeg(NOISE.convert(mode), **options)
+            assert is_read(data)
+            ends = [end for end in range(len(data) - 60, len(data) - 2) if data[end - 1] != 0xFF]
+            cuts += [is_read(data[:end] + b"\xff\xd9") for end in ends]
+    assert sum(cuts) <= 0.1 * len(cuts)
+
+
+def test_a_jpeg_shows_the_same_pixels_without_its_end():
+    for options in ({}, {"subsampling": 0}, {"quality": 10}, {"restart_marker_blocks": 3}, {"optimize": True}):
+        data = jpeg(**options)
+        assert without_end(data, progressive=False) is not None
+        np.testing.assert_array_equal(read(data).rgb, np.asarray(PilImage.open(io.BytesIO(data))))
+    trailing = jpeg() + b"\0" * 100 + jpeg(NOISE.transpose(PilImage.Transpose.ROTATE_90))
+    np.testing.assert_array_equal(read(trailing).rgb, read(jpeg()).rgb)  # what follows the end is another's
 
 
 @settings(max_examples=40, deadline=None)

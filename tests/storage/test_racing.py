@@ -164,3 +164,15 @@ def test_a_long_shard_keeps_its_claim(root, monkeypatch):
         while store.read("claims/s/f/0") == first and time.monotonic() < deadline:
             time.sleep(0.02)
         assert store.read("claims/s/f/0") != first
+
+
+def test_a_claim_of_another_host_that_is_waited_for_is_said_once(root, monkeypatch, caplog):
+    monkeypatch.setattr(claim, "_POLL_S", 0.02)
+    monkeypatch.setattr(claim, "STALE_S", 0.3)
+    store, host = open_store(root), uuid.uuid4().hex
+    for shard in "fg":
+        store.write(f"claims/locate/{shard}/0", b'{"host": "%s", "pid": 7, "beat": 0, "token": "t"}' % host.encode())
+        with claimed(store, "locate", shard, lambda: False) as ours:
+            assert ours
+    (said,) = [record.message for record in caplog.records if host in record.message]
+    assert said.startswith(f"Another build (process 7 on {host}) works on the same locate; waiting for what it makes.")

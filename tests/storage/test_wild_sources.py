@@ -1,11 +1,13 @@
 """Folders, tables and lists as strangers leave them: read, refused row by row, or refused in a sentence."""
 
 import datetime
+import io
 import json
 import os
 import socket
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -341,3 +343,73 @@ def test_keys_with_hashes_and_question_marks_and_objects_that_are_too_large_or_e
     again = codes(ingest(listed, tmp_path, max_bytes=len(PNG)))
     assert list(again.values()).count("unreadable") == 1
     assert {key.removeprefix(f"{place}/"): code for key, code in again.items()} == found | {"gone.png": "unreadable"}
+
+
+def many_bytes(tmp_path, *groups):
+    """A table with these row groups of pictures."""
+    with pq.ParquetWriter(tmp_path / "rows.parquet", pa.schema({"image": pa.binary()})) as writer:
+        for group in groups:
+            writer.write_table(pa.table({"image": group}))
+    return tmp_path / "rows.parquet"
+
+
+def test_cells_that_are_too_large_are_refused_unread(tmp_path, monkeypatch):
+    huge = bytes(20_000_000)
+    path = many_bytes(tmp_path, [PNG], [huge], [huge, PNG], [PNG, PNG])
+    read = []
+    read_row_group = pq.ParquetFile.read_row_group
+
+    def recorded(self, number, **options):
+        read.append(number)
+        return read_row_group(self, number, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", recorded)
+    found = ingest(path, tmp_path, max_bytes=1_000_000)
+    assert list(codes(found).values()) == ["", "", "", *["too_many_bytes"] * 3]
+    assert read == [0, 3]
+    # Of a group whose rows may be large enough together, the large one alone is refused.
+    path = many_bytes(tmp_path, [huge, *[PNG] * 30])
+    assert list(codes(ingest(path, tmp_path, max_bytes=1_000_000)).values()).count("too_many_bytes") == 1
+
+
+def test_a_large_cell_of_an_arrow_file_is_refused(tmp_path):
+    with pa.OSFile(str(tmp_path / "rows.arrow"), "wb") as sink:
+        rows = pa.table({"image": [PNG, bytes(2_000_000)]})
+        with pa.ipc.new_stream(sink, rows.schema) as writer:
+            writer.write_table(rows)
+    assert list(codes(ingest(tmp_path / "rows.arrow", tmp_path, max_bytes=1_000_000)).values()) == [
+        "", "too_many_bytes"
+    ]  # fmt: skip
+
+
+def test_a_flipped_bit_of_somebody_elses_table_is_noticed_where_its_pages_have_checksums(tmp_path):
+    path = tmp_path / "rows.parquet"
+    options = {"compression": "none", "use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
+    pq.write_table(pa.table({"image": [PNG] * 2, "category": ["a knife"] * 2}), path, **options)
+    good = path.read_bytes()
+    damaged = {"picture": good.index(PNG) + 60, "text": good.index(b"knife")}
+    for what, place in damaged.items():
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        if what == "picture":
+            assert set(codes(ingest(path, tmp_path)).values()) == {"unreadable"}
+        else:
+            with pytest.raises(FatalError, match=r"is no table, or a damaged one .*CRC"):
+                ingest(path, tmp_path, ColumnSettings(category="category"))
+
+
+def test_an_arrow_file_whose_places_lie_outside_it_is_a_sentence(tmp_path):
+    sink = io.BytesIO()
+    rows = pa.table({"image": [b"0123456789abcdef" * 8, b"x"]})
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    offsets = np.array([0, 128, 129], np.int32).tobytes()
+    assert sink.getvalue().count(offsets) == 1
+    far = np.array([0, 128, 2**30], np.int32).tobytes()
+    (tmp_path / "rows.arrow").write_bytes(sink.getvalue().replace(offsets, far))
+    with pytest.raises(FatalError, match="is no table, or a damaged one"):
+        open_source(str(tmp_path / "rows.arrow"), ColumnSettings()).list()
+
+
+def test_a_line_without_an_end_is_not_read_whole(tmp_path):
+    with pytest.raises(FatalError, match="line 1: longer than"):
+        open_source(str(sparse(tmp_path / "list.jsonl")), ColumnSettings()).list()

@@ -186,3 +186,59 @@ def test_an_export_without_labels_says_what_is_missing(tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": ["a"]}), tmp_path / "sft" / "train-00000-of-00001.parquet")
     with pytest.raises(FatalError, match="without labelled rows"):
         list(read_benchmark(str(tmp_path)))
+
+
+ROW = {"image": image(1), "image_path": "a.png", "safety_label": 1, "policy_name": 3, "policy": "P."}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"image": pa.array(["a.png"])}, "no image bytes"),
+        ({"image": pa.array([None], pa.string())}, "no image bytes"),
+        ({"policy": pa.array([None], pa.string())}, "Row 1 of .*no text"),
+        ({"image_path": pa.array([5])}, "Row 1 of .* has another form|no text"),
+        ({"prov_json": pa.array(["[" * 100_000])}, "Row 1 of .*too deep"),
+        ({"prov_json": pa.array(["{"])}, "Row 1 of .*not valid JSON"),
+    ],
+)
+def test_a_row_of_another_form_is_named(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    table = pa.Table.from_pylist([ROW], schema=arrow_schema(FIVE))
+    for name, column in columns.items():
+        table = table.drop_columns([name]) if name in table.column_names else table
+        table = table.append_column(name, column)
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(FatalError, match=message):
+        rows_of(str(tmp_path / "a.parquet"))
+
+
+def test_chats_without_an_assessment_are_named(tmp_path: Path) -> None:
+    for turns in ([], [{"from": "human", "value": "x"}], None):
+        kind = pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())]))
+        table = pa.table({"image": [image(1)], "conversations": pa.array([turns], kind)})
+        pq.write_table(table, tmp_path / "a.parquet")
+        with pytest.raises(FatalError, match="Row 1 of"):
+            rows_of(str(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize("metadata", [b"no json", b"[]", b"{}", b'{"info": {}}', b'{"info": {"features": 7}}', b"\xff"])
+def test_metadata_of_another_form_names_no_classes(tmp_path: Path, metadata: bytes) -> None:
+    table = pa.Table.from_pylist([ROW], schema=arrow_schema(FIVE)).replace_schema_metadata({b"huggingface": metadata})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert rows_of(str(tmp_path / "a.parquet"))[0].policy_name == "Policy L4"
+
+
+WITHOUT = {"use_dictionary": False, "write_statistics": False}  # else a value stands in several places
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+def test_a_damaged_file_is_a_sentence(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.Table.from_pylist([ROW], schema=arrow_schema(FIVE))
+    pq.write_table(table, path, compression="none", write_page_checksum=True, **WITHOUT)
+    data = path.read_bytes()
+    place = data.index(b"IHDR") + 6
+    damaged = {"flipped": data[:place] + b"?" + data[place + 1 :], "cut": data[: len(data) // 2], "empty": b""}
+    path.write_bytes(damaged[damage])
+    with pytest.raises(FatalError, match="is no table, or a damaged one"):
+        rows_of(str(path))

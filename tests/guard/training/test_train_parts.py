@@ -3,6 +3,8 @@
 import json
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from guard.training.ability import lmms_eval_command, run_lmms_eval
@@ -10,9 +12,12 @@ from guard.training.command_lines import as_shell, ms_swift_grpo, ms_swift_merge
 from guard.training.report import curves
 from guard.training.run_folder import last_checkpoint, open_run
 from guard.training.settings import Recipe, load_recipe, recipe_names
+from guard.training.shards import fetch_shards, load_rows
 from guard.training.watch import MetricsFile, ObservedReward, Watch, read_metrics
 from micro import RECIPE
 from storage.errors import FatalError
+from storage.records.ids import sha256_hex
+from storage.store import LocalStore
 
 
 def test_every_shipped_recipe_loads_and_says_what_it_needs():
@@ -194,3 +199,27 @@ def test_without_lmms_eval_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FatalError, match="environment of its own"):
         run_lmms_eval(["lmms-eval"], tmp_path)
+
+
+def test_a_flipped_bit_of_a_shard_is_noticed_by_whoever_loads_it(tmp_path):
+    path, column = tmp_path / "train-00000-of-00001.parquet", {"prompt": [f"a knife, {n}" for n in range(99)]}
+    options = {"compression": "none", "use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
+    pq.write_table(pa.table(column), path, **options)
+    assert load_rows([path], ("prompt",), tmp_path / "good")[3]["prompt"] == "a knife, 3"
+    path.write_bytes(path.read_bytes().replace(b"a knife, 3", b"a knifd, 3", 1))
+    with pytest.raises(FatalError, match=r"train-00000-of-00001\.parquet is damaged .*CRC"):
+        load_rows([path], ("prompt",), tmp_path / "bad")
+
+
+def test_a_shard_that_was_copied_and_then_damaged_is_copied_again(tmp_path, monkeypatch):
+    store = LocalStore(tmp_path / "export")
+    store.write("sft/train-00000-of-00001.parquet", b"rows")
+    part = {"path": "sft/train-00000-of-00001.parquet", "sha256": sha256_hex(b"rows")}
+    info = {"sft": {"splits": {"train": {"files": [part]}}}}
+    store.write("dataset_info.json", json.dumps(info).encode())
+    copy = tmp_path / "cache" / part["sha256"] / "train-00000-of-00001.parquet"
+    copy.parent.mkdir(parents=True)
+    for held in (b"rows", b"rowz"):
+        copy.write_bytes(held)
+        (found,) = fetch_shards(str(tmp_path / "export"), "sft", "train", tmp_path / "cache")
+        assert found.read_bytes() == b"rows"
