@@ -50,7 +50,7 @@ def _with(policy: Policy, policies: PolicySet) -> list[Counterfactual]:
 
 def _about(rule: Rule, vocabulary: Vocabulary) -> frozenset[str]:
     """What a rule speaks of, in its data or in its sentence."""
-    return vocabulary.mentioned(rule.text) | {*rule.unsafe_when, *rule.unless}
+    return vocabulary.spoken_of(rule.text) | frozenset(rule.named)
 
 
 def _changed(policy: Policy, change: str, rules: tuple[Rule, ...]) -> Counterfactual:

@@ -15,6 +15,7 @@ from guard.contract.splits import Split
 from guard.export.dataset import Dataset, ImageRow
 from policies.counterfactual import Counterfactual
 from policies.engine import PolicySet
+from policies.evidence import Shown
 from storage.records.annotation import Label
 from storage.records.ids import content_id
 
@@ -93,7 +94,7 @@ def counterfactual_cells(
     options: dict[str, dict[bool, list[Cell]]] = defaultdict(lambda: {True: [], False: []})
     for cell in cells:
         if cell.label is not None and cell.label.derived == cell.verdict and cell.image.image_id in data.attributes:
-            for found in _under(cell, by_policy[cell.policy_id], data.policies, data.attributes[cell.image.image_id]):
+            for found in _under(cell, by_policy[cell.policy_id], data.policies, data.shown(cell.image.image_id)):
                 options[cell.image.image_id][found.verdict != cell.verdict].append(found)
     chosen = []
     for sides in options.values():
@@ -103,11 +104,9 @@ def counterfactual_cells(
     return with_other_side(chosen)
 
 
-def _under(
-    cell: Cell, changed: Iterable[Counterfactual], policies: PolicySet, present: Sequence[str]
-) -> Iterator[Cell]:
+def _under(cell: Cell, changed: Iterable[Counterfactual], policies: PolicySet, shown: Shown) -> Iterator[Cell]:
     for c in changed:
-        verdict = policies.derive(c.policy, present).verdict
+        verdict = policies.derive(c.policy, shown).verdict
         if verdict != "undetermined":
             yield dataclasses.replace(
                 cell,

@@ -27,15 +27,15 @@ def test_l1_allows_everything(policies: PolicySet) -> None:
 def test_each_rules_sentence_names_exactly_its_attributes() -> None:
     for policy in PAPER:
         for rule in policy.rules:
-            assert PAPER.vocabulary.mentioned(rule.text) == {*rule.unsafe_when, *rule.unless}, (policy.id, rule.id)
+            assert PAPER.vocabulary.spoken_of(rule.text) == {*rule.named}, (policy.id, rule.id)
 
 
 def test_a_sentence_of_the_drawn_world_names_its_attributes_and_may_say_what_else_is_fine() -> None:
     beyond = {
-        f"{policy.id}.{rule.id}": WORLD.vocabulary.mentioned(rule.text) - {*rule.unsafe_when, *rule.unless}
+        f"{policy.id}.{rule.id}": WORLD.vocabulary.spoken_of(rule.text) - {*rule.named}
         for policy in WORLD
         for rule in policy.rules
-        if WORLD.vocabulary.mentioned(rule.text) >= {*rule.unsafe_when, *rule.unless}
+        if WORLD.vocabulary.spoken_of(rule.text) >= {*rule.named}
     }
     assert len(beyond) == sum(len(policy.rules) for policy in WORLD)
     assert {rule_id: more for rule_id, more in beyond.items() if more} == {"L4.R1": {"blade"}}  # "a knife is a tool"
@@ -59,7 +59,7 @@ def test_no_word_names_two_attributes_and_none_is_part_of_anothers() -> None:
 
 def test_the_paper_pack_speaks_of_real_content_and_no_rule_uses_a_child() -> None:
     assert {"handgun", "swastika", "noose", "national_flag"} <= PAPER.vocabulary.keys()
-    named = {a for policy in PAPER for rule in policy.rules for a in (*rule.unsafe_when, *rule.unless)}
+    named = {a for policy in PAPER for rule in policy.rules for a in rule.named}
     assert "child" not in named
     assert "child" in PAPER.vocabulary
 
@@ -70,4 +70,4 @@ def test_an_exception_of_the_paper_pack_turns_a_verdict() -> None:
     assert PAPER.derive(by_id["L3"], ["knife", "chopping_board"]).verdict == "safe"
     assert PAPER.derive(by_id["L5"], ["knife"]).verdict == "safe"
     assert PAPER.derive(by_id["L3"], ["knife"], unknown=["museum_label"]).verdict == "undetermined"
-    assert "child" not in regulated(PAPER)
+    assert "child" not in regulated(PAPER, PAPER.vocabulary)
