@@ -8,7 +8,7 @@ from policies.conditions import Condition
 from policies.engine import Derivation, Policy, PolicySet, Rule
 from policies.evidence import Evidence, Thing
 from policies.vocabulary import Vocabulary
-from policies.words import one_of, with_article
+from policies.words import one_of, plural, with_article
 
 _MOST_CASES = 2000  # of one condition; what has more is not searched to the end
 _HERE = Thing((0.0, 0.0, 1.0, 1.0))  # all in one place, so that everything stands beside everything
@@ -35,7 +35,7 @@ class Case:
 
     def sentence(self, vocabulary: Vocabulary) -> str:
         named = [
-            with_article(vocabulary[n].noun) if c == 1 else f"{c} x {vocabulary[n].noun}"
+            with_article(vocabulary[n].noun) if c == 1 else f"{c} {plural(vocabulary[n].noun)}"
             for n, c in self.present.items()
         ]
         return one_of(named, "and") or "nothing that the rules name"

@@ -8,7 +8,7 @@ from pydantic import PlainSerializer, PlainValidator
 
 from policies.evidence import Evidence
 from policies.vocabulary import Vocabulary
-from policies.words import one_of, with_article
+from policies.words import one_of, plural, with_article
 
 Kind = Literal["attribute", "any", "all", "not", "at_least", "near"]
 _JOINTS = ("any", "all", "not", "at_least", "near")
@@ -71,11 +71,12 @@ class Condition:
         if self.kind == "attribute":
             return with_article(vocabulary[self.attribute].noun)
         said = [part._inside(vocabulary) for part in self.parts]
+        nouns = [vocabulary[part.attribute].noun for part in self.parts if part.kind == "attribute"]
         match self.kind:
             case "not":
-                return f"not {one_of(said, 'or')}"
+                return f"no {nouns[0]}" if nouns else f"not {said[0]}"
             case "at_least":
-                return f"at least {self.least} of the kind {one_of([vocabulary[p.attribute].noun for p in self.parts])}"
+                return f"at least {self.least} {one_of([plural(noun) for noun in nouns])}"
             case "near":
                 return f"{one_of(said)} beside it"
             case _:

@@ -216,9 +216,9 @@ class PolicySet(Sequence[Policy]):
         against = [rule for rule in policy.rules if rule.safe_when is None]
         surely = [rule for rule in against if counts[rule.id] is True]
         found = surely or [rule for rule in against if counts[rule.id] is None]
-        gravest = max((r.severity for r in found if r.severity), key=_GRAVITY.index, default=None)
         rules = tuple(f"{policy.id}.{rule.id}" for rule in found)
-        if surely:
+        gravest = max((r.severity for r in found if r.severity), key=_GRAVITY.index, default=None)
+        if surely or any(_stands(rule, policy, counts, seen) for rule in found):
             return Derivation("unsafe", rules, gravest)
         if found or seen.foreign or not policy.closed:
             return Derivation("undetermined", rules, gravest)
@@ -226,6 +226,13 @@ class PolicySet(Sequence[Policy]):
 
 
 _GRAVITY: tuple[Severity, ...] = ("low", "medium", "high")
+
+
+def _stands(rule: Rule, policy: Policy, counts: Mapping[str, bool | None], seen: Evidence) -> bool:
+    """Whether the verdict is unsafe although it is not known if this rule counts: where another that makes the image
+    unsafe overrides it, or perhaps does not."""
+    over = [other for other in policy.rules if rule.id in other.overrides and counts[other.id] is not False]
+    return bool(over) and all(other.safe_when is None for other in over) and rule.applies(seen) is True
 
 
 def regulated(policies: Iterable[Policy], vocabulary: Vocabulary) -> frozenset[str]:

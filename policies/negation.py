@@ -1,8 +1,8 @@
 """Which of the things that an English text names it denies: "no guns are visible" shows no gun.
 
-Rules in the manner of NegEx (Chapman et al. 2001): a cue opens a scope, which ends at a word that begins something else.
-Cues after the thing count as well ("guns are not visible", "gun-free"). What a text only doubts ("perhaps a gun") it
-names.
+Rules in the manner of NegEx (Chapman et al. 2001): a cue opens a scope, which ends at a word that begins something
+else. Cues after the thing count as well ("guns are not visible", "gun-free"). What a text only doubts ("perhaps a
+gun") it names.
 """
 
 import re
@@ -57,17 +57,24 @@ _VERBS = frozenset(
 _NO_PARTICIPLE = frozenset("anything something nothing everything thing ring king string ceiling building wing".split())
 _SEEN = (
     r"(?:visible|present|shown|seen|depicted|there|in (?:sight|view|evidence|the (?:image|picture|photo|frame|scene))"
-    r"|apparent|found|included|featured|evident|displayed|detected|be (?:seen|found|made out)|pictured|part of|on display"
-    r"|appear|exist|show up|feature)\b"
+    r"|apparent|found|included|featured|evident|displayed|detected|be (?:seen|found|made out)|pictured|part of"
+    r"|on display|appear|exist|show up|feature)\b"
 )
 _BE = r"(?:is|are|was|were|can|could|do|does|did|has|have|had|will|would|be|been|being)"
-_DENIED_AFTER = re.compile(
-    rf"(?:that |which |who )?(?:{_BE} )?(?:(?:{_BE}n[' ]?t|can ?not|can't|not|never|no longer|nowhere) )(?:\w+ly |be |been |anywhere )*{_SEEN}"
-    rf"|(?:that |which )?{_BE} (?:(?:been|be|being|now|all|completely|entirely|clearly|\w+ly) )*"
-    r"(?:nowhere|absent|missing|gone|removed|erased|invisible|lacking)\b"
-    r"|(?:have|has) (?:vanished|disappeared)\b|[:?] (?:no|none|not|absent|0|zero|nope)\b|- free\b"
-    r"|free (?:zone|area|school|home|event|place|room|space|environment)\b|absent\b"
+_NOT_SEEN = (
+    rf"(?:that |which |who )?(?:{_BE} )?(?:{_BE}n[' ]?t|can ?not|can't|not|never|no longer|nowhere) "
+    rf"(?:\w+ly |be |been |anywhere )*{_SEEN}"
 )
+_GONE = (
+    rf"(?:that |which )?{_BE} (?:(?:been|be|being|now|all|completely|entirely|clearly|\w+ly) )*"
+    r"(?:nowhere|absent|missing|gone|removed|erased|invisible|lacking)\b"
+)
+_DENIED_AFTER = re.compile(
+    rf"{_NOT_SEEN}|{_GONE}|(?:have|has) (?:vanished|disappeared)\b|[:?] (?:no|none|not|absent|0|zero|nope)\b"
+    r"|- free\b|free (?:zone|area|school|home|event|place|room|space|environment)\b|absent\b"
+)
+_NONE_SEEN = re.compile(rf"none (?:of (?:them|which|these|those|it) )?(?:{_BE} )*(?:to be )?{_SEEN}")
+_NO = frozenset("no none nope not negative nothing".split())
 _BEFORE_NO_NAME = frozenset({"non", "anti", "pro"})
 
 
@@ -90,15 +97,16 @@ class _Sentence:
     def __init__(self, words: list[str], things: list[Range]) -> None:
         self._words, self._things = words, things
         cues = [(at, length) for at in range(len(words)) if (length := self._cue(at))]
-        self._scopes = [(at, at + length, self._scope_end(at, at + length)) for at, length in cues]
+        starts = [(at, self._scope_start(at, at + length)) for at, length in cues]
+        self._scopes = [(at, start, self._scope_end(at, start)) for at, start in starts]
 
     def denies(self, number: int) -> bool:
         """Denying a lack denies nothing: "not without a knife"."""
-        first, end = self._things[number]
+        first = self._things[number][0]
         if first > 1 and self._words[first - 1] == "-" and self._words[first - 2] in _BEFORE_NO_NAME:
             return True
         lacking = {self._words[at] in _LACK for at, start, stop in self._scopes if start <= first < stop}
-        return len(lacking) == 1 or self._denied_after(number)
+        return len(lacking) == 1 or self._denied_after(number) or self._denied_by_the_rest(first)
 
     def _cue(self, at: int) -> int:
         """How many words the cue has that begins here; 0 for none."""
@@ -109,6 +117,14 @@ class _Sentence:
         if " ".join(words[at : at + 2]) in _CUE_PAIRS:
             return 2
         return 1 if word in _NONE | _NOT | _LACK or word.endswith("n't") else 0
+
+    def _scope_start(self, at: int, after: int) -> int:
+        """Where a cue begins to deny: in "none of the men wears a tie" the men are there."""
+        words = self._words
+        if words[at] != "none" or words[after : after + 1] != ["of"] or words[after + 1 : after + 2] == ["any"]:
+            return after
+        verbs = (n for n in range(after + 1, self._sentence_end(after)) if words[n] in _VERBS or self._is_participle(n))
+        return next(verbs, after)
 
     def _scope_end(self, at: int, start: int) -> int:
         """The first word that the cue at `at`, whose scope starts at `start`, no longer denies."""
@@ -143,7 +159,7 @@ class _Sentence:
         return word.endswith("ing") and len(word) > 4 and word not in _NO_PARTICIPLE and not named
 
     def _list_goes_on(self, start: int) -> bool:
-        """Whether a comma is followed by one more of a list's items: a few words up to a comma, "or", "and" or the end."""
+        """Whether one more of a list's items follows a comma: a few words up to a comma, "or", "and" or the end."""
         words = self._words
         if words[start : start + 1] and words[start] in ("or", "nor"):
             return True
@@ -160,6 +176,13 @@ class _Sentence:
 
     def _sentence_end(self, start: int) -> int:
         return next((n for n in range(start, len(self._words)) if self._words[n] in _SENTENCE_ENDS), len(self._words))
+
+    def _denied_by_the_rest(self, first: int) -> bool:
+        """Whether the sentence goes on to say that none is seen, or is a question that is answered with no."""
+        words, end = self._words, self._sentence_end(first)
+        if words[end : end + 1] == ["?"] and words[end + 1 : end + 2] and words[end + 1] in _NO:
+            return True
+        return any(words[n] == "none" and _NONE_SEEN.match(" ".join(words[n : n + 9])) for n in range(first, end))
 
     def _denied_after(self, number: int) -> bool:
         """Whether the thing, or a list of things that it begins, is said not to be seen."""

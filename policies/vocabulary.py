@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -138,28 +138,45 @@ class Vocabulary(Mapping[str, Attribute]):
 
     def shared_words(self) -> dict[str, list[str]]:
         """Each word, singular or with an -s, that names more than one attribute, and their ids."""
-        owners: dict[str, list[str]] = {}
+        owners: dict[str, tuple[str, list[str]]] = {}
         for attribute in self.attributes:
-            for form in sorted({form.casefold() for word in attribute.words for form in (word, f"{word}s")}):
-                owners.setdefault(form, []).append(attribute.id)
-        return {word: ids for word, ids in owners.items() if len(ids) > 1}
+            forms = {key(form): form.casefold() for word in attribute.words for form in (word, f"{word}s")}
+            for same, form in sorted(forms.items()):
+                owners.setdefault(same, (form, []))[1].append(attribute.id)
+        return {word: ids for word, ids in owners.values() if len(ids) > 1}
 
     def _named_in(self, written: list[str]) -> Iterator[tuple[int, int, str]]:
-        return ((at, end, name) for at, end, name in self._phrases.found(written) if name is not None)
+        """As `Phrases.found`. A phrase that one attribute excludes may name others: "people watch" names people."""
+        for at, end, name in self._phrases.found(written):
+            if name is not None:
+                yield at, end, name
+                continue
+            owners = self._excluding[key("".join(written[at:end]))]
+            for start, stop, inner in self._words.found(written[at:end]):
+                if inner is not None and inner not in owners:
+                    yield at + start, at + stop, inner
 
     @cached_property
     def _phrases(self) -> Phrases:
         """Words as they stand come before plurals, so that `people` may be an attribute beside `person`."""
         words = [(word, a.id) for a in self.attributes for word in a.words]
-        excluded = [phrase for a in self.attributes for phrase in a.excludes]
-        return Phrases(
-            chain(
-                words,
-                ((phrase, None) for phrase in excluded),
-                ((plural, name) for word, name in words for plural in plurals(word)),
-                ((plural, None) for phrase in excluded for plural in plurals(phrase)),
-            )
-        )
+        excluded = [(phrase, None) for a in self.attributes for phrase in a.excludes]
+        return Phrases([*words, *excluded, *_in_plural(words), *_in_plural(excluded)])
+
+    @cached_property
+    def _words(self) -> Phrases:
+        words = [(word, a.id) for a in self.attributes for word in a.words]
+        return Phrases([*words, *_in_plural(words)])
+
+    @cached_property
+    def _excluding(self) -> dict[str, set[str]]:
+        """By phrase, the attributes that exclude it."""
+        owners: dict[str, set[str]] = {}
+        for attribute in self.attributes:
+            for phrase in attribute.excludes:
+                for form in (phrase, *plurals(phrase)):
+                    owners.setdefault(key(form), set()).add(attribute.id)
+        return owners
 
     @cached_property
     def _general(self) -> dict[str, frozenset[str]]:
@@ -181,6 +198,10 @@ class Vocabulary(Mapping[str, Attribute]):
     @cached_property
     def _by_word(self) -> dict[str, str]:
         return {key(word): a.id for a in self.attributes for word in a.words}
+
+
+def _in_plural(words: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, str | None]]:
+    return ((plural, name) for word, name in words for plural in plurals(word))
 
 
 def _reached(start: str, steps: Mapping[str, Iterable[str]]) -> set[str]:

@@ -33,7 +33,7 @@ def key(word: str) -> str:
 def plurals(word: str) -> tuple[str, ...]:
     """The plural that an -s makes, and the English one where it differs: "knives", "bottles of liquor"."""
     simple = f"{word}s"
-    return (simple, _plural(word)) if word.isascii() and word[-1:].isalpha() else (simple, f"{word.rstrip('.!? ')}s")
+    return (simple, plural(word)) if word.isascii() and word[-1:].isalpha() else (simple, f"{word.rstrip('.!? ')}s")
 
 
 def with_article(noun: str) -> str:
@@ -47,7 +47,8 @@ def one_of(words: Sequence[str], conjunction: str = "or") -> str:
 
 
 @cache
-def _plural(word: str) -> str:
+def plural(word: str) -> str:
+    """The English plural of a noun: "knives"."""
     return str(_engine().plural_noun(word) or word)
 
 
@@ -57,7 +58,7 @@ def _engine() -> inflect.engine:
 
 
 class Phrases:
-    """Words and the attribute that each names, or None for a phrase that names none. The first to claim a word has it."""
+    """Words and the attribute that each names, or None for a phrase that names none; the first to claim a word has it."""
 
     def __init__(self, words: Iterable[tuple[str, str | None]]) -> None:
         names: dict[str, str | None] = {}
