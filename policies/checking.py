@@ -69,8 +69,8 @@ def rule_cases(rule: Rule, vocabulary: Vocabulary) -> list[Case]:
     if rule.condition is None:
         return []
     applying: Iterable[Case] = cases(rule.condition)
-    if rule.unless is not None and rule.unless.kind != "near":
-        absent = list(islice(cases(rule.unless, wanted=False), _MOST_CASES))
+    if rule.excused is not None:
+        absent = list(islice(cases(rule.excused, wanted=False), _MOST_CASES))
         applying = (one.joined(other) for one in applying for other in absent)
     return list(islice((case for case in applying if case.is_possible(vocabulary)), _MOST_CASES))
 
@@ -82,14 +82,15 @@ def logical_faults(policy: Policy, vocabulary: Vocabulary) -> Iterator[str]:
     for one, other in combinations(policy.rules, 2):
         if one.condition is not None and (one.condition, one.unless) == (other.condition, other.unless):
             yield f"{one.id} and {other.id} have the same condition; keep one of them."
-        elif (one.safe_when is None) != (other.safe_when is None) and not _related(one, other):
-            both = next(
-                (a.joined(b) for a in ways[one.id] for b in ways[other.id] if a.joined(b).is_possible(vocabulary)), None
-            )
-            if both is not None and one.condition and other.condition:
-                safe, unsafe = (other, one) if one.safe_when is None else (one, other)
+    for safe in (rule for rule in policy.rules if rule.safe_when):
+        for unsafe in (rule for rule in policy.rules if rule.unsafe_when):
+            if safe.id in unsafe.overrides or unsafe.id in safe.overrides:
+                continue
+            worlds = [case.evidence(vocabulary) for case in ways[safe.id]]
+            if worlds and all(unsafe.applies(world) for world in worlds):
+                shown = ways[safe.id][0].sentence(vocabulary)
                 yield (
-                    f"of {both.sentence(vocabulary)}, {unsafe.id} says unsafe and {safe.id} safe; say in one of them that it "
+                    f"wherever {safe.id} says safe, as of {shown}, {unsafe.id} says unsafe; say in one of them that it "
                     "overrides the other."
                 )
 
@@ -99,17 +100,16 @@ def _never(policy: Policy, ways: Mapping[str, list[Case]], vocabulary: Vocabular
         if rule.condition is None:
             continue
         if not ways[rule.id]:
-            yield f"{rule.id} can never apply: whatever meets its condition meets its exception too, or contradicts itself."
+            yield (
+                f"{rule.id} can never apply: whatever meets its condition meets its exception too, or contradicts "
+                "itself."
+            )
             continue
         over = [other for other in policy.rules if rule.id in other.overrides]
         free = [Case({})] + [Case({name: 1}) for other in over for name in other.excuses]
         worlds = (case.joined(more) for case in ways[rule.id] for more in free)
         if over and not any(policy.counting(world.evidence(vocabulary))[rule.id] for world in worlds):
             yield f"{rule.id} never counts: wherever it applies, {one_of([r.id for r in over])} overrides it."
-
-
-def _related(one: Rule, other: Rule) -> bool:
-    return one.id in other.overrides or other.id in one.overrides
 
 
 def wording_faults(policy: Policy, vocabulary: Vocabulary) -> Iterator[str]:
@@ -137,7 +137,7 @@ def rule_sentence(rule: Rule, vocabulary: Vocabulary) -> str:
     if rule.unless is not None:
         words.append(f"unless it shows {rule.unless.sentence(vocabulary)}")
     if rule.overrides:
-        words.append(f"whatever {one_of(rule.overrides, 'and')} say")
+        words.append(f"whatever {one_of(rule.overrides, 'and')} {'says' if len(rule.overrides) == 1 else 'say'}")
     severity = f" Severity: {rule.severity}." if rule.severity else ""
     return f"{', '.join(words)}.{severity}"
 

@@ -1,7 +1,7 @@
 """What a rule asks of an image: attributes joined by any, all, not and at_least, in three-valued logic (Kleene's)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import PlainSerializer, PlainValidator
@@ -19,7 +19,8 @@ _DEEPEST = 8
 class Condition:
     """An attribute, or a kind of joint and its parts; `least` counts for `at_least` alone.
 
-    `near` stands in an exception only: it holds of the single thing that it excuses, so the engine reads it.
+    `near` stands in an exception only, alone or in its list: it holds of the single thing that it excuses, so the
+    engine reads it apart.
     """
 
     kind: Kind
@@ -37,6 +38,25 @@ class Condition:
             yield self.attribute
         for part in self.parts:
             yield from part._names()
+
+    @property
+    def near(self) -> tuple[str, ...]:
+        """The attributes that excuse what they stand beside."""
+        parts = (self, *(self.parts if self.kind == "any" else ()))
+        return tuple(name for part in parts if part.kind == "near" for name in part.named)
+
+    def is_near(self) -> bool:
+        """Whether any part of it is about what stands beside what."""
+        return self.kind == "near" or any(part.is_near() for part in self.parts)
+
+    def without_near(self) -> "Condition | None":
+        """What is left of it without such parts; None when nothing is."""
+        rest = tuple(part for part in self.parts if part.kind != "near") if self.kind == "any" else ()
+        return (
+            None
+            if self.kind == "near" or (self.kind == "any" and not rest)
+            else replace(self, parts=rest or self.parts)
+        )
 
     def holds(self, seen: Evidence) -> bool | None:
         """Whether it holds; None where that depends on what is not known."""
@@ -126,8 +146,8 @@ def _parts(values: list[Any] | tuple[Any, ...], joint: str, deep: int) -> tuple[
     twice = next((part for part in parts if parts.count(part) > 1), None)
     if twice is not None:
         raise ValueError(f"gives {twice.attribute or twice.kind} twice in {joint}")
-    if any(part.kind == "near" for part in parts):
-        raise ValueError("has near inside another condition; it stands alone, as `unless: {near: [...]}`")
+    if any(part.is_near() for part in parts) and (deep < _DEEPEST or joint in ("all", "not", "at_least", "near")):
+        raise ValueError("has near inside another condition; it stands alone or in the list of unless")
     if joint == "near" and any(part.kind != "attribute" for part in parts):
         raise ValueError("must give attributes after near")
     return parts

@@ -1,4 +1,4 @@
-"""Policies as data: rules over what an image shows, the text that people and guards read, and the verdict that follows."""
+"""Policies as data: rules over what an image shows, the text that people and guards read, and the verdict."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ class Rule(BaseModel):
     def _whole(self) -> "Rule":
         if self.unsafe_when and self.safe_when:
             raise ValueError("has both unsafe_when and safe_when; make two rules of it")
-        if any(c is not None and c.kind == "near" for c in (self.unsafe_when, self.safe_when)):
+        if self.condition is not None and self.condition.is_near():
             raise ValueError("has near in its condition; it belongs into unless")
         if self.unless is not None and self.condition is None:
             raise ValueError("has an exception and no condition; give unsafe_when or safe_when")
@@ -74,6 +74,11 @@ class Rule(BaseModel):
         return self.unless.named if self.unless else ()
 
     @property
+    def excused(self) -> Condition | None:
+        """The part of `unless` that holds of the whole image, whatever stands beside what."""
+        return self.unless.without_near() if self.unless else None
+
+    @property
     def named(self) -> tuple[str, ...]:
         """Every attribute that condition and exception speak of, once, in order."""
         return tuple(dict.fromkeys(name for c in (self.condition, self.unless) if c for name in c.named))
@@ -82,9 +87,9 @@ class Rule(BaseModel):
         """Whether condition and exception let it count, overriding rules aside; None where that is not known."""
         if self.condition is None:
             return None
-        if self.unless is not None and self.unless.kind == "near":
-            return self.condition.holds(seen.without_excused(self.condition.named, self.excuses))
-        holds, excused = self.condition.holds(seen), self.unless.holds(seen) if self.unless else False
+        beside = self.unless.near if self.unless else ()
+        left = seen.without_excused(self.condition.named, beside) if beside else seen
+        holds, excused = self.condition.holds(left), self.excused.holds(seen) if self.excused else False
         if holds is False or excused is True:
             return False
         return True if holds is True and excused is False else None
@@ -165,7 +170,7 @@ class Policy(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """What the rules say: the verdict, the rules that make it unsafe (or might), and the gravest of their severities."""
+    """What the rules say: the verdict, the rules that make it unsafe (or might), and the gravest severity."""
 
     verdict: DerivedVerdict
     rules: tuple[str, ...]

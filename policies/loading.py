@@ -109,7 +109,8 @@ def _try_exclusions(vocabulary: Vocabulary, path: Traversable) -> None:
                 raise FatalError(f"{path}: attribute {attribute.id}: excludes {phrase!r}, which is its own word.")
             if not alone.mentioned(phrase):
                 raise FatalError(
-                    f"{path}: attribute {attribute.id}: excludes {phrase!r}, which holds none of its words. Take it out."
+                    f"{path}: attribute {attribute.id}: excludes {phrase!r}, which holds none of its words. "
+                    "Take it out."
                 )
 
 

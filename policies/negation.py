@@ -35,6 +35,7 @@ _DETERMINERS = frozenset(
     "a an the this that these those his her its their my our your one two three four five six seven eight nine ten "
     "some several many another both each every".split()
 )
+_OBJECTS = frozenset("a an the his her its their my our your him them someone somebody something".split())
 _SUBJECTS = frozenset("he she it they we you i there here someone somebody everyone everybody".split())
 _PLACES = frozenset(
     "on in near beside behind under underneath beneath above over at inside by around against along across from "
@@ -105,8 +106,18 @@ class _Sentence:
         first = self._things[number][0]
         if first > 1 and self._words[first - 1] == "-" and self._words[first - 2] in _BEFORE_NO_NAME:
             return True
+        if self._is_verb(number):
+            return True
         lacking = {self._words[at] in _LACK for at, start, stop in self._scopes if start <= first < stop}
         return len(lacking) == 1 or self._denied_after(number) or self._denied_by_the_rest(first)
+
+    def _is_verb(self, number: int) -> bool:
+        """Whether a thing's word is none here: in "fires a rifle" and "watches the game" it has an object."""
+        first, end = self._things[number]
+        before, after = self._words[first - 1 : first], self._words[end : end + 1]
+        if end - first != 1 or not after or after[0] not in _OBJECTS or not before:
+            return False
+        return before[0] not in _DETERMINERS | _PLACES | _NONE and not before[0].endswith("ing") and before[0].isalpha()
 
     def _cue(self, at: int) -> int:
         """How many words the cue has that begins here; 0 for none."""

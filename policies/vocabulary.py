@@ -61,6 +61,9 @@ class Attribute(BaseModel):
         default=(), description="the more general attributes that it is one of: a handgun is a firearm"
     )
     sensitive: bool
+    minor: bool = Field(
+        default=False, description="people under age: an image that shows one beside anything sensitive is blocked"
+    )
     certain_from: float = Field(
         default=0.5, ge=0, le=1, description="a detection with a lower score is doubtful; rules take it for perhaps"
     )
@@ -130,6 +133,16 @@ class Vocabulary(Mapping[str, Attribute]):
     def general(self, attribute_id: str) -> frozenset[str]:
         """An attribute and all that it is one of, at any remove: of `handgun` also `firearm` and `weapon`."""
         return self._general[attribute_id]
+
+    @cached_property
+    def minors(self) -> frozenset[str]:
+        """The attributes that stand for people under age, and their kinds."""
+        return frozenset(kind for a in self.attributes if a.minor for kind in self.kinds(a.id))
+
+    @property
+    def blocking(self) -> list[list[str]]:
+        """What decides which images are blocked for a minor in them: minors, and what is sensitive."""
+        return [sorted(self.minors), sorted(a.id for a in self.attributes if a.sensitive)] if self.minors else []
 
     @property
     def spoken(self) -> list[tuple[str, ...]]:

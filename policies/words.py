@@ -58,7 +58,7 @@ def _engine() -> inflect.engine:
 
 
 class Phrases:
-    """Words and the attribute that each names, or None for a phrase that names none; the first to claim a word has it."""
+    """Words and the attribute that each names, or None where it names none; the first to claim a word has it."""
 
     def __init__(self, words: Iterable[tuple[str, str | None]]) -> None:
         names: dict[str, str | None] = {}

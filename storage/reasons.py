@@ -53,6 +53,9 @@ REASONS: Mapping[str, Reason] = {
     "source_no_label": Reason("a box without a label", "give one label per box"),
     "source_unknown_label": Reason("a label that the vocabulary does not know", "map it: `editing.locate.label_map`"),
     "source_bad_box": Reason("what the source gives is no box, or has no area", "mend the box"),
+    "minor_beside_sensitive": Reason(
+        "it shows a minor and something sensitive", "nothing: such an image is never edited, captioned or shown"
+    ),
     "locator_truncated": Reason("the locator's answer has no end", "raise `editing.locate.max_new_tokens`"),
     "locator_unparsable": Reason("the locator's answer holds no list", "another prompt, or a stronger model"),
     "locator_unknown_attribute": Reason("it names something outside the vocabulary", "add a synonym for it"),

@@ -1,4 +1,4 @@
-"""Rows as trainers and evaluators read them: `sft`, `sft_own_caption`, `preference`, `rl` and `benchmark`.
+"""Rows as trainers and evaluators read them: `sft`, `sft_own_caption`, `preference`, `rl`, `boundary` and `benchmark`.
 
 One file serves every trainer. TRL inserts the image itself, so `prompt` carries no tag; verl, LLaMA-Factory,
 EasyR1 and OpenRLHF replace `<image>` in `conversation` or `problem`. The benchmark opens with SafeEditBench's five
@@ -10,15 +10,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from guard.contract.features import IMAGE, INTEGER, MESSAGES, NUMBER, TEXT, VIEWS, Features, View, class_label
-from guard.contract.prompt import CAPTION_QUESTION, IMAGE_TAG, question, solution
+from guard.contract.features import IMAGE, INTEGER, MESSAGES, NUMBER, TEXT, TEXTS, VIEWS, Features, View, class_label
+from guard.contract.prompt import CAPTION_QUESTION, IMAGE_TAG, question, solution, truth
 from guard.contract.splits import Split
 from guard.export.balance import balanced
-from guard.export.cells import Cell, SplitOf, counterfactual_cells, labelled, paraphrased
+from guard.export.cells import (
+    Boundary,
+    Cell,
+    SplitOf,
+    boundaries,
+    counterfactual_cells,
+    labelled,
+    paraphrased,
+    random_cells,
+)
 from guard.export.dataset import Dataset, ImageRow
 from guard.export.settings import RlSettings
 from policies.counterfactual import counterfactuals
 from policies.engine import Policy
+from policies.randomised import randomised
 from storage.records.ids import canonical_json, content_id
 from storage.records.recaption import Recaption
 
@@ -31,7 +41,9 @@ CAPTION_VIEWS: tuple[View, ...] = ("sft", "sft_own_caption", "preference")
 DATA_SOURCE = "guardset"
 ABILITY = "policy_guard"
 
-Item = Cell | tuple[ImageRow, Recaption]  # what one row is made from
+DRAWN_POLICIES = 64  # of each level and base, from which `random_policies` takes
+
+Item = Cell | Boundary | tuple[ImageRow, Recaption]  # what one row is made from
 
 
 def policy_label(policy_id: str) -> str:
@@ -42,7 +54,7 @@ def policy_label(policy_id: str) -> str:
 def features_of(view: View, policies: Sequence[Policy]) -> Features:
     """A view's columns, in order."""
     names = class_label([policy_label(p.id) for p in policies])
-    origin = dict.fromkeys(("sample_id", "pair_id", "prov_json"), TEXT)
+    origin = {"rules": TEXTS, **dict.fromkeys(("sample_id", "pair_id", "prov_json"), TEXT)}
     if view in ("sft", "sft_own_caption"):
         messages = dict.fromkeys(("prompt", "completion", "conversation"), MESSAGES)
         return {**messages, "images": [IMAGE], **origin}
@@ -58,6 +70,16 @@ def features_of(view: View, policies: Sequence[Policy]) -> Features:
             "policy": TEXT,
             **origin,
         }
+    if view == "boundary":
+        return {
+            "images": [IMAGE],
+            "safe_policy_name": names,
+            "safe_policy": TEXT,
+            "unsafe_policy_name": names,
+            "unsafe_policy": TEXT,
+            **dict.fromkeys(("safe_sample_id", "unsafe_sample_id"), TEXT),
+            **origin,
+        }
     extra = dict.fromkeys(("split", "policy_name", "pair_id", "pair_role", "other_verdict", "safety_label"), TEXT)
     return {
         **dict.fromkeys(("prompt", "conversation"), MESSAGES),
@@ -70,6 +92,7 @@ def features_of(view: View, policies: Sequence[Policy]) -> Features:
         "policy_name": names,
         **dict.fromkeys(("policy", "policy_variant", "label_source"), TEXT),
         "weight": NUMBER,
+        "rules": TEXTS,
         **dict.fromkeys(("sample_id", "pair_id", "pair_role", "prov_json"), TEXT),
     }
 
@@ -89,6 +112,8 @@ def items_of(
     """What a view's rows of one split are made from, in their order; no image is read."""
     if view in CAPTION_VIEWS:
         return captioned(data, split, split_of)
+    if view == "boundary":
+        return boundaries(labelled(data, split, split_of))
     if view == "benchmark" or split == "test":
         return labelled(data, split, split_of)
     return training_cells(data, labelled(data, split, split_of), options, seed)
@@ -100,6 +125,9 @@ def training_cells(data: Dataset, cells: Sequence[Cell], options: RlSettings, se
     if options.counterfactuals:
         changed = counterfactuals(data.policies)
         found += counterfactual_cells(data, cells, changed, options.counterfactuals, seed)
+    if options.random_policies:
+        drawn = randomised(data.policies, DRAWN_POLICIES, seed)
+        found += random_cells(data, cells, drawn, options.random_policies, seed)
     if options.boundary_only:
         found = [cell for cell in found if cell.other_verdict]
     found = paraphrased(found, data.policies.wordings, options.paraphrases)
@@ -119,12 +147,17 @@ def is_tagged(recaption: Recaption) -> bool:
     return IMAGE_TAG in recaption.text or IMAGE_TAG in recaption.caption
 
 
-def rows_of(view: View, data: Dataset, split: Split, items: Sequence[Any], encode: Encode) -> Iterator[Row]:
-    """The rows of `items_of(view, …)`, one by one. `encode` gives an image's PNG bytes."""
+def rows_of(
+    view: View, data: Dataset, split: Split, items: Sequence[Any], encode: Encode, *, name_rules: bool = False
+) -> Iterator[Row]:
+    """The rows of `items_of(view, …)`, one by one. `encode` gives an image's PNG bytes; with `name_rules` the question
+    of `rl` asks for the broken rules, too."""
     if view in CAPTION_VIEWS:
         return (_caption_row(view, data, image, recaption, encode) for image, recaption in items)
     if view == "rl":
-        return (_rl_row(data, split, index, cell, encode) for index, cell in enumerate(items))
+        return (_rl_row(data, split, index, cell, encode, name_rules) for index, cell in enumerate(items))
+    if view == "boundary":
+        return (_boundary_row(data, boundary, encode) for boundary in items)
     return (_benchmark_row(data, cell, encode) for cell in items)
 
 
@@ -140,15 +173,23 @@ def _caption_row(view: View, data: Dataset, image: ImageRow, recaption: Recaptio
     return {
         **texts,
         "images": [_image(image, encode)],
+        "rules": _broken_anywhere(data, image),
         "sample_id": content_id(view, image.image_id, CAPTION_QUESTION, recaption.caption, recaption.text)[:16],
         "pair_id": pair_id(data, image),
         "prov_json": canonical_json({**_image_provenance(data, image), "recaption": _caption(recaption)}),
     }
 
 
-def _rl_row(data: Dataset, split: Split, index: int, cell: Cell, encode: Encode) -> Row:
+def _broken_anywhere(data: Dataset, image: ImageRow) -> list[str]:
+    """The rules of all policies that people say the original breaks, such as L2.R1."""
+    labels = (data.matrix.get((image.original_id, policy.id)) for policy in data.policies)
+    return [rule for label in labels if label is not None and label.verdict == "unsafe" for rule in label.rules]
+
+
+def _rl_row(data: Dataset, split: Split, index: int, cell: Cell, encode: Encode, name_rules: bool) -> Row:
     names = [p.id for p in data.policies]
-    text = question(cell.text)
+    text = question(cell.text, rules=name_rules)
+    asked_rules = cell.rules if name_rules else ()
     pair, role = pair_id(data, cell.image), cell.image.role
     name = policy_label(cell.policy_id)
     return {
@@ -156,11 +197,11 @@ def _rl_row(data: Dataset, split: Split, index: int, cell: Cell, encode: Encode)
         "conversation": [_message("user", f"{IMAGE_TAG}\n{text}")],
         "problem": f"{IMAGE_TAG}\n{text}",
         "images": [_image(cell.image, encode)],
-        "solution": solution(cell.verdict),
+        "solution": solution(cell.verdict, asked_rules),
         "answer": "yes" if cell.verdict == "safe" else "no",
         "data_source": DATA_SOURCE,
         "ability": ABILITY,
-        "reward_model": {"style": "rule", "ground_truth": cell.verdict},
+        "reward_model": {"style": "rule", "ground_truth": truth(cell.verdict, asked_rules)},
         "extra_info": {
             "index": index,
             "split": split,
@@ -176,6 +217,7 @@ def _rl_row(data: Dataset, split: Split, index: int, cell: Cell, encode: Encode)
         "policy_variant": cell.variant,
         "label_source": cell.source,
         "weight": cell.weight,
+        "rules": cell.rules,
         "sample_id": cell.cell_id,
         "pair_id": pair,
         "pair_role": role,
@@ -190,9 +232,30 @@ def _benchmark_row(data: Dataset, cell: Cell, encode: Encode) -> Row:
         "safety_label": VERDICTS.index(cell.verdict),
         "policy_name": [p.id for p in data.policies].index(cell.policy_id),
         "policy": cell.text,
+        "rules": cell.rules,
         "sample_id": cell.cell_id,
         "pair_id": pair_id(data, cell.image),
         "prov_json": _cell_provenance(data, cell),
+    }
+
+
+def _boundary_row(data: Dataset, boundary: Boundary, encode: Encode) -> Row:
+    names = [p.id for p in data.policies]
+    safe, unsafe = boundary.safe, boundary.unsafe
+    origin = _image_provenance(data, boundary.image)
+    labels = {name: _label_provenance(data, cell) for name, cell in (("safe", safe), ("unsafe", unsafe))}
+    return {
+        "images": [_image(boundary.image, encode)],
+        "safe_policy_name": names.index(safe.policy_id),
+        "safe_policy": safe.text,
+        "unsafe_policy_name": names.index(unsafe.policy_id),
+        "unsafe_policy": unsafe.text,
+        "safe_sample_id": safe.cell_id,
+        "unsafe_sample_id": unsafe.cell_id,
+        "rules": unsafe.rules,
+        "sample_id": content_id("boundary", safe.cell_id, unsafe.cell_id)[:16],
+        "pair_id": pair_id(data, boundary.image),
+        "prov_json": canonical_json({**origin, "labels": labels}),
     }
 
 
@@ -244,6 +307,11 @@ def _caption(recaption: Recaption) -> dict[str, Any]:
 
 
 def _cell_provenance(data: Dataset, cell: Cell) -> str:
+    where = _image_provenance(data, cell.image)
+    return canonical_json({**where, "label": _label_provenance(data, cell), "policy_hash": cell.policy_hash})
+
+
+def _label_provenance(data: Dataset, cell: Cell) -> Row:
     verdict: Row = {"source": cell.source}
     if cell.label is not None:
         label = cell.label
@@ -256,5 +324,4 @@ def _cell_provenance(data: Dataset, cell: Cell) -> str:
             "rule_conflict": label.rule_conflict,
             "prefilled": cell.image.image_id in data.prefilled,
         }
-    where = _image_provenance(data, cell.image)
-    return canonical_json({**where, "label": verdict, "policy_hash": cell.policy_hash})
+    return verdict

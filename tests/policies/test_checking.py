@@ -36,8 +36,8 @@ BROKEN = [
     (["text: T., unsafe_when: {all: [handgun, {not: weapon}]}"], "R1 can never apply"),  # a handgun is a weapon
     (["text: T., unsafe_when: [handgun], unless: [weapon]"], "R1 can never apply"),
     (
-        [GUN, "text: T., safe_when: [museum_label], overrides: R3", "text: T., unsafe_when: [knife]"],
-        "of a handgun and a museum label, R1 says unsafe and R2 safe; say in one of them that it overrides the other.",
+        [GUN, "text: T., safe_when: {all: [handgun, museum_label]}, overrides: R3", "text: T., unsafe_when: [knife]"],
+        "wherever R2 says safe, as of a handgun and a museum label, R1 says unsafe; say in one of them that it",
     ),
     ([GUN, "text: T., unsafe_when: [handgun]"], "R1 and R2 have the same condition; keep one of them."),
     ([GUN, "text: T., safe_when: [person], overrides: R7"], "R2 overrides R7, which the policy does not have"),

@@ -297,8 +297,8 @@ FORMS = "must be an attribute, a list, or a mapping with one of any, all, not, a
             "as in `at_least: {2: person}`",
         ),
         (
-            "unsafe_when: {any: [{near: [hat]}]}",
-            "rule R7, unsafe_when: has near inside another condition; it stands alone, as `unless: {near: [...]}`",
+            "unsafe_when: {all: [{near: [hat]}]}",
+            "rule R7, unsafe_when: has near inside another condition; it stands alone or in the list of unless",
         ),
         ("unsafe_when: {near: [hat]}", "rule R7: has near in its condition; it belongs into unless"),
         ("unsafe_when: [hat], safe_when: [mask]", "rule R7: has both unsafe_when and safe_when; make two rules of it"),

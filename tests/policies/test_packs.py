@@ -77,7 +77,8 @@ def test_every_policy_has_other_wordings_that_copy_no_rule(policies: PolicySet, 
 @SHIPPED
 def test_every_rule_decides_for_some_image(policies: PolicySet) -> None:
     """A rule that is text alone might decide of an image that shows nothing."""
-    for policy, rule in ((policy, rule) for policy in policies for rule in policy.rules):
+    for number, rule in ((number, rule) for number, policy in enumerate(policies) for rule in policy.rules):
+        policy = policies[number]
         seen = [case.evidence(policies.vocabulary) for case in rule_cases(rule, policies.vocabulary)]
         counts = [policy.counting(evidence)[rule.id] for evidence in seen]
         if rule.condition is None:
@@ -206,8 +207,12 @@ def test_an_unknown_exception_leaves_it_open() -> None:
 
 @pytest.mark.parametrize(
     ("policy", "thing", "excuse"),
-    [("L2", "swastika", "museum_label"), ("L2", "corpse", "museum_label"), ("L4", "rifle", "uniform")]
-    + [("L5", "handgun", "shrine")],
+    [
+        ("L2", "swastika", "museum_label"),
+        ("L2", "corpse", "museum_label"),
+        ("L4", "rifle", "uniform"),
+        ("L5", "handgun", "shrine"),
+    ],
 )
 def test_an_exception_that_counts_only_beside_the_thing(policy: str, thing: str, excuse: str) -> None:
     here, beside, far = (0, 0, 10, 10), (12, 0, 20, 10), (80, 0, 90, 10)
@@ -224,16 +229,17 @@ def test_three_banknotes_are_a_hoard() -> None:
 
 def test_a_child_only_ever_blocks() -> None:
     """It stands beside another thing that is unsafe with it, or it takes an exception away; it excuses nothing."""
+    graver = ["safe", "undetermined", "unsafe"]
     excuses = {name for policy in PAPER for rule in policy.rules for name in rule.excuses} | {"news_caption", "protest"}
     for policy, thing, more in itertools.product(PAPER, PAPER.vocabulary, sorted(excuses)):
         before, after = (PAPER.derive(policy, {thing, more, *child}).verdict for child in ((), ("child",)))
-        assert after in ("unsafe", before), (policy.id, thing, more)
+        assert graver.index(after) >= graver.index(before), (policy.id, thing, more)
 
 
 def test_no_rule_on_a_child_speaks_of_nudity_or_injury_and_none_wants_the_child_removed() -> None:
     named = {name for policy in PAPER for rule in policy.rules if "child" in rule.named for name in rule.named}
     assert named == {
-        "alcohol", "drug", "cigarette", "slot_machine", "playing_card", "dice", "news_caption", "museum_label",
+        "alcohol", "cigarette", "slot_machine", "playing_card", "dice", "news_caption", "museum_label",
         "hate_symbol", "extremist_flag", "masked_militant", "child",
     }  # fmt: skip
     assert "child" not in regulated(PAPER, PAPER.vocabulary)

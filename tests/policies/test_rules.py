@@ -154,6 +154,17 @@ def test_a_verdict_is_as_it_was_read_by_hand(text: str, expected: list[str]) -> 
     assert found == [VERDICTS[letter] for letter in expected]
 
 
+def test_an_exception_may_be_beside_it_or_anywhere() -> None:
+    mixed = policy("X", {"unsafe_when": ["knife"], "unless": ["red_cross", {"near": ["museum_label"]}]})
+    expected = {
+        "knife": "unsafe",
+        "knife~museum_label": "safe",
+        "knife museum_label": "unsafe",
+        "knife red_cross": "safe",
+    }
+    assert {text: SET.derive(mixed, evidence(text)).verdict for text in expected} == expected
+
+
 def test_a_score_counts_from_the_attributes_own_threshold() -> None:
     sure = WORDS["wine"].model_copy(update={"certain_from": 0.2})
     words = Vocabulary(tuple(sure if a.id == "wine" else a for a in WORDS.attributes))
