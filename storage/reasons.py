@@ -96,6 +96,8 @@ REASONS: Mapping[str, Reason] = {
     "caption_looped": Reason("the caption repeats itself without end", "another captioner, or a temperature"),
     "finding_not_confirmed": Reason("the mirrored image shows other kinds, or another count", "a stronger locator"),
     "place_not_confirmed": Reason("the mirrored image shows them elsewhere", "a stronger locator"),
+    "caption_not_english": Reason("the caption is in another language", "ask for English in the prompt"),
+    "rewrite_not_english": Reason("the recaption is in another language", "ask for English in the prompt"),
     "rewrite_refused": Reason("the rewriter declines", "another rewriter or prompt"),
     "rewrite_empty": Reason("the rewriter's answer has no words", "another rewriter or prompt"),
     "rewrite_truncated": Reason("the rewriter's answer has no end", "raise `recaption.rewrite.max_new_tokens`"),

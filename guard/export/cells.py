@@ -6,7 +6,7 @@ People's labels make the cells of both splits. For training, the settings may ad
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -30,7 +30,8 @@ Source = Literal["human", "simulated", "rule"]
 class Cell:
     """One image under one text. `variant` says how the text differs from the policy's own, "" when it does not.
 
-    `rules` are those that make it unsafe, as the text numbers them; none of an unsafe cell means that they are not known.
+    `rules` are those that make it unsafe, as the text numbers them. An unsafe cell without any is one of which they are
+    not known: people named none by consensus, or the evidence leaves some rule open.
     """
 
     image: ImageRow
@@ -117,7 +118,7 @@ def random_cells(
     for randomised in drawn:
         by_policy[randomised.base_id].append(randomised)
 
-    def some(cell: Cell, trusted: Collection[str]) -> list[Changed]:
+    def some(cell: Cell, trusted: frozenset[str]) -> list[Changed]:
         """A few, the same for all sides of a pair: that is enough to choose from, and every one must be judged."""
         usable = [r for r in by_policy[cell.policy_id] if r.sources <= trusted]
         usable.sort(key=lambda r: content_id("random", seed, cell.image.original_id, cell.policy_id, r.change))

@@ -7,12 +7,12 @@ public columns. Every row is made from records alone, in one order, so equal rec
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from guard.contract.features import IMAGE, INTEGER, MESSAGES, NUMBER, TEXT, TEXTS, VIEWS, Features, View, class_label
-from guard.contract.prompt import CAPTION_QUESTION, IMAGE_TAG, question, solution, truth
+from guard.contract.prompt import CAPTION_QUESTION, IMAGE_TAG, Verdict, question, solution, truth
 from guard.contract.splits import Split
+from guard.export import provenance
 from guard.export.balance import balanced
 from guard.export.cells import (
     Boundary,
@@ -35,7 +35,7 @@ from storage.records.recaption import Recaption
 Row = dict[str, Any]
 Encode = Callable[[ImageRow], bytes]
 
-VERDICTS = ("safe", "unsafe")  # ClassLabel: 0 safe, 1 unsafe
+VERDICTS: tuple[Verdict, ...] = ("safe", "unsafe")  # ClassLabel: 0 safe, 1 unsafe
 SPLITS_OF: Mapping[View, tuple[Split, ...]] = {v: ("test",) if v == "benchmark" else ("train", "test") for v in VIEWS}
 CAPTION_VIEWS: tuple[View, ...] = ("sft", "sft_own_caption", "preference")
 DATA_SOURCE = "guardset"
@@ -44,6 +44,11 @@ ABILITY = "policy_guard"
 DRAWN_POLICIES = 64  # of each level and base, from which `random_policies` takes
 
 Item = Cell | Boundary | tuple[ImageRow, Recaption]  # what one row is made from
+
+
+def image_of(item: Item) -> ImageRow:
+    """The image that a row shows."""
+    return item[0] if isinstance(item, tuple) else item.image
 
 
 def policy_label(policy_id: str) -> str:
@@ -167,6 +172,7 @@ def _caption_row(view: View, data: Dataset, image: ImageRow, recaption: Recaptio
     tagged = _message("user", f"{IMAGE_TAG}\n{CAPTION_QUESTION}")
     restored, own = ([_message("assistant", text)] for text in (recaption.text, recaption.caption))
     completion = own if view == "sft_own_caption" else restored
+    told = {**provenance.of_image(data, image), "recaption": provenance.of_recaption(recaption)}
     texts: Row = {"prompt": prompt, "completion": completion, "conversation": [tagged, *completion]}
     if view == "preference":
         texts = {"prompt": prompt, "chosen": restored, "rejected": own, "conversation": [tagged]}
@@ -175,8 +181,8 @@ def _caption_row(view: View, data: Dataset, image: ImageRow, recaption: Recaptio
         "images": [_image(image, encode)],
         "rules": _broken_anywhere(data, image),
         "sample_id": content_id(view, image.image_id, CAPTION_QUESTION, recaption.caption, recaption.text)[:16],
-        "pair_id": pair_id(data, image),
-        "prov_json": canonical_json({**_image_provenance(data, image), "recaption": _caption(recaption)}),
+        "pair_id": provenance.pair_id(data, image),
+        "prov_json": canonical_json(told),
     }
 
 
@@ -190,7 +196,7 @@ def _rl_row(data: Dataset, split: Split, index: int, cell: Cell, encode: Encode,
     names = [p.id for p in data.policies]
     text = question(cell.text, rules=name_rules)
     asked_rules = cell.rules if name_rules else ()
-    pair, role = pair_id(data, cell.image), cell.image.role
+    pair, role = provenance.pair_id(data, cell.image), cell.image.role
     name = policy_label(cell.policy_id)
     return {
         "prompt": [_message("user", text)],
@@ -221,7 +227,7 @@ def _rl_row(data: Dataset, split: Split, index: int, cell: Cell, encode: Encode,
         "sample_id": cell.cell_id,
         "pair_id": pair,
         "pair_role": role,
-        "prov_json": _cell_provenance(data, cell),
+        "prov_json": provenance.of_cell(data, cell),
     }
 
 
@@ -234,16 +240,16 @@ def _benchmark_row(data: Dataset, cell: Cell, encode: Encode) -> Row:
         "policy": cell.text,
         "rules": cell.rules,
         "sample_id": cell.cell_id,
-        "pair_id": pair_id(data, cell.image),
-        "prov_json": _cell_provenance(data, cell),
+        "pair_id": provenance.pair_id(data, cell.image),
+        "prov_json": provenance.of_cell(data, cell),
     }
 
 
 def _boundary_row(data: Dataset, boundary: Boundary, encode: Encode) -> Row:
     names = [p.id for p in data.policies]
     safe, unsafe = boundary.safe, boundary.unsafe
-    origin = _image_provenance(data, boundary.image)
-    labels = {name: _label_provenance(data, cell) for name, cell in (("safe", safe), ("unsafe", unsafe))}
+    origin = provenance.of_image(data, boundary.image)
+    labels = {name: provenance.of_label(data, cell) for name, cell in (("safe", safe), ("unsafe", unsafe))}
     return {
         "images": [_image(boundary.image, encode)],
         "safe_policy_name": names.index(safe.policy_id),
@@ -254,14 +260,9 @@ def _boundary_row(data: Dataset, boundary: Boundary, encode: Encode) -> Row:
         "unsafe_sample_id": unsafe.cell_id,
         "rules": unsafe.rules,
         "sample_id": content_id("boundary", safe.cell_id, unsafe.cell_id)[:16],
-        "pair_id": pair_id(data, boundary.image),
+        "pair_id": provenance.pair_id(data, boundary.image),
         "prov_json": canonical_json({**origin, "labels": labels}),
     }
-
-
-def pair_id(data: Dataset, image: ImageRow) -> str:
-    """What an original and all its edits share; empty for an image that has no other side."""
-    return image.stem if image.original_id in data.paired else ""
 
 
 def _message(role: str, content: str) -> dict[str, str]:
@@ -270,58 +271,3 @@ def _message(role: str, content: str) -> dict[str, str]:
 
 def _image(image: ImageRow, encode: Encode) -> dict[str, Any]:
     return {"bytes": encode(image), "path": image.file_name}
-
-
-def _image_provenance(data: Dataset, image: ImageRow) -> dict[str, Any]:
-    """Where an image comes from. File names stay in the workspace, since they may name people."""
-    found: dict[str, Any] = {
-        "image_id": image.image_id,
-        "original_id": image.original_id,
-        "family_id": image.family_id,
-        "role": image.role,
-        "licence": image.licence,
-        "edited_by_ai": image.role != "original",
-        "shows": data.attributes.get(image.image_id, ()),
-        "categories": data.attributes.get(image.original_id, ()),  # an edit stays in its original's categories
-    }
-    edit = data.edit_of.get(image.image_id)
-    if edit is not None:
-        found["edit"] = {
-            "edit_id": edit.edit_id,
-            "kind": edit.kind,
-            "editor": edit.editor,
-            "seed": edit.seed,
-            "attributes_removed": edit.attributes_removed,
-            "certificate": asdict(edit.certificate) if edit.certificate else None,
-        }
-    return found
-
-
-def _caption(recaption: Recaption) -> dict[str, Any]:
-    return {
-        "model": recaption.model,
-        "prompt_hash": recaption.prompt_hash,
-        "restored": recaption.attributes,
-        "kept_ratio": recaption.kept_ratio,
-    }
-
-
-def _cell_provenance(data: Dataset, cell: Cell) -> str:
-    where = _image_provenance(data, cell.image)
-    return canonical_json({**where, "label": _label_provenance(data, cell), "policy_hash": cell.policy_hash})
-
-
-def _label_provenance(data: Dataset, cell: Cell) -> Row:
-    verdict: Row = {"source": cell.source}
-    if cell.label is not None:
-        label = cell.label
-        verdict |= {
-            "status": label.status,
-            "rules": label.rules,
-            "votes": {"safe": label.votes_safe, "unsafe": label.votes_unsafe, "unsure": label.votes_unsure},
-            "derived": label.derived,
-            "derived_rules": label.derived_rules,
-            "rule_conflict": label.rule_conflict,
-            "prefilled": cell.image.image_id in data.prefilled,
-        }
-    return verdict

@@ -31,7 +31,7 @@ from tests.toy_stages import toy_stage
 from tests.whole_builds import SMALL_SHARDS, draw_input, finish, guardset, kill_when_further
 
 SECONDS = 0.2
-WHOLE_SCENES = 4
+WHOLE_SCENES = 6
 
 
 def accident(folder: Path, name: str = "accident", seconds: float = SECONDS) -> ReadyStage:
