@@ -14,6 +14,7 @@ from itertools import combinations, permutations
 from typing import Literal, get_args
 
 from policies.engine import Derivation, Policy, PolicySet
+from policies.evidence import Shown
 from storage.records.annotation import Label, Vote
 from storage.records.verdicts import LabelStatus
 
@@ -43,7 +44,7 @@ def labels(
     image_ids: Sequence[str],
     policies: PolicySet,
     votes: Iterable[Vote],
-    attributes_by_image: Mapping[str, Sequence[str]],
+    evidence: Mapping[str, Shown],
     *,
     min_votes: int = 2,
     adjudications: Iterable[Vote] = (),
@@ -55,7 +56,7 @@ def labels(
     `agreed`: at least `min_votes` equal votes, safe or unsafe, and no contrary one. `missing`: fewer than
     `min_votes` people voted. `conflict`: they voted and that was not enough. `adjudicated`: they were in conflict, and
     the adjudicators said safe or unsafe with one voice. A label that is unsafe carries the rules that `min_votes`
-    people named (or the adjudicators); none if no rule was named by that many. Where `attributes_by_image` lacks
+    people named (or the adjudicators); none if no rule was named by that many. Where `evidence` lacks
     an image, every attribute is unknown, and the rules say "undetermined" unless the policy has none.
 
     `weights` (annotator -> weight >= 0, see annotation/quality.py) lets a contrary vote be outweighed: then a
@@ -70,7 +71,7 @@ def labels(
             (image_id, policy),
             cells.get((image_id, policy.id), []),
             ruled.get((image_id, policy.id), []),
-            policies.derive(policy, attributes_by_image.get(image_id)),
+            policies.derive(policy, evidence.get(image_id)),
             rule,
         )
         for image_id in image_ids

@@ -191,7 +191,7 @@ def wellbeing_html(policies: PolicySet) -> str:
 
     annotation/opt_out.py keeps away what is known to show such things; for what slips through there is Skip.
     """
-    kinds = [a.noun for a in policies.vocabulary.values() if a.id in regulated(policies)]
+    kinds = [a.noun for a in policies.vocabulary.values() if a.id in regulated(policies, policies.vocabulary)]
     listed = html.escape(", ".join(kinds)) or "anything"
     return (
         "<h4>Look after yourself</h4>"

@@ -24,6 +24,7 @@ from annotation.tasks import (
 from annotation.verdicts import PolicyVerdict, to_result
 from annotation.vote_store import read_project_record
 from policies.engine import PolicySet
+from policies.evidence import Shown
 from storage.errors import FatalError
 from storage.records.ids import content_id
 from storage.workspace import Workspace
@@ -40,7 +41,7 @@ _APART = 5  # images of one family are kept this far apart where there are enoug
 class PublishItem:
     """An image to be judged. The family only keeps near-duplicates apart; it is not sent.
 
-    `draft`: the attributes it shows; every answer that the rules derive from these stands on the page already when a
+    `draft`: what it shows; every answer that the rules derive from these stands on the page already when a
     person opens it. That saves time and pulls people towards the rules' view: fit for training labels, not for a
     benchmark. None, the default, shows nothing.
     """
@@ -48,7 +49,7 @@ class PublishItem:
     image_id: str
     blob: str
     family_id: str = ""
-    draft: tuple[str, ...] | None = None
+    draft: Shown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +165,11 @@ def _tasks(
     return tasks
 
 
-def derived_prediction(policies: PolicySet, attributes: Sequence[str]) -> dict[str, Any]:
+def derived_prediction(policies: PolicySet, shown: Shown) -> dict[str, Any]:
     """What the rules say, as a prediction that the page shows as a first draft; what they leave open stays open."""
     answers = []
     for policy in policies:
-        derived = policies.derive(policy, attributes)
+        derived = policies.derive(policy, shown)
         if derived.verdict != "undetermined":
             answers.append(PolicyVerdict(policy.id, derived.verdict, derived.rules))
     return {"model_version": PREFILL_VERSION, "result": to_result(answers)}

@@ -17,6 +17,7 @@ from annotation.collect import collected_votes
 from annotation.overlap import OverlapResult, raise_overlap
 from annotation.tasks import ProjectOptions
 from policies.engine import PolicySet
+from policies.evidence import Shown
 from storage.records.annotation import Label, Vote
 from storage.workspace import Workspace
 
@@ -50,19 +51,19 @@ def advance(
     workspace: Workspace,
     policies: PolicySet,
     image_ids: Sequence[str],
-    attributes_by_image: Mapping[str, Sequence[str]],
+    evidence: Mapping[str, Shown],
     options: RoundOptions,
 ) -> Round:
     """Fetch what judges decided, ask for `max_overlap` people on doubtful images, and put to a judge what that many
     voted on and still disagree about. Works on the votes that the last `collect` stored; safe to repeat.
 
-    `attributes_by_image` as in `annotation.agreement.labels`; raises as publishing and collecting do.
+    `evidence` as in `annotation.agreement.labels`; raises as publishing and collecting do.
     """
     votes = collected_votes(workspace, policies)
     if is_adjudicating(workspace, policies):
         collect_adjudications(client, workspace, policies, reconcile_every=options.reconcile_every)
     rulings = adjudications(workspace, policies)
-    matrix = labels(image_ids, policies, votes, attributes_by_image, min_votes=options.min_votes, adjudications=rulings)
+    matrix = labels(image_ids, policies, votes, evidence, min_votes=options.min_votes, adjudications=rulings)
     overlap = raise_overlap(client, workspace, policies, matrix, to=options.max_overlap)
     cells = disputed(matrix, min_votes=options.max_overlap)
     sent = publish_adjudications(client, workspace, policies, cells, votes, options.project)

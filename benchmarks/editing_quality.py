@@ -86,7 +86,7 @@ def measure_quality(root: str, count: int, seed: int) -> Quality:
     workspace, settings = Workspace.open(root), preset()
     stages = {name: stage.make(workspace) for name, stage in ready_stages(settings, WORLD).items()}
     targets = targets_of(settings, WORLD)
-    forbidden = regulated(targets)
+    forbidden = regulated(targets, WORLD.vocabulary)
     images, scenes = _draw(workspace, count, seed)
     located = stages["locate"].run_shard(to_table([Picture(i.image_id, i.blob) for i in images], Picture))
     tasks = plan_edits(images, located.ok, targets, WORLD.vocabulary)

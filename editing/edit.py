@@ -67,7 +67,7 @@ def plan_edits(
     A finding without an instruction of its own gets one here, from the vocabulary's noun.
     """
     found = {row.image_id: row for row in located}
-    forbidden = regulated(targets)
+    forbidden = regulated(targets, vocabulary)
     tasks = []
     for image in images:
         row = found.get(image.image_id)

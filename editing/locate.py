@@ -61,13 +61,13 @@ class ChatLocator:
     def __init__(
         self,
         model: ChatModel,
-        prompt: str,
+        prompts: Sequence[str],
         vocabulary: Vocabulary,
         settings: LocateSettings,
         known_rules: frozenset[str] = frozenset(),
     ) -> None:
         self._model = model
-        self._prompt = prompt
+        self._prompts = tuple(prompts)
         self._vocabulary = vocabulary
         self._settings = settings
         self._known_rules = known_rules
@@ -76,27 +76,28 @@ class ChatLocator:
     def fingerprint(self) -> str:
         return content_id(
             self._model.fingerprint,
-            self._prompt,
+            *self._prompts,
             self._vocabulary.spoken,
             self._settings.units,
             self._settings.max_new_tokens,
         )
 
     def locate(self, requests: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]:
-        answers = self._ask(requests, [self._prompt] * len(requests))
+        asked = [(request, prompt) for request in requests for prompt in self._prompts]
+        answers = self._ask(asked)
         again = [(i, answer) for i, answer in enumerate(answers) if isinstance(answer, SampleError)]
-        prompts = [self._prompt + _AGAIN.format(reason=f"{error.code}: {error.detail}") for _, error in again]
-        for (i, _), answer in zip(again, self._ask([requests[i] for i, _ in again], prompts), strict=True):
-            answers[i] = answer
-        return answers
-
-    def _ask(self, requests: Sequence[LocateRequest], prompts: Sequence[str]) -> list[tuple[Region, ...] | SampleError]:
-        chats = [
-            ChatRequest(prompt, (request.image,), self._settings.max_new_tokens)
-            for request, prompt in zip(requests, prompts, strict=True)
+        repeated = [
+            (asked[i][0], asked[i][1] + _AGAIN.format(reason=f"{error.code}: {error.detail}")) for i, error in again
         ]
+        for (i, _), answer in zip(again, self._ask(repeated), strict=True):
+            answers[i] = answer
+        parts = len(self._prompts)
+        return [_together(answers[at : at + parts]) for at in range(0, len(answers), parts)]
+
+    def _ask(self, asked: Sequence[tuple[LocateRequest, str]]) -> list[tuple[Region, ...] | SampleError]:
+        chats = [ChatRequest(prompt, (request.image,), self._settings.max_new_tokens) for request, prompt in asked]
         replies = self._model.generate(chats) if chats else []
-        return [self._regions(r.shape, reply) for r, reply in zip(requests, replies, strict=True)]
+        return [self._regions(r.shape, reply) for (r, _), reply in zip(asked, replies, strict=True)]
 
     def _regions(self, shape: tuple[int, int], reply: ChatReply) -> tuple[Region, ...] | SampleError:
         if reply.finish_reason == "length":
@@ -119,6 +120,16 @@ class ChatLocator:
         return width, height
 
 
+def _together(answers: Sequence[tuple[Region, ...] | SampleError]) -> tuple[Region, ...] | SampleError:
+    """All regions of one image; where one part of the question got no answer, nothing is known of the whole."""
+    regions: list[Region] = []
+    for answer in answers:
+        if isinstance(answer, SampleError):
+            return answer
+        regions += answer
+    return tuple(regions)
+
+
 def attributes_of(regions: Sequence[Region]) -> tuple[str, ...]:
     """The sorted union of the regions' attributes."""
     return tuple(sorted({a for region in regions for a in region.attributes}))
@@ -138,11 +149,17 @@ def _finding(image: Picture, region: Region, workspace: Workspace) -> Finding:
 
 
 class LocateStage:
-    """Images to what they show. An answer that cannot be trusted refuses its image."""
+    """Images to what they show. An answer that cannot be trusted refuses its image.
 
-    def __init__(self, workspace: Workspace, locator: Locator, rows_at_once: int | None) -> None:
+    So does a minor beside anything sensitive: nothing is edited, captioned, labelled or exported that shows it.
+    """
+
+    def __init__(
+        self, workspace: Workspace, locator: Locator, rows_at_once: int | None, vocabulary: Vocabulary
+    ) -> None:
         self._workspace = workspace
         self._locator = locator
+        self._vocabulary = vocabulary
         self._rows_at_once = rows_at_once
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Located]:
@@ -170,5 +187,9 @@ class LocateStage:
     def finish(self, row: Picture, _: LocateRequest, answer: tuple[Region, ...] | SampleError) -> list[Located]:
         if isinstance(answer, SampleError):
             raise answer
+        seen = attributes_of(answer)
+        minors = self._vocabulary.minors.intersection(seen)
+        if minors and any(name in self._vocabulary and self._vocabulary[name].sensitive for name in seen):
+            raise SampleError("minor_beside_sensitive", f"{min(minors)} beside something sensitive.")
         findings = tuple(_finding(row, region, self._workspace) for region in answer)
-        return [Located(row.image_id, attributes_of(answer), findings, self._locator.fingerprint)]
+        return [Located(row.image_id, seen, findings, self._locator.fingerprint)]

@@ -1,6 +1,6 @@
 """From settings to who locates, edits and looks again. Each literal dict maps a config value to an implementation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -24,6 +24,8 @@ from models.prompts import read_prompt
 from models.settings import CLASSICAL, PictureSettings
 from policies.vocabulary import Vocabulary
 
+_ATTRIBUTES_AT_ONCE = 250  # in one question; a model overlooks things in longer lists
+
 
 @dataclass(frozen=True)
 class Looking:
@@ -36,13 +38,28 @@ class Looking:
     root: Path | None = None
 
     @cached_property
-    def prompt(self) -> str:
-        """The prompt with its blanks filled; raises FatalError for a file that cannot be read."""
+    def prompts(self) -> tuple[str, ...]:
+        """The prompt with its blanks filled, once for each part of a vocabulary that is too long for one question.
+
+        Raises FatalError for a file that cannot be read.
+        """
         shipped = files("editing").joinpath("prompts", "locate.txt")
-        text = read_prompt("locate", self.settings.prompt, shipped)
-        nouns = ", ".join(attribute.noun for attribute in self.vocabulary.values())
-        listed = "\n".join(f"{rule_id}: {rule}" for rule_id, rule in self.rules.items()) or "(none)"
+        text, ids = read_prompt("locate", self.settings.prompt, shipped), list(self.vocabulary)
+        groups = [ids[at : at + _ATTRIBUTES_AT_ONCE] for at in range(0, len(ids), _ATTRIBUTES_AT_ONCE)]
+        return tuple(self._filled(text, group, self._rules_about(group, groups)) for group in groups)
+
+    def _filled(self, text: str, group: Sequence[str], rules: Mapping[str, str]) -> str:
+        nouns = ", ".join(self.vocabulary[attribute].noun for attribute in group)
+        listed = "\n".join(f"{rule_id}: {rule}" for rule_id, rule in rules.items()) or "(none)"
         return text.replace("{attributes}", nouns).replace("{rules}", listed)
+
+    def _rules_about(self, group: Sequence[str], groups: Sequence[Sequence[str]]) -> Mapping[str, str]:
+        """Of several questions each lists the rules about its things; a rule that names none is in the first."""
+        if len(groups) == 1:
+            return self.rules
+        said = {rule_id: self.vocabulary.spoken_of(rule) for rule_id, rule in self.rules.items()}
+        first = group is groups[0]
+        return {i: rule for i, rule in self.rules.items() if said[i] & set(group) or (first and not said[i])}
 
     @cached_property
     def marked(self) -> Locator:
@@ -56,7 +73,7 @@ class Looking:
 def _chat_locator(looking: Looking) -> Locator:
     settings = looking.settings
     known_rules = frozenset(looking.rules)
-    return ChatLocator(chat_model(settings), looking.prompt, looking.vocabulary, settings, known_rules)
+    return ChatLocator(chat_model(settings), looking.prompts, looking.vocabulary, settings, known_rules)
 
 
 def _detector_locator(looking: Looking) -> Locator:

@@ -25,7 +25,7 @@ def look_decided_by(looking: Looking) -> Any:
     settings = looking.settings
     if settings.knows_originals_only:
         return {settings.source: looking.marked.fingerprint}
-    asked = looking.prompt if settings.source == "chat" else ""
+    asked = looking.prompts if settings.source == "chat" else ()
     values = settings.decided_by(
         prompt=asked, box_units=settings.units, words=looking.vocabulary.spoken, rules=sorted(looking.rules)
     )
@@ -37,8 +37,10 @@ LOCATE = Stage[Looking](
     says="what an image shows, and where",
     version=4,
     record=Located,
-    decides=look_decided_by,
-    make=lambda looking, workspace: LocateStage(workspace, make_locator(looking), looking.settings.rows_at_once),
+    decides=lambda looking: [look_decided_by(looking), looking.vocabulary.blocking],
+    make=lambda looking, workspace: LocateStage(
+        workspace, make_locator(looking), looking.settings.rows_at_once, looking.vocabulary
+    ),
     needs=lambda looking: looking.settings.needs,
     shard_rows=lambda looking: looking.settings.shard_rows,
 )
@@ -108,6 +110,9 @@ SELECT = Stage[PolicySet](
     says="the best certified candidate of each image, and what it means under each policy",
     version=3,
     record=Edit,
-    decides=lambda policies: [[p.content_hash for p in policies], sorted(policies.vocabulary)],
+    decides=lambda policies: [
+        [p.content_hash for p in policies],
+        [[a.id, *a.is_a] for a in policies.vocabulary.values()],
+    ],
     make=lambda policies, _: SelectStage(policies),
 )

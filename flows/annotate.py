@@ -26,6 +26,7 @@ from flows.servers import studio_client
 from flows.settings import Settings
 from guard.contract.splits import split_of
 from policies.engine import PolicySet
+from policies.evidence import Evidence
 from policies.loading import load_policy_set
 from policies.vocabulary import Vocabulary
 from storage.claim import claimed
@@ -52,10 +53,10 @@ def chosen_items(settings: AnnotationSettings, outcome: Outcome, policies: Polic
     for (image_id, policy_id), verdict in (read_controls(settings.controls) if settings.controls else {}).items():
         known[image_id][policy_id] = verdict
     scores = {row.image_id: min((f.score for f in row.findings), default=1.0) for row in outcome.located}
-    attributes = outcome.attributes
+    evidence = outcome.evidence(policies.vocabulary)
     candidates = []
     for item in items.values():
-        shown = attributes.get(item.image_id)
+        shown = evidence.get(item.image_id)
         derived = {p.id: policies.derive(p, shown).verdict for p in policies}
         doubt = doubt_of(derived, scores.get(item.image_id, 1.0))
         candidates.append(Candidate(item.image_id, item.family_id, derived, doubt, known.get(item.image_id, {})))
@@ -70,7 +71,7 @@ def chosen_items(settings: AnnotationSettings, outcome: Outcome, policies: Polic
 
 
 def with_drafts(
-    items: Sequence[PublishItem], settings: Settings, attributes: Mapping[str, Sequence[str]]
+    items: Sequence[PublishItem], settings: Settings, evidence: Mapping[str, Evidence]
 ) -> list[PublishItem]:
     """The items, and with those that `annotation.prefill` means what they show, from which the page derives a draft.
 
@@ -81,12 +82,12 @@ def with_drafts(
     controls = {image_id for image_id, _ in read_controls(options.controls)} if options.controls else set()
 
     def drafted(item: PublishItem) -> bool:
-        if options.prefill == "none" or item.image_id in controls or item.image_id not in attributes:
+        if options.prefill == "none" or item.image_id in controls or item.image_id not in evidence:
             return False
         trains = split_of(item.family_id, test_ratio=export.test_ratio, seed=export.seed) == "train"
         return trains or options.prefill == "all"
 
-    return [replace(item, draft=tuple(attributes[item.image_id])) if drafted(item) else item for item in items]
+    return [replace(item, draft=evidence[item.image_id]) if drafted(item) else item for item in items]
 
 
 def pairs_of(outcome: Outcome, vocabulary: Vocabulary) -> list[PairItem]:
@@ -125,7 +126,7 @@ def publish_build(settings: Settings, root: str) -> Publication:
     workspace, options = Workspace.open(root), settings.annotation
     outcome = read_outcome(workspace)
     policies = load_policy_set(settings.policies)
-    items = with_drafts(chosen_items(options, outcome, policies), settings, outcome.attributes)
+    items = with_drafts(chosen_items(options, outcome, policies), settings, outcome.evidence(policies.vocabulary))
     client = studio_client(root, options)
     with _alone(workspace):
         people = check_people(client, options.opt_outs, policies.vocabulary)
@@ -193,7 +194,7 @@ def collect_votes(settings: Settings, root: str, *, full: bool = False) -> Colle
             workspace,
             policies,
             [item.image_id for item in items_of(outcome)],
-            outcome.attributes,
+            outcome.evidence(policies.vocabulary),
             RoundOptions(_project_options(options), options.min_votes, options.max_overlap, reconcile_every),
         )
         _keep_from_judges(client, workspace, options, outcome, step.adjudication, policies.vocabulary)

@@ -124,6 +124,7 @@ def _options(settings: EvaluationSettings, policies: PolicySet) -> EvaluateOptio
         batch_size=settings.shard_rows,
         reruns=settings.reruns,
         blind=settings.blind,
+        name_rules=settings.name_rules,
         paraphrases={p.text: policies.wordings.get(p.id, ())[: settings.paraphrases] for p in policies},
         resamples=settings.resamples,
         seed=settings.seed,

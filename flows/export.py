@@ -40,6 +40,7 @@ def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
             rejections=outcome.rejections,
             candidates=outcome.candidates,
             attributes=outcome.attributes,
+            evidence=outcome.evidence(policies.vocabulary),
             deltas=outcome.deltas,
             prefilled=found.prefilled,
         )

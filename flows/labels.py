@@ -47,7 +47,7 @@ def labelled(settings: Settings, workspace: Workspace, outcome: Outcome) -> Labe
         [item.image_id for item in items_of(outcome)],
         policies,
         votes,
-        outcome.attributes,
+        outcome.evidence(policies.vocabulary),
         min_votes=options.min_votes,
         adjudications=adjudications(workspace, policies),
         weights=_weights(options, votes) if options.weigh_votes else None,

@@ -8,7 +8,9 @@ from flows.engine.record import LATEST, newest_record
 from flows.pipeline import decided
 from flows.settings import Settings
 from flows.sources import name_of
+from policies.evidence import Evidence
 from policies.loading import load_policy_set
+from policies.vocabulary import Vocabulary
 from storage.errors import FatalError
 from storage.records.editing import Edit, Located
 from storage.records.images import Image
@@ -78,6 +80,20 @@ class Outcome:
             if edit.certificate is not None:
                 shown[edit.edited_id] = edit.certificate.attributes_after
         return shown
+
+    def evidence(self, vocabulary: Vocabulary) -> dict[str, Evidence]:
+        """image_id -> what rules may ask about it, for originals (as located) and edited twins (as certified)."""
+        known = {
+            row.image_id: Evidence.located(
+                vocabulary, ((a, f.box, f.score) for f in row.findings for a in f.attributes)
+            )
+            for row in self.located
+        }
+        for edit in self.edits:
+            if edit.certificate is not None and edit.image_id in known:
+                after = edit.certificate.attributes_after
+                known[edit.edited_id] = known[edit.image_id].kept(after, edit.target_attributes)
+        return known
 
 
 def what_changed(workspace: Workspace, settings: Settings) -> list[str]:

@@ -38,21 +38,27 @@ def _without(policy: Policy) -> list[Counterfactual]:
 
 def _with(policy: Policy, policies: PolicySet) -> list[Counterfactual]:
     vocabulary = policies.vocabulary
-    named = frozenset(a for rule in policy.rules for a in _about(rule, vocabulary))
+    named = frozenset(a for rule in policy.rules for a in about(rule, vocabulary))
     found = []
     for other in policies:
         for rule in other.rules:
-            if other.id != policy.id and not named & _about(rule, vocabulary):
-                added = rule.model_copy(update={"id": f"R{1 + max((int(r.id[1:]) for r in policy.rules), default=0)}"})
+            if other.id != policy.id and rule.safe_when is None and not named & about(rule, vocabulary):
+                number = 1 + max((int(r.id[1:]) for r in policy.rules), default=0)
+                added = rule.model_copy(update={"id": f"R{number}", "overrides": ()})
                 found.append(_changed(policy, f"with {other.id}.{rule.id}", (*policy.rules, added)))
     return found
 
 
-def _about(rule: Rule, vocabulary: Vocabulary) -> frozenset[str]:
-    """What a rule speaks of, in its data or in its sentence."""
-    return vocabulary.mentioned(rule.text) | {*rule.unsafe_when, *rule.unless}
+def about(rule: Rule, vocabulary: Vocabulary) -> frozenset[str]:
+    """What a rule speaks of, in its data or in its sentence, and all kinds of it and what it is one of."""
+    named = vocabulary.spoken_of(rule.text) | frozenset(rule.named)
+    return frozenset().union(*(vocabulary.kinds(name) | vocabulary.general(name) for name in named))
 
 
 def _changed(policy: Policy, change: str, rules: tuple[Rule, ...]) -> Counterfactual:
-    changed = policy.model_copy(update={"preamble": PREAMBLE, "rules": rules})
+    there = {rule.id for rule in rules}
+    kept = tuple(
+        rule.model_copy(update={"overrides": tuple(o for o in rule.overrides if o in there)}) for rule in rules
+    )
+    changed = policy.model_copy(update={"preamble": PREAMBLE, "rules": kept})
     return Counterfactual(policy.id, change, changed)

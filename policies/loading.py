@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
+from graphlib import CycleError, TopologicalSorter
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from policies.checking import logical_faults
 from policies.engine import Policy, PolicySet
 from policies.phrases import COUNTS, FUNCTION, POSITIONS, WORD
 from policies.vocabulary import Attribute, Vocabulary
@@ -79,6 +81,14 @@ def _vocabulary(root: Traversable) -> tuple[Vocabulary, str]:
     twice = next((i for i, count in ids.items() if count > 1), None)
     if twice is not None:
         raise FatalError(f"{path} has two attributes with the id {twice}. Give each its own.")
+    for attribute in attributes:
+        lost = next((name for name in attribute.is_a if name not in ids), None)
+        if lost is not None:
+            raise FatalError(f"{path}: attribute {attribute.id} is_a {lost}, which the vocabulary does not have.")
+    try:
+        TopologicalSorter({a.id: a.is_a for a in attributes}).prepare()
+    except CycleError as error:
+        raise FatalError(f"{path}: is_a goes in a circle: {' -> '.join(error.args[1])}. Take one out.") from error
     vocabulary = Vocabulary(attributes)
     shared = vocabulary.shared_words()
     if shared:
@@ -87,7 +97,21 @@ def _vocabulary(root: Traversable) -> tuple[Vocabulary, str]:
             f"{path}: {word!r} names both {owners[0]} and {owners[1]}, as it is or as a plural. Keep it at one of them."
         )
     _try_words(vocabulary, path)
+    _try_exclusions(vocabulary, path)
     return vocabulary, str(path)
+
+
+def _try_exclusions(vocabulary: Vocabulary, path: Traversable) -> None:
+    for attribute in vocabulary.values():
+        alone = Vocabulary((attribute.model_copy(update={"excludes": (), "is_a": ()}),))
+        for phrase in attribute.excludes:
+            if vocabulary.named(phrase) == attribute.id:
+                raise FatalError(f"{path}: attribute {attribute.id}: excludes {phrase!r}, which is its own word.")
+            if not alone.mentioned(phrase):
+                raise FatalError(
+                    f"{path}: attribute {attribute.id}: excludes {phrase!r}, which holds none of its words. "
+                    "Take it out."
+                )
 
 
 def _try_words(vocabulary: Vocabulary, path: Traversable) -> None:
@@ -110,7 +134,7 @@ def _try_words(vocabulary: Vocabulary, path: Traversable) -> None:
 def _policy(path: Traversable, vocabulary: Vocabulary, origin: str) -> Policy:
     policy = _read(path, Policy)
     for rule in policy.rules:
-        for attribute in (*rule.unsafe_when, *rule.unless):
+        for attribute in rule.named:
             if attribute not in vocabulary:
                 near = vocabulary.named(attribute) or next(iter(get_close_matches(attribute, list(vocabulary))), "")
                 meant = f"Did you mean {near}? " if near else ""
@@ -119,6 +143,9 @@ def _policy(path: Traversable, vocabulary: Vocabulary, origin: str) -> Policy:
                     f"{meant}Add it to the {VOCABULARY} beside your policies: "
                     f"{{id: {attribute}, noun: ..., sensitive: true}}."
                 )
+    fault = next(logical_faults(policy, vocabulary), None)
+    if fault is not None:
+        raise FatalError(f"{path}: {fault}")
     return policy
 
 

@@ -1,25 +1,20 @@
 """What can be seen, as far as policies speak of it: the attributes that rules, findings and captions may name."""
 
 import re
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from policies.negation import negated
+from policies.words import Phrases, key, plain, plurals, tokens
 from storage.validation import formed
 
-_TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
-_SAME_SIGN = str.maketrans("\u2018\u2019\u2010\u2011", "''--")
 _MOST_WORDS = 8  # with these a plain sentence about it still fits into `words_per_finding` of a recaption
 _NO_NOUN = re.compile(r"[][{}()<>;`\"\u201c-\u201f\u00ab\u00bb\n\r]|,(?!\d)|\A['\u2018](?=.*['\u2019]\Z)")
-
-
-def plain(text: str) -> str:
-    """A word or label in its usual form: NFC, and one blank for each run of blanks and underscores."""
-    return re.sub(r"[_\s]+", " ", unicodedata.normalize("NFC", text)).strip()
 
 
 def _word(value: str) -> str:
@@ -31,7 +26,7 @@ def _word(value: str) -> str:
     if sign or not hidden.isprintable():
         held = sign[0] if sign else next(character for character in hidden if not character.isprintable())
         raise ValueError(f"{value!r} holds {held!r}; give one word or phrase as a caption would, others as synonyms")
-    if len(_TOKEN.findall(word)) > 2 * _MOST_WORDS - 1:
+    if len(tokens(word)) > 2 * _MOST_WORDS - 1:
         raise ValueError(f"{value!r} is longer than {_MOST_WORDS} words; give a shorter phrase")
     return word
 
@@ -40,6 +35,11 @@ def _noun(value: str) -> str:
     if re.match(r"(?:an?|the) ", plain(value), re.IGNORECASE):
         raise ValueError(f"{value!r} begins with an article; leave it out, since each sentence brings its own")
     return _word(value)
+
+
+def listed(value: Any) -> Any:
+    """One name stands for a list of it."""
+    return (value,) if isinstance(value, str) else value
 
 
 class Attribute(BaseModel):
@@ -54,7 +54,19 @@ class Attribute(BaseModel):
     synonyms: tuple[Annotated[str, AfterValidator(_word)], ...] = Field(
         default=(), description="other words for the same thing"
     )
+    excludes: tuple[Annotated[str, AfterValidator(_word)], ...] = Field(
+        default=(), description="phrases that hold one of its words and name something else: a water gun, a fire engine"
+    )
+    is_a: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        default=(), description="the more general attributes that it is one of: a handgun is a firearm"
+    )
     sensitive: bool
+    minor: bool = Field(
+        default=False, description="people under age: an image that shows one beside anything sensitive is blocked"
+    )
+    certain_from: float = Field(
+        default=0.5, ge=0, le=1, description="a detection with a lower score is doubtful; rules take it for perhaps"
+    )
 
     def model_post_init(self, _: Any) -> None:
         if not self.noun:
@@ -84,95 +96,132 @@ class Vocabulary(Mapping[str, Attribute]):
     def parts(self, text: str) -> Iterator[tuple[str, str | None]]:
         """The text in order and in NFC: phrases that name an attribute, with its id, and what is between, with None.
 
-        A phrase is a noun, id or synonym, singular or with an -s, as whole words in any case. Where one is part of
-        another, the longer counts: a "toy gun" is no gun, and a "gun rack" neither.
+        A phrase is a noun, id or synonym, singular or plural, as whole words in any case. Where one is part of another,
+        the longer counts: a "toy gun" is no gun, and a "gun rack" neither, if the vocabulary has them.
         """
-        tokens = _TOKEN.findall(unicodedata.normalize("NFC", text))
-        same = list(map(_same, tokens))
-        at = start = 0
-        while at < len(tokens):
-            name, end = self._phrase(same, at)
-            if name is not None:
-                if start < at:
-                    yield "".join(tokens[start:at]), None
-                yield "".join(tokens[at:end]), name
-                start = end
-            at = end
-        if start < len(tokens):
-            yield "".join(tokens[start:]), None
+        written = tokens(text)
+        start = 0
+        for at, end, name in self._named_in(written):
+            if start < at:
+                yield "".join(written[start:at]), None
+            yield "".join(written[at:end]), name
+            start = end
+        if start < len(written):
+            yield "".join(written[start:]), None
 
     def mentioned(self, text: str) -> frozenset[str]:
-        """The attributes that a text names, as `parts` finds them."""
+        """The attributes that an English text says are there: what it names and does not deny."""
+        parts = list(self.parts(text))
+        ends = list(accumulate(len(part) for part, _ in parts))
+        names = [name for _, name in parts if name is not None]
+        spans = [(end - len(part), end) for (part, name), end in zip(parts, ends, strict=True) if name is not None]
+        denied = negated("".join(part for part, _ in parts), spans) if names else []
+        return frozenset(name for name, gone in zip(names, denied, strict=True) if not gone)
+
+    def spoken_of(self, text: str) -> frozenset[str]:
+        """The attributes that a text names, whether or not it denies them."""
         return frozenset(name for _, name in self.parts(text) if name is not None)
 
     def named(self, label: str) -> str | None:
         """The attribute that a label names, by id, noun or synonym, ignoring case; None when none does."""
-        return self._by_word.get(_bare(plain(label)))
+        return self._by_word.get(key(plain(label)))
+
+    def kinds(self, attribute_id: str) -> frozenset[str]:
+        """An attribute and all that is one, at any remove: of `weapon` also `firearm` and `handgun`."""
+        return self._kinds[attribute_id]
+
+    def general(self, attribute_id: str) -> frozenset[str]:
+        """An attribute and all that it is one of, at any remove: of `handgun` also `firearm` and `weapon`."""
+        return self._general[attribute_id]
+
+    @cached_property
+    def minors(self) -> frozenset[str]:
+        """The attributes that stand for people under age, and their kinds."""
+        return frozenset(kind for a in self.attributes if a.minor for kind in self.kinds(a.id))
+
+    @property
+    def blocking(self) -> list[list[str]]:
+        """What decides which images are blocked for a minor in them: minors, and what is sensitive."""
+        return [sorted(self.minors), sorted(a.id for a in self.attributes if a.sensitive)] if self.minors else []
 
     @property
     def spoken(self) -> list[tuple[str, ...]]:
         """Every attribute's id and words: what a prompt or a judgement made with this vocabulary depends on."""
-        return [(a.id, *a.words) for a in self.attributes]
+        return [(a.id, *a.words, *(f"not {phrase}" for phrase in a.excludes)) for a in self.attributes]
 
     def shared_words(self) -> dict[str, list[str]]:
         """Each word, singular or with an -s, that names more than one attribute, and their ids."""
-        owners: dict[str, list[str]] = {}
+        owners: dict[str, tuple[str, list[str]]] = {}
         for attribute in self.attributes:
-            for form in sorted({"".join(form) for word in attribute.words for form in _forms(word)}):
-                owners.setdefault(form, []).append(attribute.id)
-        return {word: ids for word, ids in owners.items() if len(ids) > 1}
+            forms = {key(form): form.casefold() for word in attribute.words for form in (word, f"{word}s")}
+            for same, form in sorted(forms.items()):
+                owners.setdefault(same, (form, []))[1].append(attribute.id)
+        return {word: ids for word, ids in owners.values() if len(ids) > 1}
 
-    def _phrase(self, tokens: list[str], at: int) -> tuple[str | None, int]:
-        """The attribute that a phrase beginning at a token names, and where it ends; else None and the next token."""
-        inside = at > 0 and _is_word(tokens[at - 1]) and not _is_word(tokens[at])  # the point of 0.45
-        for length in range(0 if inside else self._longest.get(tokens[at], 0), 0, -1):
-            name = self._by_form.get(tuple(tokens[at : at + length]))
+    def _named_in(self, written: list[str]) -> Iterator[tuple[int, int, str]]:
+        """As `Phrases.found`. A phrase that one attribute excludes may name others: "people watch" names people."""
+        for at, end, name in self._phrases.found(written):
             if name is not None:
-                return name, min(at + length, len(tokens))
-        return None, at + 1
+                yield at, end, name
+                continue
+            owners = self._excluding[key("".join(written[at:end]))]
+            for start, stop, inner in self._words.found(written[at:end]):
+                if inner is not None and inner not in owners:
+                    yield at + start, at + stop, inner
+
+    @cached_property
+    def _phrases(self) -> Phrases:
+        """Words as they stand come before plurals, so that `people` may be an attribute beside `person`."""
+        words = [(word, a.id) for a in self.attributes for word in a.words]
+        excluded = [(phrase, None) for a in self.attributes for phrase in a.excludes]
+        return Phrases([*words, *excluded, *_in_plural(words), *_in_plural(excluded)])
+
+    @cached_property
+    def _words(self) -> Phrases:
+        words = [(word, a.id) for a in self.attributes for word in a.words]
+        return Phrases([*words, *_in_plural(words)])
+
+    @cached_property
+    def _excluding(self) -> dict[str, set[str]]:
+        """By phrase, the attributes that exclude it."""
+        owners: dict[str, set[str]] = {}
+        for attribute in self.attributes:
+            for phrase in attribute.excludes:
+                for form in (phrase, *plurals(phrase)):
+                    owners.setdefault(key(form), set()).add(attribute.id)
+        return owners
+
+    @cached_property
+    def _general(self) -> dict[str, frozenset[str]]:
+        above = {a.id: a.is_a for a in self.attributes}
+        return {name: frozenset(_reached(name, above)) for name in above}
+
+    @cached_property
+    def _kinds(self) -> dict[str, frozenset[str]]:
+        below: dict[str, list[str]] = {a.id: [] for a in self.attributes}
+        for attribute in self.attributes:
+            for parent in attribute.is_a:
+                below[parent].append(attribute.id)
+        return {name: frozenset(_reached(name, below)) for name in below}
 
     @cached_property
     def _by_id(self) -> dict[str, Attribute]:
         return {a.id: a for a in self.attributes}
 
     @cached_property
-    def _by_word(self) -> dict[tuple[str, ...], str]:
-        return {_bare(word): a.id for a in self.attributes for word in a.words}
-
-    @cached_property
-    def _by_form(self) -> dict[tuple[str, ...], str]:
-        return {form: a.id for a in self.attributes for word in a.words for form in _forms(word)}
-
-    @cached_property
-    def _longest(self) -> dict[str, int]:
-        """The length of the longest phrase that begins with a token."""
-        longest: dict[str, int] = {}
-        for form in self._by_form:
-            longest[form[0]] = max(len(form), longest.get(form[0], 0))
-        return longest
+    def _by_word(self) -> dict[str, str]:
+        return {key(word): a.id for a in self.attributes for word in a.words}
 
 
-def _bare(word: str) -> tuple[str, ...]:
-    """A word as it is compared: without a full stop at its end, which may be the sentence's own."""
-    return _tokens(word.rstrip(".!? "))
+def _in_plural(words: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, str | None]]:
+    return ((plural, name) for word, name in words for plural in plurals(word))
 
 
-def _forms(word: str) -> set[tuple[str, ...]]:
-    """Singular and plural."""
-    plurals = (
-        (*form[:-1], f"{form[-1]}s") if _is_word(form[-1]) else (*form, "s") for form in (_bare(word), _tokens(word))
-    )
-    return {_bare(word), *plurals}
-
-
-def _tokens(text: str) -> tuple[str, ...]:
-    return tuple(map(_same, _TOKEN.findall(text)))
-
-
-def _same(token: str) -> str:
-    """What is equal in tokens that count as the same: case, the kind of blank, of apostrophe and of hyphen."""
-    return " " if token.isspace() else token.translate(_SAME_SIGN).casefold()
-
-
-def _is_word(token: str) -> bool:
-    return token[0].isalnum() or token[0] == "_"
+def _reached(start: str, steps: Mapping[str, Iterable[str]]) -> set[str]:
+    reached, waiting = set[str](), [start]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += steps[name]
+    return reached

@@ -40,7 +40,7 @@ class Wordings(BaseModel):
                 found.append(f"each wording must have the rules {[r.id for r in policy.rules]}, in this order.")
                 continue
             for rule in policy.rules:
-                expected, named = (vocabulary.mentioned(text) for text in (rule.text, wording.rules[rule.id]))
+                expected, named = (vocabulary.spoken_of(text) for text in (rule.text, wording.rules[rule.id]))
                 if named != expected:
                     found.append(f"{rule.id} names {sorted(named)}, its policy names {sorted(expected)}.")
         return found

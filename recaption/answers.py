@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from models.chat import ChatModel, ChatReply, ChatRequest
+from recaption.language import foreign_language
 from recaption.loops import is_looped
 from recaption.prompt_files import check_placeholders, fill, refusal_rules, shipped
 from recaption.spans import words
@@ -22,8 +23,8 @@ _YES_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 def clean_answer(reply: ChatReply, *, stage: str) -> str:
     """The answer's text without thinking and fences.
 
-    Raises SampleError `<stage>_looped`, `<stage>_truncated`, `<stage>_empty` or `<stage>_refused`. A loop is named
-    before the missing end that it causes.
+    Raises SampleError `<stage>_looped`, `<stage>_truncated`, `<stage>_empty`, `<stage>_refused` or
+    `<stage>_not_english`. A loop is named before the missing end that it causes.
     """
     text = answer_text(reply.text)
     if is_looped(words(text)):
@@ -34,6 +35,9 @@ def clean_answer(reply: ChatReply, *, stage: str) -> str:
         raise SampleError(f"{stage}_empty", "The answer has no words.")
     if is_refusal(text):
         raise SampleError(f"{stage}_refused", text[:_HEAD])
+    language = foreign_language(text)
+    if language is not None:
+        raise SampleError(f"{stage}_not_english", f"Its language is {language}: {text[:_HEAD]}")
     return text
 
 

@@ -119,7 +119,7 @@ def _rewrite(values: Rewriting, workspace: Workspace) -> Tool:
 REWRITE = Stage[Rewriting](
     name="rewrite",
     says="confirmed findings that the caption lacks are put in",
-    version=4,
+    version=5,
     record=Recaption,
     decides=lambda values: values.decided_by,
     make=_rewrite,
@@ -140,7 +140,7 @@ class Judging:
 CERTIFY_RECAPTION = Stage[Judging](
     name="certify_recaption",
     says="each recaption held against its findings",
-    version=4,
+    version=5,
     record=Recaption,
     decides=lambda values: deciding(values.settings) | {"words": values.vocabulary.spoken},
     make=lambda values, _: RecaptionCertifyStage(values.settings, values.vocabulary),
@@ -150,7 +150,7 @@ CERTIFY_RECAPTION = Stage[Judging](
 DELTA = Stage[Vocabulary](
     name="delta",
     says="what the captions of a pair say that the edit removed",
-    version=3,
+    version=4,
     record=CaptionDelta,
     decides=lambda vocabulary: [[*words, vocabulary[words[0]].sensitive] for words in vocabulary.spoken],
     make=lambda vocabulary, _: DeltaStage(vocabulary),

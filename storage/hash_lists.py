@@ -74,6 +74,8 @@ def _of_json(text: str) -> Iterator[tuple[str, str]]:
         with reading(f"entry {number}"):
             for record in page.get("hashRecords", page.get("data", [page])):
                 yield from _of_record(record)
+            if number == len(pages) and page.get("hasMoreRecords"):
+                raise ValueError("it says that more records follow; put every page into one JSON list")
 
 
 def _of_record(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -53,6 +53,9 @@ REASONS: Mapping[str, Reason] = {
     "source_no_label": Reason("a box without a label", "give one label per box"),
     "source_unknown_label": Reason("a label that the vocabulary does not know", "map it: `editing.locate.label_map`"),
     "source_bad_box": Reason("what the source gives is no box, or has no area", "mend the box"),
+    "minor_beside_sensitive": Reason(
+        "it shows a minor and something sensitive", "nothing: such an image is never edited, captioned or shown"
+    ),
     "locator_truncated": Reason("the locator's answer has no end", "raise `editing.locate.max_new_tokens`"),
     "locator_unparsable": Reason("the locator's answer holds no list", "another prompt, or a stronger model"),
     "locator_unknown_attribute": Reason("it names something outside the vocabulary", "add a synonym for it"),
@@ -93,6 +96,8 @@ REASONS: Mapping[str, Reason] = {
     "caption_looped": Reason("the caption repeats itself without end", "another captioner, or a temperature"),
     "finding_not_confirmed": Reason("the mirrored image shows other kinds, or another count", "a stronger locator"),
     "place_not_confirmed": Reason("the mirrored image shows them elsewhere", "a stronger locator"),
+    "caption_not_english": Reason("the caption is in another language", "ask for English in the prompt"),
+    "rewrite_not_english": Reason("the recaption is in another language", "ask for English in the prompt"),
     "rewrite_refused": Reason("the rewriter declines", "another rewriter or prompt"),
     "rewrite_empty": Reason("the rewriter's answer has no words", "another rewriter or prompt"),
     "rewrite_truncated": Reason("the rewriter's answer has no end", "raise `recaption.rewrite.max_new_tokens`"),

@@ -68,6 +68,7 @@ _COMMANDS = {
     "hosting:serve": "Run build, collect and export on their schedules, with one worker here, until stopped.",
     "labelling:annotators_app": "Look after the accounts of those who label.",
     "training:train_app": "Train a guard on an export, in the paper's two stages.",
+    "policies:policy_app": "Look after policies: what each rule means, and where two policies differ.",
     "hosting:check": "Read every file of a workspace and list what is damaged; the exit status is 1 if anything is.",
     "hosting:workspace_app": "Look after a workspace.",
 }  # fmt: skip

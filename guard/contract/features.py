@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-View = Literal["sft", "sft_own_caption", "preference", "rl", "benchmark"]
+View = Literal["sft", "sft_own_caption", "preference", "rl", "boundary", "benchmark"]
 VIEWS: tuple[View, ...] = get_args(View)
 Feature = Mapping[str, Any] | Sequence[Any]
 Features = Mapping[str, Feature]
@@ -18,6 +18,7 @@ TEXT: Feature = {"dtype": "string", "_type": "Value"}
 INTEGER: Feature = {"dtype": "int64", "_type": "Value"}
 NUMBER: Feature = {"dtype": "float64", "_type": "Value"}
 IMAGE: Feature = {"_type": "Image"}
+TEXTS: Feature = [TEXT]
 MESSAGES: Feature = [{"role": TEXT, "content": TEXT}]
 
 _ARROW: Mapping[str, pa.DataType] = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}

@@ -1,7 +1,8 @@
 """Verifiable rewards for reinforcement learning: a completion and its ground truth to a number. Pure and deterministic.
 
-`strict` is the default, `pair` adds the contrast between the sides of a pair, `paper_compat` reproduces the published
-values. What each of them cannot see: whether the reasoning is true, and random words that are no padding by count.
+`strict` is the default, `pair` adds the contrast between the sides of a pair, `rule_set` asks which rules are broken,
+`paper_compat` reproduces the published values. What each of them cannot see: whether the reasoning is true, and random
+words that are no padding by count.
 """
 
 import functools
@@ -10,27 +11,20 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from guard.contract.prompt import parse_answer
+from guard.contract.prompt import Verdict, parse_answer, read_verdict
 from storage.errors import FatalError
-
-SafetyLabel = Literal["safe", "unsafe"]
 
 MIN_THINK_CHARACTERS = 50  # of `paper_compat`
 FREE_WORDS, LONGEST_WORDS, LENGTH_PENALTY = 150, 300, 0.2  # 512 tokens hold about 350 English words
 
-_TRUTHS: Mapping[str, SafetyLabel] = {
-    "safe": "safe",
-    "unsafe": "unsafe",
-    "<answer>safe</answer>": "safe",
-    "<answer>unsafe</answer>": "unsafe",
-    "yes": "safe",  # the column `answer`: is it safe?
-    "no": "unsafe",
-}
+UNNAMED_RULES, SHARED_RULES = 0.5, 0.25  # of `rule_set`, whose exact set earns 1
+
+_YES_NO: Mapping[str, Verdict] = {"yes": "safe", "no": "unsafe"}  # the column `answer`: is it safe?
+_TAGGED = re.compile(r"<answer>(.*)</answer>")
 _LENIENT_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
 _LENIENT_THINK = re.compile(r"<think>(.*?)</think>", re.IGNORECASE | re.DOTALL)
-_LENIENT_WORDS: Mapping[str, SafetyLabel] = {"yes": "safe", "safe": "safe", "no": "unsafe", "unsafe": "unsafe"}
+_LENIENT_WORDS: Mapping[str, Verdict] = {"yes": "safe", "safe": "safe", "no": "unsafe", "unsafe": "unsafe"}
 
 # A run of letters and digits; a character of a script that writes no spaces is a word of its own.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
@@ -45,18 +39,28 @@ class Side:
     policy_name: str
 
 
-def truth_of(ground_truth: str) -> SafetyLabel:
-    """The label in any of the forms that our RL rows hold: `safe`, `<answer>safe</answer>`, or `yes` for safe.
+def truth_of(ground_truth: str) -> Verdict:
+    """The label in any of the forms that our RL rows hold: `safe`, `unsafe: R1, R3`, either in answer tags, or `yes`
+    for safe.
 
     Raises FatalError for anything else, an empty text above all: a missing label must never train as "unsafe".
     """
-    try:
-        return _TRUTHS[ground_truth]
-    except (KeyError, TypeError) as error:
-        raise FatalError(
-            f"The ground truth {ground_truth!r} is neither safe nor unsafe. Check which column the trainer reads: "
-            "`solution`, `answer` or `reward_model.ground_truth`."
-        ) from error
+    return _truth(ground_truth)[0]
+
+
+def _truth(ground_truth: str) -> tuple[Verdict, tuple[str, ...]]:
+    """The label, and the broken rules where they are known."""
+    if isinstance(ground_truth, str):
+        if ground_truth in _YES_NO:
+            return _YES_NO[ground_truth], ()
+        tagged = _TAGGED.fullmatch(ground_truth)
+        found = read_verdict(tagged[1] if tagged else ground_truth)
+        if found is not None:
+            return found
+    raise FatalError(
+        f"The ground truth {ground_truth!r} is neither safe nor unsafe. Check which column the trainer reads: "
+        "`solution`, `answer` or `reward_model.ground_truth`."
+    )
 
 
 def strict(completion: str, ground_truth: str) -> float:
@@ -77,6 +81,33 @@ def strict(completion: str, ground_truth: str) -> float:
         return 0.0
     excess = (len(words) - FREE_WORDS) / (LONGEST_WORDS - FREE_WORDS)
     return 1.0 - LENGTH_PENALTY * min(1.0, max(0.0, excess))
+
+
+def rule_set(completion: str, ground_truth: str) -> float:
+    """`strict`, where a right `unsafe` is worth what the rules that it names are worth; -1 to 1.
+
+    | answer | reward |
+    |---|---|
+    | wrong verdict, or malformed | -1 |
+    | right, but the think is padding | 0 |
+    | right and safe | 1 |
+    | right and unsafe, with exactly the broken rules | 1 |
+    | right and unsafe, with other rules or none | 0.5 + 0.25 F1 |
+
+    F1 = 2 |named and broken| / (|named| + |broken|), so naming none is worth 0.5, and naming all of n rules where one
+    is broken 0.5 + 0.5 / (n + 1). The order of the rules counts for nothing. A long think costs up to 0.2, as in
+    `strict`. The broken rules stand in the ground truth (`unsafe: R1, R3`, where the export has `rl.name_rules`);
+    where it names none they are not known, and the answer earns what `strict` gives.
+    Raises FatalError for a ground truth that is no label.
+    """
+    earned, broken = strict(completion, ground_truth), set(_truth(ground_truth)[1])
+    if earned <= 0 or not broken:
+        return earned
+    named = set(parse_answer(completion).rules)
+    if named == broken:
+        return earned
+    f1 = 2 * len(named & broken) / (len(named) + len(broken))
+    return earned - 1.0 + UNNAMED_RULES + SHARED_RULES * f1
 
 
 def pair(completions: Sequence[str], ground_truths: Sequence[str], sides: Sequence[Side]) -> list[float]:
@@ -131,7 +162,11 @@ def paper_compat(completion: str, ground_truth: str) -> float:
     return (2.0 if truth == "unsafe" else 1.7) - (0.0 if thought else 0.5)
 
 
-REWARDS: Mapping[str, Callable[[str, str], float]] = {"strict": strict, "paper_compat": paper_compat}
+REWARDS: Mapping[str, Callable[[str, str], float]] = {
+    "strict": strict,
+    "rule_set": rule_set,
+    "paper_compat": paper_compat,
+}
 
 
 def is_padding(think: str) -> bool:

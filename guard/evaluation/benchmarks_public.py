@@ -157,6 +157,7 @@ def _safeeditbench(raw: Row, names: Names) -> tuple[EvalRow, bytes]:
             policy=raw["policy"],
             label=_label(raw["safety_label"], names.get("safety_label")),
             categories=tuple(origin.get("categories", ())),
+            rules=tuple(raw.get("rules") or ()),
         ),
         image,
     )

@@ -4,6 +4,7 @@
 (`plan`, `answer_batch`, `score`) through the ledger, so that it can stop and go on.
 """
 
+import functools
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from guard.contract.prompt import is_refusal, parse_answer, question, question_w
 from guard.evaluation.baselines import guesses
 from guard.evaluation.invariance import invariance
 from guard.evaluation.metrics import Measure, measures, share
-from guard.evaluation.tally import EvalRow, Verdict
+from guard.evaluation.tally import EvalRow, Named, Verdict
 from models.chat import ChatModel, ChatReply, ChatRequest
 from reporting.intervals import RESAMPLES
 from storage.errors import FatalError, SampleError
@@ -36,8 +37,9 @@ _TURNED_DOWN = _REFUSED | {"chat_too_long", "chat_bad_request"}
 @dataclass(frozen=True)
 class EvaluateOptions:
     """How a guard is asked. `paraphrases` maps a policy's text to other wordings of it; `blind` also asks without a
-    policy and with another row's policy; `reruns` repeats every question, to tell randomness from reading. `threads`
-    batches are in the making at once, which keeps a server's slots busy; a model in this process needs no more than 1.
+    policy and with another row's policy; `reruns` repeats every question, to tell randomness from reading. `name_rules`
+    asks for the broken rules, too. `threads` batches are in the making at once, which keeps a server's slots busy; a
+    model in this process needs no more than 1.
     """
 
     max_new_tokens: int = 512
@@ -46,6 +48,7 @@ class EvaluateOptions:
     threads: int = 1
     reruns: int = 1
     blind: bool = True
+    name_rules: bool = False
     paraphrases: Mapping[str, Sequence[str]] = field(default_factory=dict)
     resamples: int = RESAMPLES
     seed: int = 0
@@ -64,7 +67,8 @@ class Questionnaire:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one guard on one benchmark. `verdicts` is aligned with `rows`, which lack those left out."""
+    """Scores of one guard on one benchmark. `verdicts` is aligned with `rows`, which lack those left out, and so is
+    `named`, the rules of each answer of the first run; None where they were not asked for."""
 
     benchmark: tuple[EvalRow, ...]  # every row, also those left out
     rows: tuple[EvalRow, ...]
@@ -74,6 +78,7 @@ class Evaluation:
     baselines: Mapping[str, tuple[Measure, ...]]  # over all rows, by condition
     problems: Mapping[str, int]  # why answers of the first run are invalid
     left_out: Mapping[str, int]  # rows without an answer, by reason
+    named: Named | None = None
 
     @property
     def unanswered(self) -> int:
@@ -113,14 +118,15 @@ def plan(rows: Sequence[EvalRow], options: EvaluateOptions) -> Questionnaire:
     texts = {row.policy_name: row.policy for row in rows}
     names = sorted(texts)
     swapped = {name: texts[names[(i + 1) % len(names)]] for i, name in enumerate(names)}
-    prompts: dict[str, list[str | None]] = {"policy/0": [question(row.policy) for row in rows]}
+    ask = functools.partial(question, rules=options.name_rules)
+    prompts: dict[str, list[str | None]] = {"policy/0": [ask(row.policy) for row in rows]}
     if options.blind:
         prompts["no_policy"] = [question_without_policy()] * len(rows)
         if len(names) > 1:
-            prompts["swapped_policy"] = [question(swapped[row.policy_name]) for row in rows]
+            prompts["swapped_policy"] = [ask(swapped[row.policy_name]) for row in rows]
     for number in range(max((len(some) for some in options.paraphrases.values()), default=0)):
         reworded = [_nth(options.paraphrases.get(row.policy, ()), number) for row in rows]
-        prompts[f"paraphrase/{number}"] = [question(text) if text else None for text in reworded]
+        prompts[f"paraphrase/{number}"] = [ask(text) if text else None for text in reworded]
     asked: dict[str, GuardQuestion] = {}
     conditions = {name: tuple(_ask(asked, rows, of, 0)) for name, of in prompts.items()}
     for run in range(1, options.reruns):
@@ -228,6 +234,7 @@ def score(
     }
     first = tuple(answers[str(asked.conditions["policy/0"][n])] for n in kept)
     verdicts = tuple(answer.verdict for answer in first)
+    named = tuple(parse_answer(answer.text).rules for answer in first) if options.name_rules else None
     draws = {"resamples": options.resamples, "seed": options.seed}
     reworded = [run for name, run in said.items() if name.startswith("paraphrase/")]
     again = [run for name, run in said.items() if name.startswith("policy/") and name != "policy/0"]
@@ -238,13 +245,14 @@ def score(
         verdicts=verdicts,
         answers=first,
         measures=(
-            *measures(some, verdicts, **draws),
+            *measures(some, verdicts, named, **draws),
             share(some, [answer.refused for answer in first], "refusal_rate", **draws),
             *invariance(some, reruns, reworded, **draws),
         ),
         baselines=_baselines(some, said, options),
         problems=dict(sorted(Counter(a.problem for a in first if a.problem).items())),
         left_out=left_out,
+        named=named,
     )
 
 

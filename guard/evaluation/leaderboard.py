@@ -20,6 +20,9 @@ HEADLINE = (
     "false_negative_rate",
     "invalid_rate",
     "refusal_rate",
+    "exact_rule_set",
+    "rule_f1",
+    "wrong_rule_rate",
     "pair_accuracy",
     "flipped_pair_accuracy",
     "pss",
@@ -95,8 +98,10 @@ def _draws(runs: Sequence[Run], resamples: int, seed: int) -> dict[str, dict[str
     if len(runs) < 2 or not shared:
         return found
     for run in runs:
-        both = [(row, v) for row, v in zip(run.rows, run.verdicts, strict=True) if row.row_id in shared]
-        found[run.run_id] = headline_draws([r for r, _ in both], [v for _, v in both], resamples=resamples, seed=seed)
+        both = [n for n, row in enumerate(run.rows) if row.row_id in shared]
+        rows, verdicts = [run.rows[n] for n in both], [run.verdicts[n] for n in both]
+        named = None if run.named is None else [run.named[n] for n in both]
+        found[run.run_id] = headline_draws(rows, verdicts, named, resamples=resamples, seed=seed)
     return found
 
 

@@ -21,6 +21,7 @@ _TABLES = (
     ("role", "accuracy"),
     ("category", "f1"),
     ("category", "weighted_f1"),
+    ("rule", "rule_f1"),
 )
 
 

@@ -21,6 +21,7 @@ _BY_GROUP = (
     ("policy", "policy_score", "Each policy: F1, or accuracy where all labels are of one class"),
     ("category", "weighted_f1", "Each category: weighted F1"),
     ("role", "accuracy", "Real, edited and control images: accuracy"),
+    ("rule", "rule_f1", "Each rule: F1 of naming it"),
 )
 
 

@@ -1,7 +1,7 @@
 """What an evaluation leaves in the workspace: scores as JSON and verdicts as a table, and how they are read back.
 
 evaluations/<run_id>.json      scores, settings, counts
-evaluations/<run_id>.parquet   one row per question: label, verdict, problem, text
+evaluations/<run_id>.parquet   one row per question: label, verdict, problem, text; rules named, where asked for
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ import pyarrow as pa
 from guard.contract.prompt import question, question_without_policy
 from guard.evaluation.evaluate import Evaluation
 from guard.evaluation.metrics import Measure
-from guard.evaluation.tally import EvalRow, Verdict
+from guard.evaluation.tally import EvalRow, Named, Verdict
 from storage.damage import undamaged
 from storage.parquet import parquet_bytes, read_parquet
 from storage.records.ids import canonical_json, content_id
@@ -33,6 +33,7 @@ class Run:
     baselines: Mapping[str, tuple[Measure, ...]]
     rows: tuple[EvalRow, ...]
     verdicts: tuple[Verdict, ...]
+    named: Named | None = None  # the rules of each answer; None where they were not asked for
 
     @property
     def model(self) -> str:
@@ -62,14 +63,16 @@ class Run:
         return found.value if found else None
 
 
-def prompt_fingerprint() -> str:
+def prompt_fingerprint(*, rules: bool = False) -> str:
     """Changes with the wording of the questions; scores under different wordings must not be compared."""
-    return content_id("evaluation-prompt", question(""), question_without_policy())[:16]
+    return content_id("evaluation-prompt", question("", rules=rules), question_without_policy())[:16]
 
 
-def data_id(rows: Sequence[EvalRow]) -> str:
-    """What a benchmark holds, whatever it is called and wherever it lies: runs with the same id can be compared."""
-    return content_id("benchmark", sorted((r.row_id, r.blob, r.policy_name, r.policy, r.label) for r in rows))[:16]
+def data_id(rows: Sequence[EvalRow], *, rules: bool = False) -> str:
+    """What a benchmark holds, whatever it is called and wherever it lies: runs with the same id can be compared. Broken
+    rules count where guards are asked for `rules`."""
+    told = [(r.row_id, r.blob, r.policy_name, r.policy, r.label, *(r.rules if rules else ())) for r in rows]
+    return content_id("benchmark", sorted(told))[:16]
 
 
 def write_run(
@@ -84,9 +87,9 @@ def write_run(
 
     `model` and `benchmark` hold at least a `name`, `model` a `fingerprint`; all three must be JSON.
     """
-    rows = evaluation.rows
-    benchmark = {**benchmark, "data_id": data_id(evaluation.benchmark)}
-    run_id = content_id("run", model, benchmark, options, prompt_fingerprint())[:16]
+    rows, rules = evaluation.rows, evaluation.named is not None
+    benchmark = {**benchmark, "data_id": data_id(evaluation.benchmark, rules=rules)}
+    run_id = content_id("run", model, benchmark, options, prompt_fingerprint(rules=rules))[:16]
     benchmark |= {
         "rows": len(rows),
         "images": len({r.blob for r in rows}),
@@ -97,7 +100,7 @@ def write_run(
         "model": model,
         "benchmark": benchmark,
         "options": options,
-        "prompt": prompt_fingerprint(),
+        "prompt": prompt_fingerprint(rules=rules),
         "problems": evaluation.problems,
         "left_out": evaluation.left_out,
         "unanswered": evaluation.unanswered,
@@ -114,12 +117,13 @@ def write_run(
 
 
 def _table(evaluation: Evaluation) -> pa.Table:
-    return pa.Table.from_pylist(
-        [
-            {**asdict(row), "verdict": answer.verdict, "problem": answer.problem, "text": answer.text}
-            for row, answer in zip(evaluation.rows, evaluation.answers, strict=True)
-        ]
-    )
+    lines = [
+        {**asdict(row), "verdict": answer.verdict, "problem": answer.problem, "text": answer.text}
+        for row, answer in zip(evaluation.rows, evaluation.answers, strict=True)
+    ]
+    if evaluation.named is not None:
+        lines = [{**line, "named": rules} for line, rules in zip(lines, evaluation.named, strict=True)]
+    return pa.Table.from_pylist(lines)
 
 
 def read_runs(workspace: Workspace) -> list[Run]:
@@ -141,12 +145,13 @@ def _read(workspace: Workspace, key: str) -> Run:
         baselines={name: tuple(Measure(**m) for m in found) for name, found in record["baselines"].items()},
         rows=tuple(_row(raw) for raw in table),
         verdicts=tuple(row["verdict"] for row in table),
+        named=tuple(tuple(row["named"]) for row in table) if table and "named" in table[0] else None,
     )
 
 
 def _row(raw: Mapping[str, Any]) -> EvalRow:
     known = {name: raw[name] for name in _ROW_COLUMNS if name in raw}
-    return EvalRow(**known | {"categories": tuple(raw.get("categories") or ())})
+    return EvalRow(**known | {name: tuple(raw.get(name) or ()) for name in ("categories", "rules")})
 
 
 def comparable(runs: Sequence[Run]) -> dict[str, list[Run]]:

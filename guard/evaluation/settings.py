@@ -39,6 +39,9 @@ class EvaluationSettings(BaseModel):
         default=3, gt=0, description="identical repetitions, against which rewordings are measured"
     )
     blind: Decides[bool] = Field(default=True, description="also ask without a policy and with another one")
+    name_rules: Decides[bool] = Field(
+        default=False, description="also ask which rules an image breaks; runs with and without are not compared"
+    )
     paraphrases: Decides[int] = Field(
         default=2, ge=0, description="other wordings per policy, where the policy has some"
     )

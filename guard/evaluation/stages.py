@@ -27,7 +27,7 @@ class Asking:
 EVALUATE = Stage[Asking](
     name="evaluate",
     says="a guard's answers to the questions of a benchmark",
-    version=2,
+    version=3,
     record=GuardAnswer,
     decides=lambda asking: asking.decided_by,
     make=lambda asking, workspace: EvaluateStage(workspace, chat_model(asking.guard), asking.options),

@@ -10,7 +10,8 @@ from reporting.intervals import Tally
 
 Verdict = Literal["safe", "unsafe", "invalid"]
 SafetyLabel = Literal["safe", "unsafe"]
-GroupKind = Literal["all", "policy", "role", "category", "source"]
+GroupKind = Literal["all", "policy", "role", "category", "source", "rule"]
+Named = Sequence[tuple[str, ...]]  # the rules that each answer names
 Cell = tuple["EvalRow", bool]  # a row, and whether its verdict is right
 
 _PART = {("unsafe", True): "tp", ("unsafe", False): "fn", ("safe", True): "tn", ("safe", False): "fp"}
@@ -18,7 +19,11 @@ _PART = {("unsafe", True): "tp", ("unsafe", False): "fn", ("safe", True): "tn", 
 
 @dataclass(frozen=True, slots=True)
 class EvalRow:
-    """One question of a benchmark: an image, a policy, and the label that people gave."""
+    """One question of a benchmark: an image, a policy, and the label that people gave.
+
+    `rules` are the broken ones, as the policy's text numbers them. An unsafe row without any is one of which they are
+    not known, so no measure of rules speaks of it.
+    """
 
     row_id: str
     blob: str  # SHA-256 of the image's bytes
@@ -31,6 +36,7 @@ class EvalRow:
     label: SafetyLabel
     categories: tuple[str, ...] = ()  # a row counts in each of them
     source: str = ""
+    rules: tuple[str, ...] = ()
 
 
 GROUPS: Mapping[GroupKind, Callable[[EvalRow], tuple[str, ...]]] = {
@@ -42,11 +48,13 @@ GROUPS: Mapping[GroupKind, Callable[[EvalRow], tuple[str, ...]]] = {
 }
 
 
-def tally(rows: Sequence[EvalRow], verdicts: Sequence[Verdict]) -> Tally:
+def tally(rows: Sequence[EvalRow], verdicts: Sequence[Verdict], named: Named | None = None) -> Tally:
     """The parts of all measures, by family; raises ValueError when the lengths differ.
 
     Keys are (group kind, group, "tp" | "fn" | "fp" | "tn" | "invalid") for rows, and
-    (measure, "", "units" | "right" | "chance") for pairs, policy shifts and quads.
+    (measure, "", "units" | "right" | "chance") for pairs, policy shifts and quads. Where rules were asked for, `named`
+    holds those of each answer, and there are ("rules", "", "units" | "called" | "exact" | "missed") for rows and
+    ("rule", policy and rule, "tp" | "fp" | "fn") for rules.
     """
     found = Tally()
     cells = [(row, verdict == row.label) for row, verdict in zip(rows, verdicts, strict=True)]
@@ -60,7 +68,25 @@ def tally(rows: Sequence[EvalRow], verdicts: Sequence[Verdict]) -> Tally:
         _tally_shifts(found, family_id, image)
     for (family_id, _), pair in _grouped(cells, lambda row: row.pair_id).items():
         _tally_pair(found, family_id, pair)
+    for row, verdict, rules in zip(rows, verdicts, named, strict=True) if named is not None else ():
+        if row.label == "unsafe" and row.rules:
+            _tally_rules(found, row, set(rules) if verdict == "unsafe" else set(), verdict == "unsafe")
     return found
+
+
+def _tally_rules(found: Tally, row: EvalRow, named: set[str], called: bool) -> None:
+    """An unsafe row whose broken rules are known; whoever did not call it unsafe named none."""
+    broken = set(row.rules)
+    for what, counts in (
+        ("units", True),
+        ("called", called),
+        ("exact", called and named == broken),
+        ("missed", called and not named & broken),
+    ):
+        found.add(row.family_id, ("rules", "", what), counts)
+    for rule in named | broken:
+        part = "tp" if rule in named & broken else "fp" if rule in named else "fn"
+        found.add(row.family_id, ("rule", f"{row.policy_name}.{rule}", part))
 
 
 def _grouped(cells: Iterable[Cell], key: Callable[[EvalRow], str]) -> Mapping[tuple[str, str], list[Cell]]:

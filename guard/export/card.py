@@ -65,7 +65,7 @@ def render_card(made: Prepared, *, about: Mapping[str, Any], shards: Shards, pro
         policies=data.policies,
         agreement=data.agreement,
         stages=data.stages,
-        prompt_hash=prompt_hash(),
+        prompt_hash=prompt_hash(rules=about["rl"]["name_rules"]),
         yields=summary.edit_yields(data),
         probe=probe,
         probe_rows=probe_rows(probe),

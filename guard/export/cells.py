@@ -1,7 +1,7 @@
 """Verdict rows before they are written: which image is judged under which text, and what the verdict is.
 
 People's labels make the cells of both splits. For training, the settings may add cells that the rule engine labels
-(counterfactual policies) and other wordings, restrict to boundary pairs, and balance.
+(counterfactual and random policies) and other wordings, restrict to boundary pairs, and balance.
 """
 
 import dataclasses
@@ -9,23 +9,30 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Literal
 
+from guard.contract.prompt import Verdict, in_order
 from guard.contract.splits import Split
 from guard.export.dataset import Dataset, ImageRow
 from policies.counterfactual import Counterfactual
-from policies.engine import PolicySet
+from policies.engine import Policy, PolicySet
+from policies.evidence import Evidence, Shown
+from policies.randomised import Randomised
 from storage.records.annotation import Label
 from storage.records.ids import content_id
 
 SplitOf = Callable[[str], Split]
-Verdict = Literal["safe", "unsafe"]
 Source = Literal["human", "simulated", "rule"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One image under one text. `variant` says how the text differs from the policy's own, "" when it does not."""
+    """One image under one text. `variant` says how the text differs from the policy's own, "" when it does not.
+
+    `rules` are those that make it unsafe, as the text numbers them. An unsafe cell without any is one of which they are
+    not known: people named none by consensus, or the evidence leaves some rule open.
+    """
 
     image: ImageRow
     policy_id: str
@@ -37,6 +44,7 @@ class Cell:
     variant: str = ""
     weight: float = 1.0
     other_verdict: Verdict | Literal[""] = ""  # the opposite verdict, when another side of the pair has it
+    rules: tuple[str, ...] = ()
 
     @cached_property
     def cell_id(self) -> str:
@@ -59,7 +67,8 @@ def labelled(data: Dataset, split: Split, split_of: SplitOf) -> list[Cell]:
         image, policy = data.images[label.image_id], policies[label.policy_id]
         if label.verdict and label.status in ("agreed", "adjudicated") and split_of(image.family_id) == split:
             source: Source = "simulated" if label.simulated else "human"
-            found.append(Cell(image, policy.id, policy.content_hash, policy.text, label.verdict, source, label))
+            cell = Cell(image, policy.id, policy.content_hash, policy.text, label.verdict, source, label)
+            found.append(dataclasses.replace(cell, rules=_numbers(label.rules)))
     return sorted(with_other_side(found), key=lambda cell: cell.order)
 
 
@@ -79,46 +88,114 @@ def _side_key(cell: Cell) -> tuple[str, str, str]:
     return cell.image.original_id, cell.policy_id, cell.variant
 
 
-def counterfactual_cells(
-    data: Dataset, cells: Iterable[Cell], changed: Sequence[Counterfactual], per_image: int, seed: int
-) -> list[Cell]:
-    """Cells under changed policies: for each image up to `per_image` that turn a verdict and as many that do not.
+def _numbers(rules: Iterable[str]) -> tuple[str, ...]:
+    """Rules as a policy's text numbers them: R1 of L2.R1."""
+    return in_order(rule.rsplit(".", 1)[-1] for rule in rules)
 
-    The verdict comes from the rules and what the image shows. Only where the rules agree with people about the
-    unchanged policy are they trusted about the changed one. Which policies are taken hangs on the seed and ids alone.
-    """
-    by_policy: dict[str, list[Counterfactual]] = defaultdict(list)
+
+Changed = tuple[str, Policy]  # how a policy was changed, and what came of it
+
+
+def counterfactual_cells(
+    data: Dataset, cells: Iterable[Cell], changed: Iterable[Counterfactual], per_image: int, seed: int
+) -> list[Cell]:
+    """Cells under policies with a rule more or less: for each image up to `per_image` that turn a verdict and as many
+    that do not. Which policies are taken hangs on the seed and ids alone."""
+    by_policy: dict[str, list[Changed]] = defaultdict(list)
     for counterfactual in changed:
-        by_policy[counterfactual.base_id].append(counterfactual)
-    options: dict[str, dict[bool, list[Cell]]] = defaultdict(lambda: {True: [], False: []})
+        by_policy[counterfactual.base_id].append((counterfactual.change, counterfactual.policy))
+    return _changed_cells(data, cells, lambda cell, _: by_policy[cell.policy_id], per_image, seed)
+
+
+def random_cells(
+    data: Dataset, cells: Iterable[Cell], drawn: Iterable[Randomised], per_image: int, seed: int
+) -> list[Cell]:
+    """Cells under drawn policies, as many as of `counterfactual_cells`; "turned" compares with the base policy.
+
+    A drawn policy is used for an image where the rules agree with people under every policy that it has a rule of.
+    """
+    by_policy: dict[str, list[Randomised]] = defaultdict(list)
+    for randomised in drawn:
+        by_policy[randomised.base_id].append(randomised)
+
+    def some(cell: Cell, trusted: frozenset[str]) -> list[Changed]:
+        """A few, the same for all sides of a pair: that is enough to choose from, and every one must be judged."""
+        usable = [r for r in by_policy[cell.policy_id] if r.sources <= trusted]
+        usable.sort(key=lambda r: content_id("random", seed, cell.image.original_id, cell.policy_id, r.change))
+        return [(r.change, r.policy) for r in usable[: _TRIED * per_image]]
+
+    return _changed_cells(data, cells, some, per_image, seed)
+
+
+_TRIED = 8
+
+
+def _changed_cells(
+    data: Dataset,
+    cells: Iterable[Cell],
+    changed: Callable[[Cell, frozenset[str]], Iterable[Changed]],
+    per_image: int,
+    seed: int,
+) -> list[Cell]:
+    """Cells whose verdict comes from the rules and what the image shows.
+
+    Only where the rules agree with people about the unchanged policy are they trusted about a changed one. `changed` is
+    asked with a cell and the ids of all policies under which its image is trusted.
+    """
+    trusted: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         if cell.label is not None and cell.label.derived == cell.verdict and cell.image.image_id in data.attributes:
-            for found in _under(cell, by_policy[cell.policy_id], data.policies, data.attributes[cell.image.image_id]):
-                options[cell.image.image_id][found.verdict != cell.verdict].append(found)
+            trusted[cell.image.image_id].append(cell)
     chosen = []
-    for sides in options.values():
-        for turned in (True, False):
-            ranked = sorted(sides[turned], key=lambda cell: content_id("counterfactual", seed, cell.cell_id))
+    for image_id, some in trusted.items():
+        sides: dict[bool, list[Cell]] = {True: [], False: []}
+        for cell in some:
+            options = changed(cell, frozenset(c.policy_id for c in some))
+            for found in _under(cell, options, data.policies, data.shown(image_id)):
+                sides[found.verdict != cell.verdict].append(found)
+        for found_cells in sides.values():
+            ranked = sorted(found_cells, key=lambda cell: content_id("counterfactual", seed, cell.cell_id))
             chosen += ranked[:per_image]
     return with_other_side(chosen)
 
 
-def _under(
-    cell: Cell, changed: Iterable[Counterfactual], policies: PolicySet, present: Sequence[str]
-) -> Iterator[Cell]:
-    for c in changed:
-        verdict = policies.derive(c.policy, present).verdict
-        if verdict != "undetermined":
+def _under(cell: Cell, changed: Iterable[Changed], policies: PolicySet, shown: Shown) -> Iterator[Cell]:
+    seen = shown if isinstance(shown, Evidence) else Evidence.named(policies.vocabulary, shown)
+    for change, policy in changed:
+        found = policies.derive(policy, seen)
+        if found.verdict != "undetermined":
+            surely = None not in policy.counting(seen).values()
             yield dataclasses.replace(
                 cell,
-                policy_hash=c.policy.content_hash,
-                text=c.policy.text,
-                verdict=verdict,
+                policy_hash=policy.content_hash,
+                text=policy.text,
+                verdict=found.verdict,
                 source="rule",
                 label=None,
-                variant=c.change,
+                variant=change,
                 other_verdict="",
+                rules=_numbers(found.rules) if surely else (),
             )
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """One image under two policies of which people call it safe under one and unsafe under the other."""
+
+    safe: Cell
+    unsafe: Cell
+
+    @property
+    def image(self) -> ImageRow:
+        return self.safe.image
+
+
+def boundaries(cells: Sequence[Cell]) -> list[Boundary]:
+    """Every two labelled cells of one image with opposite verdicts, in the order of the images."""
+    by_image: dict[str, dict[Verdict, list[Cell]]] = defaultdict(lambda: {"safe": [], "unsafe": []})
+    for cell in sorted(cells, key=lambda cell: (*cell.image.order, cell.policy_id)):
+        by_image[cell.image.image_id][cell.verdict].append(cell)
+    return [Boundary(*two) for sides in by_image.values() for two in product(sides["safe"], sides["unsafe"])]
 
 
 def paraphrased(cells: Iterable[Cell], wordings: Mapping[str, Sequence[str]], n: int) -> list[Cell]:

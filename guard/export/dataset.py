@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Literal, Protocol
 
 from policies.engine import PolicySet
+from policies.evidence import Evidence, Shown
 from storage.errors import FatalError
 from storage.records.annotation import Label
 from storage.records.editing import Edit
@@ -93,6 +94,7 @@ class Dataset:
     dropped: Mapping[str, int]  # records that could not be used, by reason
     candidates: tuple[Edit, ...] = ()  # every edit that was tried, whatever its verdict
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what an image shows, by its id
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)  # the same, with places and counts
     prefilled: frozenset[str] = frozenset()  # images that people judged with the rules' verdicts before their eyes
     deltas: Mapping[str, CaptionDelta] = field(default_factory=dict)  # how a pair's captions differ, by edit_id
 
@@ -110,6 +112,10 @@ class Dataset:
     def paired(self) -> frozenset[str]:
         """Ids of originals that have an edited version."""
         return frozenset(e.image_id for e in self.pairs)
+
+    def shown(self, image_id: str) -> Shown:
+        """What rules may ask about an image; the names of what it shows where nothing more is known."""
+        return self.evidence.get(image_id) or self.attributes[image_id]
 
     @property
     def simulated(self) -> bool:
@@ -134,6 +140,7 @@ class Records:
     rejections: Mapping[str, Sequence[Rejection]] = field(default_factory=dict)
     candidates: Iterable[Edit] = ()
     attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)  # the same, with places and counts
     deltas: Iterable[CaptionDelta] = ()
     prefilled: Iterable[str] = ()
 
@@ -162,6 +169,7 @@ def assemble(records: Records) -> Dataset:
         dropped={code: n for code, n in sorted(dropped.items()) if n},
         candidates=tuple(sorted(records.candidates, key=lambda e: e.edit_id)),
         attributes={k: tuple(v) for k, v in sorted(records.attributes.items()) if k in rows},
+        evidence={k: v for k, v in records.evidence.items() if k in rows},
         deltas={x.edit_id: x for x in sorted(records.deltas, key=lambda x: x.edit_id)},
         prefilled=frozenset(records.prefilled) & rows.keys(),
     )

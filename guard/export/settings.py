@@ -13,7 +13,8 @@ Balance = Literal["image", "policy"]
 
 
 class RlSettings(BaseModel):
-    """Which rows `rl` trains on. All of it concerns the train split; test rows are what people labelled."""
+    """Which rows `rl` trains on, and what it asks. But for the question all of it concerns the train split; test rows
+    are what people labelled."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,6 +31,15 @@ class RlSettings(BaseModel):
         ge=0,
         description="changed policies per image that turn its verdict, and as many that do not; "
         "off, as nobody labelled these rows: the rules do (label_source=rule)",
+    )
+    random_policies: Decides[int] = Field(
+        default=0,
+        ge=0,
+        description="policies per image, drawn from the rules of all, that turn its verdict, and as many that do not; "
+        "off for the same reason",
+    )
+    name_rules: Decides[bool] = Field(
+        default=False, description="ask which rules an image breaks, too; off, as it is another question"
     )
     paraphrases: Decides[int] = Field(
         default=0, ge=0, description="further wordings of the policy per row; off, as each repeats a verdict"

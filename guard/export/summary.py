@@ -8,7 +8,7 @@ from typing import Any
 from guard.contract.features import View
 from guard.contract.splits import Split
 from guard.export.dataset import Dataset
-from guard.export.views import CAPTION_VIEWS, Plan, is_tagged
+from guard.export.views import CAPTION_VIEWS, Plan, image_of, is_tagged
 from storage.reasons import REASONS, Reason
 from storage.records.editing import Edit
 
@@ -17,7 +17,8 @@ ViewCounts = Mapping[View, Mapping[Split, Counts]]
 
 
 def view_counts(data: Dataset, plan: Plan) -> ViewCounts:
-    """Per view and split: `rows`, `images`, and for verdict views `safe`, `unsafe`, `by_policy`, `by_category`.
+    """Per view and split: `rows`, `images`, and for verdict views `safe`, `unsafe`, `by_policy`, `by_category`,
+    `by_source`, and of how many unsafe rows the broken rules are known.
 
     A category is an attribute that the original shows; an image of several counts in each.
     """
@@ -27,8 +28,8 @@ def view_counts(data: Dataset, plan: Plan) -> ViewCounts:
 
 
 def _counts(data: Dataset, view: View, items: Sequence[Any]) -> Counts:
-    if view in CAPTION_VIEWS:
-        return {"rows": len(items), "images": len({image.image_id for image, _ in items})}
+    if view in CAPTION_VIEWS or view == "boundary":
+        return {"rows": len(items), "images": len({image_of(item).image_id for item in items})}
     by_policy = {p.id: {"safe": 0, "unsafe": 0} for p in data.policies}
     by_category: dict[str, Counts] = {}
     for cell in items:
@@ -43,6 +44,7 @@ def _counts(data: Dataset, view: View, items: Sequence[Any]) -> Counts:
         "by_policy": by_policy,
         "by_category": dict(sorted(by_category.items())),
         "by_source": dict(sorted(Counter(str(cell.source) for cell in items).items())),
+        "rules_known": sum(cell.verdict == "unsafe" and bool(cell.rules) for cell in items),
     }
 
 
@@ -51,8 +53,7 @@ def families_by_split(plan: Plan) -> Mapping[Split, set[str]]:
     found: dict[Split, set[str]] = {}
     for splits in plan.values():
         for split, items in splits.items():
-            images = (item[0] if isinstance(item, tuple) else item.image for item in items)
-            found.setdefault(split, set()).update(image.family_id for image in images)
+            found.setdefault(split, set()).update(image_of(item).family_id for item in items)
     return found
 
 

@@ -36,8 +36,9 @@ _FILES: Mapping[str, tuple[str, View]] = {
 }
 
 
-def trainer_files(name: str, shards: Shards, policies: Sequence[Policy]) -> dict[str, str]:
-    """Path in the export -> text. A view without training rows (or a benchmark without any) has no files."""
+def trainer_files(name: str, shards: Shards, policies: Sequence[Policy], *, name_rules: bool = False) -> dict[str, str]:
+    """Path in the export -> text. A view without training rows (or a benchmark without any) has no files. With
+    `name_rules` the questions of `rl` ask for rules, so that its configs name the reward `rule_set`."""
     files = {
         view: {split: [f"{view}/{s.path.name}" for s in splits.get(split, ())] for split in SPLITS}
         for view, splits in shards.items()
@@ -55,6 +56,7 @@ def trainer_files(name: str, shards: Shards, policies: Sequence[Policy]) -> dict
         "whole": prompt.WHOLE_ANSWER.pattern,
         "tag": prompt.ANSWER_TAG.pattern,
         "prompt_hash": prompt.prompt_hash(),
+        "reward": "rule_set" if name_rules else "strict",
     }
     found = {}
     for path, (template, view) in _FILES.items():

@@ -3,27 +3,21 @@
 One shard is in memory at a time. Nothing is trusted but the manifest's hashes and the card's promises.
 """
 
-import hashlib
-import io
 import json
-import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image as Pillow
 
 from guard.contract.features import Features, arrow_schema
-from guard.contract.prompt import IMAGE_TAG
 from guard.export.balance import ORDER
-from guard.export.leaks import fingerprint
 from guard.export.manifest import MANIFEST, README, FileEntry, check_one_export, read_manifest
-from guard.export.png import is_marked
-from guard.export.views import CAPTION_VIEWS, VERDICTS
+from guard.export.verify_rows import Seen, row_faults
+from guard.export.views import VERDICTS
 from storage.dedup import near_pairs
 from storage.errors import FatalError
 from storage.open_store import open_store
@@ -42,21 +36,6 @@ class Fault:
     code: str
     path: str
     detail: str
-
-
-@dataclass
-class _Seen:
-    """What is remembered of the rows that were read, over all files."""
-
-    splits_of: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # family -> splits
-    hashes: dict[int, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))  # pHash -> split -> image
-    checked: dict[bytes, tuple[bool, int | None]] = field(default_factory=dict)  # image bytes -> is marked, pHash
-    ids: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    verdicts: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    policies: dict[tuple[str, str], Counter[tuple[int, str]]] = field(default_factory=lambda: defaultdict(Counter))
-    texts: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))  # view, policy -> texts
-    strata: dict[str, Counter[tuple[str, str]]] = field(default_factory=lambda: defaultdict(Counter))  # of rl's train
-    rows: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 def verify(store_or_path: Store | str | Path) -> list[Fault]:
@@ -81,7 +60,7 @@ def verify(store_or_path: Store | str | Path) -> list[Fault]:
             Fault("unreadable", _INFO, f"It cannot be read ({error}). Delete its folder and write the export again.")
         ]
     faults += _listing(store, files)
-    seen = _Seen()
+    seen = Seen(name_rules=bool(info["guardset"].get("rl", {}).get("name_rules")))
     for entry in files.values():
         faults += _file(store, entry, info, seen)
     faults += [*_splits(info, seen), *_totals(info, seen), *_balance(info, seen)]
@@ -105,7 +84,7 @@ def _listing(store: Store, files: Mapping[str, FileEntry]) -> Iterator[Fault]:
         yield Fault("missing", README, "Without it `datasets` does not find the shards.")
 
 
-def _file(store: Store, entry: FileEntry, info: Mapping[str, Any], seen: _Seen) -> list[Fault]:
+def _file(store: Store, entry: FileEntry, info: Mapping[str, Any], seen: Seen) -> list[Fault]:
     """Faults of one file: its bytes, and for a shard its schema and rows."""
     try:
         data = store.read(entry.path)
@@ -130,111 +109,18 @@ def _file(store: Store, entry: FileEntry, info: Mapping[str, Any], seen: _Seen) 
         return [Fault("unreadable", entry.path, f"Parquet cannot read it: {error}")]
 
 
-def _rows(
-    parquet: pq.ParquetFile, view: str, split: str, path: str, seen: _Seen, features: Features
-) -> Iterator[Fault]:
+def _rows(parquet: pq.ParquetFile, view: str, split: str, path: str, seen: Seen, features: Features) -> Iterator[Fault]:
     index = 0
     for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
         for row in batch.to_pylist():
-            yield from (Fault(code, path, f"Row {index}: {detail}") for code, detail in _row(row, view, split, seen))
+            yield from (
+                Fault(code, path, f"Row {index}: {detail}") for code, detail in row_faults(row, view, split, seen)
+            )
             index += 1
     seen.rows[view, split] += index
 
 
-def _row(row: Mapping[str, Any], view: str, split: str, seen: _Seen) -> Iterator[tuple[str, str]]:
-    """`(code, sentence)` for each thing that is wrong with a row; what is right is remembered."""
-    try:
-        origin = json.loads(row["prov_json"])
-        family, image_id, edited = origin["family_id"], origin["image_id"], origin["edited_by_ai"]
-        stem, role = origin["original_id"][:16], origin["role"]
-    except (ValueError, KeyError, TypeError) as error:
-        yield "provenance", f"prov_json cannot be read ({error})."
-        return
-    seen.ids[view, split][row["sample_id"]] += 1
-    if seen.ids[view, split][row["sample_id"]] == 2:
-        yield "repeated", f"sample_id {row['sample_id']} stands here twice."
-    seen.splits_of[family].add(split)
-    images = [row["image"]] if view == "benchmark" else row["images"]
-    if len(images) != 1:
-        yield "image", f"{len(images)} images where one belongs."
-    for image in images:
-        yield from _image(image, image_id, edited, split, seen)
-    yield from _texts(row, view)
-    yield from _pair(row, view, stem, role)
-    if split == "test" and origin.get("label", {}).get("prefilled"):
-        yield "prefilled", "people saw the rules' verdicts while they judged this image: it must not test."
-    if view not in CAPTION_VIEWS:
-        yield from _verdict(row, view, split, image_id, seen)
-
-
-def _image(image: Mapping[str, Any], image_id: str, edited: bool, split: str, seen: _Seen) -> Iterator[tuple[str, str]]:
-    data: bytes = image["bytes"] or b""
-    digest = hashlib.sha256(data).digest()
-    if digest not in seen.checked:
-        try:
-            with Pillow.open(io.BytesIO(data), formats=["PNG"]) as opened:
-                opened.load()
-                seen.checked[digest] = is_marked(opened), fingerprint(opened, windows=False).whole
-        except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
-            yield "image", f"its image does not decode ({error})."
-            return
-    marked, whole = seen.checked[digest]
-    if whole is not None:
-        seen.hashes[whole].setdefault(split, image_id)
-    if marked != edited:
-        yield "mark", f"the image says {'' if not edited else 'not '}that it was edited, and prov_json the opposite."
-
-
-def _pair(row: Mapping[str, Any], view: str, stem: str, role: str) -> Iterator[tuple[str, str]]:
-    """A pair's id comes from its original, and every column that names the pair or the side says the same."""
-    told = {"pair_id": row["pair_id"]}
-    if view == "rl":
-        told |= {f"extra_info.{name}": row["extra_info"][name] for name in ("pair_id", "pair_role")}
-        told["pair_role"] = row["pair_role"]
-    alone = role == "original" and row["pair_id"] == ""
-    right = {"pair_id": "" if alone else stem, "pair_role": role}
-    for name in (n for n, value in told.items() if value != right[n.removeprefix("extra_info.")]):
-        yield "pair", f"`{name}` is {told[name]!r} where prov_json means {right[name.removeprefix('extra_info.')]!r}."
-
-
-def _texts(row: Mapping[str, Any], view: str) -> Iterator[tuple[str, str]]:
-    """Untagged for TRL, which puts the image in itself; one tag where other trainers replace it."""
-    if view == "benchmark":
-        return
-    if any(IMAGE_TAG in m["content"] for name in ("prompt", "completion", "chosen") for m in row.get(name) or []):
-        yield "tag", f"{IMAGE_TAG} stands in a text that must not hold it."
-    if sum(m["content"].count(IMAGE_TAG) for m in row["conversation"]) != 1:
-        yield "tag", f"`conversation` must hold {IMAGE_TAG} once."
-
-
-def _verdict(row: Mapping[str, Any], view: str, split: str, image_id: str, seen: _Seen) -> Iterator[tuple[str, str]]:
-    label = row["safety_label"]
-    if label not in (0, 1):
-        yield "label", f"safety_label is {label!r}."
-        return
-    verdict = VERDICTS[label]
-    seen.verdicts[view, split][verdict] += 1
-    seen.policies[view, split][row["policy_name"], verdict] += 1
-    if not row.get("policy_variant"):
-        seen.texts[view, row["policy_name"]].add(row["policy"])
-    if (view, split) == ("rl", "train"):
-        seen.strata["policy"][str(row["policy_name"]), verdict] += 1
-        seen.strata["image"][image_id, verdict] += 1
-    if view == "rl":
-        told = {
-            "solution": row["solution"] == f"<answer>{verdict}</answer>",
-            "answer": row["answer"] == ("yes" if verdict == "safe" else "no"),
-            "reward_model": row["reward_model"]["ground_truth"] == verdict,
-            "extra_info": (row["extra_info"]["safety_label"], row["extra_info"]["split"]) == (verdict, split),
-            "weight": math.isfinite(row["weight"]) and row["weight"] > 0,
-        }
-        for name in (n for n, right in told.items() if not right):
-            yield "label", f"`{name}` contradicts safety_label or cannot be."
-        if row["policy"].strip() not in row["problem"]:
-            yield "label", "`problem` does not hold the policy's text."
-
-
-def _splits(info: Mapping[str, Any], seen: _Seen) -> Iterator[Fault]:
+def _splits(info: Mapping[str, Any], seen: Seen) -> Iterator[Fault]:
     """No family, and no pair of look-alikes, on both sides."""
     for family, splits in sorted(seen.splits_of.items()):
         if len(splits) > 1:
@@ -249,7 +135,7 @@ def _splits(info: Mapping[str, Any], seen: _Seen) -> Iterator[Fault]:
                     yield Fault("straddles", "", f"Look-alikes {image} and {twin} are in {split} and {other}.")
 
 
-def _totals(info: Mapping[str, Any], seen: _Seen) -> Iterator[Fault]:
+def _totals(info: Mapping[str, Any], seen: Seen) -> Iterator[Fault]:
     """What the card and dataset_info.json promise is what was counted."""
     for view, splits in info["guardset"]["views"].items():
         for split, told in splits.items():
@@ -265,7 +151,7 @@ def _totals(info: Mapping[str, Any], seen: _Seen) -> Iterator[Fault]:
             yield Fault("policy", view, f"Policy number {policy} has {len(texts)} texts, none a marked variant.")
 
 
-def _by_policy(view: str, split: str, told: Mapping[str, Mapping[str, int]], seen: _Seen) -> Iterator[Fault]:
+def _by_policy(view: str, split: str, told: Mapping[str, Mapping[str, int]], seen: Seen) -> Iterator[Fault]:
     """Rows per policy and verdict; `told` has the policies in the order of the column's class names."""
     for number, (policy, counts) in enumerate(told.items()):
         for verdict in VERDICTS:
@@ -275,7 +161,7 @@ def _by_policy(view: str, split: str, told: Mapping[str, Mapping[str, int]], see
                 yield Fault("count", view, detail)
 
 
-def _balance(info: Mapping[str, Any], seen: _Seen) -> Iterator[Fault]:
+def _balance(info: Mapping[str, Any], seen: Seen) -> Iterator[Fault]:
     """Each image or policy that has both verdicts has as many of each, where that was asked for.
 
     Where both were asked for, only the one that is balanced last is exact.

@@ -1,4 +1,4 @@
-"""Rows as trainers and evaluators read them: `sft`, `sft_own_caption`, `preference`, `rl` and `benchmark`.
+"""Rows as trainers and evaluators read them: `sft`, `sft_own_caption`, `preference`, `rl`, `boundary` and `benchmark`.
 
 One file serves every trainer. TRL inserts the image itself, so `prompt` carries no tag; verl, LLaMA-Factory,
 EasyR1 and OpenRLHF replace `<image>` in `conversation` or `problem`. The benchmark opens with SafeEditBench's five
@@ -7,31 +7,48 @@ public columns. Every row is made from records alone, in one order, so equal rec
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from guard.contract.features import IMAGE, INTEGER, MESSAGES, NUMBER, TEXT, VIEWS, Features, View, class_label
-from guard.contract.prompt import CAPTION_QUESTION, IMAGE_TAG, question, solution
+from guard.contract.features import IMAGE, INTEGER, MESSAGES, NUMBER, TEXT, TEXTS, VIEWS, Features, View, class_label
+from guard.contract.prompt import CAPTION_QUESTION, IMAGE_TAG, Verdict, question, solution, truth
 from guard.contract.splits import Split
+from guard.export import provenance
 from guard.export.balance import balanced
-from guard.export.cells import Cell, SplitOf, counterfactual_cells, labelled, paraphrased
+from guard.export.cells import (
+    Boundary,
+    Cell,
+    SplitOf,
+    boundaries,
+    counterfactual_cells,
+    labelled,
+    paraphrased,
+    random_cells,
+)
 from guard.export.dataset import Dataset, ImageRow
 from guard.export.settings import RlSettings
 from policies.counterfactual import counterfactuals
 from policies.engine import Policy
+from policies.randomised import randomised
 from storage.records.ids import canonical_json, content_id
 from storage.records.recaption import Recaption
 
 Row = dict[str, Any]
 Encode = Callable[[ImageRow], bytes]
 
-VERDICTS = ("safe", "unsafe")  # ClassLabel: 0 safe, 1 unsafe
+VERDICTS: tuple[Verdict, ...] = ("safe", "unsafe")  # ClassLabel: 0 safe, 1 unsafe
 SPLITS_OF: Mapping[View, tuple[Split, ...]] = {v: ("test",) if v == "benchmark" else ("train", "test") for v in VIEWS}
 CAPTION_VIEWS: tuple[View, ...] = ("sft", "sft_own_caption", "preference")
 DATA_SOURCE = "guardset"
 ABILITY = "policy_guard"
 
-Item = Cell | tuple[ImageRow, Recaption]  # what one row is made from
+DRAWN_POLICIES = 64  # of each level and base, from which `random_policies` takes
+
+Item = Cell | Boundary | tuple[ImageRow, Recaption]  # what one row is made from
+
+
+def image_of(item: Item) -> ImageRow:
+    """The image that a row shows."""
+    return item[0] if isinstance(item, tuple) else item.image
 
 
 def policy_label(policy_id: str) -> str:
@@ -42,7 +59,7 @@ def policy_label(policy_id: str) -> str:
 def features_of(view: View, policies: Sequence[Policy]) -> Features:
     """A view's columns, in order."""
     names = class_label([policy_label(p.id) for p in policies])
-    origin = dict.fromkeys(("sample_id", "pair_id", "prov_json"), TEXT)
+    origin = {"rules": TEXTS, **dict.fromkeys(("sample_id", "pair_id", "prov_json"), TEXT)}
     if view in ("sft", "sft_own_caption"):
         messages = dict.fromkeys(("prompt", "completion", "conversation"), MESSAGES)
         return {**messages, "images": [IMAGE], **origin}
@@ -58,6 +75,16 @@ def features_of(view: View, policies: Sequence[Policy]) -> Features:
             "policy": TEXT,
             **origin,
         }
+    if view == "boundary":
+        return {
+            "images": [IMAGE],
+            "safe_policy_name": names,
+            "safe_policy": TEXT,
+            "unsafe_policy_name": names,
+            "unsafe_policy": TEXT,
+            **dict.fromkeys(("safe_sample_id", "unsafe_sample_id"), TEXT),
+            **origin,
+        }
     extra = dict.fromkeys(("split", "policy_name", "pair_id", "pair_role", "other_verdict", "safety_label"), TEXT)
     return {
         **dict.fromkeys(("prompt", "conversation"), MESSAGES),
@@ -70,6 +97,7 @@ def features_of(view: View, policies: Sequence[Policy]) -> Features:
         "policy_name": names,
         **dict.fromkeys(("policy", "policy_variant", "label_source"), TEXT),
         "weight": NUMBER,
+        "rules": TEXTS,
         **dict.fromkeys(("sample_id", "pair_id", "pair_role", "prov_json"), TEXT),
     }
 
@@ -89,6 +117,8 @@ def items_of(
     """What a view's rows of one split are made from, in their order; no image is read."""
     if view in CAPTION_VIEWS:
         return captioned(data, split, split_of)
+    if view == "boundary":
+        return boundaries(labelled(data, split, split_of))
     if view == "benchmark" or split == "test":
         return labelled(data, split, split_of)
     return training_cells(data, labelled(data, split, split_of), options, seed)
@@ -100,6 +130,9 @@ def training_cells(data: Dataset, cells: Sequence[Cell], options: RlSettings, se
     if options.counterfactuals:
         changed = counterfactuals(data.policies)
         found += counterfactual_cells(data, cells, changed, options.counterfactuals, seed)
+    if options.random_policies:
+        drawn = randomised(data.policies, DRAWN_POLICIES, seed)
+        found += random_cells(data, cells, drawn, options.random_policies, seed)
     if options.boundary_only:
         found = [cell for cell in found if cell.other_verdict]
     found = paraphrased(found, data.policies.wordings, options.paraphrases)
@@ -119,12 +152,17 @@ def is_tagged(recaption: Recaption) -> bool:
     return IMAGE_TAG in recaption.text or IMAGE_TAG in recaption.caption
 
 
-def rows_of(view: View, data: Dataset, split: Split, items: Sequence[Any], encode: Encode) -> Iterator[Row]:
-    """The rows of `items_of(view, …)`, one by one. `encode` gives an image's PNG bytes."""
+def rows_of(
+    view: View, data: Dataset, split: Split, items: Sequence[Any], encode: Encode, *, name_rules: bool = False
+) -> Iterator[Row]:
+    """The rows of `items_of(view, …)`, one by one. `encode` gives an image's PNG bytes; with `name_rules` the question
+    of `rl` asks for the broken rules, too."""
     if view in CAPTION_VIEWS:
         return (_caption_row(view, data, image, recaption, encode) for image, recaption in items)
     if view == "rl":
-        return (_rl_row(data, split, index, cell, encode) for index, cell in enumerate(items))
+        return (_rl_row(data, split, index, cell, encode, name_rules) for index, cell in enumerate(items))
+    if view == "boundary":
+        return (_boundary_row(data, boundary, encode) for boundary in items)
     return (_benchmark_row(data, cell, encode) for cell in items)
 
 
@@ -134,33 +172,42 @@ def _caption_row(view: View, data: Dataset, image: ImageRow, recaption: Recaptio
     tagged = _message("user", f"{IMAGE_TAG}\n{CAPTION_QUESTION}")
     restored, own = ([_message("assistant", text)] for text in (recaption.text, recaption.caption))
     completion = own if view == "sft_own_caption" else restored
+    told = {**provenance.of_image(data, image), "recaption": provenance.of_recaption(recaption)}
     texts: Row = {"prompt": prompt, "completion": completion, "conversation": [tagged, *completion]}
     if view == "preference":
         texts = {"prompt": prompt, "chosen": restored, "rejected": own, "conversation": [tagged]}
     return {
         **texts,
         "images": [_image(image, encode)],
+        "rules": _broken_anywhere(data, image),
         "sample_id": content_id(view, image.image_id, CAPTION_QUESTION, recaption.caption, recaption.text)[:16],
-        "pair_id": pair_id(data, image),
-        "prov_json": canonical_json({**_image_provenance(data, image), "recaption": _caption(recaption)}),
+        "pair_id": provenance.pair_id(data, image),
+        "prov_json": canonical_json(told),
     }
 
 
-def _rl_row(data: Dataset, split: Split, index: int, cell: Cell, encode: Encode) -> Row:
+def _broken_anywhere(data: Dataset, image: ImageRow) -> list[str]:
+    """The rules of all policies that people say the original breaks, such as L2.R1."""
+    labels = (data.matrix.get((image.original_id, policy.id)) for policy in data.policies)
+    return [rule for label in labels if label is not None and label.verdict == "unsafe" for rule in label.rules]
+
+
+def _rl_row(data: Dataset, split: Split, index: int, cell: Cell, encode: Encode, name_rules: bool) -> Row:
     names = [p.id for p in data.policies]
-    text = question(cell.text)
-    pair, role = pair_id(data, cell.image), cell.image.role
+    text = question(cell.text, rules=name_rules)
+    asked_rules = cell.rules if name_rules else ()
+    pair, role = provenance.pair_id(data, cell.image), cell.image.role
     name = policy_label(cell.policy_id)
     return {
         "prompt": [_message("user", text)],
         "conversation": [_message("user", f"{IMAGE_TAG}\n{text}")],
         "problem": f"{IMAGE_TAG}\n{text}",
         "images": [_image(cell.image, encode)],
-        "solution": solution(cell.verdict),
+        "solution": solution(cell.verdict, asked_rules),
         "answer": "yes" if cell.verdict == "safe" else "no",
         "data_source": DATA_SOURCE,
         "ability": ABILITY,
-        "reward_model": {"style": "rule", "ground_truth": cell.verdict},
+        "reward_model": {"style": "rule", "ground_truth": truth(cell.verdict, asked_rules)},
         "extra_info": {
             "index": index,
             "split": split,
@@ -176,10 +223,11 @@ def _rl_row(data: Dataset, split: Split, index: int, cell: Cell, encode: Encode)
         "policy_variant": cell.variant,
         "label_source": cell.source,
         "weight": cell.weight,
+        "rules": cell.rules,
         "sample_id": cell.cell_id,
         "pair_id": pair,
         "pair_role": role,
-        "prov_json": _cell_provenance(data, cell),
+        "prov_json": provenance.of_cell(data, cell),
     }
 
 
@@ -190,15 +238,31 @@ def _benchmark_row(data: Dataset, cell: Cell, encode: Encode) -> Row:
         "safety_label": VERDICTS.index(cell.verdict),
         "policy_name": [p.id for p in data.policies].index(cell.policy_id),
         "policy": cell.text,
+        "rules": cell.rules,
         "sample_id": cell.cell_id,
-        "pair_id": pair_id(data, cell.image),
-        "prov_json": _cell_provenance(data, cell),
+        "pair_id": provenance.pair_id(data, cell.image),
+        "prov_json": provenance.of_cell(data, cell),
     }
 
 
-def pair_id(data: Dataset, image: ImageRow) -> str:
-    """What an original and all its edits share; empty for an image that has no other side."""
-    return image.stem if image.original_id in data.paired else ""
+def _boundary_row(data: Dataset, boundary: Boundary, encode: Encode) -> Row:
+    names = [p.id for p in data.policies]
+    safe, unsafe = boundary.safe, boundary.unsafe
+    origin = provenance.of_image(data, boundary.image)
+    labels = {name: provenance.of_label(data, cell) for name, cell in (("safe", safe), ("unsafe", unsafe))}
+    return {
+        "images": [_image(boundary.image, encode)],
+        "safe_policy_name": names.index(safe.policy_id),
+        "safe_policy": safe.text,
+        "unsafe_policy_name": names.index(unsafe.policy_id),
+        "unsafe_policy": unsafe.text,
+        "safe_sample_id": safe.cell_id,
+        "unsafe_sample_id": unsafe.cell_id,
+        "rules": unsafe.rules,
+        "sample_id": content_id("boundary", safe.cell_id, unsafe.cell_id)[:16],
+        "pair_id": provenance.pair_id(data, boundary.image),
+        "prov_json": canonical_json({**origin, "labels": labels}),
+    }
 
 
 def _message(role: str, content: str) -> dict[str, str]:
@@ -207,54 +271,3 @@ def _message(role: str, content: str) -> dict[str, str]:
 
 def _image(image: ImageRow, encode: Encode) -> dict[str, Any]:
     return {"bytes": encode(image), "path": image.file_name}
-
-
-def _image_provenance(data: Dataset, image: ImageRow) -> dict[str, Any]:
-    """Where an image comes from. File names stay in the workspace, since they may name people."""
-    found: dict[str, Any] = {
-        "image_id": image.image_id,
-        "original_id": image.original_id,
-        "family_id": image.family_id,
-        "role": image.role,
-        "licence": image.licence,
-        "edited_by_ai": image.role != "original",
-        "shows": data.attributes.get(image.image_id, ()),
-        "categories": data.attributes.get(image.original_id, ()),  # an edit stays in its original's categories
-    }
-    edit = data.edit_of.get(image.image_id)
-    if edit is not None:
-        found["edit"] = {
-            "edit_id": edit.edit_id,
-            "kind": edit.kind,
-            "editor": edit.editor,
-            "seed": edit.seed,
-            "attributes_removed": edit.attributes_removed,
-            "certificate": asdict(edit.certificate) if edit.certificate else None,
-        }
-    return found
-
-
-def _caption(recaption: Recaption) -> dict[str, Any]:
-    return {
-        "model": recaption.model,
-        "prompt_hash": recaption.prompt_hash,
-        "restored": recaption.attributes,
-        "kept_ratio": recaption.kept_ratio,
-    }
-
-
-def _cell_provenance(data: Dataset, cell: Cell) -> str:
-    verdict: Row = {"source": cell.source}
-    if cell.label is not None:
-        label = cell.label
-        verdict |= {
-            "status": label.status,
-            "rules": label.rules,
-            "votes": {"safe": label.votes_safe, "unsafe": label.votes_unsafe, "unsure": label.votes_unsure},
-            "derived": label.derived,
-            "derived_rules": label.derived_rules,
-            "rule_conflict": label.rule_conflict,
-            "prefilled": cell.image.image_id in data.prefilled,
-        }
-    where = _image_provenance(data, cell.image)
-    return canonical_json({**where, "label": verdict, "policy_hash": cell.policy_hash})

@@ -130,7 +130,8 @@ def _write(made: Prepared, blobs: Blobs, sink: _Sink, about: Mapping[str, Any]) 
     """Every file of the export, README.md last; the counts that it is known by."""
     data = made.data
     features = {view: features_of(view, data.policies) for view, splits in made.plan.items() if splits}
-    shards = _write_views(made, features, blobs, sink)
+    name_rules: bool = about["rl"]["name_rules"]
+    shards = _write_views(made, features, blobs, sink, name_rules)
     probe = probe_of(data, blobs)
     described = {
         **about,
@@ -147,7 +148,7 @@ def _write(made: Prepared, blobs: Blobs, sink: _Sink, about: Mapping[str, Any]) 
     sink.text("dataset_info.json", _json(_dataset_info(shards, features, described)))
     if made.leaks:
         sink.text("leaks.json", _json([asdict(leak) for leak in made.leaks]))
-    for name, text in trainer_files(about["name"], shards, data.policies).items():
+    for name, text in trainer_files(about["name"], shards, data.policies, name_rules=name_rules).items():
         sink.text(name, text)
     card = render_card(made, about=about, shards=shards, probe=probe)
     sink.remove_strays()
@@ -199,7 +200,7 @@ def _fingerprint(dataset: Dataset, settings: GuardSettings) -> str:
     return content_id(
         "export",
         EXPORT_VERSION,
-        [pa.__version__, PIL.__version__, prompt_hash(), templates],
+        [pa.__version__, PIL.__version__, prompt_hash(rules=settings.rl.name_rules), templates],
         {**settings.model_dump(mode="json"), "other_benchmarks": references},
         not_exportable,
         [
@@ -234,14 +235,16 @@ def _templates(folder: Traversable) -> Iterator[Traversable]:
             yield entry
 
 
-def _write_views(made: Prepared, features: Mapping[View, Features], blobs: Blobs, sink: _Sink) -> Shards:
+def _write_views(
+    made: Prepared, features: Mapping[View, Features], blobs: Blobs, sink: _Sink, name_rules: bool
+) -> Shards:
     """Every view's shards, written to local disk first (their number is in their names) and then to the store."""
     with tempfile.TemporaryDirectory(prefix="guardset-export-") as scratch:
         encode = _encoder(blobs, Path(scratch))
         written: dict[View, dict[Any, list[Shard]]] = {view: {} for view in features}
         for view, columns in features.items():
             for split, items in made.plan[view].items():
-                rows = rows_of(view, made.data, split, items, encode)
+                rows = rows_of(view, made.data, split, items, encode, name_rules=name_rules)
                 shards = write_shards(rows, columns, Path(scratch, view), split)
                 for shard in shards:
                     sink.shard(f"{view}/{shard.path.name}", shard)

@@ -5,15 +5,22 @@ from pathlib import Path
 from typing import Any
 
 from guard.training import shards
-from guard.training.adapters.trl_rewards import pair_reward, paper_compat_reward, strict_reward
+from guard.training.adapters.trl_rewards import (
+    pair_reward,
+    paper_compat_reward,
+    rule_set_reward,
+    strict_reward,
+)
 from guard.training.network import Network, lora_config, remember_vision
 from guard.training.settings import Recipe
 from guard.training.stage import Order, Stage, train_stage, trainer_arguments
 from guard.training.watch import ObservedReward, Reward, Tell, Watch
+from storage.errors import FatalError
 
 REWARDS: Mapping[str, Reward] = {
     "strict": strict_reward,
     "pair": pair_reward,
+    "rule_set": rule_set_reward,
     "paper_compat": paper_compat_reward,
 }
 
@@ -31,8 +38,14 @@ def train_grpo(
     """Train `out/model` on the export's rl/train rows; interrupted, the same call goes on from the last checkpoint.
 
     `model` is stage 1's folder (default: the recipe's model, which skips stage 1). Answers and errors as `train_sft`;
-    a reward that is the same for every completion stops the run, too.
+    a reward that is the same for every completion stops the run, too. The reward `rule_set` needs an export whose
+    questions ask for rules (FatalError).
     """
+    if recipe.grpo.reward == "rule_set" and not shards.asks_for_rules(data):
+        raise FatalError(
+            f"{data} does not ask for rules, so the reward rule_set has nothing to score. Export with "
+            "export.rl.name_rules: true, or choose the reward strict."
+        )
     stage = Stage("grpo", "rl", shards.RL_COLUMNS, _trainer)
     return train_stage(stage, Order(data, out, recipe, model, seed, tell, check))
 

@@ -52,7 +52,7 @@ class GrpoSettings(StageSettings):
     beta: float = Field(default=0.01, ge=0, description="weight of the distance from stage 1")
     temperature: float = Field(default=1.0, gt=0)
     max_new_tokens: int = Field(default=512, gt=0)
-    reward: Literal["strict", "pair", "paper_compat"] = "strict"
+    reward: Literal["strict", "pair", "rule_set", "paper_compat"] = "strict"
 
     @model_validator(mode="after")
     def _whole_groups(self) -> "GrpoSettings":

@@ -25,6 +25,12 @@ def export_fingerprint(data: str) -> str:
     return content_id(_info(open_store(data), data))
 
 
+def asks_for_rules(data: str) -> bool:
+    """Whether the export's rl rows ask which rules an image breaks, and their solutions name them."""
+    settings = _info(open_store(data), data).get("guardset", {}).get("rl", {})
+    return bool(settings.get("name_rules"))
+
+
 def _info(store: Store, data: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(store.read("dataset_info.json"))

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ Reward = Callable[..., list[float]]
 Tell = Callable[[str], None]
 
 CONSTANT_STEPS = 20  # a reward that never moved for so long will not move
+_RANDOM = re.compile(r"(, random \w+) [0-9]+$")  # drawn policies are many: one rate for each level of them
 _RENAMED = {"rewards/observed/mean": "reward", "completions/mean_length": "tokens", "kl": "kl"}
 _PLAIN = ("loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy", "reward_std")
 _SHOWN = ("loss", "reward", "format_rate", "words", "mean_token_accuracy")
@@ -70,7 +72,7 @@ class ObservedReward:
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float]:
         rewards = self._reward(completions=completions, **columns)
         texts = [text_of(completion) for completion in completions]
-        names = [extra["policy_name"] for extra in columns["extra_info"]]
+        names = [_RANDOM.sub(r"\1", extra["policy_name"]) for extra in columns["extra_info"]]
         seen = [
             (reward, parse_answer(text).verdict, len(text.split()), name)
             for reward, text, name in zip(rewards, texts, names, strict=True)

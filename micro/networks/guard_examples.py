@@ -23,7 +23,7 @@ def reasoned_answer(policy: Policy, named: Sequence[str]) -> str:
 
     What may excuse others is named first, so that each verdict follows from what was read and said before it.
     """
-    excusing = {kind for rule in policy.rules for kind in rule.unless}
+    excusing = {kind for rule in policy.rules for kind in rule.excuses}
     named = sorted(named, key=lambda kind: kind not in excusing)
     flagged = [kind for kind in named if _is_forbidden(policy, kind, named)]
     parts = [f"a {VOCABULARY[kind].noun}: {'unsafe' if kind in flagged else 'safe'}" for kind in named]
@@ -32,7 +32,7 @@ def reasoned_answer(policy: Policy, named: Sequence[str]) -> str:
 
 
 def _is_forbidden(policy: Policy, kind: str, named: Sequence[str]) -> bool:
-    alone = policy.model_copy(update={"rules": tuple(rule for rule in policy.rules if kind in rule.unsafe_when)})
+    alone = policy.model_copy(update={"rules": tuple(rule for rule in policy.rules if kind in rule.forbids)})
     return WORLD.derive(alone, named).verdict == "unsafe"
 
 

@@ -37,10 +37,10 @@ HELD_OUT_SEED, HELD_OUT_COUNT = 4711, 5
 
 @dataclass(frozen=True)
 class MicroRule:
-    """What a rule means: any of `unsafe_when` is unsafe, unless one of `unless` is there."""
+    """What a rule means: any of `forbids` is unsafe, unless one of `excuses` is there."""
 
-    unsafe_when: tuple[str, ...]
-    unless: tuple[str, ...] = ()
+    forbids: tuple[str, ...]
+    excuses: tuple[str, ...] = ()
 
 
 Meaning = frozenset[tuple[frozenset[str], frozenset[str]]]
@@ -48,7 +48,7 @@ Meaning = frozenset[tuple[frozenset[str], frozenset[str]]]
 
 def meaning(rules: Iterable[MicroRule | Rule]) -> Meaning:
     """What a policy's rules say, whatever the words and their order: two policies are the same if this is."""
-    return frozenset((frozenset(rule.unsafe_when), frozenset(rule.unless)) for rule in rules)
+    return frozenset((frozenset(rule.forbids), frozenset(rule.excuses)) for rule in rules)
 
 
 def _with_article(rng: np.random.Generator, kind_id: str) -> str:
@@ -71,8 +71,8 @@ def _capital(sentence: str) -> str:
 
 
 def _sentence(rng: np.random.Generator, rule: MicroRule) -> str:
-    exception = _said(rng, _EXCEPTS, rule.unless) if rule.unless else ""
-    return _capital(exception + _said(rng, _FORBIDS, rule.unsafe_when))
+    exception = _said(rng, _EXCEPTS, rule.excuses) if rule.excuses else ""
+    return _capital(exception + _said(rng, _FORBIDS, rule.forbids))
 
 
 def write_policy(policy_id: str, rules: Sequence[MicroRule], allowed: Sequence[str], seed: int) -> Policy:
@@ -81,7 +81,9 @@ def write_policy(policy_id: str, rules: Sequence[MicroRule], allowed: Sequence[s
     opening = _OPENINGS[int(rng.integers(len(_OPENINGS)))]
     stance = " ".join(_capital(_said(rng, _ALLOWS, [kind_id])) for kind_id in allowed)
     said = [
-        Rule(id=f"R{number}", text=_sentence(rng, rule), unsafe_when=rule.unsafe_when, unless=rule.unless)
+        Rule.model_validate(
+            {"id": f"R{number}", "text": _sentence(rng, rule), "unsafe_when": rule.forbids, "unless": rule.excuses}
+        )
         for number, rule in enumerate(rules, start=1)
     ]
     return Policy(id=policy_id, name="Rules", setting=opening, preamble=stance, rules=tuple(said))
@@ -98,7 +100,7 @@ def draw_rules(rng: np.random.Generator) -> tuple[list[MicroRule], list[str]]:
         unless = (rest[int(rng.integers(len(rest)))],) if rng.random() < 0.2 else ()
         rules.append(MicroRule(tuple(named[:size]), unless))
         named = named[size:]
-    free = [kind for kind in rest if all(kind not in rule.unless for rule in rules)]
+    free = [kind for kind in rest if all(kind not in rule.excuses for rule in rules)]
     return rules, free[: int(rng.integers(0, 4))]
 
 
@@ -106,7 +108,7 @@ def restated(seed: int = 0) -> tuple[Policy, ...]:
     """L1 to L5 in the grammar: the rules of the shipped files, other words. The seed chooses the paraphrases."""
     said = []
     for number, policy in enumerate(WORLD):
-        rules = [MicroRule(rule.unsafe_when, rule.unless) for rule in policy.rules]
+        rules = [MicroRule(rule.forbids, rule.excuses) for rule in policy.rules]
         said.append(write_policy(policy.id, rules, [], 100 * seed + number))
     return tuple(said)
 
@@ -120,7 +122,7 @@ def held_out() -> tuple[Policy, ...]:
     seed = HELD_OUT_SEED
     while len(found) < HELD_OUT_COUNT:
         rules, allowed = draw_rules(np.random.default_rng([seed, 29]))
-        named = [VOCABULARY[kind] for rule in rules for kind in rule.unsafe_when]
+        named = [VOCABULARY[kind] for rule in rules for kind in rule.forbids]
         if 4 <= len(named) <= 8 and 2 <= sum(entry.sensitive for entry in named) <= len(named) - 2:
             found.append(write_policy(f"H{len(found) + 1}", rules, allowed, seed))
         seed += 1

@@ -81,6 +81,15 @@ def picture(page, name):
         page.screenshot(path=Path(folder) / f"{name}-{page.viewport_size['width']}.png")
 
 
+def fits_every_screen(page, name):
+    """Leaves the page at the size that it had."""
+    for width, height in reversed(SIZES.values()):
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_timeout(200)
+        assert page.evaluate(HIDDEN) == 0
+        picture(page, name)
+
+
 def save(page):
     with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as saved:
         page.get_by_test_id("bottombar-submit-button").click()
@@ -156,19 +165,16 @@ def test_the_page_opens_with_a_draft_where_there_is_one_and_a_person_may_change_
     assert said == {**derived, "L2": "safe"}
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_a_pair_is_rated_by_keys(studio, policies, name):
-    items = large_images(studio.workspace, 4)
-    first = 0 if name == "ann" else 2
-    pair = PairItem(f"edit of {name}", items[first].blob, items[first + 1].blob, "knife")
+def test_a_pair_is_rated_by_keys(studio, policies):
+    items = large_images(studio.workspace, 2)
+    pair = PairItem("edit", items[0].blob, items[1].blob, "knife")
     project_id = publish_pairs(
         studio.client, studio.workspace, [pair], policies, ProjectOptions("browser", overlap=1)
     ).project_id
-    with labelling(studio, name, project_id) as page:
+    with labelling(studio, "ann", project_id) as page:
         for key in ("1", "t", "d"):  # shows: left; damaged: neither; realistic: both
             page.keyboard.press(key)
-        assert page.evaluate(HIDDEN) == 0
-        picture(page, "pair")
+        fits_every_screen(page, "pair")
         save(page)
     (rating,) = [r for r in collect_pairs(studio.client, studio.workspace).ratings if r.edit_id == pair.edit_id]
     at_left = edited_side(pair.edit_id) == "left"
@@ -177,8 +183,7 @@ def test_a_pair_is_rated_by_keys(studio, policies, name):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_a_judge_sees_the_votes_without_scrolling(studio, own_policies, name):
+def test_a_judge_sees_the_votes_without_scrolling(studio, own_policies):
     (item,) = large_images(studio.workspace, 1)
     publish(studio.client, studio.workspace, [item], own_policies, OPTIONS)
     task_id = published(studio.workspace, own_policies).tasks[item.image_id]
@@ -188,7 +193,6 @@ def test_a_judge_sees_the_votes_without_scrolling(studio, own_policies, name):
     matrix = labels([item.image_id], own_policies, votes, {})
     sent = publish_adjudications(studio.client, studio.workspace, own_policies, disputed(matrix), votes, OPTIONS)
     assert sent.cells == 5  # all in dispute: as full as the page can be
-    with labelling(studio, name, sent.project_id) as page:
-        assert page.evaluate(HIDDEN) == 0
+    with labelling(studio, "ann", sent.project_id) as page:
         assert page.get_by_text("The blade is drawn.").count() == 5
-        picture(page, "judge")
+        fits_every_screen(page, "judge")

@@ -121,7 +121,7 @@ def _vote(team: Team) -> None:
 def test_every_photograph_with_a_forbidden_region_becomes_a_pair_or_says_why_not(team: Team) -> None:
     outcome, policies = team.outcome, load_policy_set(POLICIES)
     names = {image.image_id: image.source_key for image in outcome.images}
-    regulated = {a for policy in policies for rule in policy.rules for a in rule.unsafe_when}
+    regulated = {a for policy in policies for rule in policy.rules for a in rule.forbids}
     wanted = {names[row.image_id] for row in outcome.located if regulated & set(row.attributes)}
     pairs = {names[edit.image_id]: edit for edit in outcome.edits if edit.kind == "remove"}
     refused = {names[r.key]: r.code for r in outcome.rejections["edit"]}

@@ -1,11 +1,15 @@
 """Locating with a chat model."""
 
+import json
+
 import pytest
 
 from editing.locate import ChatLocator, LocateStage
+from editing.networks import Looking
 from editing.settings import LocateSettings
 from micro.world import VOCABULARY
 from models.settings import ServerSettings
+from policies.vocabulary import Attribute, Vocabulary
 from storage.images import encode_png
 from storage.records.images import Picture
 from storage.records.tables import to_table
@@ -24,8 +28,8 @@ def images(workspace, count):
 
 
 def run(workspace, chat, count=3):
-    locator = ChatLocator(chat, "find", VOCABULARY, LocateSettings(model="m"))
-    return LocateStage(workspace, locator, 2).run_shard(to_table(images(workspace, count), Picture))
+    locator = ChatLocator(chat, ["find"], VOCABULARY, LocateSettings(model="m"))
+    return LocateStage(workspace, locator, 2, VOCABULARY).run_shard(to_table(images(workspace, count), Picture))
 
 
 def test_each_image_gets_a_row_with_what_it_shows(workspace):
@@ -68,9 +72,11 @@ def test_boxes_from_a_server_are_in_the_pixels_that_its_model_saw(workspace):
     # Sent at 96 x 64, rounded by the server to the nearest multiples of 28, which are 84 and 56.
     chat = FakeChat(lambda request: '[{"bbox_2d": [42, 28, 84, 56], "label": "cup"}]')
     settings = LocateSettings(model="Qwen/Qwen2.5-VL-7B-Instruct", server=SERVER)
-    locator = ChatLocator(chat, "find", VOCABULARY, settings)
+    locator = ChatLocator(chat, ["find"], VOCABULARY, settings)
     (row,) = (
-        LocateStage(workspace, locator, settings.rows_at_once).run_shard(to_table(images(workspace, 1), Picture)).ok
+        LocateStage(workspace, locator, settings.rows_at_once, VOCABULARY)
+        .run_shard(to_table(images(workspace, 1), Picture))
+        .ok
     )
     assert [f.box for f in row.findings] == [(48, 32, 96, 64)]
 
@@ -88,3 +94,52 @@ def test_settings_know_how_a_model_counts(model, server, units, multiple):
     settings = LocateSettings(model=model, server=SERVER if server else None)
     assert (settings.units, settings.side_multiple) == (units, multiple)
     assert LocateSettings(model=model, box_units="thousandths").units == "thousandths"
+
+
+PEOPLE = Vocabulary(
+    (
+        Attribute(id="child", minor=True, sensitive=False),
+        Attribute(id="baby", is_a="child", sensitive=False),
+        Attribute(id="gun", sensitive=True),
+        Attribute(id="kite", sensitive=False),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("shown", "code"),
+    [
+        (["child", "gun"], "minor_beside_sensitive"),
+        (["gun", "baby"], "minor_beside_sensitive"),  # a kind of child
+        (["child", "kite"], None),
+        (["gun", "kite"], None),
+    ],
+)
+def test_a_minor_beside_something_sensitive_blocks_the_image(workspace, shown, code):
+    answer = json.dumps([{"bbox_2d": [0, 0, 40, 40], "label": label} for label in shown])
+    locator = ChatLocator(FakeChat(lambda _: answer), ["find"], PEOPLE, LocateSettings(model="m"))
+    result = LocateStage(workspace, locator, 2, PEOPLE).run_shard(to_table(images(workspace, 1), Picture))
+    assert [r.code for r in result.rejected] == ([code] if code else [])
+    assert len(result.ok) == (0 if code else 1)
+
+
+def test_a_long_vocabulary_is_asked_for_in_parts_and_a_part_without_an_answer_costs_the_image(workspace):
+    words = Vocabulary(tuple(Attribute(id=f"thing_{n}", sensitive=True) for n in range(2000)))
+    rules = {"X.R1": "A thing 7 is unsafe.", "X.R2": "A thing 1999 is unsafe.", "X.R3": "Spam is unsafe."}
+    prompts = Looking(LocateSettings(model="m"), words, rules).prompts
+    assert len(prompts) == 8
+    assert [sum(f"{rule}: " in prompt for prompt in prompts) for rule in rules] == [1, 1, 1]
+    assert all(len(prompt) < 8000 for prompt in prompts)
+
+    def answer(request):
+        named = "thing 7" if "thing 7," in request.prompt else "thing 1999" if "thing 1999" in request.prompt else None
+        return json.dumps([{"bbox_2d": [0, 0, 40, 40], "label": named}] if named else [])
+
+    locator = ChatLocator(FakeChat(answer), prompts, words, LocateSettings(model="m"))
+    (row,) = LocateStage(workspace, locator, 2, words).run_shard(to_table(images(workspace, 1), Picture)).ok
+    assert row.attributes == ("thing_1999", "thing_7")
+
+    mute = FakeChat(lambda request: "I cannot." if "thing 700," in request.prompt else "[]")
+    locator = ChatLocator(mute, prompts, words, LocateSettings(model="m"))
+    result = LocateStage(workspace, locator, 2, words).run_shard(to_table(images(workspace, 2), Picture))
+    assert [r.code for r in result.rejected] == ["locator_unparsable"] * 2

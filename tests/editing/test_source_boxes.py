@@ -43,7 +43,7 @@ def test_boxes_of_a_table_go_through_ingest_and_the_stage(workspace, tmp_path):
         .run_shard(open_source(place, settings.columns).list())
         .ok
     )
-    stage = LocateStage(workspace, BoxesLocator({"Pistole": "firearm"}, VOCABULARY), 2)
+    stage = LocateStage(workspace, BoxesLocator({"Pistole": "firearm"}, VOCABULARY), 2, VOCABULARY)
     result = stage.run_shard(next(pictures([to_table(images, Image)], ("image_id", "blob", "meta_json"))))
     assert [row.attributes for row in result.ok] == [("cup", "firearm"), ()]
     assert [f.box for f in result.ok[0].findings] == [(1, 2, 30, 40), (5, 5, 9, 9)]

@@ -173,12 +173,18 @@ def test_tables_may_be_deleted_and_are_made_again(team, tmp_path: Path) -> None:
     assert set(run(folder, config).values()) == {"looked up"}
 
 
-DAMAGED = ["tables/caption/*", "tables/edit.in/*", "tables/ingest.in/*", "builds/*", "sources/*", "usage/caption/*"]
+DAMAGED = {
+    "tables/caption/*": b"PAR1 and no more",
+    "tables/edit.in/*": b"",
+    "tables/ingest.in/*": b"[1]",
+    "builds/*": b"",
+    "sources/*": b"[1]",
+    "usage/caption/*": b"PAR1 and no more",
+}  # every kind of damage to every kind of file: tests/flows/test_check.py
 STOPS = ("tables/caption/*", "tables/ingest.in/*")  # the others are put again, or do without
 
 
-@pytest.mark.parametrize("what", DAMAGED)
-@pytest.mark.parametrize("content", [b"", b"PAR1 and no more", b"[1]"])
+@pytest.mark.parametrize(("what", "content"), DAMAGED.items())
 def test_a_damaged_file_is_named_and_made_again(team, tmp_path: Path, what: str, content: bytes) -> None:
     folder, config, _ = copied(team, tmp_path)
     for file in (folder / "work").glob(what):

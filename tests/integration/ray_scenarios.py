@@ -30,7 +30,7 @@ from tests.integration.ray_stage import Accident
 from tests.toy_stages import toy_stage
 from tests.whole_builds import SMALL_SHARDS, draw_input, finish, guardset, kill_when_further
 
-SECONDS = 0.25
+SECONDS = 0.2
 WHOLE_SCENES = 6
 
 
@@ -80,7 +80,7 @@ def wait_until(condition, timeout_s: float = 120) -> None:
 def killed_actor_and_node(folder: Path, cluster) -> dict:
     second = cluster.nodes["second"]
     workspace, stage = Workspace.open(folder / "ws"), accident(folder)
-    details = ["die once" if number == 3 else "hang once" if number == 5 else "" for number in range(24)]
+    details = ["die once" if number == 3 else "hang once" if number == 5 else "" for number in range(16)]
 
     def strike() -> None:
         wait_until(lambda: sum(second.node_id in run for run in notes(folder, "runs")) >= 2)
@@ -88,7 +88,7 @@ def killed_actor_and_node(folder: Path, cluster) -> dict:
 
     striker = threading.Thread(target=strike)
     striker.start()
-    with RayPool(settings(cluster.address, 3, shard_timeout_s=30)) as pool:
+    with RayPool(settings(cluster.address, 3, shard_timeout_s=12)) as pool:
         errors, fates = run_all(pool, workspace, stage, details)
     striker.join()
     calm = Workspace.open(folder / "calm")
@@ -107,7 +107,7 @@ def killed_actor_and_node(folder: Path, cluster) -> dict:
 
 def poison(folder: Path, cluster) -> dict:
     workspace, stage = Workspace.open(folder / "ws"), accident(folder)
-    details = ["die" if number == 2 else "" for number in range(10)]
+    details = ["die" if number == 2 else "" for number in range(6)]
     with RayPool(settings(cluster.address, 2)) as pool:
         errors, fates = run_all(pool, workspace, stage, details)
     attempts = sum(run.startswith("2/0 ") for run in notes(folder, "runs"))
@@ -133,7 +133,7 @@ def killed_driver(folder: Path, cluster) -> dict:
 
 def drive(folder: Path, address: str) -> dict:
     with RayPool(settings(address, 2)) as pool:
-        errors, fates = run_all(pool, Workspace.open(folder / "ws"), accident(folder), [""] * 20)
+        errors, fates = run_all(pool, Workspace.open(folder / "ws"), accident(folder), [""] * 14)
     return {"errors": errors, "fates": fates}
 
 

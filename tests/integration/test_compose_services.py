@@ -16,7 +16,16 @@ import pytest
 import yaml
 from PIL import Image as PilImage
 
+from annotation import server
+from annotation.client import connect
+from annotation.collect import collect
+from annotation.publish import publish, published
+from annotation.tasks import ProjectOptions
 from micro.scenes import draw_scene, scene_size
+from micro.world import WORLD
+from storage.errors import FatalError
+from storage.workspace import Workspace
+from tests.annotation.people import label, some_images, verdicts
 from tests.compose_file import ROOT, environment
 from tests.configs import write_config
 from tests.postgres_server import postgres_server
@@ -31,7 +40,7 @@ SECRETS = {
     "S3_ACCESS_KEY": "test-key",
     "S3_SECRET_KEY": "test-secret",
     "PREFECT_AUTH": f"team:{secrets.token_hex(10)}",
-    "LABEL_STUDIO_USERNAME": "admin@guardset.invalid",
+    "LABEL_STUDIO_USERNAME": "team@guardset.invalid",
     "LABEL_STUDIO_PASSWORD": secrets.token_hex(10),
     "LABEL_STUDIO_TOKEN": secrets.token_hex(20),
 }
@@ -73,7 +82,7 @@ def label_studio(folder: Path, values: dict[str, str]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    """What the whole job reported, and a client of the Prefect server that saw it."""
+    """What the whole job reported, a client of the Prefect server that saw it, and the address of PostgreSQL."""
     if not STUDIO.exists():
         pytest.skip(f"Label Studio is not installed at {STUDIO}: run `make label-studio`")
     folder = tmp_path_factory.mktemp("services")
@@ -104,11 +113,11 @@ def job(tmp_path_factory):
             assert done.returncode == 0, done.stderr[-6000:]
             login = tuple(SECRETS["PREFECT_AUTH"].split(":"))
             with httpx.Client(base_url=prefect["PREFECT_API_URL"], auth=login, trust_env=False, timeout=60) as client:
-                yield json.loads(done.stdout.splitlines()[-1]), client
+                yield json.loads(done.stdout.splitlines()[-1]), client, f"127.0.0.1:{port}"
 
 
 def test_a_build_collect_and_export_cross_all_services(job):
-    found, _ = job
+    found, *_ = job
     assert found["troubles"] == []
     assert found["images"] == SCENES
     # Every original and every edit was labelled by two people under five policies.
@@ -127,7 +136,7 @@ def test_label_studio_shows_the_images_that_lie_in_the_bucket(job):
 
 
 def test_prefect_on_postgresql_kept_every_run_and_its_artifacts(job):
-    _, client = job
+    _, client, _ = job
     runs = client.post("/flow_runs/filter", json={}).json()
     assert {run["state_type"] for run in runs} == {"COMPLETED"}
     names = {a["key"] for a in client.post("/artifacts/latest/filter", json={}).json()}
@@ -145,7 +154,7 @@ def left(client: httpx.Client, name: str) -> list[dict]:
 
 
 def test_each_run_leaves_its_counts(job):
-    found, client = job
+    found, client, _ = job
     tables = {artifact["description"]: json.loads(artifact["data"]) for artifact in left(client, "counts")}
     assert "Rows and rejections by stage" in tables
     said = {row["what"]: row["count"] for row in tables["Votes and labels"]}
@@ -156,6 +165,29 @@ def test_each_run_leaves_its_counts(job):
 
 
 def test_prefect_refuses_who_does_not_know_the_password(job):
-    _, client = job
+    _, client, _ = job
     assert httpx.get(f"{client.base_url}flows/count", trust_env=False).status_code in (401, 405)
     assert httpx.post(f"{client.base_url}flows/filter", json={}, trust_env=False).status_code == 401
+
+
+def test_a_workspaces_own_server_on_postgresql_takes_votes_and_comes_back_without_being_told_where(job, tmp_path):
+    url = f"postgresql://guardset:{SECRETS['POSTGRES_PASSWORD']}@{job[2]}/label_studio"
+    with pytest.raises(FatalError, match="password authentication failed"):
+        server.start(
+            tmp_path / "wrong", port=free_port(), executable=STUDIO, database=url.replace("guardset:", "guardset:x")
+        )
+    folder = tmp_path / "workspace"
+    try:
+        running = server.start(folder, port=free_port(), executable=STUDIO, database=url)
+        workspace, client = Workspace.open(folder), connect(running.url, running.token)
+        items, _ = some_images(workspace, 3)
+        publish(client, workspace, items, WORLD, ProjectOptions("test"))
+        label(client, published(workspace, WORLD).tasks[items[0].image_id], verdicts(WORLD))
+        server.stop(folder)
+        again = server.start(folder, port=free_port(), executable=STUDIO)
+        votes = collect(connect(again.url, again.token), workspace, WORLD).votes
+    finally:
+        server.stop(folder)
+    assert len(votes) == 5
+    assert not (folder / "label-studio" / "label_studio.sqlite3").exists()
+    assert SECRETS["POSTGRES_PASSWORD"] not in repr(again)

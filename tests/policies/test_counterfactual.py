@@ -49,3 +49,12 @@ def test_the_text_says_what_the_rules_say_and_nothing_else() -> None:
 def test_the_shipped_policies_have_both_kinds() -> None:
     for policies in (WORLD, load_policy_set()):
         assert {c.change.split()[0] for c in counterfactuals(policies)} == {"without", "with"}
+
+
+def test_a_changed_policy_of_a_shipped_pack_derives_a_verdict_whatever_overrides_what() -> None:
+    paper = load_policy_set()
+    changed = counterfactuals(paper)
+    assert any("with L2." in c.change for c in changed)
+    for c in changed:
+        verdicts = {paper.derive(c.policy, shown).verdict for shown in ([], ["handgun"], ["handgun", "news_caption"])}
+        assert verdicts <= {"safe", "unsafe"}

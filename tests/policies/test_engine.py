@@ -18,7 +18,9 @@ def test_the_five_policies_are_there_and_differ():
 
 def test_l1_allows_everything_and_l5_regulates_most():
     assert all(WORLD.derive(POLICIES["L1"], [a]).verdict == "safe" for a in ATTRIBUTES)
-    assert len(regulated([POLICIES["L5"]])) > max(len(regulated([POLICIES[p]])) for p in ("L2", "L3", "L4"))
+    assert len(regulated([POLICIES["L5"]], VOCABULARY)) > max(
+        len(regulated([POLICIES[p]], VOCABULARY)) for p in ("L2", "L3", "L4")
+    )
 
 
 def test_an_exhibited_weapon_is_safe_at_l2_only():

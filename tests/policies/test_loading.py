@@ -221,7 +221,7 @@ def test_an_anchor_and_a_merge_give_no_key_twice(folder) -> None:
 def test_an_attribute_that_breaks_a_rule_and_excuses_it_is_refused(folder, unless) -> None:
     root = folder(vocabulary=HATS, X=rule("hat", unless=unless))
     assert refused(root) == (
-        "X.yaml: rule R1, unless: hat stands in unsafe_when too, so it never breaks the rule; take out one."
+        "X.yaml: rule R1: hat stands in unsafe_when too, so it never breaks the rule; take out one."
     )
 
 
@@ -267,11 +267,47 @@ def test_a_fault_names_the_attribute_and_needs_no_knowledge_of_python(folder, en
     assert refused(folder(vocabulary=f"attributes: [{entry}]", X=rule("hat"))) == f"vocabulary.yaml: {fault}."
 
 
+FORMS = "must be an attribute, a list, or a mapping with one of any, all, not, at_least, near"
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ("unsafe_when: hat", "rule R7, unsafe_when: must be a list, such as [hat]"),
-        ("unsafe_when: []", "rule R7, unsafe_when: must hold 1 or more"),
+        (
+            "unsafe_when: 3",
+            f"rule R7, unsafe_when: {FORMS}, not 3",
+        ),
+        ("unsafe_when: []", "rule R7, unsafe_when: has nothing in the list; name at least one attribute"),
+        ("unsafe_when: {all: []}", "rule R7, unsafe_when: has nothing in all; name at least one attribute"),
+        (
+            "unsafe_when: {some: [hat]}",
+            "rule R7, unsafe_when: has the unknown key 'some'; it may be any, all, not, at_least, near",
+        ),
+        (
+            "unsafe_when: {any: [hat], all: [mask]}",
+            f"rule R7, unsafe_when: {FORMS}, not a mapping of several keys",
+        ),
+        (
+            "unsafe_when: {at_least: {0: hat}}",
+            "rule R7, unsafe_when: must give a whole number from 1 after at_least, not 0",
+        ),
+        (
+            "unsafe_when: {at_least: hat}",
+            "rule R7, unsafe_when: must give one number after at_least and what to count, "
+            "as in `at_least: {2: person}`",
+        ),
+        (
+            "unsafe_when: {all: [{near: [hat]}]}",
+            "rule R7, unsafe_when: has near inside another condition; it stands alone or in the list of unless",
+        ),
+        ("unsafe_when: {near: [hat]}", "rule R7: has near in its condition; it belongs into unless"),
+        ("unsafe_when: [hat], safe_when: [mask]", "rule R7: has both unsafe_when and safe_when; make two rules of it"),
+        (
+            "safe_when: [hat]",
+            "rule R7: says safe_when and overrides no rule, so it changes nothing; say which it overrides",
+        ),
+        ("unless: [hat]", "rule R7: has an exception and no condition; give unsafe_when or safe_when"),
+        ("unsafe_when: [hat], severity: grave", "rule R7, severity: must be 'low', 'medium' or 'high', not 'grave'"),
         ("unsafe_when: [hat], unles: [mask]", "rule R7, unles: unknown key `unles`; did you mean `unless`?"),
         ("unsafe_when: [hat], text: ''", "rule R7, text: must not be empty"),
     ],

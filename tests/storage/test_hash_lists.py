@@ -63,6 +63,8 @@ def test_stopnciis_json_without_what_was_withdrawn_and_videos(tmp_path):
         {"signalType": "VideoMD5", "hashValue": MD5, "hashStatus": "Active"},
     ]
     page = {"hashRecords": records, "nextPageToken": "x", "hasMoreRecords": False}
+    with pytest.raises(FatalError, match="more records follow"):
+        found(tmp_path, page | {"hasMoreRecords": True})
     assert found(tmp_path, page) == found(tmp_path, [page, {"hashRecords": []}]) == {"pdq": {PDQ}}
 
 

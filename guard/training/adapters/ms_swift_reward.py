@@ -1,5 +1,5 @@
-"""Rewards for ms-swift: `--external_plugins <this file> --reward_funcs guardset_strict` (or `guardset_paper_compat`,
-`guardset_pair`). Rows come with their columns; `solution` holds the label."""
+"""Rewards for ms-swift: `--external_plugins <this file> --reward_funcs guardset_strict` (or `guardset_rule_set`,
+`guardset_paper_compat`, `guardset_pair`). Rows come with their columns; `solution` holds the label."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +14,13 @@ class Strict(ORM):  # type: ignore[misc]
 
     def __call__(self, completions: Sequence[str], solution: Sequence[str], **columns: Any) -> list[float]:
         return trl_rewards.strict_reward(completions, solution)
+
+
+class RuleSet(ORM):  # type: ignore[misc]
+    """`guard.contract.rewards.rule_set`."""
+
+    def __call__(self, completions: Sequence[str], solution: Sequence[str], **columns: Any) -> list[float]:
+        return trl_rewards.rule_set_reward(completions, solution)
 
 
 class PaperCompat(ORM):  # type: ignore[misc]
@@ -36,4 +43,4 @@ class Pair(ORM):  # type: ignore[misc]
         return trl_rewards.pair_reward(completions, solution, extra_info)
 
 
-orms.update(guardset_strict=Strict, guardset_paper_compat=PaperCompat, guardset_pair=Pair)
+orms.update(guardset_strict=Strict, guardset_rule_set=RuleSet, guardset_paper_compat=PaperCompat, guardset_pair=Pair)

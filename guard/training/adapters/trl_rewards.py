@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from guard.contract.rewards import Side, pair, paper_compat, strict
+from guard.contract.rewards import Side, pair, paper_compat, rule_set, strict
 
 Completion = str | Sequence[Mapping[str, Any]]  # text, or the turns of a conversation
 
@@ -11,6 +11,11 @@ Completion = str | Sequence[Mapping[str, Any]]  # text, or the turns of a conver
 def strict_reward(completions: Sequence[Completion], solution: Sequence[str], **columns: Any) -> list[float]:
     """`guard.contract.rewards.strict` per completion, against the column `solution`."""
     return [strict(text_of(c), s) for c, s in zip(completions, solution, strict=True)]
+
+
+def rule_set_reward(completions: Sequence[Completion], solution: Sequence[str], **columns: Any) -> list[float]:
+    """`guard.contract.rewards.rule_set` per completion; `solution` names the broken rules where they are known."""
+    return [rule_set(text_of(c), s) for c, s in zip(completions, solution, strict=True)]
 
 
 def paper_compat_reward(completions: Sequence[Completion], solution: Sequence[str], **columns: Any) -> list[float]:

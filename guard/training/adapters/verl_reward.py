@@ -14,6 +14,6 @@ def compute_score(
     reward: str = "strict",
     **kwargs: Any,
 ) -> float:
-    """The reward of one completion. `reward` (`strict` or `paper_compat`) comes from
+    """The reward of one completion. `reward` (`strict`, `rule_set` or `paper_compat`) comes from
     `custom_reward_function.reward_kwargs.reward`. verl scores rows one by one, so it cannot use `pair`."""
     return REWARDS[reward](solution_str, ground_truth)
