@@ -26,6 +26,7 @@ from policies.loading import load_policy_set
 from storage.images import decode_mask, decode_stored
 from storage.workspace import Workspace
 from tests.flows.test_settings_redo import answer
+from tests.label_studio import put_migrated
 from tests.photographs import LABEL_MAP, POLICIES, collect, regions_for
 from tests.scripted_chat import scripted_chat
 
@@ -86,6 +87,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     names = collect(folder / "photographs")
     (folder / "regions.json").write_text(json.dumps(regions_for(names)))
     shutil.copytree(POLICIES, folder / "policies")
+    put_migrated(tmp_path_factory, folder / "work")
     team = Team(folder, tmp_path_factory.mktemp("prefect"))
     with scripted_chat(answer) as (url, _):
         team.guardset("init --preset classical")
