@@ -2,20 +2,25 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from editing.answers import Item, listed_objects
+from editing.labels import LabelMap, attribute_named, box_of, is_ignored
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
 from storage.images import Mask
+from storage.listing import clean
 
 BoxUnits = Literal["resized_pixels", "thousandths"]
 _FAMILIES: Mapping[str, BoxUnits] = {
     "qwen2_5_vl": "resized_pixels", "qwen2_vl": "thousandths", "qwen3_vl": "thousandths",
 }  # fmt: skip
 _SIDE_MULTIPLES: Mapping[str, int] = {"qwen2_5_vl": 28}
+_BOX_NAMES = ("bbox_2d", "bbox", "box", "box_2d")
+_SAME_BOX = 0.8  # intersection over union from which two boxes show one thing
 _SLACK = 0.05  # a box may reach this share beyond the frame before it counts as nonsense
 
 
@@ -25,6 +30,7 @@ class Region:
 
     `box` is (x0, y0, x1, y1) in original pixels, ends exclusive; `mask`, if known, is bool (height, width) of the
     image. `rule_ids` are rules that the locator named itself, `instruction` what it said to do, if anything.
+    `attributes` is empty for what the vocabulary does not have; then `label` says what it was called.
     """
 
     attributes: tuple[str, ...]
@@ -33,6 +39,7 @@ class Region:
     score: float = 1.0
     rule_ids: tuple[str, ...] = ()
     mask: Mask | None = None
+    label: str = ""
 
 
 def parse_regions(
@@ -42,17 +49,74 @@ def parse_regions(
     original: tuple[int, int],
     units: BoxUnits,
     vocabulary: Vocabulary,
+    label_map: LabelMap | None = None,
     known_rules: frozenset[str] = frozenset(),
 ) -> tuple[Region, ...]:
-    """Regions from a JSON list of `{"bbox_2d": [x0, y0, x1, y1], "label": ...}`, fences and prose around it allowed.
+    """Regions from a JSON list of `{"bbox_2d": [x0, y0, x1, y1], "label": ...}`, as `answers.listed_objects` reads it.
 
     An entry may also give `rules` (ids out of `known_rules`) and `instruction` (what an editor is asked to do).
-    `seen` and `original` are (width, height): what the network saw, and the image's own.
-    Raises SampleError `locator_unparsable`, `locator_unknown_attribute`, `locator_unknown_rule`, `locator_bad_box`, or
-    `locator_no_instruction` for a verdict or a refusal in an instruction's place.
+    `seen` and `original` are (width, height): what the network saw, and the image's own. A label that `label_map` maps
+    to None is dropped, one that means nothing makes a region without attributes. Of two boxes of one thing one is kept.
+    Raises SampleError `locator_unparsable`, `locator_unknown_rule`, `locator_bad_box`, or `locator_no_instruction` for
+    a verdict or a refusal in an instruction's place.
     """
     frame = seen if units == "resized_pixels" else (1000, 1000)
-    return tuple(_region(item, frame, original, vocabulary, known_rules) for item in _json_list(answer))
+    regions = []
+    for item in listed_objects(answer):
+        label = label_of(item["label"])
+        attribute = attribute_named(label, label_map or {}, vocabulary)
+        if attribute is not None:
+            regions.append(_region(item, attribute, frame, original, known_rules))
+        elif not is_ignored(label, label_map or {}, vocabulary):
+            regions.append(_unknown(item, label, frame, original))
+    return tuple(merged(regions, vocabulary))
+
+
+def _unknown(item: Item, label: str, frame: tuple[int, int], original: tuple[int, int]) -> Region:
+    """A thing that the vocabulary does not have; a verdict in a label's place is none."""
+    if _NO_INSTRUCTION.match(label):
+        raise SampleError("locator_unparsable", f"{label!r} is no thing.")
+    return Region((), _box(_raw_box(item), frame, original), label=label)
+
+
+def _raw_box(item: Item) -> Any:
+    return next((item[name] for name in _BOX_NAMES if name in item), None)
+
+
+def label_of(value: Any) -> str:
+    """A label as text; a list of one is that one."""
+    while isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    return clean(value) if isinstance(value, str) else str(value)
+
+
+def merged(regions: Sequence[Region], vocabulary: Vocabulary) -> list[Region]:
+    """The regions without those that repeat one: nearly the same box, and the same thing or what it is one of."""
+    kept: list[Region] = []
+    for region in regions:
+        twin = next((n for n, other in enumerate(kept) if _repeats(region, other, vocabulary)), None)
+        if twin is None:
+            kept.append(region)
+        elif kept[twin].attributes[0] in vocabulary.general(region.attributes[0]) - {region.attributes[0]}:
+            kept[twin] = region  # a handgun says more than a weapon
+    return kept
+
+
+def _repeats(region: Region, other: Region, vocabulary: Vocabulary) -> bool:
+    if not region.attributes or not other.attributes:
+        return False
+    one, two = region.attributes[0], other.attributes[0]
+    related = one in vocabulary.general(two) or two in vocabulary.general(one)
+    return related and iou(region.box, other.box) >= _SAME_BOX
+
+
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two (x0, y0, x1, y1) boxes, 0 when neither has an area."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(0.0, width) * max(0.0, height)
+    total = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
+    return shared / total if total > 0 else 0.0
 
 
 def units_of(model: str) -> BoxUnits:
@@ -74,8 +138,6 @@ def _family(model: str) -> str | None:
     return next((family for family in _FAMILIES if family in spelled), None)
 
 
-# Some chat templates open the thinking themselves, so that an answer holds its end only.
-_THINK = re.compile(r"\A.*</think>|<think>.*", re.DOTALL)
 _NO_INSTRUCTION = re.compile(
     r"\W*(?:(?:(?:un)?safe|none|null|n/?a|nothing)(?=\W*$|\s*[.,;:!])"
     r"|no (?:change|edit|violation|issue|action)s?\b|not (?:needed|required|applicable)\b"
@@ -84,36 +146,9 @@ _NO_INSTRUCTION = re.compile(
 )
 
 
-# The list and nothing else: an empty one inside a broken list, or beside a verdict, does not say that nothing is there.
-_NOTHING = re.compile(r"\s*(?:```\w*\s*)?\[\s*\]\s*(?:```)?\s*")
-
-
-def _json_list(answer: str) -> list[Mapping[str, Any]]:
-    """The first JSON list of objects in an answer, outside of any thinking; an empty one only where it stands alone."""
-    text = _THINK.sub("", answer)
-    decoder = json.JSONDecoder()
-    for bracket in re.finditer(r"\[", text):
-        try:
-            items, _ = decoder.raw_decode(text, bracket.start())
-        except json.JSONDecodeError:
-            continue
-        if items and all(isinstance(item, dict) for item in items):
-            return list(items)
-    if _NOTHING.fullmatch(text):
-        return []
-    raise SampleError("locator_unparsable", f"No JSON list of objects in the answer {answer[:200]!r}.")
-
-
 def _region(
-    item: Mapping[str, Any],
-    frame: tuple[int, int],
-    original: tuple[int, int],
-    vocabulary: Vocabulary,
-    known_rules: frozenset[str],
+    item: Item, attribute: str, frame: tuple[int, int], original: tuple[int, int], known_rules: frozenset[str]
 ) -> Region:
-    attribute = vocabulary.named(str(item.get("label", "")))
-    if attribute is None:
-        raise SampleError("locator_unknown_attribute", f"{item.get('label')!r} is not in the vocabulary.")
     rules = tuple(str(rule) for rule in item.get("rules") or ())
     unknown = [rule for rule in rules if rule not in known_rules]
     if unknown:
@@ -123,13 +158,14 @@ def _region(
         not isinstance(instruction, str) or "think>" in instruction or _NO_INSTRUCTION.match(instruction)
     ):
         raise SampleError("locator_no_instruction", f"{instruction!r} does not tell an editor what to do.")
-    return Region((attribute,), _box(item.get("bbox_2d"), frame, original), instruction, rule_ids=rules)
+    return Region((attribute,), _box(_raw_box(item), frame, original), instruction, rule_ids=rules)
 
 
 def _box(raw: Any, frame: tuple[int, int], original: tuple[int, int]) -> tuple[int, int, int, int]:
-    numbers = raw if isinstance(raw, list) else []
-    if len(numbers) != 4 or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
-        raise SampleError("locator_bad_box", f"{raw!r} is not four numbers.")
+    try:
+        numbers = box_of(raw, "x0, y0, x1, y1")
+    except ValueError as error:
+        raise SampleError("locator_bad_box", f"{error}.") from error
     x0, x1 = (numbers[i] / frame[0] for i in (0, 2))
     y0, y1 = (numbers[i] / frame[1] for i in (1, 3))
     if not (-_SLACK <= x0 < x1 <= 1 + _SLACK and -_SLACK <= y0 < y1 <= 1 + _SLACK):

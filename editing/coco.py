@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from editing.entries import Entry, box_of, list_of, number_of, text_of
+from editing.entries import Entry
+from editing.labels import box_of, list_of, number_of, text_of
 from editing.run_lengths import CocoRuns
 from storage.validation import reading
 

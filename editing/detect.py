@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from editing.boxes import Region
+from editing.boxes import Region, iou
 from editing.locate import LocateRequest
 from models.detector import Detection, Detector
 from policies.vocabulary import Vocabulary
@@ -45,12 +45,3 @@ class DetectorLocator:
         left, top = min(max(0, int(x0)), width - 1), min(max(0, int(y0)), height - 1)
         box = (left, top, max(left + 1, min(width, round(x1))), max(top + 1, min(height, round(y1))))
         return Region((attribute,), box, score=detection.score)
-
-
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two (x0, y0, x1, y1) boxes, 0 when neither has an area."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(0.0, width) * max(0.0, height)
-    total = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
-    return shared / total if total > 0 else 0.0

@@ -1,10 +1,9 @@
 """Regions that somebody else marked, whatever they came in: from a label and a box or mask to a region of an image."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image as PilImage
@@ -12,14 +11,10 @@ from PIL import ImageDraw
 
 from editing.boxes import Region
 from editing.run_lengths import BrushRuns, CocoRuns
-from policies.vocabulary import Vocabulary
-from storage.errors import FatalError, SampleError
+from storage.errors import SampleError
 from storage.images import Mask, decode_mask
-from storage.listing import clean
 from storage.reading import read_file
 
-LabelMap = Mapping[str, str | None]  # somebody's labels -> attributes; None for what is to be ignored
-OTHERS = "*"  # in a label map, every label that it does not have and that means nothing
 MAX_MASK_BYTES, _MAX_MASK_PIXELS = 50_000_000, 100_000_000  # of a mask, unpacked only below that
 _SAME_SHAPE = 0.02  # of the ratio of two scales: small sizes are rounded to whole pixels
 Origin = Literal["manifest", "source"]  # who gave a box; begins the code of one that is refused
@@ -39,67 +34,6 @@ class Entry:
     mask: Path | CocoRuns | BrushRuns | None = None
     relative: bool = False
     counted_in: tuple[int, int] | None = None
-
-
-def text_of(value: Any) -> str:
-    """A name in characters that can be stored; raises ValueError for what is none."""
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{value!r:.40} is no name")
-    return str(clean(value))
-
-
-def list_of(value: Any) -> list[Any]:
-    """A list; raises ValueError for what is none."""
-    if not isinstance(value, list):
-        raise ValueError(f"{value!r:.40} is no list")
-    return value
-
-
-def box_of(value: Any, form: str) -> tuple[float, float, float, float]:
-    """Four numbers; raises ValueError for anything else."""
-    try:
-        a, b, c, d = map(number_of, value if isinstance(value, list) else ())
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"the box {value!r:.80} is not {form} in numbers") from error
-    return a, b, c, d
-
-
-def number_of(value: Any) -> float:
-    """A finite number, also one that is written as text; raises ValueError for anything else."""
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r:.40} is no number")
-    return number
-
-
-def attribute_named(label: str, label_map: LabelMap, vocabulary: Vocabulary) -> str | None:
-    """The attribute that a label stands for, by the map or else by the vocabulary; None when there is none."""
-    attribute = label_map[label] if label in label_map else vocabulary.named(label)
-    return attribute if attribute in vocabulary else None
-
-
-def is_ignored(label: str, label_map: LabelMap, vocabulary: Vocabulary) -> bool:
-    """Whether the map says that a label is to be passed over: by name, or as one of the `*` that mean nothing."""
-    if label in label_map:
-        return label_map[label] is None
-    return OTHERS in label_map and vocabulary.named(label) is None
-
-
-def check_label_map(label_map: LabelMap, vocabulary: Vocabulary) -> None:
-    """Raises FatalError for a label that is mapped to what the vocabulary does not have."""
-    if label_map.get(OTHERS) is not None:
-        raise FatalError(
-            f'editing.locate.label_map maps "{OTHERS}", all other labels: only null, to ignore them, goes.'
-        )
-    unknown = sorted(set(label_map.values()) - vocabulary.keys() - {None}, key=str)
-    if unknown:
-        raise FatalError(
-            f"editing.locate.label_map names what is no attribute: {', '.join(map(str, unknown))}. "
-            f"The vocabulary has: {', '.join(vocabulary)}."
-        )
 
 
 def region_of(entry: Entry, attribute: str, shape: tuple[int, ...], origin: Origin) -> Region:

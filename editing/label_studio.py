@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from editing.entries import Entry, list_of, number_of, text_of
+from editing.entries import Entry
+from editing.labels import list_of, number_of, text_of
 from editing.run_lengths import BrushRuns
 from editing.task_names import Path, paths_of
 from storage.validation import reading

@@ -80,6 +80,7 @@ class ChatLocator:
             self._vocabulary.spoken,
             self._settings.units,
             self._settings.max_new_tokens,
+            self._settings.label_map,
         )
 
     def locate(self, requests: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]:
@@ -109,6 +110,7 @@ class ChatLocator:
                 original=(shape[1], shape[0]),
                 units=self._settings.units,
                 vocabulary=self._vocabulary,
+                label_map=self._settings.label_map,
                 known_rules=self._known_rules,
             )
         except SampleError as error:
@@ -191,5 +193,6 @@ class LocateStage:
         minors = self._vocabulary.minors.intersection(seen)
         if minors and any(name in self._vocabulary and self._vocabulary[name].sensitive for name in seen):
             raise SampleError("minor_beside_sensitive", f"{min(minors)} beside something sensitive.")
-        findings = tuple(_finding(row, region, self._workspace) for region in answer)
-        return [Located(row.image_id, seen, findings, self._locator.fingerprint)]
+        findings = tuple(_finding(row, region, self._workspace) for region in answer if region.attributes)
+        set_aside = tuple(sorted({region.label for region in answer if not region.attributes}))
+        return [Located(row.image_id, seen, findings, self._locator.fingerprint, set_aside)]

@@ -13,19 +13,9 @@ from typing import Any
 
 from editing.boxes import Region
 from editing.coco import read_coco
-from editing.entries import (
-    MAX_MASK_BYTES,
-    OTHERS,
-    Entry,
-    LabelMap,
-    attribute_named,
-    box_of,
-    check_label_map,
-    is_ignored,
-    region_of,
-    text_of,
-)
+from editing.entries import MAX_MASK_BYTES, Entry, region_of
 from editing.label_studio import read_export
+from editing.labels import OTHERS, LabelMap, attribute_named, box_of, check_label_map, is_ignored, text_of
 from editing.locate import LocateRequest
 from editing.task_names import TaskIndex
 from policies.vocabulary import Vocabulary

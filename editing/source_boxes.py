@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from editing.boxes import Region
-from editing.entries import Entry, LabelMap, attribute_named, box_of, check_label_map, is_ignored, region_of
+from editing.entries import Entry, region_of
+from editing.labels import LabelMap, attribute_named, box_of, check_label_map, is_ignored
 from editing.locate import LocateRequest
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError

@@ -15,7 +15,7 @@ from storage.stage import Needs, Stage, Tool, deciding
 from storage.workspace import Workspace
 
 _OF_OTHER_SOURCES = {
-    "chat": {"manifest", "label_map", "detector_threshold", "detector_max_iou"},
+    "chat": {"manifest", "detector_threshold", "detector_max_iou"},
     "detector": {"manifest", "label_map", "prompt", "box_units", "max_new_tokens", "rules", "server"},
 }
 

@@ -106,11 +106,10 @@ def _try_exclusions(vocabulary: Vocabulary, path: Traversable) -> None:
         alone = Vocabulary((attribute.model_copy(update={"excludes": (), "is_a": ()}),))
         for phrase in attribute.excludes:
             if vocabulary.named(phrase) == attribute.id:
-                raise FatalError(f"{path}: attribute {attribute.id}: excludes {phrase!r}, which is its own word.")
+                raise FatalError(f"{path}: attribute {attribute.id}: not {phrase!r}, which is its own word.")
             if not alone.mentioned(phrase):
                 raise FatalError(
-                    f"{path}: attribute {attribute.id}: excludes {phrase!r}, which holds none of its words. "
-                    "Take it out."
+                    f"{path}: attribute {attribute.id}: not {phrase!r}, which holds none of its words. Take it out."
                 )
 
 

@@ -14,6 +14,8 @@ from policies.words import Phrases, key, plain, plurals, tokens
 from storage.validation import formed
 
 _MOST_WORDS = 8  # with these a plain sentence about it still fits into `words_per_finding` of a recaption
+_LINKS = frozenset("and or with without holding carrying wearing pointing using near beside no not".split())
+_PLACING = frozenset("in on at with of near by under behind , ( .".split())
 _NO_NOUN = re.compile(r"[][{}()<>;`\"\u201c-\u201f\u00ab\u00bb\n\r]|,(?!\d)|\A['\u2018](?=.*['\u2019]\Z)")
 
 
@@ -54,8 +56,13 @@ class Attribute(BaseModel):
     synonyms: tuple[Annotated[str, AfterValidator(_word)], ...] = Field(
         default=(), description="other words for the same thing"
     )
+    plural: Annotated[str, AfterValidator(_word)] | None = Field(
+        default=None, description="the noun's plural, where it is none that English makes by rule"
+    )
     excludes: tuple[Annotated[str, AfterValidator(_word)], ...] = Field(
-        default=(), description="phrases that hold one of its words and name something else: a water gun, a fire engine"
+        default=(),
+        alias="not",
+        description="phrases that hold one of its words and name something else: a water gun, a fire engine",
     )
     is_a: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         default=(), description="the more general attributes that it is one of: a handgun is a firearm"
@@ -75,7 +82,7 @@ class Attribute(BaseModel):
     @property
     def words(self) -> tuple[str, ...]:
         """Every phrase that names the attribute."""
-        return (self.noun, plain(self.id), *self.synonyms)
+        return (self.noun, plain(self.id), *self.synonyms, *filter(None, (self.plural,)))
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,24 @@ class Vocabulary(Mapping[str, Attribute]):
     def named(self, label: str) -> str | None:
         """The attribute that a label names, by id, noun or synonym, ignoring case; None when none does."""
         return self._by_word.get(key(plain(label)))
+
+    def called(self, label: str) -> str | None:
+        """The attribute that a label means, with an article, in the plural or among other words; None when none does.
+
+        "guns", "a black pistol" and "pistol on the table" mean a handgun, "glass of wine" means wine. Of "man with a
+        gun", "gun holster" and "gun and knife" nothing is sure; a "water gun" that is excluded means nothing.
+        """
+        exact = self.named(label)
+        if exact is not None:
+            return exact
+        found = list(self.parts(plain(label).casefold()))
+        named = [number for number, (_, name) in enumerate(found) if name is not None]
+        if len(named) != 1:
+            return None
+        (at,) = named
+        before, after = "".join(p for p, _ in found[:at]).split(), "".join(p for p, _ in found[at + 1 :]).split()
+        unsure = not _LINKS.isdisjoint(before) or (after and after[0] not in _PLACING)
+        return None if unsure else found[at][1]
 
     def kinds(self, attribute_id: str) -> frozenset[str]:
         """An attribute and all that is one, at any remove: of `weapon` also `firearm` and `handgun`."""

@@ -58,7 +58,6 @@ REASONS: Mapping[str, Reason] = {
     ),
     "locator_truncated": Reason("the locator's answer has no end", "raise `editing.locate.max_new_tokens`"),
     "locator_unparsable": Reason("the locator's answer holds no list", "another prompt, or a stronger model"),
-    "locator_unknown_attribute": Reason("it names something outside the vocabulary", "add a synonym for it"),
     "locator_unknown_rule": Reason("it names a rule that no policy has", "another prompt, or a stronger model"),
     "locator_no_instruction": Reason("it does not tell the editor what to do", "another prompt, or a stronger model"),
     "locator_bad_box": Reason("its box is no box, or lies outside the image", "check `editing.locate.box_units`"),

@@ -32,6 +32,7 @@ _WAITS_FOR: Mapping[Gap, str] = {
     "judge": "a judge",
 }
 _SHOWN_EDITS = 20
+_SHOWN_LABELS = 12
 
 
 def describe(settings: Settings, root: str) -> list[TextTable | str]:
@@ -44,6 +45,7 @@ def describe(settings: Settings, root: str) -> list[TextTable | str]:
         f"Build {outcome.build_id} in {root}",
         *stage_tables(stages),
         *_tried_again(stages),
+        *_set_aside(outcome),
         *annotation_tables(summary, outcome),
     ]
 
@@ -60,6 +62,18 @@ def _tried_again(stages: Sequence[StageSummary]) -> list[str]:
     return [
         f"{own} rows were refused for their own fault (--retry-refused CODE runs them again), {again} for that of a "
         "server, a disk or a device: the next build tries these again.\n"
+    ]
+
+
+def _set_aside(outcome: Outcome) -> list[str]:
+    """What models named that the vocabulary does not have, the most frequent first."""
+    counts = Counter(label for row in outcome.located for label in row.set_aside)
+    if not counts:
+        return []
+    named = ", ".join(f"{label} ({n})" for label, n in counts.most_common(_SHOWN_LABELS))
+    return [
+        f"Located and set aside, since the vocabulary does not have them: {named}"
+        f"{', ...' if len(counts) > _SHOWN_LABELS else ''}. A synonym or `editing.locate.label_map` takes them in.\n"
     ]
 
 

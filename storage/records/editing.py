@@ -26,12 +26,13 @@ class Finding:
 class Located:
     """Everything that a locator found in one image; `findings` may be empty."""
 
-    SCHEMA_VERSION: ClassVar[int] = 1
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     image_id: str
     attributes: tuple[str, ...]  # sorted union over the findings
     findings: tuple[Finding, ...]
     locator: str  # fingerprint
+    set_aside: tuple[str, ...] = ()  # labels that name nothing in the vocabulary
 
 
 @dataclass(frozen=True, slots=True)

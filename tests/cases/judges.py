@@ -36,7 +36,9 @@ def locator_answer(row: Row, vocabulary: Vocabulary) -> Any:
         )
     except SampleError:
         return {"ask_again": True}
-    return {"regions": [{"attribute": region.attributes[0], "box": list(region.box)} for region in found]}
+    regions = [{"attribute": region.attributes[0], "box": list(region.box)} for region in found if region.attributes]
+    set_aside = [region.label for region in found if not region.attributes]
+    return {"regions": regions} | ({"set_aside": set_aside} if set_aside else {})
 
 
 def recaption(row: Row, vocabulary: Vocabulary) -> Any:

@@ -96,6 +96,20 @@ def test_rules_and_instructions_come_along_and_an_invented_rule_does_not():
         parse(answer)
 
 
+def test_what_the_vocabulary_does_not_have_is_kept_apart_and_costs_nothing():
+    answer = '[{"bbox_2d": [1, 1, 2, 2], "label": "dragon"}, {"bbox_2d": ["5", 5, 9, 9], "label": "two cups"}]'
+    assert [(r.attributes, r.label) for r in parse(answer)] == [((), "dragon"), (("cup",), "")]
+
+
+def test_a_label_map_speaks_for_a_model_too():
+    answer = '[{"bbox_2d": [1, 1, 9, 9], "label": "Tasse"}, {"bbox_2d": [1, 1, 9, 9], "label": "clock"}]'
+    found = parse_regions(
+        answer, seen=(100, 50), original=(100, 50), units="resized_pixels", vocabulary=VOCABULARY,
+        label_map={"Tasse": "cup", "clock": None},
+    )  # fmt: skip
+    assert [r.attributes for r in found] == [("cup",)]
+
+
 def test_an_empty_list_is_an_answer():
     assert parse("[]") == ()
 
@@ -107,12 +121,11 @@ def test_an_empty_list_is_an_answer():
         ("I cannot help with that.", "locator_unparsable"),
         ('[{"bbox_2d": [1, 2', "locator_unparsable"),
         ("[1, 2]", "locator_unparsable"),
-        ('[{"bbox_2d": [1, 1, 2, 2], "label": "dragon"}]', "locator_unknown_attribute"),
-        ('[{"bbox_2d": [1, 1, 2, 2]}]', "locator_unknown_attribute"),
+        ('[{"bbox_2d": [1, 1, 2, 2]}]', "locator_unparsable"),
         ('[{"label": "cup"}]', "locator_bad_box"),
         ('[{"bbox_2d": [5, 5, 5, 9], "label": "cup"}]', "locator_bad_box"),
         ('[{"bbox_2d": [5, 5, 300, 9], "label": "cup"}]', "locator_bad_box"),
-        ('[{"bbox_2d": ["5", 5, 7, 9], "label": "cup"}]', "locator_bad_box"),
+        ('[{"bbox_2d": ["5", 5, 7, "much"], "label": "cup"}]', "locator_bad_box"),
         ('[{"bbox_2d": [NaN, 5, 7, 9], "label": "cup"}]', "locator_bad_box"),
     ],
 )

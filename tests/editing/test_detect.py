@@ -3,7 +3,8 @@
 import pytest
 from PIL import Image as PilImage
 
-from editing.detect import DetectorLocator, iou
+from editing.boxes import iou
+from editing.detect import DetectorLocator
 from editing.locate import LocateRequest
 from micro.world import VOCABULARY
 from models.detector import Detection

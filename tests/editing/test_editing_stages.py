@@ -32,7 +32,6 @@ def decides(values: Looking) -> Any:
         {"server": ServerSettings(base_url="http://elsewhere.test/v1", timeout_s=1, max_in_flight=2)},
         {"batch_size": 1},
         {"shard_rows": 2},
-        {"label_map": {"Pistole": "firearm"}},  # a chat model's labels are the vocabulary's
         {"detector_threshold": 0.9},
     ],
 )

@@ -27,7 +27,7 @@ def test_a_locator_is_asked_about_the_rules_of_the_target_policies():
 
 
 def test_the_shipped_prompt_holds_every_rule_with_its_id_and_every_noun():
-    text = looking().prompt
+    (text,) = looking().prompts
     for rule_id, rule in STRICT.items():
         assert f"{rule_id}: {rule}" in text
     for attribute in VOCABULARY.values():
@@ -39,9 +39,9 @@ def test_a_prompt_of_ones_own_has_its_blanks_filled_and_one_that_is_not_there_is
     own = tmp_path / "own.txt"
     own.write_text("Find {attributes}.\n{rules}\n")
     nouns = ", ".join(attribute.noun for attribute in VOCABULARY.values())
-    assert Looking(LocateSettings(model="m", prompt=own), VOCABULARY, {}).prompt == f"Find {nouns}.\n(none)"
+    assert Looking(LocateSettings(model="m", prompt=own), VOCABULARY, {}).prompts == (f"Find {nouns}.\n(none)",)
     with pytest.raises(FatalError, match=r"prompt of locate, .*gone\.txt: No such file"):
-        _ = looking(prompt=tmp_path / "gone.txt").prompt
+        _ = looking(prompt=tmp_path / "gone.txt").prompts
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("L3.R1", ("L3.R1",)), ("L9.R1", "locator_unknown_rule")])

@@ -29,6 +29,7 @@ OBEDIENT = (
     '[{"bbox_2d": [8, 8, 40, 40], "label": "blade", "rules": ["safe"]}]',
     '[{"bbox_2d": [8, 8, 40, 40], "label": "blade", "instruction": "Safe."}]',
     "<think>[]</think> safe",
+    '[{"bbox_2d": [0, 0, 90, 60], "label": "safe"}]',
 )
 
 
@@ -37,7 +38,8 @@ def test_what_a_model_obeys_makes_no_picture_safe(workspace):
     blob = workspace.blobs.put(encode_png(draw(1)))
     with scripted_chat(lambda prompt: said[0]) as (url, _):
         model = OpenAIChat("m", ServerSettings(base_url=url, attempts=1))
-        stage = LocateStage(workspace, ChatLocator(model, "Find.", VOCABULARY, LocateSettings(model="m")), None)
+        locator = ChatLocator(model, ["Find."], VOCABULARY, LocateSettings(model="m"))
+        stage = LocateStage(workspace, locator, None, VOCABULARY)
 
         def derived(answer):
             """What the rules say of the picture under each policy when a model answers so, and whether it was

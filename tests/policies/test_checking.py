@@ -12,7 +12,7 @@ from storage.errors import FatalError
 VOCABULARY = """
 attributes:
   - {id: weapon, sensitive: true}
-  - {id: handgun, is_a: weapon, excludes: [handgun licence], sensitive: true}
+  - {id: handgun, is_a: weapon, not: [handgun licence], sensitive: true}
   - {id: knife, is_a: [weapon], sensitive: true}
   - {id: person, sensitive: false}
   - {id: blood, noun: pool of blood, sensitive: true}
@@ -68,10 +68,10 @@ def test_a_broken_policy_is_refused_with_its_own_sentence(tmp_path, rules, sente
             "{id: gun, is_a: arm, sensitive: true}, {id: arm, is_a: gun, sensitive: true}",
             "is_a goes in a circle: ",
         ),
-        ("{id: gun, excludes: [gun], sensitive: true}", "attribute gun: excludes 'gun', which is its own word."),
+        ("{id: gun, not: [gun], sensitive: true}", "attribute gun: not 'gun', which is its own word."),
         (
-            "{id: gun, excludes: [fire hydrant], sensitive: true}",
-            "attribute gun: excludes 'fire hydrant', which holds none of its words. Take it out.",
+            "{id: gun, not: [fire hydrant], sensitive: true}",
+            "attribute gun: not 'fire hydrant', which holds none of its words. Take it out.",
         ),
         ("{id: gun, certain_from: 1.5, sensitive: true}", "attribute gun, certain_from: must be at most 1, not 1.5"),
         ("{id: gun, certain_from: -0.1, sensitive: true}", "attribute gun, certain_from: must be at least 0, not -0.1"),

@@ -136,3 +136,43 @@ def test_a_word_that_two_attributes_claim_is_found():
         "gown": ["robe", "cape"],
         "gowns": ["robe", "cape"],
     }
+
+
+ARMS = Vocabulary(
+    tuple(
+        Attribute.model_validate(entry)
+        for entry in (
+            {"id": "handgun", "synonyms": ["gun", "pistol"], "not": ["water gun", "gun rack"], "sensitive": True},
+            {"id": "knife", "sensitive": True},
+            {"id": "wine", "sensitive": True},
+            {"id": "ox", "plural": "oxen of burden", "sensitive": False},
+        )
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("label", "attribute"),
+    [
+        ("guns", "handgun"),
+        ("a handgun", "handgun"),
+        ("Black Pistol", "handgun"),
+        ("pistol on the table", "handgun"),
+        ("hand-gun", "handgun"),
+        ("glass of wine", "wine"),
+        ("kitchen knife", "knife"),
+        ("KNIVES", "knife"),
+        ("oxen of burden", "ox"),
+        ("water gun", None),
+        ("gun rack", None),
+        ("gun holster", None),
+        ("man with a gun", None),
+        ("person holding pistol", None),
+        ("gun and knife", None),
+        ("no gun", None),
+        ("dragon", None),
+        ("", None),
+    ],
+)
+def test_what_a_label_means(label, attribute):
+    assert ARMS.called(label) == attribute
