@@ -44,7 +44,6 @@ def test_every_object_is_found_however_it_is_written(answer, found) -> None:
         "[1, 2]",
         "null",
         "I'm sorry, I cannot help with that. []",
-        '["label": "a"',
         "[" * 100_000,
         '[{"label": ' * 5_000,
     ],

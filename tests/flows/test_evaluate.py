@@ -104,7 +104,7 @@ def test_wrong_data_is_told_before_a_server_is_asked(tmp_path: Path) -> None:
     pq.write_table(empty, tmp_path / "empty.parquet")
     for data, sentence in (
         ("gone", "holds no Parquet file"),
-        ("notes.parquet", "notes.parquet is no Parquet file"),
+        ("notes.parquet", "notes.parquet is no table"),
         ("empty.parquet", "holds no row"),
     ):
         with pytest.raises(FatalError, match=sentence):  # nobody listens on port 1
