@@ -55,8 +55,8 @@ BASES: dict[str, dict[str, Any]] = {
 # What decides which rows go in, what people are asked, or what an export or a table holds: no stage's result.
 PLANS = (
     "editing.edit.target_policies", "editing.controls.", "recaption.second_look", "recaption.caption_edited",
-    "annotation.", "export.", "evaluate.benchmarks", "evaluate.reruns", "evaluate.blind", "evaluate.name_rules", "evaluate.paraphrases",
-    "evaluate.resamples", "evaluate.seed", "evaluate.models.0.name", "policies",
+    "annotation.", "export.", "evaluate.benchmarks", "evaluate.reruns", "evaluate.blind", "evaluate.name_rules",
+    "evaluate.paraphrases", "evaluate.resamples", "evaluate.seed", "evaluate.models.0.name", "policies",
 )  # fmt: skip
 
 
