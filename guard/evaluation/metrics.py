@@ -201,7 +201,7 @@ def exact_rule_set(sums: Sums) -> Floats:
 
 def rule_f1(sums: Sums, rule: str | None = None) -> Floats:
     """2 TP / (2 TP + FP + FN) over the rules that answers name on the rows of `exact_rule_set`: TP named and broken, FP
-    named only, FN broken only. Of one rule (`Policy L2.R1`), or by default over all of them together (micro).
+    named only, FN broken only. Of one rule (`Policy L2.R1`), or by default over all of them together.
 
     What is named on safe rows does not count here: there the verdict is wrong already.
     """

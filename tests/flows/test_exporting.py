@@ -75,7 +75,7 @@ def test_an_export_without_labels_says_what_is_missing_and_what_comes_next(
     root = built.store.root
     export_command(workspace=root)
     said = " ".join(capsys.readouterr().out.split())
-    assert "for want of rows: sft/, sft_own_caption/, preference/, rl/, benchmark/." in said  # no caption was made
+    assert "for want of rows: sft/, sft_own_caption/, preference/, rl/, boundary/, benchmark/." in said
     # three originals and three edits under five policies
     assert "30 verdicts (an image under a policy) have none yet, 0 are in conflict" in said
     for command in ("publish", "collect", "status"):

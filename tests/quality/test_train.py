@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from guard.export.settings import GuardSettings, RlSettings
 from guard.export.write import export
 from guard.training.grpo import train_grpo
 from guard.training.settings import Recipe, load_recipe
@@ -168,6 +169,21 @@ def test_a_reward_that_never_moves_stops_the_run_without_a_model(exported, tmp_p
         train_grpo(exported, tmp_path / "run", few_steps(grpo=2, max_new_tokens=2), tell=lambda line: None)
     assert not (tmp_path / "run" / "model").exists()
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_rule_set_trains_on_questions_that_ask_for_rules_and_on_no_others(exported, tmp_path):
+    workspace = Workspace.open(tmp_path / "workspace")
+    asking = GuardSettings(rl=RlSettings(name_rules=True, random_policies=1))
+    data = export(synthetic(workspace, families=12), workspace, asking).path
+    out = tmp_path / "run"
+    recipe = few_steps(grpo=2, reward="rule_set")
+    train_grpo(data, out, recipe, tell=lambda line: None)
+    steps = read_metrics(out / "metrics.csv")
+    assert [row["step"] for row in steps] == [1, 2]
+    assert all(-1.0 <= row["reward_min"] <= row["reward_max"] <= 1.0 for row in steps)
+    with pytest.raises(FatalError, match="does not ask for rules"):
+        train_grpo(exported, tmp_path / "other", recipe)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_damaged_or_leaking_export_is_refused_before_any_model_is_loaded(exported, tmp_path):

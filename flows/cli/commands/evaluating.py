@@ -29,6 +29,9 @@ _SHOWN = (
     "pss",
     "quad_score",
     "controlled_quad_score",
+    "exact_rule_set",
+    "rule_f1",
+    "wrong_rule_rate",
     "invalid_rate",
     "refusal_rate",
 )

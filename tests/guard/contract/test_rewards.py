@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.contract.rewards import Side, is_padding, pair, paper_compat, strict, truth_of
+from guard.contract.rewards import Side, is_padding, pair, paper_compat, rule_set, strict, truth_of
 from storage.errors import FatalError
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -118,13 +118,31 @@ def test_length_costs_little_and_no_more_than_a_fifth() -> None:
     assert earned == pytest.approx([1.0, 0.9, 0.8, 0.8])
 
 
-@pytest.mark.parametrize("truth", ["", " ", "Safe", "unsafe.", "<answer></answer>", "none", "0", "1"])
+@pytest.mark.parametrize(
+    "truth",
+    [
+        "safe: R1",
+        "unsafe: ",
+        "unsafe: R1, R1",
+        "<answer>unsafe: R1",
+        "",
+        " ",
+        "Safe",
+        "unsafe.",
+        "<answer></answer>",
+        "none",
+        "0",
+        "1",
+    ],
+)
 def test_a_missing_ground_truth_stops_the_training(truth: str) -> None:
     for text in (completion("unsafe"), completion("safe"), ""):
         with pytest.raises(FatalError, match="neither safe nor unsafe"):
             strict(text, truth)
         with pytest.raises(FatalError, match="neither safe nor unsafe"):
             paper_compat(text, truth)
+        with pytest.raises(FatalError, match="neither safe nor unsafe"):
+            rule_set(text, truth)
         with pytest.raises(FatalError, match="neither safe nor unsafe"):
             pair([text], [truth], [Side("", "original", "Policy L1")])
 
@@ -139,6 +157,7 @@ def test_a_missing_ground_truth_is_an_error_when_it_is_null() -> None:
 def test_every_form_in_our_rows_is_read() -> None:
     assert [truth_of(t) for t in ("safe", "<answer>safe</answer>", "yes")] == ["safe"] * 3
     assert [truth_of(t) for t in ("unsafe", "<answer>unsafe</answer>", "no")] == ["unsafe"] * 3
+    assert [truth_of(t) for t in ("unsafe: R1, R3", "<answer>unsafe: R1</answer>")] == ["unsafe"] * 2
 
 
 @given(st.integers(1, 40), st.integers(1, 40), labels)
@@ -220,3 +239,61 @@ def test_why_paper_compat_is_not_the_default() -> None:
     assert sum(perfect) / 10 == pytest.approx(1.94)  # (8 x 2.0 + 2 x 1.7) / 10
     strictly = [strict(completion("unsafe", LONG), t) for t in truths]
     assert sum(strictly) / 10 == pytest.approx(-0.2)  # padding: 8 x 0 and 2 x -1
+
+
+TWO = "<answer>unsafe: R1, R3</answer>"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "truth", "reward"),
+    [
+        ("unsafe: R1, R3", TWO, 1.0),
+        ("unsafe: R3, R1", TWO, 1.0),  # shuffled
+        ("unsafe: R1, R3", "unsafe: R3, R1", 1.0),  # the form of reward_model.ground_truth
+        ("unsafe: R1", TWO, 0.5 + 0.25 * 2 / 3),  # one of two: F1 = 2 x 1 / (1 + 2)
+        ("unsafe: R1, R2, R3", TWO, 0.5 + 0.25 * 4 / 5),  # one too many: F1 = 2 x 2 / (3 + 2)
+        ("unsafe: R1, R2", TWO, 0.5 + 0.25 * 2 / 4),  # F1 = 2 x 1 / (2 + 2)
+        ("unsafe: R2", TWO, 0.5),  # the right verdict for the wrong rule
+        ("unsafe", TWO, 0.5),  # for no rule
+        ("safe", TWO, -1.0),
+        ("safe: R1", TWO, -1.0),  # malformed
+        ("unsafe: R1, R1, R3", TWO, -1.0),
+        ("unsafe: R1,R3", TWO, -1.0),
+        ("safe", "safe", 1.0),
+        ("unsafe: R1", "<answer>safe</answer>", -1.0),
+        ("unsafe: R1", "<answer>unsafe</answer>", 1.0),  # nobody knows which are broken
+        ("unsafe", "no", 1.0),
+    ],
+)
+def test_rules_earn_half_of_what_an_unsafe_image_is_worth(verdict: str, truth: str, reward: float) -> None:
+    assert rule_set(completion(verdict), truth) == pytest.approx(reward)
+
+
+def test_padding_and_length_cost_what_they_cost_without_rules() -> None:
+    long = " ".join(f"word{number}" for number in range(300))
+    for verdict, plain in (("unsafe: R1, R3", 1.0), ("unsafe: R2", 0.5)):
+        assert rule_set(completion(verdict, "a" * 50), TWO) == 0.0
+        assert rule_set(completion(verdict, long), TWO) == pytest.approx(plain - 0.2)
+
+
+rule_sets = st.sets(st.integers(1, 6).map("R{}".format), min_size=1)
+
+
+@given(rule_sets, st.sets(st.integers(1, 6).map("R{}".format)))
+def test_only_the_exact_set_earns_all_and_a_right_verdict_at_least_half(broken: set[str], named: set[str]) -> None:
+    said = completion(f"unsafe: {', '.join(sorted(named))}" if named else "unsafe")
+    earned = rule_set(said, f"unsafe: {', '.join(sorted(broken))}")
+    assert (earned == 1.0) == (named == broken)
+    assert named == broken or 0.5 <= earned < 0.75
+    assert strict(said, "unsafe") == 1.0  # which asks for the verdict alone
+
+
+def test_no_constant_set_beats_a_guess_of_one_rule() -> None:
+    # Four rules, each broken by a quarter of the images. Every rule: F1 = 2 / (4 + 1), so 0.6 always. One rule: a
+    # quarter exact, the others 0.5, so 0.25 + 0.375 = 0.625. None: 0.5.
+    truths = [f"unsafe: R{n}" for n in range(1, 5)]
+    means = [
+        sum(rule_set(completion(said), truth) for truth in truths) / 4
+        for said in ("unsafe: R1, R2, R3, R4", "unsafe: R1", "unsafe")
+    ]
+    assert means == pytest.approx([0.6, 0.625, 0.5])

@@ -123,6 +123,8 @@ def test_an_export_is_read_back_with_families_and_roles(dataset: Dataset, worksp
     assert {r.categories for r in rows} <= {("blade",), ("firearm",), ("alcohol",)}  # a twin is in its original's
     labels = {(r.blob, r.policy_name): r.label for r in rows}
     assert len(labels) == len(rows)  # one label per cell
+    assert {r.rules for r in rows if r.policy_name == "Policy L3"} == {(), ("R1",)}
+    assert all(bool(r.rules) == (r.label == "unsafe") for r in rows)
     assert {r.family_id for r in rows} <= {i.family_id for i in dataset.images.values()}
     for row, data in found:
         assert row.blob == sha256_hex(data)

@@ -1,5 +1,6 @@
 """Runs are recorded, read back, compared, and shown on a page that loads nothing from elsewhere."""
 
+import dataclasses
 import io
 import json
 import re
@@ -30,11 +31,16 @@ def blind(request: ChatRequest) -> str:
     return perfect_answer(role_in(request.images[0]), "Policy L3")
 
 
-def record(workspace: Workspace, name: str, say: object, families: int = 4, benchmark: str = "drawn") -> str:
-    asked = items(families)
+def record(
+    workspace: Workspace, name: str, say: object, families: int = 4, benchmark: str = "drawn", name_rules: bool = False
+) -> str:
+    asked = [
+        (dataclasses.replace(r, rules=("R1",) if r.label == "unsafe" else ()), data) for r, data in items(families)
+    ]
     for _, image in asked:
         workspace.blobs.put(image)
-    found = evaluate(asked, FakeChat(say), OPTIONS)  # type: ignore[arg-type]
+    options = dataclasses.replace(OPTIONS, name_rules=name_rules)
+    found = evaluate(asked, FakeChat(say), options)  # type: ignore[arg-type]
     about = {"name": name, "fingerprint": name}
     return write_run(workspace, found, model=about, benchmark={"name": benchmark}, options={"seed": 0})
 
@@ -51,13 +57,41 @@ def test_a_run_comes_back_as_it_was(workspace: Workspace) -> None:
     (run,) = read_runs(workspace)
     expected = evaluate(items(), FakeChat(perfect), OPTIONS)
     assert run.run_id == run_id
-    assert run.rows == expected.rows
+    assert [dataclasses.replace(row, rules=()) for row in run.rows] == list(expected.rows)
+    assert {row.rules for row in run.rows} == {(), ("R1",)}
+    assert run.named is None
     assert run.verdicts == expected.verdicts
     assert run.measures == expected.measures
     assert run.baselines == expected.baselines
     assert run.about["benchmark"]["images"] == 8
     assert record(workspace, "perfect", perfect) == run_id  # the same run again is the same run
     assert len(read_runs(workspace)) == 1
+
+
+def test_rules_stand_on_the_leaderboard_where_they_were_asked_for(workspace: Workspace) -> None:
+    def first(request: ChatRequest) -> str:
+        return perfect(request).replace("unsafe", "unsafe: R1")
+
+    def both(request: ChatRequest) -> str:
+        return perfect(request).replace("unsafe", "unsafe: R1, R2")
+
+    record(workspace, "plain", perfect)
+    record(workspace, "exact", first, name_rules=True)
+    record(workspace, "too many", both, name_rules=True)
+    runs = {run.model: run for run in read_runs(workspace)}
+    assert set(runs["too many"].named or ()) == {(), ("R1", "R2")}
+    asking = next(group for group in leaderboard(runs.values(), resamples=50) if len(group.runs) == 2)  # not `plain`
+    assert {run.model for run in asking.runs} == {"exact", "too many"}
+    differences = {c.name: c.difference for c in asking.duels[0].comparisons}
+    assert (differences["macro_f1"], differences["exact_rule_set"]) == (0.0, 1.0)
+    assert differences["rule_f1"] == pytest.approx(1 - 2 / 3)  # TP 1, FP 1 on each row
+    write_leaderboard(workspace, list(runs.values()))
+    tables = workspace.store.read("evaluations/leaderboard.md").decode()
+    assert "| exact rule set | rule F1 | wrong rule rate |" in tables
+    assert "rule F1 by rule" in tables
+    page = workspace.store.read("evaluations/leaderboard.html").decode()
+    assert page.count('<th class="n">exact rule set</th>') == 2  # in the table of the two, and of how they differ
+    assert "rule F1 by rule" in page
 
 
 def test_the_best_run_comes_first_and_differences_are_tested(runs: list[Run]) -> None:

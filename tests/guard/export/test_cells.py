@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guard.export.balance import balanced
-from guard.export.cells import Cell, labelled
+from guard.export.cells import Cell, _under, boundaries, labelled
 from guard.export.dataset import Dataset, ImageRow
 from guard.export.prepare import check_policies
 from guard.export.settings import GuardSettings, RlSettings
-from guard.export.views import rows_of, training_cells
+from guard.export.views import DRAWN_POLICIES, rows_of, training_cells
 from micro.world import WORLD
+from policies.engine import Policy, PolicySet, Rule
+from policies.randomised import randomised
 from storage.errors import FatalError
 
 
@@ -24,6 +26,10 @@ def everything(data: Dataset) -> list[Cell]:
 
 def trained(data: Dataset, **options: object) -> list[Cell]:
     return training_cells(data, everything(data), RlSettings(**options), seed=0)
+
+
+def trained_with(seed: int, data: Dataset, **options: object) -> list[Cell]:
+    return training_cells(data, everything(data), RlSettings(**options), seed=seed)
 
 
 def cell(image: str, policy: str, verdict: str) -> Cell:
@@ -81,6 +87,61 @@ def test_where_people_contradict_the_rules_the_rules_are_not_asked(dataset: Data
     )
     assert not [c for c in trained(dataclasses.replace(dataset, labels=contradicted), counterfactuals=9) if not c.label]
     assert not [c for c in trained(dataclasses.replace(dataset, attributes={}), counterfactuals=9) if not c.label]
+
+
+def test_random_policies_are_labelled_by_the_rules_alone(dataset: Dataset) -> None:
+    base = {(c.image.image_id, c.policy_id): c for c in everything(dataset)}
+    drawn = {(r.base_id, r.change): r for r in randomised(WORLD, DRAWN_POLICIES, 0)}
+    found = [c for c in trained(dataset, random_policies=2) if c.source == "rule"]
+    assert {c.variant.split()[1] for c in found} == {"single", "overrides"}
+    turned: Counter[tuple[str, bool]] = Counter()
+    for c in found:
+        policy = drawn[c.policy_id, c.variant].policy
+        derived = WORLD.derive(policy, dataset.attributes[c.image.image_id])
+        assert (c.text, c.verdict, c.label) == (policy.text, derived.verdict, None)
+        assert [f"{policy.id}.{rule}" for rule in c.rules] == list(derived.rules)
+        turned[c.image.image_id, c.verdict != base[c.image.image_id, c.policy_id].verdict] += 1
+    assert max(turned.values()) <= 2
+    shows = {image: bool(dataset.attributes[image]) for image, _ in turned}
+    assert any(n == 2 for (image, is_turned), n in turned.items() if is_turned and shows[image])
+    assert not any(is_turned and not shows[image] for image, is_turned in turned)  # an empty twin breaks nothing
+    assert found == [c for c in trained(dataset, random_policies=2) if c.source == "rule"]
+    assert found != [c for c in trained_with(1, dataset, random_policies=2) if c.source == "rule"]
+
+
+def test_a_random_policy_holds_no_rule_on_which_people_and_rules_differ(dataset: Dataset) -> None:
+    """Where people call everything unsafe under L5, its rules are not trusted, nor drawn beside others."""
+    contradicted = tuple(
+        dataclasses.replace(x, verdict="unsafe", derived="safe") if x.policy_id == "L5" else x for x in dataset.labels
+    )
+    doubted = dataclasses.replace(dataset, labels=contradicted)
+    drawn = {(r.base_id, r.change): r for r in randomised(WORLD, DRAWN_POLICIES, 0)}
+    found = [c for c in trained(doubted, random_policies=4) if c.source == "rule"]
+    assert found
+    assert not any("L5" in drawn[c.policy_id, c.variant].sources for c in found)
+
+
+def test_an_unsafe_cell_without_rules_is_one_whose_rules_are_not_known(dataset: Dataset) -> None:
+    """Evidence that leaves a further rule open: the verdict is sure, the set is not."""
+    policy = Policy(
+        id="L3", name="N", setting="S.", preamble="P.",
+        rules=(
+            Rule(id="R1", text="A knife is unsafe.", unsafe_when=("blade",)),
+            Rule(id="R2", text="Two bottles are unsafe.", unsafe_when={"at_least": {2: ["alcohol"]}}),
+        ),
+    )  # fmt: skip
+    world = PolicySet(WORLD.vocabulary, (policy,))
+    base = everything(dataset)[0]
+    for shown, rules in ((["blade"], ("R1",)), (["blade", "alcohol"], ())):  # a name does not say how many there are
+        (found,) = _under(base, [("changed", policy)], world, shown)
+        assert (found.verdict, found.rules) == ("unsafe", rules)
+
+
+def test_boundaries_are_every_two_opposite_verdicts_of_an_image(dataset: Dataset) -> None:
+    cells = [cell("a", "L1", "safe"), cell("a", "L2", "unsafe"), cell("a", "L3", "unsafe"), cell("b", "L1", "safe")]
+    found = [(b.image.image_id, b.safe.policy_id, b.unsafe.policy_id) for b in boundaries(cells)]
+    assert found == [("a", "L1", "L2"), ("a", "L1", "L3")]
+    assert found == [(b.image.image_id, b.safe.policy_id, b.unsafe.policy_id) for b in boundaries(cells[::-1])]
 
 
 def test_a_row_says_who_labelled_it_and_under_which_text(dataset: Dataset) -> None:

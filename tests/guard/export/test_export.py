@@ -9,15 +9,18 @@ import datasets
 import pytest
 from PIL import Image as Pillow
 
+from guard.contract.prompt import question
 from guard.export.dataset import Dataset
 from guard.export.png import is_marked
-from guard.export.settings import GuardSettings
+from guard.export.settings import GuardSettings, RlSettings
+from guard.export.verify import verify
 from guard.export.write import ExportResult, export
 from storage.errors import FatalError
 from storage.workspace import Workspace
 
 FIVE = ["image", "image_path", "safety_label", "policy_name", "policy"]
 NAMES = [f"Policy L{i}" for i in range(1, 6)]
+WITH_TRAIN = ("sft", "sft_own_caption", "preference", "rl", "boundary")
 CFG = GuardSettings(test_ratio=0.5)
 
 
@@ -47,13 +50,13 @@ def test_the_folder_holds_what_the_design_says(result: ExportResult) -> None:
     found = content(result.path)
     assert {"README.md", "croissant.json", "dataset_info.json", "report.html"} <= set(found)
     folders = {name.split("/")[0] for name in found if name.endswith(".parquet")}
-    assert folders == {"sft", "sft_own_caption", "preference", "rl", "benchmark"}
+    assert folders == {"sft", "sft_own_caption", "preference", "rl", "boundary", "benchmark"}
     assert all(name.endswith(".parquet") for name in found if name.split("/")[0] in folders)  # `datasets` reads all
 
 
 def test_the_benchmark_opens_with_the_public_columns(load: Callable[[str], Any]) -> None:
     test = load("benchmark")["test"]
-    assert test.column_names == [*FIVE, "sample_id", "pair_id", "prov_json"]
+    assert test.column_names == [*FIVE, "rules", "sample_id", "pair_id", "prov_json"]
     assert test.features["safety_label"] == datasets.ClassLabel(names=["safe", "unsafe"])
     assert test.features["policy_name"] == datasets.ClassLabel(names=NAMES)
     assert isinstance(test.features["image"], datasets.Image)
@@ -88,6 +91,57 @@ def test_sft_rows_teach_the_restored_caption(load: Callable[[str], Any], dataset
         assert row["conversation"][1] == row["completion"][0]
         assert row["conversation"][0]["content"].startswith("<image>\n")
         assert "<image>" not in row["prompt"][0]["content"]
+
+
+def test_rows_say_which_rules_are_broken(load: Callable[[str], Any]) -> None:
+    for row in [*all_rows(load, "rl"), *all_rows(load, "benchmark")]:
+        told = json.loads(row["prov_json"])["label"]["rules"]
+        assert [f"L{row['policy_name'] + 1}.{rule}" for rule in row["rules"]] == told
+        assert bool(row["rules"]) == (row["safety_label"] == 1)  # the fixture's people name rules wherever they may
+    found = {(json.loads(row["prov_json"])["categories"][0], *row["rules"]) for row in all_rows(load, "sft")}
+    # Blade: R1 of L2 and of L3. Firearm: those, R1 of L4 and R6 of L5. Alcohol: R2 of L4 and R3 of L5. Two cells of the
+    # fixture have no verdict: a blade under L2 and a firearm under L3.
+    assert found == {
+        ("blade", "L3.R1"),
+        ("blade", "L2.R1", "L3.R1"),
+        ("firearm", "L2.R1", "L4.R1", "L5.R6"),
+        ("firearm", "L2.R1", "L3.R1", "L4.R1", "L5.R6"),
+        ("alcohol", "L4.R2", "L5.R3"),
+    }
+
+
+def test_a_boundary_is_one_image_under_two_policies(load: Callable[[str], Any]) -> None:
+    for split, boundary in load("boundary").items():
+        labelled = {row["sample_id"]: row for row in load("rl")[split]}
+        rows = list(boundary)
+        for row in rows:
+            safe, unsafe = (labelled[row[f"{side}_sample_id"]] for side in ("safe", "unsafe"))
+            assert (safe["solution"], unsafe["solution"]) == ("<answer>safe</answer>", "<answer>unsafe</answer>")
+            for side, found in (("safe", safe), ("unsafe", unsafe)):
+                assert (row[f"{side}_policy"], row[f"{side}_policy_name"]) == (found["policy"], found["policy_name"])
+            assert row["rules"] == unsafe["rules"]
+            assert safe["images"][0] == unsafe["images"][0] == row["images"][0]
+        # Every two rows of one image with opposite verdicts, once.
+        by_image: dict[str, list[int]] = {}
+        for row in labelled.values():
+            by_image.setdefault(json.loads(row["prov_json"])["image_id"], []).append(row["safety_label"])
+        assert len(rows) == sum(labels.count(0) * labels.count(1) for labels in by_image.values())
+
+
+def test_a_question_may_ask_for_rules(dataset: Dataset, workspace: Workspace, tmp_path: Path) -> None:
+    asking = options(rl=RlSettings(name_rules=True), test_ratio=0.0)
+    unnamed = tuple(dataclasses.replace(x, rules=()) if x.policy_id == "L3" else x for x in dataset.labels)
+    result = export(dataclasses.replace(dataset, labels=unnamed), workspace, asking)
+    assert verify(result.path) == []
+    for row in datasets.load_dataset(result.path, "rl", cache_dir=str(tmp_path / "cache"))["train"]:
+        verdict = ["safe", "unsafe"][row["safety_label"]]
+        named = f"{verdict}: {', '.join(row['rules'])}" if row["rules"] else verdict
+        assert row["solution"] == f"<answer>{named}</answer>"
+        assert row["reward_model"]["ground_truth"] == named
+        assert row["prompt"][0]["content"] == question(row["policy"], rules=True)
+        assert not (row["rules"] and NAMES[row["policy_name"]] == "Policy L3")  # unsafe, for rules that nobody knows
+    assert "rule_set_reward" in Path(result.path, "trainers/trl_grpo.yaml").read_text()
+    assert "reward_kwargs.reward=rule_set" in Path(result.path, "trainers/verl_grpo.sh").read_text()
 
 
 def test_a_conflict_or_a_gap_is_never_a_row(load: Callable[[str], Any], result: ExportResult) -> None:
@@ -240,6 +294,6 @@ def test_croissant_lists_every_file_with_its_hash(result: ExportResult) -> None:
     objects = {d["contentUrl"]: d for d in document["distribution"] if d["@type"] == "cr:FileObject"}
     assert set(objects) == {name for name in content(result.path) if name.endswith(".parquet")}
     sets = {r["@id"]: [f["name"].split("/")[1] for f in r["field"]] for r in document["recordSet"]}
-    both = {f"{view}_{split}" for view in ("sft", "sft_own_caption", "preference", "rl") for split in ("train", "test")}
+    both = {f"{view}_{split}" for view in WITH_TRAIN for split in ("train", "test")}
     assert set(sets) == {*both, "benchmark_test"}
     assert sets["benchmark_test"][:5] == FIVE

@@ -67,6 +67,9 @@ def test_the_question_is_the_one_that_we_ask(pack: ModuleType) -> None:
     [
         "<think>a</think><answer>safe</answer>",
         " <think>a</think>\n<answer>unsafe</answer>\n",
+        "<think>a</think><answer>unsafe: R3, R1</answer>",
+        "<think>a</think><answer>unsafe: R1, R1</answer>",
+        "<think>a</think><answer>safe: R1</answer>",
         "<answer>safe</answer>",
         "<think>a</think><answer>Safe</answer>",
         "<think>a<answer>safe</answer></think><answer>unsafe</answer>",

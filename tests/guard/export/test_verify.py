@@ -65,10 +65,38 @@ def test_a_sound_export_has_no_fault(sound: Path) -> None:
 
 
 def test_every_option_makes_a_sound_export(dataset: Dataset, workspace: Workspace) -> None:
-    rl = RlSettings(balance=("image", "policy"), counterfactuals=2, paraphrases=1)
+    rl = RlSettings(balance=("image", "policy"), counterfactuals=2, random_policies=2, name_rules=True, paraphrases=1)
     result = export(dataset, workspace, CFG.model_copy(update={"rl": rl, "test_ratio": 0.0}))
     assert verify(result.path) == []
     assert result.counts["views"]["rl"]["train"]["by_source"].keys() == {"rule", "simulated"}
+
+
+def test_an_export_of_an_older_version_is_read_as_before(copy: Path) -> None:
+    """Version 5 had no `rules`, no view `boundary` and no setting `name_rules`."""
+    info = json.loads((copy / "dataset_info.json").read_text())
+    shutil.rmtree(copy / "boundary")
+    del info["boundary"], info["guardset"]["views"]["boundary"]
+    del info["guardset"]["rl"]["name_rules"], info["guardset"]["rl"]["random_policies"]
+    for view in ("sft", "sft_own_caption", "preference", "rl", "benchmark"):
+        del info[view]["features"]["rules"]
+        for path in (copy / view).iterdir():
+            table = pq.read_table(path).drop_columns(["rules"])
+            pq.write_table(table.cast(arrow_schema(info[view]["features"])), path)
+    (copy / "dataset_info.json").write_text(json.dumps(info))
+    sign_again(copy)
+    assert verify(copy) == []
+
+
+def test_a_solution_without_its_rules_is_told(dataset: Dataset, workspace: Workspace) -> None:
+    asking = CFG.model_copy(update={"rl": RlSettings(name_rules=True)})
+    folder = Path(export(dataset, workspace, asking).path)
+    assert verify(folder) == []
+
+    def shorten(row: dict[str, Any]) -> None:
+        row["solution"] = row["solution"].split(":")[0].removesuffix("</answer>") + "</answer>"
+
+    rewrite(folder, "rl/train-00000-of-00001.parquet", shorten)
+    assert codes(folder) == {"label"}
 
 
 def test_a_folder_that_is_no_export_is_told(tmp_path: Path) -> None:
@@ -123,6 +151,12 @@ def test_a_test_row_that_was_judged_with_a_draft_is_told(copy: Path) -> None:
         ("rl/train", {"solution": "<answer>safe</answer>", "safety_label": 1, "answer": "no"}, "label"),
         ("rl/train", {"policy": "another text"}, "label"),
         ("rl/train", {"weight": float("nan")}, "label"),
+        ("rl/train", {"rules": ["R9"]}, "rules"),
+        ("rl/train", {"rules": ["R1", "R1"]}, "rules"),
+        ("benchmark/test", {"safety_label": 0, "rules": ["R1"]}, "rules"),
+        ("boundary/train", {"rules": ["R9"]}, "rules"),
+        ("boundary/train", {"safe_policy": "another", "unsafe_policy": "another", "rules": []}, "boundary"),
+        ("boundary/train", {"pair_id": "0" * 16}, "pair"),
         ("rl/train", {"sample_id": "0"}, "repeated"),
         ("rl/train", {"conversation": [{"role": "user", "content": "no tag"}]}, "tag"),
         ("sft/train", {"prompt": [{"role": "user", "content": "<image>"}]}, "tag"),

@@ -32,6 +32,9 @@ def test_trl_passes_columns_as_keywords_and_turns_as_completions() -> None:
     assert trl_rewards.pair_reward(**columns) == [0.0, -1.0]  # the other side is wrong
     # the think has 46 characters, too few for the published bonus
     assert trl_rewards.paper_compat_reward(**columns) == [1.5, 0.5]
+    assert trl_rewards.rule_set_reward(**columns) == [1.0, -1.0]  # no rule is known
+    columns["solution"] = ["<answer>unsafe: R1</answer>", "<answer>safe</answer>"]
+    assert trl_rewards.rule_set_reward(**columns) == [0.5, -1.0]  # none is named
 
 
 def test_trl_reads_content_in_parts() -> None:
@@ -47,6 +50,7 @@ def test_trl_refuses_columns_of_other_lengths() -> None:
 def test_verl_scores_one_row() -> None:
     assert verl_reward.compute_score("guardset", UNSAFE, "unsafe", extra_info=EXTRA[0]) == 1.0
     assert verl_reward.compute_score("guardset", UNSAFE, "unsafe", reward="paper_compat", rank=0) == 1.5
+    assert verl_reward.compute_score("guardset", UNSAFE, "unsafe: R1", reward="rule_set") == 0.5
     with pytest.raises(FatalError):
         verl_reward.compute_score("guardset", UNSAFE, "")
 
@@ -61,7 +65,7 @@ def test_easyr1_scores_rows_and_batches() -> None:
     assert easyr1_reward.compute_score(rows[0]) == expected[0]
 
 
-def test_ms_swift_registers_three_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ms_swift_registers_every_reward(monkeypatch: pytest.MonkeyPatch) -> None:
     swift, rewards = ModuleType("swift"), ModuleType("swift.rewards")
     rewards.ORM, rewards.orms = type("ORM", (), {}), {}  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "swift", swift)
@@ -74,6 +78,7 @@ def test_ms_swift_registers_three_rewards(monkeypatch: pytest.MonkeyPatch) -> No
     found = {name: cls()(**columns) for name, cls in rewards.orms.items()}  # type: ignore[attr-defined]
     assert found == {
         "guardset_strict": [1.0, 1.0],
+        "guardset_rule_set": [1.0, 1.0],
         "guardset_paper_compat": [1.5, 1.2],
         "guardset_pair": [1.0, 1.0],
     }

@@ -91,6 +91,14 @@ def test_what_a_reward_saw_is_counted_by_policy(tmp_path):
     assert observed.take() == {}
 
 
+def test_drawn_policies_share_a_rate_by_level():
+    observed = ObservedReward(lambda completions, **columns: [1.0, -1.0])
+    names = ["Policy L2, random overrides 3", "Policy L2, random overrides 17"]
+    good, bad = "<think>a knife here</think><answer>safe</answer>", "no answer"
+    observed(completions(good, bad), extra_info=[{"policy_name": name} for name in names])
+    assert observed.take()["yes_rate/Policy L2, random overrides"] == 0.5
+
+
 def test_a_reward_that_is_constant_for_twenty_steps_stops_a_long_run(tmp_path):
     watch = Watch(MetricsFile(tmp_path / "metrics.csv"), lambda line: None)
     observed = ObservedReward(lambda completions, **columns: [-1.0])
