@@ -181,12 +181,14 @@ class Derivation:
 class PolicySet(Sequence[Policy]):
     """Policies in the order of their ids, and the vocabulary that their rules speak of.
 
-    `wordings` holds the full texts of a policy's other wordings, by its id.
+    `wordings` holds the full texts of a policy's other wordings, by its id; `categories` what a public data set calls
+    its rules: labels and rule ids.
     """
 
     vocabulary: Vocabulary
     policies: tuple[Policy, ...]
     wordings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    categories: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @overload
     def __getitem__(self, index: int) -> Policy: ...

@@ -32,13 +32,22 @@ class _VocabularyFile(BaseModel):
     attributes: tuple[Attribute, ...] = Field(min_length=1)
 
 
-def load_policy_set(folder: str | Path | None = None) -> PolicySet:
+class _CategoriesFile(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: str
+    dataset: str
+    column: str
+    rules: dict[str, str] = Field(min_length=1)
+
+
+def load_policy_set(folder: str | Path | Traversable | None = None) -> PolicySet:
     """Every policy `*.yaml` of a folder, sorted by id, with the vocabulary beside them; default: the shipped pack.
 
     A folder without a `vocabulary.yaml` speaks of the shipped pack's attributes. Hidden files are no policies. Raises
     FatalError naming the file, the entry and what is wrong with it.
     """
-    root = _pack() if folder is None else Path(folder)
+    root = _pack() if folder is None else Path(folder) if isinstance(folder, str) else folder
     if root.is_file():
         raise FatalError(f"{folder} is a file. Give the folder that holds it.")
     if not root.is_dir():
@@ -55,7 +64,12 @@ def load_policy_set(folder: str | Path | None = None) -> PolicySet:
     if not policies:
         raise FatalError(f"{root} holds no policy (*.yaml). {_pack()} shows the form of one.")
     policies.sort(key=lambda policy: policy.id)
-    return PolicySet(vocabulary, tuple(policies), _wordings(root, policies, vocabulary))
+    return PolicySet(vocabulary, tuple(policies), _wordings(root, policies, vocabulary), _categories(root, policies))
+
+
+def load_pack(name: str) -> PolicySet:
+    """A shipped pack, by its folder's name."""
+    return load_policy_set(_pack(name))
 
 
 def _yaml_files(folder: Traversable) -> list[str]:
@@ -64,8 +78,8 @@ def _yaml_files(folder: Traversable) -> list[str]:
     return sorted(name for name in names if name.lower().endswith((".yaml", ".yml")))
 
 
-def _pack() -> Traversable:
-    return files("policies").joinpath("packs", DEFAULT_PACK)
+def _pack(name: str = DEFAULT_PACK) -> Traversable:
+    return files("policies").joinpath("packs", name)
 
 
 def _vocabulary(root: Traversable) -> tuple[Vocabulary, str]:
@@ -163,6 +177,19 @@ def _wordings(root: Traversable, policies: Sequence[Policy], vocabulary: Vocabul
             raise FatalError(f"{path}: {faults[0]}")
         texts[by_name[name].id] = tuple(wording.text for wording in read.wordings)
     return texts
+
+
+def _categories(root: Traversable, policies: Sequence[Policy]) -> dict[str, dict[str, str]]:
+    """What a data set calls each policy's rules, from `categories/`, by the policy's id."""
+    folder, found = root.joinpath("categories"), dict[str, dict[str, str]]()
+    rules = {policy.id: {rule.id for rule in policy.rules} for policy in policies}
+    for name in _yaml_files(folder) if folder.is_dir() else ():
+        read = _read(folder.joinpath(name), _CategoriesFile)
+        lost = sorted(set(read.rules.values()) - rules.get(read.policy, set()))
+        if lost:
+            raise FatalError(f"{folder.joinpath(name)} names the rule {read.policy}.{lost[0]}, which is not there.")
+        found[read.policy] = read.rules
+    return found
 
 
 def _read(path: Traversable, model: type[Model]) -> Model:

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image as Pillow
 
 from guard.contract.features import IMAGE, TEXT, arrow_schema, class_label
-from guard.evaluation.benchmarks_public import UNSAFEBENCH_POLICY, read_benchmark
+from guard.evaluation.benchmarks_public import read_benchmark
 from guard.evaluation.tally import EvalRow
 from guard.export.dataset import Dataset
 from guard.export.settings import GuardSettings
 from guard.export.write import export
+from policies.loading import load_pack
 from storage.errors import FatalError
 from storage.open_store import open_store
 from storage.records.ids import sha256_hex
@@ -84,7 +85,8 @@ def test_unsafebench(tmp_path: Path) -> None:
     first, second = rows_of(write(tmp_path / "test-00000.parquet", raw, features))
     assert (first.label, first.categories, first.source) == ("unsafe", ("Hate",), "Laion5B")
     assert (second.label, second.categories, second.source) == ("safe", ("Spam",), "Lexica")
-    assert first.policy == UNSAFEBENCH_POLICY
+    assert first.policy == load_pack("unsafebench")[0].text
+    assert (first.rules, second.rules) == (("R1",), ())  # Hate is the pack's first rule
     assert first.family_id != second.family_id
     assert first.pair_id == ""
 
@@ -101,7 +103,10 @@ def test_llavaguard_as_columns_and_as_conversation(tmp_path: Path) -> None:
             "policy": "O2 must not show violence.",
         }
     ]
+    (own,) = rows_of(write(tmp_path / "own.parquet", [raw[0] | {"policy": ""}], features))
+    assert (own.policy, own.rules) == (load_pack("llavaguard").by_id("LlavaGuard").text, ("R2",))
     (row,) = rows_of(write(tmp_path / "a.parquet", raw, features))
+    assert row.rules == ()  # another policy numbers its own rules
     assert (row.label, row.categories, row.policy) == (
         "unsafe",
         ("O2: Violence, Harm, or Cruelty",),
