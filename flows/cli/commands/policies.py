@@ -18,7 +18,10 @@ policy_app = App(name="policy", help="Look after policies: what each rule means,
 @policy_app.command
 def check(
     folder: Annotated[str | None, Parameter(help="A folder of policies; default: the shipped pack `paper`.")] = None,
-    between: Annotated[tuple[str, str] | None, Parameter(help="Compare these two policies only, by their ids.")] = None,
+    *,
+    between: Annotated[
+        tuple[str, str] | None, Parameter(help="Compare these two policies only, by their ids.", negative=())
+    ] = None,
     max_rows: Annotated[int, Parameter(help="How many rows of the table of differences to print.")] = 40,
 ) -> int:
     """Say what each rule means, where policies differ, and what is wrong; the exit status is 1 if anything is.
