@@ -16,6 +16,7 @@ _THINK = re.compile(r"\A.*</think>|<think>.*", re.DOTALL)
 # The list and nothing else: an empty one inside a broken list, or beside a verdict, does not say that nothing is there.
 _NOTHING = re.compile(r"\s*(?:```\w*\s*)?\[\s*\]\s*(?:```)?\s*")
 _LABEL = re.compile(r"""["']label["']\s*:""")
+_MOST_BRACKETS = 2000  # of an answer that is read; each is a place where a value may begin
 _OPENS = re.compile(r"[\[{]")
 
 
@@ -30,8 +31,8 @@ def listed_objects(answer: str) -> list[Item]:
     if _NOTHING.fullmatch(text):
         return []
     wanted = len(_LABEL.findall(text))
-    for found in (_strict(text), _repaired(text)) if wanted else ():
-        if len(found) == wanted:
+    for read in (_strict, _repaired) if wanted and text.count("[") + text.count("{") <= _MOST_BRACKETS else ():
+        if len(found := read(text)) == wanted:
             return found
     raise SampleError("locator_unparsable", f"No JSON list of objects in the answer {answer[:200]!r}.")
 
@@ -42,7 +43,9 @@ def _strict(text: str) -> list[Item]:
     while (opening := _OPENS.search(text, at)) is not None:
         try:
             value, at = decoder.raw_decode(text, opening.start())
-        except (ValueError, RecursionError):
+        except RecursionError:
+            return []
+        except ValueError:
             at = opening.end()
         else:
             found += _labelled(value)

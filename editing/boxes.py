@@ -19,7 +19,7 @@ _FAMILIES: Mapping[str, BoxUnits] = {
     "qwen2_5_vl": "resized_pixels", "qwen2_vl": "thousandths", "qwen3_vl": "thousandths",
 }  # fmt: skip
 _SIDE_MULTIPLES: Mapping[str, int] = {"qwen2_5_vl": 28}
-_BOX_NAMES = ("bbox_2d", "bbox", "box", "box_2d")
+_BOX_NAMES = ("bbox_2d", "bbox", "box")
 _SAME_BOX = 0.8  # intersection over union from which two boxes show one thing
 _SLACK = 0.05  # a box may reach this share beyond the frame before it counts as nonsense
 
@@ -62,13 +62,13 @@ def parse_regions(
     """
     frame = seen if units == "resized_pixels" else (1000, 1000)
     regions = []
-    for item in listed_objects(answer):
-        label = label_of(item["label"])
+    entries = ((item, label) for item in listed_objects(answer) for label in _labels(item["label"]))
+    for entry, label in entries:
         attribute = attribute_named(label, label_map or {}, vocabulary)
         if attribute is not None:
-            regions.append(_region(item, attribute, frame, original, known_rules))
+            regions.append(_region(entry, attribute, frame, original, known_rules))
         elif not is_ignored(label, label_map or {}, vocabulary):
-            regions.append(_unknown(item, label, frame, original))
+            regions.append(_unknown(entry, label, frame, original))
     return tuple(merged(regions, vocabulary))
 
 
@@ -83,11 +83,12 @@ def _raw_box(item: Item) -> Any:
     return next((item[name] for name in _BOX_NAMES if name in item), None)
 
 
-def label_of(value: Any) -> str:
-    """A label as text; a list of one is that one."""
-    while isinstance(value, list) and len(value) == 1:
-        (value,) = value
-    return clean(value) if isinstance(value, str) else str(value)
+def _labels(value: Any) -> list[str]:
+    """The label of an entry, or several: a list names one thing each."""
+    labels = [clean(label) for label in (value if isinstance(value, list) else [value]) if isinstance(label, str)]
+    if not labels or not all(any(character.isalnum() for character in label) for label in labels):
+        raise SampleError("locator_unparsable", f"The label {value!r:.60} names nothing.")
+    return labels
 
 
 def merged(regions: Sequence[Region], vocabulary: Vocabulary) -> list[Region]:
@@ -149,7 +150,7 @@ _NO_INSTRUCTION = re.compile(
 def _region(
     item: Item, attribute: str, frame: tuple[int, int], original: tuple[int, int], known_rules: frozenset[str]
 ) -> Region:
-    rules = tuple(str(rule) for rule in item.get("rules") or ())
+    rules = _rules(item.get("rules") or [])
     unknown = [rule for rule in rules if rule not in known_rules]
     if unknown:
         raise SampleError("locator_unknown_rule", f"{unknown[0]!r} is no rule of the policies that were asked about.")
@@ -159,6 +160,14 @@ def _region(
     ):
         raise SampleError("locator_no_instruction", f"{instruction!r} does not tell an editor what to do.")
     return Region((attribute,), _box(_raw_box(item), frame, original), instruction, rule_ids=rules)
+
+
+def _rules(given: Any) -> tuple[str, ...]:
+    if isinstance(given, str):
+        return (given,)
+    if not isinstance(given, list):
+        raise SampleError("locator_unparsable", f"{given!r:.60} is no list of rules.")
+    return tuple(map(str, given))
 
 
 def _box(raw: Any, frame: tuple[int, int], original: tuple[int, int]) -> tuple[int, int, int, int]:

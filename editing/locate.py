@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image as PilImage
 
-from editing.boxes import Region, parse_regions
+from editing.boxes import Region, merged, parse_regions
 from editing.settings import LocateSettings
 from models.chat import ChatModel, ChatReply, ChatRequest
 from policies.vocabulary import Vocabulary
@@ -93,7 +93,7 @@ class ChatLocator:
         for (i, _), answer in zip(again, self._ask(repeated), strict=True):
             answers[i] = answer
         parts = len(self._prompts)
-        return [_together(answers[at : at + parts]) for at in range(0, len(answers), parts)]
+        return [_together(answers[at : at + parts], self._vocabulary) for at in range(0, len(answers), parts)]
 
     def _ask(self, asked: Sequence[tuple[LocateRequest, str]]) -> list[tuple[Region, ...] | SampleError]:
         chats = [ChatRequest(prompt, (request.image,), self._settings.max_new_tokens) for request, prompt in asked]
@@ -122,14 +122,16 @@ class ChatLocator:
         return width, height
 
 
-def _together(answers: Sequence[tuple[Region, ...] | SampleError]) -> tuple[Region, ...] | SampleError:
+def _together(
+    answers: Sequence[tuple[Region, ...] | SampleError], vocabulary: Vocabulary
+) -> tuple[Region, ...] | SampleError:
     """All regions of one image; where one part of the question got no answer, nothing is known of the whole."""
     regions: list[Region] = []
     for answer in answers:
         if isinstance(answer, SampleError):
             return answer
         regions += answer
-    return tuple(regions)
+    return tuple(merged(regions, vocabulary))
 
 
 def attributes_of(regions: Sequence[Region]) -> tuple[str, ...]:
@@ -173,7 +175,7 @@ class LocateStage:
         )
 
     def _pixels(self, request: LocateRequest) -> int:
-        """Only decoded pictures take room."""
+        """Only decoded pictures take memory."""
         return 0 if self._rows_at_once is None else request.shape[0] * request.shape[1]
 
     def prepare(self, row: Picture) -> LocateRequest:

@@ -57,9 +57,9 @@ class Looking:
         """Of several questions each lists the rules about its things; a rule that names none is in the first."""
         if len(groups) == 1:
             return self.rules
-        said = {rule_id: self.vocabulary.spoken_of(rule) for rule_id, rule in self.rules.items()}
+        named = {rule_id: self.vocabulary.spoken_of(rule) for rule_id, rule in self.rules.items()}
         first = group is groups[0]
-        return {i: rule for i, rule in self.rules.items() if said[i] & set(group) or (first and not said[i])}
+        return {i: rule for i, rule in self.rules.items() if named[i] & set(group) or (first and not named[i])}
 
     @cached_property
     def marked(self) -> Locator:

@@ -1,4 +1,4 @@
-"""The stages of this room: locate, edit, certify, select."""
+"""The stages of this package: locate, edit, certify, select."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -85,7 +85,9 @@ class Outcome:
         """image_id -> what rules may ask about it, for originals (as located) and edited twins (as certified)."""
         known = {
             row.image_id: Evidence.located(
-                vocabulary, ((a, f.box, f.score) for f in row.findings for a in f.attributes)
+                vocabulary,
+                ((a, f.box, f.score) for f in row.findings for a in f.attributes),
+                unknown={name for label in row.set_aside for name in vocabulary.mentioned(label)},
             )
             for row in self.located
         }

@@ -64,9 +64,8 @@ def start_server(root: str) -> PrefectServer:
     if found is not None:
         return found
     folder = _folder(root)
-    if daemon.other_place(
-        folder
-    ):  # moved, and what runs keeps its data at the old place; or a copy, where none is ours
+    # Moved, and what runs keeps its data at the old place; or a copy, where none is ours
+    if daemon.other_place(folder):
         stop_server(root)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     known = _read(folder) or PrefectServer(_PORT, 0)

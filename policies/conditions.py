@@ -1,5 +1,6 @@
 """What a rule asks of an image: attributes joined by any, all, not and at_least, in three-valued logic (Kleene's)."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -7,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import PlainSerializer, PlainValidator
 
 from policies.evidence import Evidence
-from policies.vocabulary import Vocabulary
-from policies.words import one_of, plural, with_article
+from policies.vocabulary import Attribute, Vocabulary
+from policies.words import one_of, with_article
 
 Kind = Literal["attribute", "any", "all", "not", "at_least", "near"]
 _JOINTS = ("any", "all", "not", "at_least", "near")
@@ -88,24 +89,44 @@ class Condition:
 
     def sentence(self, vocabulary: Vocabulary) -> str:
         """In words, to follow "the image shows"."""
-        if self.kind == "attribute":
-            return with_article(vocabulary[self.attribute].noun)
-        said = [part._inside(vocabulary) for part in self.parts]
-        nouns = [vocabulary[part.attribute].noun for part in self.parts if part.kind == "attribute"]
+        things = [vocabulary[name] for name in self.named]
         match self.kind:
-            case "not":
-                return f"no {nouns[0]}" if nouns else f"not {said[0]}"
+            case "attribute":
+                return counted(things[0], 1)
             case "at_least":
-                return f"at least {self.least} {one_of([plural(noun) for noun in nouns])}"
-            case "near":
-                return f"{one_of(said)} beside it"
-            case _:
-                return one_of(said, "or" if self.kind == "any" else "and")
+                noun = one_of([thing.plural_noun if self.least > 1 else thing.noun for thing in things])
+                return f"at least {self.least} {noun}"
+            case "not":
+                return self.parts[0]._denied(vocabulary)
+        clauses = [part._inside(vocabulary) for part in self.parts]
+        if self.kind == "near":
+            return f"{one_of(clauses)} beside it"
+        return one_of(clauses, "or" if self.kind == "any" else "and")
+
+    def _denied(self, vocabulary: Vocabulary) -> str:
+        """That it does not hold."""
+        nouns = [vocabulary[name].noun for name in self.named]
+        if self.kind == "at_least":
+            return self.sentence(vocabulary).replace("at least", "fewer than", 1)
+        if self.kind == "attribute" or (self.kind == "any" and all(p.kind == "attribute" for p in self.parts)):
+            return f"no {nouns[0]}" if len(nouns) == 1 else f"neither {one_of(nouns, 'nor')}"
+        return f"not ({self.sentence(vocabulary)})"
 
     def _inside(self, vocabulary: Vocabulary) -> str:
         """In brackets where its words would run into those around it."""
         words = self.sentence(vocabulary)
         return f"({words})" if self.kind in ("any", "all") and len(self.parts) > 1 else words
+
+
+def negation(condition: Condition) -> Condition:
+    return Condition("not", parts=(condition,))
+
+
+def counted(thing: Attribute, count: int) -> str:
+    """ "a knife", "2 knives", and "blood", whose plural is the noun itself."""
+    if count == 1:
+        return thing.noun if thing.plural == thing.noun else with_article(thing.noun)
+    return f"{count} {thing.plural_noun}"
 
 
 def parse(value: Any) -> Condition:
@@ -157,10 +178,12 @@ def _at_least(inner: Any, deep: int) -> Condition:
     """`{2: person}` or `{2: [knife, sword]}`."""
     if not isinstance(inner, dict) or len(inner) != 1:
         raise ValueError("must give one number after at_least and what to count, as in `at_least: {2: person}`")
-    (least, counted), *_ = inner.items()
-    if isinstance(least, bool) or not isinstance(least, int | str) or not str(least).isdecimal() or int(least) < 1:
-        raise ValueError(f"must give a whole number from 1 after at_least, not {least!r}")
-    parts = _parts([counted] if isinstance(counted, str) else counted or [], "at_least", deep)
+    (least, things), *_ = inner.items()
+    if isinstance(least, bool) or not re.fullmatch("[1-9][0-9]{0,2}", str(least)[:8]):
+        raise ValueError(f"must give a whole number from 1 to 999 after at_least, not {str(least)[:20]}")
+    if not isinstance(things, str | list | tuple):
+        raise ValueError(f"must give attributes to count in at_least, not {things!r:.60}")
+    parts = _parts([things] if isinstance(things, str) else things, "at_least", deep)
     if any(part.kind != "attribute" for part in parts):
         raise ValueError("must give attributes to count in at_least")
     return Condition("at_least", parts=parts, least=int(least))

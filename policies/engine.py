@@ -47,7 +47,7 @@ class Rule(BaseModel):
         if self.unsafe_when and self.safe_when:
             raise ValueError("has both unsafe_when and safe_when; make two rules of it")
         if self.condition is not None and self.condition.is_near():
-            raise ValueError("has near in its condition; it belongs into unless")
+            raise ValueError("has near in its condition; it belongs in unless")
         if self.unless is not None and self.condition is None:
             raise ValueError("has an exception and no condition; give unsafe_when or safe_when")
         if self.safe_when and not self.overrides:

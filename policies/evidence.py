@@ -39,7 +39,9 @@ class Evidence:
         return cls(vocabulary, things, frozenset(unknown), blind=present is None)
 
     @classmethod
-    def located(cls, vocabulary: Vocabulary, seen: Iterable[tuple[str, Sequence[float], float]]) -> "Evidence":
+    def located(
+        cls, vocabulary: Vocabulary, seen: Iterable[tuple[str, Sequence[float], float]], unknown: Iterable[str] = ()
+    ) -> "Evidence":
         """From each thing that was located: attribute, box (xyxy) and score (0..1).
 
         A score below the attribute's `certain_from` makes it doubtful.
@@ -48,7 +50,7 @@ class Evidence:
         for name, (x0, y0, x1, y1), score in seen:
             certain = name not in vocabulary or score >= vocabulary[name].certain_from
             things[name] = (*things.get(name, ()), Thing((x0, y0, x1, y1), certain))
-        return cls(vocabulary, things)
+        return cls(vocabulary, things, frozenset(unknown))
 
     def kept(self, after: Iterable[str], edited: Collection[str]) -> "Evidence":
         """What an edit left: the names `after` it, where and how often as before unless it was to change that kind."""
@@ -88,7 +90,8 @@ class Evidence:
         """
         kinds = frozenset().union(*(self.vocabulary.kinds(name) for name in excused))
         excuses = [thing for name in by for thing in self.of_kind(name)]
-        maybe = self.blind or any(not self.unknown.isdisjoint(self.vocabulary.kinds(name)) for name in by)
+        near = frozenset().union(*(self.vocabulary.kinds(name) | self.vocabulary.general(name) for name in by))
+        maybe = self.blind or not self.unknown.isdisjoint(near)
         kept = dict(self.things)
         for name in kinds & kept.keys():
             judged = [(thing, _excuse(thing, excuses)) for thing in kept[name]]

@@ -6,13 +6,14 @@ gun") it names.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import takewhile
 
 Range = tuple[int, int]
 
-_WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
-_SENTENCE_ENDS = frozenset(". ! ? ; :".split())
+_WORD = re.compile(r"\w+(?:['\u2019]\w+)*|\n+|(?<=\s)[-\u2013\u2014](?=\s)|[^\w\s]")
+_SENTENCE_ENDS = frozenset([*". ! ? ; :".split(), "\n"])
 
 _NONE = frozenset("no zero 0 nothing nobody none neither nor never".split())
 _NOT = frozenset("not cannot".split())
@@ -76,20 +77,29 @@ _DENIED_AFTER = re.compile(
 )
 _NONE_SEEN = re.compile(rf"none (?:of (?:them|which|these|those|it) )?(?:{_BE} )*(?:to be )?{_SEEN}")
 _NO = frozenset("no none nope not negative nothing".split())
+_LONGEST_SCOPE, _LONGEST_ITEM, _LONGEST_LIST = 60, 4, 20  # words, words, things
+_ITEM_ENDS = _SENTENCE_ENDS | {",", "or", "nor", "and"}
+_LISTING = frozenset([",", "and", "or", "nor", "a", "an", "the", "any", "other", "no"])
 _BEFORE_NO_NAME = frozenset({"non", "anti", "pro"})
 
 
 def negated(text: str, spans: Sequence[Range]) -> list[bool]:
     """For each span of characters that names a thing, in order and apart, whether the text denies the thing."""
-    words = [(match[0].lower().replace("\u2019", "'"), match.start()) for match in _WORD.finditer(text)]
-    sentence = _Sentence([word for word, _ in words], [_inside(words, span) for span in spans])
+    words = [(_spelt(match[0]), match.start()) for match in _WORD.finditer(text)]
+    starts = [start for _, start in words]
+    sentence = _Sentence([word for word, _ in words], [_inside(starts, span) for span in spans])
     return [sentence.denies(number) for number in range(len(spans))]
 
 
-def _inside(words: Sequence[tuple[str, int]], span: Range) -> Range:
+def _spelt(word: str) -> str:
+    if word.isspace():
+        return "\n"
+    return word.lower().replace("\u2019", "'").replace("\u2013", "-").replace("\u2014", "-")
+
+
+def _inside(starts: Sequence[int], span: Range) -> Range:
     """The numbers of the words that begin within the span, as (first, one after the last)."""
-    within = [number for number, (_, start) in enumerate(words) if span[0] <= start < span[1]]
-    return (within[0], within[-1] + 1) if within else (0, 0)
+    return bisect_left(starts, span[0]), bisect_left(starts, span[1])
 
 
 class _Sentence:
@@ -97,6 +107,8 @@ class _Sentence:
 
     def __init__(self, words: list[str], things: list[Range]) -> None:
         self._words, self._things = words, things
+        self._named = {number for first, end in things for number in range(first, end)}
+        self._ends = self._sentence_ends()
         cues = [(at, length) for at in range(len(words)) if (length := self._cue(at))]
         starts = [(at, self._scope_start(at, at + length)) for at, length in cues]
         self._scopes = [(at, start, self._scope_end(at, start)) for at, start in starts]
@@ -123,7 +135,7 @@ class _Sentence:
         """How many words the cue has that begins here; 0 for none."""
         words = self._words
         word, ahead = words[at], " ".join(words[at : at + 4])
-        if any(first <= at < end for first, end in self._things) or _FALSE_CUE.match(ahead):
+        if at in self._named or _FALSE_CUE.match(ahead):
             return 0
         if " ".join(words[at : at + 2]) in _CUE_PAIRS:
             return 2
@@ -139,26 +151,42 @@ class _Sentence:
 
     def _scope_end(self, at: int, start: int) -> int:
         """The first word that the cue at `at`, whose scope starts at `start`, no longer denies."""
-        words, cue = self._words, self._words[at]
-        of_a_part = cue in _LACK or (at > 0 and words[at - 1] in ("with", "has", "have") and cue in _NONE)
+        cue, longest = self._words[at], min(len(self._words), start + _LONGEST_SCOPE)
+        of_a_part = cue in _LACK or (at > 0 and self._words[at - 1] in ("with", "has", "have") and cue in _NONE)
         of_a_verb = cue in _NOT or cue.endswith("n't")
-        for here in range(start, len(words)):
-            word, after = words[here], words[here + 1] if here + 1 < len(words) else ""
-            if word in _SENTENCE_ENDS or (word in _CLAUSE and here > start) or word in ("but", "except"):
+        for here in range(start, longest):
+            if self._begins_else(here, here == start) or (here > start and self._leads_away(start, here)):
                 return here
-            if word == "and" and (after in _DETERMINERS | _SUBJECTS or after in ("with", "in", "on")):
+            if of_a_part and here > start and self._begins_deed(here):
                 return here
-            if word == "," and not self._list_goes_on(here + 1):
+            if of_a_verb and here > start and self._names_what_is_there(start, here):
                 return here
-            if here == start:
-                continue
-            if word in _PLACES and after and not self._is_seeing(start, here):
-                return here
-            if of_a_part and (self._is_participle(here) or word in _VERBS or word in ("who", "that", "which", "with")):
-                return here
-            if of_a_verb and word == "the" and not self._is_seeing(start, here):
-                return here
-        return len(words)
+        return longest
+
+    def _begins_else(self, here: int, is_first: bool) -> bool:
+        """Whether another sentence, clause or member of it begins."""
+        word, after = self._words[here], "".join(self._words[here + 1 : here + 2])
+        if word in _SENTENCE_ENDS or word in ("but", "except") or (word in _CLAUSE and not is_first):
+            return True
+        if word == ",":
+            return not self._list_goes_on(here + 1)
+        another = after in _DETERMINERS | _SUBJECTS
+        return (word == "-" and another) or (word == "and" and (another or after in ("with", "in", "on")))
+
+    def _leads_away(self, start: int, here: int) -> bool:
+        """Whether a place follows, which is there: "no blood on the knife"."""
+        word = self._words[here]
+        return word in _PLACES and here + 1 < len(self._words) and not self._is_seeing(start, here)
+
+    def _begins_deed(self, here: int) -> bool:
+        """Whether it goes on with who lacks the thing: "a man without a shirt holding a gun"."""
+        word = self._words[here]
+        return word in _VERBS or word in ("who", "that", "which", "with") or self._is_participle(here)
+
+    def _names_what_is_there(self, start: int, here: int) -> bool:
+        """Whether a verb that is denied has come to its object, or the sentence to its next verb."""
+        word = self._words[here]
+        return (word == "the" and not self._is_seeing(start, here)) or (here > start + 1 and word in _VERBS)
 
     def _is_seeing(self, start: int, here: int) -> bool:
         """Whether what is denied is being seen: "does not show the knife", "no sign of a fire in the house"."""
@@ -166,27 +194,36 @@ class _Sentence:
 
     def _is_participle(self, here: int) -> bool:
         word = self._words[here]
-        named = any(first <= here < end for first, end in self._things)
-        return word.endswith("ing") and len(word) > 4 and word not in _NO_PARTICIPLE and not named
+        return word.endswith("ing") and len(word) > 4 and word not in _NO_PARTICIPLE and here not in self._named
 
     def _list_goes_on(self, start: int) -> bool:
         """Whether one more of a list's items follows a comma: a few words up to a comma, "or", "and" or the end."""
         words = self._words
         if words[start : start + 1] and words[start] in ("or", "nor"):
             return True
-        end = next(
-            (n for n in range(start, len(words)) if words[n] in _SENTENCE_ENDS | {",", "or", "nor", "and"}), None
-        )
-        item = words[start:end]
-        if not item or len(item) > 4 or not _VERBS.isdisjoint(item) or item[0] in _SUBJECTS | _CLAUSE | {"and", "with"}:
+        item = list(takewhile(lambda word: word not in _ITEM_ENDS, words[start : start + _LONGEST_ITEM + 1]))
+        if (
+            not item
+            or len(item) > _LONGEST_ITEM
+            or not _VERBS.isdisjoint(item)
+            or item[0] in _SUBJECTS | _CLAUSE | {"and", "with"}
+        ):
             return False
         if item[0] in _DETERMINERS:  # "without a gun, a knife or a bomb", but not "no gun, a knife"
-            rest = words[start : self._sentence_end(start)]
+            rest = words[start : min(self._sentence_end(start), start + _LONGEST_SCOPE)]
             return ("or" in rest or "nor" in rest) and "and" not in rest
         return not any(self._is_participle(number) for number in range(start, start + len(item)))
 
     def _sentence_end(self, start: int) -> int:
-        return next((n for n in range(start, len(self._words)) if self._words[n] in _SENTENCE_ENDS), len(self._words))
+        """Where the sentence ends that holds a word."""
+        return self._ends[start] if start < len(self._ends) else len(self._words)
+
+    def _sentence_ends(self) -> list[int]:
+        ends, end = [], len(self._words)
+        for number in reversed(range(len(self._words))):
+            end = number if self._words[number] in _SENTENCE_ENDS else end
+            ends.append(end)
+        return ends[::-1]
 
     def _denied_by_the_rest(self, first: int) -> bool:
         """Whether the sentence goes on to say that none is seen, or is a question that is answered with no."""
@@ -197,12 +234,12 @@ class _Sentence:
 
     def _denied_after(self, number: int) -> bool:
         """Whether the thing, or a list of things that it begins, is said not to be seen."""
-        end = self._things[number][1]
-        for (_, here), (following, _) in pairwise([*self._things[number:], (0, 0)]):
-            if _DENIED_AFTER.match(" ".join(self._words[here : here + 9])):
+        for _ in range(_LONGEST_LIST):
+            end = self._things[number][1]
+            if _DENIED_AFTER.match(" ".join(self._words[end : end + 9])):
                 return True
-            between = self._words[here:following] if following else ["."]
-            if not between or not set(between) <= {",", "and", "or", "nor", "a", "an", "the", "any", "other", "no"}:
+            number += 1
+            between = self._words[end : self._things[number][0]] if number < len(self._things) else []
+            if not between or not set(between) <= _LISTING:
                 return False
-            end = here
-        return _DENIED_AFTER.match(" ".join(self._words[end : end + 9])) is not None
+        return False

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from policies.negation import negated
 from policies.words import Phrases, key, plain, plurals, tokens
+from policies.words import plural as plural_of
 from storage.validation import formed
 
 _MOST_WORDS = 8  # with these a plain sentence about it still fits into `words_per_finding` of a recaption
@@ -57,7 +58,8 @@ class Attribute(BaseModel):
         default=(), description="other words for the same thing"
     )
     plural: Annotated[str, AfterValidator(_word)] | None = Field(
-        default=None, description="the noun's plural, where it is none that English makes by rule"
+        default=None,
+        description="the noun's plural, where English has no rule for it; the noun itself where it takes no article",
     )
     excludes: tuple[Annotated[str, AfterValidator(_word)], ...] = Field(
         default=(),
@@ -72,12 +74,20 @@ class Attribute(BaseModel):
         default=False, description="people under age: an image that shows one beside anything sensitive is blocked"
     )
     certain_from: float = Field(
-        default=0.5, ge=0, le=1, description="a detection with a lower score is doubtful; rules take it for perhaps"
+        default=0.5,
+        ge=0,
+        le=1,
+        description="a detection with a lower score is doubtful: rules treat it as possibly there",
     )
 
     def model_post_init(self, _: Any) -> None:
         if not self.noun:
             object.__setattr__(self, "noun", plain(self.id))
+
+    @property
+    def plural_noun(self) -> str:
+        """Several of them, as a sentence names them."""
+        return self.plural or plural_of(self.noun)
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def plurals(word: str) -> tuple[str, ...]:
 
 
 def with_article(noun: str) -> str:
-    """ "a knife", "an axe"; what is plural already stays as it is."""
+    """ "a knife", "an axe"."""
     return str(_engine().a(noun))
 
 
@@ -49,6 +49,8 @@ def one_of(words: Sequence[str], conjunction: str = "or") -> str:
 @cache
 def plural(word: str) -> str:
     """The English plural of a noun: "knives"."""
+    if not word[-1:].isalpha():
+        return f"{word}s"
     return str(_engine().plural_noun(word) or word)
 
 

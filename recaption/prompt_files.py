@@ -1,4 +1,4 @@
-"""Reads the prompt files that ship with this room, and checks those of a user."""
+"""Reads the prompt files that ship with this package, and checks those of a user."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The stages of this room: caption, second look, rewrite, certify, and what the captions of a pair say of its edit."""
+"""The stages of this package: caption, second look, rewrite, certify, and the comparison of a pair's captions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

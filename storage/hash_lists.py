@@ -47,7 +47,7 @@ def _hashes(text: str) -> Iterator[tuple[str, str]]:
         return _of_xml(text)
     if start in ("{", "["):
         return _of_json(text)
-    if lines and {"signal_type", "signal_str"} <= set(lines[0].split(",")):
+    if lines and {"signal_type", "signal_str"} <= set(next(csv.reader(lines[:1]), [])):
         return _of_csv(lines)
     return _of_lines(lines)
 
@@ -74,7 +74,7 @@ def _of_json(text: str) -> Iterator[tuple[str, str]]:
         with reading(f"entry {number}"):
             for record in page.get("hashRecords", page.get("data", [page])):
                 yield from _of_record(record)
-            if number == len(pages) and page.get("hasMoreRecords"):
+            if number == len(pages) and (page.get("hasMoreRecords") or (page.get("paging") or {}).get("next")):
                 raise ValueError("it says that more records follow; put every page into one JSON list")
 
 
@@ -92,6 +92,8 @@ def _of_xml(text: str) -> Iterator[tuple[str, str]]:
     root = ElementTree.fromstring(text)
     if _name(root) != "queryresult":
         raise ValueError(f"its XML is a {_name(root)}, where NCMEC's lists are a queryResult")
+    if any(_name(element) == "next" and (element.text or "").strip() for element in root.iter()):
+        raise ValueError("it says that more pages follow; put the entries of every page into one queryResult")
     for entry in root.iter():
         if _name(entry) == "image":  # not deletedImage, whose hashes are withdrawn, and not video
             parts = {_name(part): part for part in entry}

@@ -26,7 +26,7 @@ _ATTEMPTS = 6
 _PAUSE_S, _LONGEST_PAUSE_S = 0.25, 20.0  # as long as boto3's own
 _SILENCE_S = 60.0  # what a server may take to go on
 _MAY_PASS = ("BadDigest", "IncompleteBody", "NoSuchUpload", "OperationAborted", "RequestTimeout")  # of 4xx
-_TOLD = {"NoSuchKey": FileNotFoundError, "PreconditionFailed": FileExistsError}
+_PYTHON_ERRORS = {"NoSuchKey": FileNotFoundError, "PreconditionFailed": FileExistsError}
 _MD5, _RANGE = re.compile(r"[0-9a-f]{32}"), re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -109,7 +109,7 @@ class S3Store:
     def _is_whole(self, answer: Mapping[str, Any], data: bytes) -> bool:
         """Whether these are the bytes that S3 keeps. Its tag is their MD5, save for what was put together from parts
         (then it is longer) or encrypted with a key of somebody's own; it says nothing of a mere range."""
-        tag: str = self._said(answer, "ETag").strip('"')
+        tag: str = self._required(answer, "ETag").strip('"')
         first, last, total = 0, len(data) - 1, len(data)
         if place := _RANGE.fullmatch(answer.get("ContentRange", "")):
             first, last, total = map(int, place.groups())
@@ -119,7 +119,7 @@ class S3Store:
         opaque = own_key or not _MD5.fullmatch(tag) or self._bucket.endswith("--x-s3")  # the last: a directory bucket
         return opaque or len(data) != total or hashlib.md5(data, usedforsecurity=False).hexdigest() == tag
 
-    def _said(self, answer: Mapping[str, Any], name: str) -> Any:
+    def _required(self, answer: Mapping[str, Any], name: str) -> Any:
         """A part that each of S3's answers has; a proxy's page does not."""
         if name not in answer:
             raise _AgainError(self._no_s3(f"no {name}"))
@@ -146,7 +146,7 @@ class S3Store:
         if not isinstance(data, bytes):
             data.seek(0)
         with self._plain_errors("PreconditionFailed" if only else ""):
-            self._said(self._client.put_object(**self._at(key), Body=data, **only), "ETag")
+            self._required(self._client.put_object(**self._at(key), Body=data, **only), "ETag")
 
     def sync(self) -> None:
         """What S3 has taken is safe."""
@@ -160,7 +160,7 @@ class S3Store:
     def _write_parts(self, key: str, data: bytes) -> None:
         """Parts in parallel; the object appears when they are put together."""
         begun = self._client.create_multipart_upload(**self._at(key))
-        upload = {**self._at(key), "UploadId": self._said(begun, "UploadId")}
+        upload = {**self._at(key), "UploadId": self._required(begun, "UploadId")}
         starts = range(0, len(data), PART_BYTES)
         whole = memoryview(data)
 
@@ -168,12 +168,12 @@ class S3Store:
             start = starts[number - 1]
             body = bytes(whole[start : start + PART_BYTES])
             taken = self._client.upload_part(**upload, PartNumber=number, Body=body)
-            return {"PartNumber": number, "ETag": self._said(taken, "ETag")}
+            return {"PartNumber": number, "ETag": self._required(taken, "ETag")}
 
         try:
             with ThreadPoolExecutor(_PARALLEL_PARTS) as pool:
                 parts = list(pool.map(send, range(1, len(starts) + 1)))
-            self._said(self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}), "ETag")
+            self._required(self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}), "ETag")
         except BaseException:  # its parts would cost money for ever
             self._client.abort_multipart_upload(**upload)
             raise
@@ -188,15 +188,15 @@ class S3Store:
         with self._plain_errors():
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=wanted)
             for page in pages:
-                self._said(page, "IsTruncated")
+                self._required(page, "IsTruncated")
                 items = page.get("Contents", [])
-                keys = [self._said(item, "Key") for item in items]
+                keys = [self._required(item, "Key") for item in items]
                 if began.intersection(keys) or not all(key.startswith(wanted) for key in keys):
                     raise TransientError(self._no_s3("it lists what nobody asked for"))
                 began.update(keys[:1])
                 for key, item in zip(keys, items, strict=True):
-                    modified_ns = int(self._said(item, "LastModified").timestamp() * 1_000_000_000)
-                    yield Entry(key[skip:], self._said(item, "Size"), modified_ns)
+                    modified_ns = int(self._required(item, "LastModified").timestamp() * 1_000_000_000)
+                    yield Entry(key[skip:], self._required(item, "Size"), modified_ns)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return (entry.key for entry in self.entries(prefix))
@@ -207,9 +207,8 @@ class S3Store:
             return str(self._client.generate_presigned_url("get_object", Params=self._at(key), ExpiresIn=expires_s))
 
     @contextmanager
-    def _plain_errors(self, told: str = "") -> Iterator[None]:
-        """S3's answers in our terms: as Python's own error the missing or taken key that `told`, a code of S3's, tells
-        of; the rest as a sentence.
+    def _plain_errors(self, code: str = "") -> Iterator[None]:
+        """S3's answers in our terms: `code`, one of S3's, as Python's own error, all others as a sentence.
 
         boto3 has retried what may pass by itself before an error comes here.
         """
@@ -225,8 +224,8 @@ class S3Store:
         try:
             yield
         except ClientError as error:
-            if error.response["Error"]["Code"] == told:
-                raise _TOLD[told](self.root) from error
+            if error.response["Error"]["Code"] == code:
+                raise _PYTHON_ERRORS[code](self.root) from error
             raise self._plain(error) from error
         except (ConnectionError, HTTPClientError) as error:
             check_trusted(error, urlsplit(self._client.meta.endpoint_url).netloc)

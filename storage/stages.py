@@ -1,4 +1,4 @@
-"""The stages of this room: ingest, with the gate inside, and dedup."""
+"""The stages of this package: ingest, with the gate inside, and dedup."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -185,10 +185,10 @@ _pack = functools.cache(load_pack)
 def _llavaguard_chat(raw: Row, names: Names) -> tuple[EvalRow, bytes]:
     """image and a conversation: the policy as its first turn, the assessment as JSON in its second."""
     turns = raw["conversations"]
-    told = read_json(turns[1]["value"])
-    rating = told.get("rating") or told.get("decision")
+    assessment = read_json(turns[1]["value"])
+    rating = assessment.get("rating") or assessment.get("decision")
     policy = turns[0]["value"].replace("<image>", "").strip()
-    return _plain(raw, _label(rating, None), told.get("category") or "", "LlavaGuard", policy)
+    return _plain(raw, _label(rating, None), assessment.get("category") or "", "LlavaGuard", policy)
 
 
 _READERS: Mapping[str, Callable[[Row, Names], tuple[EvalRow, bytes]]] = {

@@ -71,8 +71,8 @@ def prompt_fingerprint(*, rules: bool = False) -> str:
 def data_id(rows: Sequence[EvalRow], *, rules: bool = False) -> str:
     """What a benchmark holds, whatever it is called and wherever it lies: runs with the same id can be compared. Broken
     rules count where guards are asked for `rules`."""
-    told = [(r.row_id, r.blob, r.policy_name, r.policy, r.label, *(r.rules if rules else ())) for r in rows]
-    return content_id("benchmark", sorted(told))[:16]
+    keys = [(r.row_id, r.blob, r.policy_name, r.policy, r.label, *(r.rules if rules else ())) for r in rows]
+    return content_id("benchmark", sorted(keys))[:16]
 
 
 def write_run(

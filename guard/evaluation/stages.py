@@ -1,4 +1,4 @@
-"""The stage of this room: a guard's answers to questions."""
+"""The stage of this package: a guard's answers to questions."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -100,7 +100,7 @@ def counterfactual_cells(
     data: Dataset, cells: Iterable[Cell], changed: Iterable[Counterfactual], per_image: int, seed: int
 ) -> list[Cell]:
     """Cells under policies with a rule more or less: for each image up to `per_image` that turn a verdict and as many
-    that do not. Which policies are taken hangs on the seed and ids alone."""
+    that do not. Which policies are taken depends only on the seed and the ids."""
     by_policy: dict[str, list[Changed]] = defaultdict(list)
     for counterfactual in changed:
         by_policy[counterfactual.base_id].append((counterfactual.change, counterfactual.policy))

@@ -1,4 +1,4 @@
-"""The settings of this room: what an export is called, what it holds, how it is split."""
+"""The settings of this package: what an export is called, what it holds, how it is split."""
 
 from pathlib import Path
 from typing import Literal

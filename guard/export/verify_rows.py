@@ -82,14 +82,17 @@ def _image(image: Mapping[str, Any], image_id: str, edited: bool, split: str, se
 
 def _pair(row: Mapping[str, Any], view: str, stem: str, role: str) -> Iterator[tuple[str, str]]:
     """A pair's id comes from its original, and every column that names the pair or the side says the same."""
-    told = {"pair_id": row["pair_id"]}
+    columns = {"pair_id": row["pair_id"]}
     if view == "rl":
-        told |= {f"extra_info.{name}": row["extra_info"][name] for name in ("pair_id", "pair_role")}
-        told["pair_role"] = row["pair_role"]
+        columns |= {f"extra_info.{name}": row["extra_info"][name] for name in ("pair_id", "pair_role")}
+        columns["pair_role"] = row["pair_role"]
     alone = role == "original" and row["pair_id"] == ""
     right = {"pair_id": "" if alone else stem, "pair_role": role}
-    for name in (n for n, value in told.items() if value != right[n.removeprefix("extra_info.")]):
-        yield "pair", f"`{name}` is {told[name]!r} where prov_json means {right[name.removeprefix('extra_info.')]!r}."
+    for name in (n for n, value in columns.items() if value != right[n.removeprefix("extra_info.")]):
+        yield (
+            "pair",
+            f"`{name}` is {columns[name]!r} where prov_json means {right[name.removeprefix('extra_info.')]!r}.",
+        )
 
 
 def _texts(row: Mapping[str, Any], view: str) -> Iterator[tuple[str, str]]:
@@ -134,14 +137,14 @@ def _verdict(row: Mapping[str, Any], view: str, split: str, image_id: str, seen:
     yield from _rules(rules, row["policy"], verdict)
     if view == "rl":
         asked = rules if seen.name_rules else ()
-        told = {
+        checks = {
             "solution": row["solution"] == solution(verdict, asked),
             "answer": row["answer"] == ("yes" if verdict == "safe" else "no"),
             "reward_model": row["reward_model"]["ground_truth"] == truth(verdict, asked),
             "extra_info": (row["extra_info"]["safety_label"], row["extra_info"]["split"]) == (verdict, split),
             "weight": math.isfinite(row["weight"]) and row["weight"] > 0,
         }
-        for name in (n for n, right in told.items() if not right):
+        for name in (n for n, right in checks.items() if not right):
             yield "label", f"`{name}` contradicts safety_label or cannot be."
         if row["policy"].strip() not in row["problem"]:
             yield "label", "`problem` does not hold the policy's text."

@@ -172,7 +172,7 @@ def _caption_row(view: View, data: Dataset, image: ImageRow, recaption: Recaptio
     tagged = _message("user", f"{IMAGE_TAG}\n{CAPTION_QUESTION}")
     restored, own = ([_message("assistant", text)] for text in (recaption.text, recaption.caption))
     completion = own if view == "sft_own_caption" else restored
-    told = {**provenance.of_image(data, image), "recaption": provenance.of_recaption(recaption)}
+    origin = {**provenance.of_image(data, image), "recaption": provenance.of_recaption(recaption)}
     texts: Row = {"prompt": prompt, "completion": completion, "conversation": [tagged, *completion]}
     if view == "preference":
         texts = {"prompt": prompt, "chosen": restored, "rejected": own, "conversation": [tagged]}
@@ -182,7 +182,7 @@ def _caption_row(view: View, data: Dataset, image: ImageRow, recaption: Recaptio
         "rules": _broken_anywhere(data, image),
         "sample_id": content_id(view, image.image_id, CAPTION_QUESTION, recaption.caption, recaption.text)[:16],
         "pair_id": provenance.pair_id(data, image),
-        "prov_json": canonical_json(told),
+        "prov_json": canonical_json(origin),
     }
 
 

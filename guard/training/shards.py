@@ -97,9 +97,9 @@ def check_export(data: str) -> None:
     """Raise FatalError when `guardset verify` finds anything wrong, a family on both sides of a split above all."""
     faults = verify(data)
     if faults:
-        told = "".join(f"\n  {fault.path}: {fault.detail}" for fault in faults[:5])
+        listed = "".join(f"\n  {fault.path}: {fault.detail}" for fault in faults[:5])
         more = f"\n  and {len(faults) - 5} more: guardset verify {data}" if len(faults) > 5 else ""
-        raise FatalError(f"{data} cannot be trained on:{told}{more}")
+        raise FatalError(f"{data} cannot be trained on:{listed}{more}")
 
 
 def load_rows(shards: list[Path], columns: tuple[str, ...], cache: Path) -> Any:
@@ -119,6 +119,8 @@ def load_rows(shards: list[Path], columns: tuple[str, ...], cache: Path) -> Any:
         )
     except (DatasetGenerationError, pa.ArrowException, OSError) as error:
         found = error.__cause__ or error
+        if isinstance(found, OSError) and found.errno:  # a full disk, and no fault of the shards
+            raise FatalError(f"Cannot read or cache the rows: {found.strerror}.") from error
         raise FatalError(f"A shard of {', '.join(names)} is damaged ({found}). Export again.") from error
     missing = [name for name in columns if name not in rows.column_names]
     if missing:

@@ -123,6 +123,11 @@ def test_an_empty_list_is_an_answer():
         ("[1, 2]", "locator_unparsable"),
         ('[{"bbox_2d": [1, 1, 2, 2]}]', "locator_unparsable"),
         ('[{"label": "cup"}]', "locator_bad_box"),
+        ('[{"label": "cup", "box_2d": [1, 1, 2, 2]}]', "locator_bad_box"),  # some models give y first under this name
+        ('[{"label": "cup", "bbox_2d": [1, 1, 2, 2], "rules": 5}]', "locator_unparsable"),
+        ('[{"label": "", "bbox_2d": [1, 1, 2, 2]}]', "locator_unparsable"),
+        ('[{"label": {"name": "cup"}, "bbox_2d": [1, 1, 2, 2]}]', "locator_unparsable"),
+        ('[{"label": "safe", "bbox_2d": [1, 1, 2, 2]}]', "locator_unparsable"),
         ('[{"bbox_2d": [5, 5, 5, 9], "label": "cup"}]', "locator_bad_box"),
         ('[{"bbox_2d": [5, 5, 300, 9], "label": "cup"}]', "locator_bad_box"),
         ('[{"bbox_2d": ["5", 5, 7, "much"], "label": "cup"}]', "locator_bad_box"),

@@ -47,7 +47,12 @@ BROKEN = [
     ),
     ([GUN, "text: T., safe_when: [weapon], overrides: R1"], "R1 never counts: wherever it applies, R2 overrides it."),
     (["text: T., unsafe_when: {all: []}"], "rule R1, unsafe_when: has nothing in all; name at least one attribute"),
-    (["text: T., unsafe_when: {at_least: {1.5: person}}"], "must give a whole number from 1 after at_least, not 1.5"),
+    (["text: T., unsafe_when: {at_least: {2: 5}}"], "must give attributes to count in at_least, not 5"),
+    (["text: T., unsafe_when: {at_least: {2: {all: [person]}}}"], "must give attributes to count in at_least"),
+    (
+        ["text: T., unsafe_when: {at_least: {1.5: person}}"],
+        "must give a whole number from 1 to 999 after at_least, not 1.5",
+    ),
 ]
 
 
@@ -57,6 +62,26 @@ def test_a_broken_policy_is_refused_with_its_own_sentence(tmp_path, rules, sente
         load_policy_set(folder(tmp_path, *rules))
     assert sentence in str(caught.value)
     assert "X.yaml" in str(caught.value)
+
+
+FINE = [
+    [GUN, "text: T., safe_when: {all: [handgun, {not: person}]}, overrides: R1"],
+    ["text: T., unsafe_when: {all: [knife, {not: person}]}", "text: T., safe_when: [knife], overrides: R3", GUN],
+    [
+        GUN,
+        "text: T., safe_when: [handgun], unless: [person], overrides: R1",
+        "text: T., safe_when: [handgun], unless: [blood], overrides: R1",
+    ],
+    [GUN, "text: T., safe_when: [handgun], overrides: R1", "text: T., unsafe_when: [blood], overrides: R2"],
+    ["text: T., unsafe_when: {all: [person, {not: {at_least: {2: person}}}]}"],  # exactly one
+    ["text: T., unsafe_when: {at_least: {2: person}}, unless: [{at_least: {5: person}}]"],
+    [GUN, "text: T., safe_when: [weapon], unless: {near: [person]}, overrides: R1"],
+]
+
+
+@pytest.mark.parametrize("rules", FINE)
+def test_a_rule_that_can_apply_and_count_is_taken(tmp_path, rules) -> None:
+    assert len(load_policy_set(folder(tmp_path, *rules))[0].rules) == len(rules)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +145,10 @@ def test_text_and_condition_must_speak_of_the_same(tmp_path, rule, faults) -> No
         (
             "unsafe_when: {at_least: {2: person}}, unless: {not: blood}",
             "Unsafe where the image shows at least 2 people, unless it shows no pool of blood.",
+        ),
+        (
+            "unsafe_when: {all: [person, {not: [blood, knife]}, {not: {at_least: {3: knife}}}]}",
+            "Unsafe where the image shows a person, neither pool of blood nor knife and fewer than 3 knives.",
         ),
         ("", "May apply to any image: it is text alone, so the rules leave every image undetermined."),
     ],

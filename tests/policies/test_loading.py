@@ -289,7 +289,7 @@ FORMS = "must be an attribute, a list, or a mapping with one of any, all, not, a
         ),
         (
             "unsafe_when: {at_least: {0: hat}}",
-            "rule R7, unsafe_when: must give a whole number from 1 after at_least, not 0",
+            "rule R7, unsafe_when: must give a whole number from 1 to 999 after at_least, not 0",
         ),
         (
             "unsafe_when: {at_least: hat}",
@@ -300,7 +300,7 @@ FORMS = "must be an attribute, a list, or a mapping with one of any, all, not, a
             "unsafe_when: {all: [{near: [hat]}]}",
             "rule R7, unsafe_when: has near inside another condition; it stands alone or in the list of unless",
         ),
-        ("unsafe_when: {near: [hat]}", "rule R7: has near in its condition; it belongs into unless"),
+        ("unsafe_when: {near: [hat]}", "rule R7: has near in its condition; it belongs in unless"),
         ("unsafe_when: [hat], safe_when: [mask]", "rule R7: has both unsafe_when and safe_when; make two rules of it"),
         (
             "safe_when: [hat]",

@@ -1,6 +1,7 @@
 """What can be seen, by id, by label and by the words of a text."""
 
 import pickle
+import time
 
 import pytest
 
@@ -176,3 +177,23 @@ ARMS = Vocabulary(
 )
 def test_what_a_label_means(label, attribute):
     assert ARMS.called(label) == attribute
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("no knife\nA gun lies on the table", {"handgun"}),
+        ("No gun - a knife lies there", {"knife"}),
+        ("A man who is not wearing a hat holds a knife", {"knife"}),
+        ("A man fires a gun", {"handgun"}),
+    ],
+)
+def test_a_denial_ends_where_something_else_begins(text, named):
+    assert ARMS.mentioned(text) == named
+
+
+@pytest.mark.parametrize("text", ["no knife, " * 600, "knife " * 3000, "no knife and " * 1000])
+def test_a_text_that_repeats_itself_is_read_at_once(text):
+    started = time.monotonic()
+    ARMS.mentioned(text)
+    assert time.monotonic() - started < 10  # it took minutes when the time grew with the cube

@@ -50,12 +50,10 @@ def check(
         shown = [[words, *(derived.verdict for derived in found)] for words, found in rows[:max_rows]]
         title = f"Where they differ, if the image shows ({len(shown)} of {len(rows)})"
         console.print(TextTable(title, ["", *(policy.id for policy in chosen)], shown, text_columns=1 + len(chosen)))
-    faults = [f"{policy.id}: {fault}" for policy in policies for fault in wording_faults(policy, vocabulary)]
+    faults = [f"{policy.id}: {fault}" for policy in chosen for fault in wording_faults(policy, vocabulary)]
     for fault in faults:
         _say(fault)
-    _say(
-        f"{len(faults)} to mend." if faults else f"{len(policies)} policies, {len(vocabulary)} attributes: all is well."
-    )
+    _say(f"{len(chosen)} policies, {len(vocabulary)} attributes: {len(faults) or 'no'} faults found.")
     return int(bool(faults))
 
 
