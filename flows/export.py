@@ -43,6 +43,7 @@ def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
             evidence=outcome.evidence(policies.vocabulary),
             deltas=outcome.deltas,
             prefilled=found.prefilled,
+            reworded=found.reworded,
         )
     )
 

@@ -62,6 +62,7 @@ def render_card(made: Prepared, *, about: Mapping[str, Any], shards: Shards, pro
         total_labels=len(data.labels),
         licences=summary.licences(data),
         simulated=data.simulated,
+        reworded=data.reworded,
         policies=data.policies,
         agreement=data.agreement,
         stages=data.stages,

@@ -215,7 +215,7 @@ def _fingerprint(dataset: Dataset, settings: GuardSettings) -> str:
             )
         ],
         [p.content_hash for p in data.policies],
-        [data.attributes, data.policies.wordings, sorted(data.prefilled)],
+        [data.attributes, data.policies.wordings, sorted(data.prefilled), data.reworded],
         [[a.policy_id, a.n_items, a.raw, a.kappa, a.alpha] for a in data.agreement],
         [asdict(s) for s in data.stages],
         [(stage, [(r.code, r.key) for r in rows]) for stage, rows in data.rejections.items()],

@@ -103,9 +103,7 @@ def test_votes_of_an_earlier_release_get_their_hashes_from_their_project(client,
     (project,) = published(client, workspace, policies)
     say(workspace, vote, project, "safe", hashes=False)
     key = votes_file(project.project_key)
-    workspace.store.write(
-        key, parquet_bytes(workspace.read_parquet(key).drop_columns(["policy_hash"])), overwrite=True
-    )
+    workspace.store.write(key, parquet_bytes(workspace.read_parquet(key).drop_columns(["policy_hash"])), overwrite=True)
     found = collected_votes(workspace, with_sixth(policies))
     assert len(found) == 40
     assert {(v.policy_id, v.policy_hash) for v in found} == {(p.id, p.content_hash) for p in policies}

@@ -19,8 +19,13 @@ def export(
     config: ConfigArg = None,
     to: Annotated[str | None, Parameter(help="Folder or s3://bucket/prefix instead of the workspace.")] = None,
     version: Annotated[str | None, Parameter(help="Name of this version; default: a hash of its content.")] = None,
+    partial: Annotated[
+        bool, Parameter(help="Do not fail when rl/ or benchmark/ has no row for want of labels.")
+    ] = False,
 ) -> None:
     """Write the Parquet that trainers read, with configs for them, a dataset card and a report.
+
+    Where rl/ or benchmark/ has no row because labels are missing, the rest is written and the exit status is 1.
 
     Example: `guardset export --workspace work --to s3://bucket/datasets`
     """
@@ -30,22 +35,37 @@ def export(
     console.print(f"Open {result.path}/report.html", highlight=False)
     for line in _missing(result.counts, same_place(workspace, config)):
         console.print(line, highlight=False, soft_wrap=True)
+    if not partial and _lacks_labels(result.counts):
+        sys.exit(1)
+
+
+def _empty(counts: Mapping[str, Any]) -> list[str]:
+    """The views without a row."""
+    return [f"{view}/" for view, splits in counts["views"].items() if not splits]
+
+
+def _lacks_labels(counts: Mapping[str, Any]) -> bool:
+    """Whether rl/ or benchmark/ is not there for want of labels."""
+    left_out = counts["left_out"]
+    return bool({"rl/", "benchmark/"} & {*_empty(counts)}) and bool(
+        left_out["cells_without_label"] + left_out["cells_in_conflict"]
+    )
 
 
 def _missing(counts: Mapping[str, Any], place: str) -> Iterator[str]:
     """Which views have no row, why, and what to run next. `place` as `same_place` gives it."""
-    empty = [f"{view}/" for view, splits in counts["views"].items() if not splits]
+    empty = _empty(counts)
     if not empty:
         return
     left_out = counts["left_out"]
     unlabelled, disputed = left_out["cells_without_label"], left_out["cells_in_conflict"]
     yield f"Not there, for want of rows: {', '.join(empty)}. The report counts what was left out, and why."
-    if {"rl/", "benchmark/"} & set(empty) and unlabelled + disputed:
+    if _lacks_labels(counts):
         yield (
             f"rl/ and benchmark/ are made of labels: {unlabelled} verdicts (an image under a policy) have none yet, "
             f"{disputed} are in conflict. Next, unless they are with annotators already: guardset publish {place}. "
             f"When people have labelled: guardset collect {place}, then export again. "
-            f"What each waits for: guardset status {place}"
+            f"What each waits for: guardset status {place}. To take the export as it is: --partial"
         )
 
 
