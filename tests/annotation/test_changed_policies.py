@@ -1,4 +1,4 @@
-"""A labelled workspace whose policies change, against a real Label Studio: all votes stand, only what is new is asked."""
+"""A labelled workspace whose policies change, against a real Label Studio: votes stand, what is new is asked."""
 
 from dataclasses import replace
 

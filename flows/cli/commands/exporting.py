@@ -9,7 +9,9 @@ from cyclopts import Parameter
 
 from flows.cli.console import ConfigArg, WorkspaceArg, console
 from flows.cli.steps import run_flow, same_place, settings_from
+from flows.cli.tables import TextTable
 from flows.export import write_export, write_report
+from guard.export.diff import diff as difference_of
 from guard.export.verify import verify as faults_of
 
 
@@ -19,9 +21,7 @@ def export(
     config: ConfigArg = None,
     to: Annotated[str | None, Parameter(help="Folder or s3://bucket/prefix instead of the workspace.")] = None,
     version: Annotated[str | None, Parameter(help="Name of this version; default: a hash of its content.")] = None,
-    partial: Annotated[
-        bool, Parameter(help="Do not fail when rl/ or benchmark/ has no row for want of labels.")
-    ] = False,
+    partial: Annotated[bool, Parameter(help="Do not fail for want of labels in rl/ or benchmark/.")] = False,
 ) -> None:
     """Write the Parquet that trainers read, with configs for them, a dataset card and a report.
 
@@ -83,6 +83,29 @@ def verify(path: Annotated[str, Parameter(help="An export's folder or s3:// URL.
     if faults:
         sys.exit(1)
     console.print("Nothing is wrong.")
+
+
+def diff(
+    before: Annotated[str, Parameter(help="An export's folder or s3:// URL.")],
+    after: Annotated[str, Parameter(help="Another one.")],
+    /,
+) -> None:
+    """Say what differs between two exports: rows, labels, splits, policies and settings, and why.
+
+    Rows are held against each other by image, policy and view; pixels are not compared.
+
+    Example: `guardset diff work/exports/guardset/1.0 work/exports/guardset/1.1`
+    """
+    found = difference_of(before, after)
+    console.print(f"From {found.before} to {found.after}:", highlight=False, markup=False)
+    for kind in ("policies", "settings", "columns"):
+        for line in getattr(found, kind):
+            console.print(f"{kind}: {line}", highlight=False, markup=False, soft_wrap=True)
+    rows = [(c.view, c.what, str(c.rows), c.why, "; ".join(c.examples[:2])) for c in found.changes]
+    if rows:
+        console.print(TextTable("Rows", ("view", "what", "rows", "why", "for example"), rows))
+    if found.same:
+        console.print("Nothing differs.")
 
 
 def report(

@@ -54,7 +54,8 @@ def published(workspace):
     ]
     votes.append(vote(9, "love", "L3", "safe", CID))
     tasks = {name: n for n, name in enumerate(("knife", "remove-knife", "sham-knife", "love", "remove-love", "calm"))}
-    project = {"project_id": 1, "project_key": key, "title": "guardset", "tasks": tasks}
+    hashes = {policy.id: policy.content_hash for policy in policies}
+    project = {"project_id": 1, "project_key": key, "title": "guardset", "tasks": tasks, "policies": hashes}
     workspace.write_json(f"annotation/{key}/project.json", project)
     workspace.write_json(
         f"annotation/{adjudication_key(policies)}/project.json",
