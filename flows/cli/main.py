@@ -71,6 +71,7 @@ _COMMANDS = {
     "training:train_app": "Train a guard on an export, in the paper's two stages.",
     "policies:policy_app": "Look after policies: what each rule means, and where two policies differ.",
     "hosting:check": "Read every file of a workspace and list what is damaged; the exit status is 1 if anything is.",
+    "forgetting:forget": "Remove an image with all that was made of it and said of it, and keep it from coming back.",
     "hosting:workspace_app": "Look after a workspace.",
 }  # fmt: skip
 for place, sentence in _COMMANDS.items():
