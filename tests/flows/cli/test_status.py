@@ -149,9 +149,9 @@ def test_a_changed_policy_set_says_what_stands_and_what_is_missing(published, tm
     console = Console(width=200, file=io.StringIO(), record=True)
     for part in describe(settings, published.store.root):
         console.print(part, highlight=False)
-    lines = {tuple(line.split()) for line in console.export_text().replace("│", " ").splitlines()}
-    assert {("L2", "6", "6", "0", "0"), ("L6", "0", "0", "0", "6")} <= lines  # L2: three images, two people
     text = console.export_text()
+    lines = {tuple(line.split()) for line in text.replace("│", " ").splitlines()}
+    assert {("L2", "6", "6", "0", "0"), ("L6", "0", "0", "0", "6")} <= lines  # L2: three images, two people
     assert "What nobody was asked yet goes to people with `guardset publish`" in text
     hashes = {policy.id: policy.content_hash for policy in WORLD}
     assert f"not used, since no policy has that id and content now: L3 {hashes['L3'][:8]} (1)" in text
