@@ -19,7 +19,7 @@ from storage.records.images import Image, SourceFile
 from storage.records.tables import from_table
 from storage.sources import Source, open_source
 from storage.stage import BatchResult, Decides, How, joined, quarantine_boundary
-from storage.tombstones import FORGOTTEN, forgotten
+from storage.tombstones import forgotten
 from storage.workspace import Workspace
 
 
@@ -160,5 +160,5 @@ class IngestStage:
 
     def _one(self, batch: Sequence[SourceFile], *, data: Read) -> BatchResult[Image]:
         if isinstance(data, bytes) and sha256_hex(data) in self._forgotten:
-            raise SampleError(FORGOTTEN, "It was forgotten and may not come back.")
+            raise SampleError("forgotten", "It was forgotten and may not come back.")
         return BatchResult([_ingest(batch[0], data, self._workspace, self._settings, self._blocked)])

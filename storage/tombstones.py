@@ -15,7 +15,6 @@ from storage.records.ids import canonical_json
 from storage.records.rejection import Rejection
 from storage.workspace import Blobs, Workspace
 
-FORGOTTEN = "forgotten"  # the code of rows that went with an image
 _FOLDER = "forgotten/"
 _OF_OTHERS = ("family_id",)  # names an image of the same family, which need not be this one
 _BLOBS = ("blob", "original_blob", "edited_id", "mask")
@@ -136,7 +135,7 @@ def _replace(
     shard = workspace.ledger.find(stage, name)
     assert shard is not None  # its table was just read
     gone = shard.rows_out - table.num_rows + len(refused) - len(clean)
-    stands = [Rejection(FORGOTTEN, FORGOTTEN, "its image was forgotten", "{}") for _ in range(gone)]
+    stands = [Rejection("forgotten", "forgotten", "its image was forgotten", "{}") for _ in range(gone)]
     workspace.ledger.commit(stage, name, table, [*clean, *stands], rows_in=shard.rows_in, replace=True)
     if shard.quarantine and clean != refused:
         workspace.store.delete(Ledger.quarantine_key(stage, shard.quarantine))
