@@ -1,18 +1,16 @@
 """The adjudication project: what people still disagree on goes to one judge, who sees their votes and the rules.
 
-A task is an image and the policies in dispute. Each such cell is put to the judge once; a cell that comes into
-dispute later becomes a task of its own. The judge may leave a row empty or say "unsure": the cell then stays in
-conflict. Voters are numbered, not named, so that a vote weighs by its reasons only.
+A task is an image and the policies in dispute. Each such cell is put to the judge once, whatever other policies change;
+a cell that comes into dispute later becomes a task of its own. The judge may leave a row empty or say "unsure": the
+cell then stays in conflict. Voters are numbered, not named, so that a vote weighs by its reasons only.
 """
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from annotation.agreement import Cell, current_votes
-from annotation.changes import Place, read_answers
-from annotation.collect import CollectResult, evidence, read_annotation
 from annotation.config import (
     image_page,
     page_xml,
@@ -23,24 +21,27 @@ from annotation.config import (
     project_title,
     rule_choices,
     verdict_choices,
-    verdict_control,
     wellbeing_html,
 )
-from annotation.publish import published
+from annotation.projects import (
+    ADJUDICATION_VERSION,
+    Project,
+    all_projects,
+    check_published,
+    counting,
+    project_file,
+    record_of,
+)
 from annotation.tasks import ProjectOptions, ProjectSpec, check_page, import_once, open_project, tasks_on_server
-from annotation.vote_store import read_project_record, read_state, store_votes, votes_file
-from policies.engine import Policy, PolicySet
-from storage.errors import FatalError, SampleError
+from annotation.vote_store import read_state
+from policies.engine import PolicySet
 from storage.records.annotation import Label, Vote
 from storage.records.ids import content_id
-from storage.records.rejection import Rejection
-from storage.records.tables import from_table, to_table
 from storage.workspace import Workspace
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
 
-ADJUDICATION_VERSION = 1  # raise it whenever the page changes
 NOT_DISPUTED = "not in dispute"
 _KEY = "key"
 
@@ -100,14 +101,33 @@ def publish_adjudications(
     made while there is no dispute. What was put is remembered, since looking at every task takes seconds; after a
     collect that read everything the server is asked all the same. Raises as `publish` does.
     """
-    source = published(workspace, policies)
-    known = workspace.read_json(_file(policies)) or {}
+    check_published(workspace, policies)
+    verdicts = all_projects(workspace, policies)
+    known = workspace.read_json(project_file(adjudication_key(policies))) or {}
     if not cells:
         return AdjudicationResult(known.get("project_id"), 0, 0, 0)
-    if read_state(workspace, source.project_key).runs_since_full > 0 and _were_put(known, cells, options.presign):
-        shown = {int(task_id): image_id for task_id, image_id in known["images"].items()}
-        return AdjudicationResult(known["project_id"], 0, 0, len(cells), known["project_key"], shown)
-    return _put(client, workspace, policies, cells, votes, options)
+    elsewhere = _put_before(workspace, policies, options.keep_reworded)
+    here = [cell for cell in cells if cell not in elsewhere]
+    sure = all(read_state(workspace, p.project_key).runs_since_full > 0 for p in verdicts if not p.gone)
+    if sure and (not here or _were_put(known, here, options.presign)):
+        shown = {int(task_id): image_id for task_id, image_id in known.get("images", {}).items()}
+        return AdjudicationResult(known.get("project_id"), 0, 0, len(cells), known.get("project_key", ""), shown)
+    if not here:
+        return AdjudicationResult(known.get("project_id"), 0, 0, len(cells))
+    done = _put(client, workspace, policies, here, votes, options)
+    return replace(done, already_there=done.already_there + len(cells) - len(here))
+
+
+def _put_before(workspace: Workspace, policies: PolicySet, keep_reworded: bool) -> set[Cell]:
+    """The cells that projects of other policy sets put to a judge, under policies that count now."""
+    projects = all_projects(workspace, policies, "adjudication")
+    counts = counting(all_projects(workspace, policies), policies, keep_reworded=keep_reworded)
+    found = set()
+    for project in projects:
+        if project.project_key != adjudication_key(policies) and not project.gone:
+            asks, record = set(project.asks(counts)), workspace.read_json(project_file(project.project_key)) or {}
+            found |= {(image_id, policy_id) for image_id, policy_id in record.get("put", ()) if policy_id in asks}
+    return found
 
 
 def _put(
@@ -124,18 +144,29 @@ def _put(
     page, note = adjudication_config(policies), _instruction(policies)
     project_id = open_project(client, workspace, ProjectSpec(title, page, note, overlap=1, presign=options.presign))
     listed = tasks_on_server(client, project_id, _KEY).values()
-    there = {cell for some in listed for task in some for cell in _cells(task.data)}
-    images = tasks_on_server(client, published(workspace, policies).project_id, "image_id")
-    fresh = [cell for cell in cells if cell not in there and cell[0] in images]
-    urls = {image_id: str(tasks[0].data["image"]) for image_id, tasks in images.items()}
+    there = {cell for some in listed for task in some for cell in cells_of(task.data)}
+    urls = _urls(client, workspace, policies, {image_id for image_id, _ in cells})
+    fresh = [cell for cell in cells if cell not in there and cell[0] in urls]
     tasks = _tasks(fresh, urls, policies, current_votes(votes))
     check_page(page, tasks)
     sent = import_once(client, project_id, tasks, _KEY, batch_size=options.batch_size)
     shown = {task.task_id: str(task.data["image_id"]) for task in sent.values()}
     put = sorted(there | set(fresh))
-    known = {"project_id": project_id, "project_key": key, "title": title, "cells": len(put)}
-    workspace.write_json(_file(policies), known | {"put": put, "presign": options.presign, "images": shown})
+    hashes = {policy.id: policy.content_hash for policy in policies}
+    project = Project(project_id, key, title, "adjudication", policies=hashes, page=page)
+    known = record_of(project, policies) | {"cells": len(put), "put": put, "presign": options.presign, "images": shown}
+    workspace.write_json(project_file(key), known)
     return AdjudicationResult(project_id, len(tasks), len(fresh), len(set(cells) & there), key, shown)
+
+
+def _urls(client: "LabelStudio", workspace: Workspace, policies: PolicySet, wanted: set[str]) -> dict[str, str]:
+    """Where the server finds images, as the tasks of the verdict projects say."""
+    urls: dict[str, str] = {}
+    for project in all_projects(workspace, policies):
+        if not project.gone and wanted - urls.keys() & project.tasks.keys():
+            for image_id, tasks in tasks_on_server(client, project.project_id, "image_id").items():
+                urls.setdefault(image_id, str(tasks[0].data["image"]))
+    return urls
 
 
 def _were_put(known: Mapping[str, Any], cells: Iterable[Cell], presign: bool) -> bool:
@@ -184,82 +215,5 @@ def _instruction(policies: PolicySet) -> str:
     )
 
 
-def is_adjudicating(workspace: Workspace, policies: PolicySet) -> bool:
-    """Whether anything was ever put to a judge."""
-    return read_project_record(workspace, adjudication_key(policies)) is not None
-
-
-def adjudication_cells(workspace: Workspace, policies: PolicySet) -> int:
-    """How many disputed cells were ever put to a judge."""
-    return int((read_project_record(workspace, adjudication_key(policies)) or {}).get("cells", 0))
-
-
-def collect_adjudications(
-    client: "LabelStudio",
-    workspace: Workspace,
-    policies: PolicySet,
-    *,
-    reconcile_every: int = 1,
-) -> CollectResult:
-    """What the judge has decided so far, one Vote per decided cell, written beside the votes. Reads what changed, or
-    every `reconcile_every`-th run everything.
-
-    Raises FatalError when nothing was put to adjudication; else as `collect`.
-    """
-    found = workspace.read_json(_file(policies))
-    if found is None:
-        raise FatalError("Nothing was put to adjudication under these policies in this workspace.")
-    place = Place(int(found["project_id"]), found["title"], str(found["project_key"]))
-    answers = read_answers(client, workspace, place, "reading adjudications", reconcile_every=reconcile_every)
-    votes, rejected = _read(answers.tasks, policies, answers.emails)
-    before = adjudications(workspace, policies)
-    table = to_table(votes, Vote)
-    store_votes(workspace, place.key, table, rejected)
-    old, new = ({(v.annotation_id, v.policy_id) for v in some} for some in (before, votes))
-    state = answers.state
-    return CollectResult(
-        place.project_id, table, rejected, len(state.annotations), len(state.skipped), len(new - old), len(old - new),
-        tuple(sorted(state.deleted)), answers.full,
-    )  # fmt: skip
-
-
-def adjudications(workspace: Workspace, policies: PolicySet) -> list[Vote]:
-    """The decisions that the last `collect_adjudications` stored; none when there was no run."""
-    key = votes_file(adjudication_key(policies))
-    return from_table(workspace.read_parquet(key), Vote) if workspace.store.exists(key) else []
-
-
-def _read(
-    tasks: Iterable[Mapping[str, Any]], policies: PolicySet, emails: Mapping[int, str]
-) -> tuple[list[Vote], list[Rejection]]:
-    from label_studio_sdk.label_interface import LabelInterface
-
-    interface = LabelInterface(adjudication_config(policies))
-    votes: list[Vote] = []
-    rejected: list[Rejection] = []
-    for task in tasks:
-        image_id = str(task["data"].get("image_id", ""))
-        for annotation in task["annotations"]:
-            if annotation.get("was_cancelled"):
-                continue
-            decided = [p for p in policies if (image_id, p.id) in _cells(task["data"]) and _answered(annotation, p)]
-            try:
-                votes += read_annotation(annotation, image_id, decided, interface, emails)
-            except SampleError as error:
-                rejected.append(Rejection(image_id, error.code, error.detail, evidence(annotation)))
-    votes.sort(key=lambda v: (v.image_id, v.policy_id, v.annotation_id))
-    rejected.sort(key=lambda r: (r.key, r.payload_json))
-    return votes, rejected
-
-
-def _cells(data: Mapping[str, Any]) -> list[Cell]:
+def cells_of(data: Mapping[str, Any]) -> list[Cell]:
     return [(str(data.get("image_id", "")), policy_id) for policy_id in data.get("disputed", ())]
-
-
-def _answered(annotation: Mapping[str, Any], policy: Policy) -> bool:
-    regions = annotation.get("result") or []
-    return any(isinstance(r, Mapping) and r.get("from_name") == verdict_control(policy.id) for r in regions)
-
-
-def _file(policies: PolicySet) -> str:
-    return f"annotation/{adjudication_key(policies)}/project.json"

@@ -95,7 +95,7 @@ def bootstrap(clusters: Sequence[Sequence[Mapping[str, str]]], *, resamples: int
     nothing to draw, and the answer has no rows.
     """
     count = len(clusters)
-    if count < 2:
+    if count < 2 or not resamples:
         return np.empty((0, 3))
     sums, pairs = _sums(clusters)
     rng = np.random.default_rng(seed)

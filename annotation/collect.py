@@ -1,9 +1,10 @@
 """Collects what annotators did: each annotation becomes one Vote per policy, or a rejection with its reason.
 
-A full run reads every annotation of the project. An incremental one reads the tasks that changed since the last
-run and replaces what was known of those; it reads everything after all when the server then holds fewer
-annotations than are known, which only a deletion explains. What is stored as votes depends on the annotations
-alone: a run that finds nothing new changes no byte of them.
+Every project that this workspace published is read, under the policies that it asked. Votes are kept whatever becomes
+of their policy; those under the present ones are handed on. A full run reads every annotation. An incremental one reads
+the tasks that changed since the last run and replaces what was known of those; it reads everything after all when the
+server then holds fewer annotations than are known, which only a deletion explains. What is stored as votes depends on
+the annotations alone: a run that finds nothing new changes no byte of them.
 """
 
 import json
@@ -16,15 +17,15 @@ import pyarrow as pa
 
 from annotation.changes import Place, Read, changes_suffice, emails_of, read_project, state_after
 from annotation.client import patiently, plain_errors
-from annotation.config import label_config
-from annotation.publish import Project, published
+from annotation.projects import Project, all_projects, check_published, counting, update_record
 from annotation.reading import Progress, Task
-from annotation.verdicts import boxes_of, from_result
+from annotation.verdicts import AskedPolicy, boxes_of, from_result
 from annotation.vote_store import (
     State,
     read_state,
     rejections,
     sorted_votes,
+    standing_table,
     store_votes,
     table_of,
     untouched,
@@ -33,7 +34,7 @@ from annotation.vote_store import (
     votes_table,
     write_state,
 )
-from policies.engine import Policy, PolicySet
+from policies.engine import PolicySet
 from storage.errors import SampleError
 from storage.records.annotation import Vote
 from storage.records.ids import canonical_json
@@ -52,14 +53,13 @@ _KEPT = ("id", "task", "completed_by", "updated_by", "updated_at", "lead_time", 
 
 @dataclass(frozen=True)
 class CollectResult:
-    """All votes (`table`, rows of Vote) and rejections as they stand now. `gone` counts votes of the last run that
-    exist no longer.
+    """All votes that count now (`table`, rows of Vote) and all rejections as they stand. `gone` counts votes of the
+    last run that exist no longer.
 
     `deleted` are the ids of all annotations that some run saw and a later one did not; `full` says whether this run
     read everything.
     """
 
-    project_id: int
     table: pa.Table = field(repr=False)
     rejected: list[Rejection]
     annotations: int
@@ -83,29 +83,68 @@ def collect(
     progress: Progress | None = None,
     reconcile_every: int = 1,
     min_duration_s: float = 0.0,
+    keep_reworded: bool = False,
 ) -> CollectResult:
-    """Read the project of these policies, write `votes.parquet` and the quarantine, and return both.
+    """Read every verdict project of this workspace, write its `votes.parquet` and quarantine, and return them together.
 
     Every `reconcile_every`-th run reads everything (1, the default: each run; 0: only when it must), the others read
     what changed. Annotations made in less than `min_duration_s` are rejected as `too_fast`; 0 asks for no time.
-    `progress` gets tasks read and tasks published. Raises FatalError when nothing was published, or when the
-    project is no longer on the server (the votes collected before stay untouched), TransientError when the
-    server does not answer.
+    `keep_reworded` as in `annotation.projects.counting`. `progress` gets tasks read and tasks published, project by
+    project. Raises FatalError when nothing was published, or when a project is no longer on the server (the votes
+    collected before stay untouched), TransientError when the server does not answer.
     """
-    project = published(workspace, policies)
+    check_published(workspace, policies)
+    projects = [project for project in all_projects(workspace, policies) if not project.gone]
+    how = _How(reconcile_every, min_duration_s, progress)
+    parts = [_collect(client, workspace, project, how) for project in projects]
+    counts = counting(all_projects(workspace, policies), policies, keep_reworded=keep_reworded)
+    votes = standing_table(pa.concat_tables([_stored(workspace, p) for p in all_projects(workspace, policies)]), counts)
+    return CollectResult(
+        sorted_votes(votes),
+        sorted((r for part in parts for r in part.rejected), key=lambda r: (r.key, r.payload_json)),
+        sum(part.annotations for part in parts),
+        sum(part.skipped for part in parts),
+        sum(part.new for part in parts),
+        sum(part.gone for part in parts),
+        tuple(sorted({number for part in parts for number in part.deleted})),
+        all(part.full for part in parts),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    reconcile_every: int
+    min_duration_s: float
+    progress: Progress | None
+
+
+def _collect(client: "LabelStudio", workspace: Workspace, project: Project, how: _How) -> CollectResult:
+    """One project, read and stored under the policies that it asked."""
     place = Place(project.project_id, project.title, project.project_key)
     state = read_state(workspace, place.key)
-    basis = canonical_json([COLLECT_VERSION, min_duration_s])
-    changes_only = changes_suffice(state, place, basis, reconcile_every)
+    basis = canonical_json([COLLECT_VERSION, how.min_duration_s])
+    changes_only = changes_suffice(state, place, basis, how.reconcile_every)
     for attempt in patiently():
         with attempt, plain_errors("reading annotations"):
             read = read_project(
-                client, place, state, changes_only=changes_only, progress=progress, total=len(project.tasks)
+                client, place, state, changes_only=changes_only, progress=how.progress, total=len(project.tasks)
             )
+            project = with_page(client, workspace, project)
             emails = emails_of(client, read, state)
-    judged = _judge(read.tasks, project, policies, emails, min_duration_s)
+    judged = _judge(read.tasks, project, emails, how.min_duration_s)
     after = state_after(state, place, read, basis, judged.skipped, emails)
-    return _merge(workspace, place, after, read, judged)
+    return _merge(workspace, place, after, read, judged, project.policies)
+
+
+def with_page(client: "LabelStudio", workspace: Workspace, project: Project) -> Project:
+    """The project with its page, which the server is asked for where an earlier release did not write it down."""
+    if project.page:
+        return project
+    return update_record(workspace, project, page=str(client.projects.get(id=project.project_id).label_config))
+
+
+def _stored(workspace: Workspace, project: Project) -> pa.Table:
+    return votes_table(workspace, project.project_key, project.policies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +157,12 @@ class _Judged:
 def _judge(
     tasks: Iterable[Task],
     project: Project,
-    policies: PolicySet,
     emails: Mapping[int, str],
     min_duration_s: float,
 ) -> _Judged:
     from label_studio_sdk.label_interface import LabelInterface
 
-    interface = LabelInterface(label_config(policies))
+    interface, policies = LabelInterface(project.page), project.asked()
     votes: list[Vote] = []
     rejected: list[Rejection] = []
     skipped = set()
@@ -148,7 +186,7 @@ def _judge(
 def read_annotation(
     annotation: Mapping[str, Any],
     image_id: str,
-    policies: Sequence[Policy],
+    policies: Sequence[AskedPolicy],
     interface: "LabelInterface",
     emails: Mapping[int, str],
     *,
@@ -170,6 +208,7 @@ def read_annotation(
         raise SampleError("too_fast", f"{duration_s:.1f} s, less than {min_duration_s:g} s")
     answers, comment = from_result(annotation.get("result"), policies, interface)
     boxes = boxes_of(annotation["result"])
+    hashes = {policy.id: policy.content_hash for policy in policies}
     return [
         Vote(
             image_id=image_id,
@@ -185,6 +224,7 @@ def read_annotation(
             annotation_id=int(annotation["id"]),
             updated_at=str(annotation["updated_at"]),
             boxes=boxes,
+            policy_hash=hashes[answer.policy_id],
         )
         for answer in answers
     ]
@@ -195,20 +235,35 @@ def evidence(annotation: Mapping[str, Any]) -> str:
     return canonical_json({name: annotation.get(name) for name in _KEPT})
 
 
-def collected_votes(workspace: Workspace, policies: PolicySet) -> list[Vote]:
-    """The votes that the last `collect` stored, sorted; none when there was no run yet."""
-    return votes_of(votes_table(workspace, published(workspace, policies).project_key))
+def collected_votes(workspace: Workspace, policies: PolicySet, *, keep_reworded: bool = False) -> list[Vote]:
+    """The votes that the last `collect` stored and that count now, sorted; none when there was no run yet."""
+    projects = all_projects(workspace, policies)
+    if not projects:
+        return []
+    stored = pa.concat_tables([_stored(workspace, project) for project in projects])
+    return votes_of(sorted_votes(standing_table(stored, counting(projects, policies, keep_reworded=keep_reworded))))
+
+
+def unused_votes(workspace: Workspace, policies: PolicySet, *, keep_reworded: bool = False) -> list[Vote]:
+    """The votes that are kept and do not count: their policy is gone, or says something else now."""
+    projects = all_projects(workspace, policies)
+    counts = counting(projects, policies, keep_reworded=keep_reworded)
+    votes = [vote for project in projects for vote in votes_of(_stored(workspace, project))]
+    return [vote for vote in votes if vote.policy_hash not in counts.get(vote.policy_id, ())]
 
 
 def deleted_annotations(workspace: Workspace, policies: PolicySet) -> list[int]:
     """The ids of all annotations that some run collected and a later one did not find, sorted."""
-    return sorted(read_state(workspace, published(workspace, policies).project_key).deleted)
+    projects = all_projects(workspace, policies)
+    return sorted(set().union(*(read_state(workspace, project.project_key).deleted for project in projects)))
 
 
-def _merge(workspace: Workspace, place: Place, after: State, read: Read, judged: _Judged) -> CollectResult:
+def _merge(
+    workspace: Workspace, place: Place, after: State, read: Read, judged: _Judged, policies: Mapping[str, str]
+) -> CollectResult:
     """Put what was read in the place of what was known of those tasks, store it, and count what that changed."""
     touched = None if read.full else {int(task["id"]) for task in read.tasks}
-    before = votes_table(workspace, place.key)
+    before = votes_table(workspace, place.key, policies)
     kept, fresh = untouched(before, touched), table_of(judged.votes)
     votes = sorted_votes(pa.concat_tables([kept, fresh]))
     refused = rejections(workspace, place.key)
@@ -218,7 +273,7 @@ def _merge(workspace: Workspace, place: Place, after: State, read: Read, judged:
     store_votes(workspace, place.key, votes, rejected)
     write_state(workspace, place.key, after)
     return CollectResult(
-        place.project_id, votes, rejected, len(after.annotations), len(after.skipped), new=len(new - old),
+        votes, rejected, len(after.annotations), len(after.skipped), new=len(new - old),
         gone=len(old - new), deleted=tuple(sorted(after.deleted)), full=read.full,
     )  # fmt: skip
 

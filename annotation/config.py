@@ -7,7 +7,7 @@ config and policies and is never changed: the server would let a used choice van
 
 import html
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import get_args
@@ -63,7 +63,12 @@ def rules_control(policy_id: str) -> str:
 
 def project_key(policies: PolicySet, config_version: int = CONFIG_VERSION, *, kind: str = "verdict") -> str:
     """The hash that names a project: its kind, the page's version and every policy's content."""
-    return content_id(f"{kind}-project", config_version, [(p.id, p.content_hash) for p in policies])
+    return project_key_of([(p.id, p.content_hash) for p in policies], config_version, kind=kind)
+
+
+def project_key_of(policies: Iterable[tuple[str, str]], config_version: int, *, kind: str) -> str:
+    """The same from ids and content hashes, in the order of the ids."""
+    return content_id(f"{kind}-project", config_version, sorted(policies))
 
 
 def project_title(name: str, key: str) -> str:

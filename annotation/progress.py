@@ -1,23 +1,24 @@
 """How far each project is, as the workspace knows it from the last collect; nothing here asks the server."""
 
-from annotation.adjudicate import adjudication_cells, adjudication_key, adjudications
-from annotation.collect import collected_votes
+from annotation.adjudicate import adjudication_key
 from annotation.pair import edit_ratings, pair_key, published_pairs
-from annotation.publish import is_published, published
+from annotation.projects import Project, asking
+from annotation.rulings import adjudication_cells
 from annotation.summary import ProjectProgress, answered_by
-from annotation.vote_store import read_state, rejections
+from annotation.vote_store import read_state, rejections, votes_of, votes_table
 from policies.engine import PolicySet
 from storage.workspace import Workspace
 
 
-def project_progress(workspace: Workspace, policies: PolicySet, *, overlap: int = 2) -> list[ProjectProgress]:
-    """A row for each project there is: verdicts, then adjudication, then pairs.
+def project_progress(
+    workspace: Workspace, policies: PolicySet, *, overlap: int = 2, keep_reworded: bool = False
+) -> list[ProjectProgress]:
+    """A row for each project whose answers count now: verdicts, the oldest first, then adjudication, then pairs.
 
     An image or a pair is done when `overlap` people have answered it, a disputed cell when a judge has decided it.
     """
-    found = []
-    if is_published(workspace, policies):
-        found.append(_verdicts(workspace, policies, overlap))
+    projects = asking(workspace, policies, keep_reworded=keep_reworded)
+    found = [_verdicts(workspace, project, overlap) for project in projects]
     if cells := adjudication_cells(workspace, policies):
         found.append(_adjudication(workspace, policies, cells))
     if pairs := published_pairs(workspace):
@@ -25,9 +26,8 @@ def project_progress(workspace: Workspace, policies: PolicySet, *, overlap: int 
     return found
 
 
-def _verdicts(workspace: Workspace, policies: PolicySet, overlap: int) -> ProjectProgress:
-    project = published(workspace, policies)
-    votes = collected_votes(workspace, policies)
+def _verdicts(workspace: Workspace, project: Project, overlap: int) -> ProjectProgress:
+    votes = votes_of(votes_table(workspace, project.project_key, project.policies))
     return ProjectProgress(
         kind="verdicts",
         items=len(project.tasks),
@@ -35,12 +35,13 @@ def _verdicts(workspace: Workspace, policies: PolicySet, overlap: int) -> Projec
         answers=len({vote.annotation_id for vote in votes}),
         skipped=len(read_state(workspace, project.project_key).skipped),
         refused=len(rejections(workspace, project.project_key)),
+        policies=tuple(project.policies),
     )
 
 
 def _adjudication(workspace: Workspace, policies: PolicySet, cells: int) -> ProjectProgress:
-    rulings = adjudications(workspace, policies)
     key = adjudication_key(policies)
+    rulings = votes_of(votes_table(workspace, key))
     return ProjectProgress(
         kind="adjudication",
         items=cells,

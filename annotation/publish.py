@@ -1,14 +1,18 @@
-"""Publishes images to the verdict project: each image exactly once, however often it is killed and repeated.
+"""Publishes images to verdict projects: each image under each policy once, however often it is killed and repeated.
 
-A task says which image it shows and nothing else: not where the image comes from, nor whether it was edited. It may
-bring a draft, the verdicts that the rules derive; which images had one is never forgotten.
+An image that nobody was asked about goes to the project of all policies. One that was published before goes to a
+project of those policies alone under which it was not: a policy that is new, or says something else. A task says which
+image it shows and nothing else: not where the image comes from, nor whether it was edited. It may bring a draft, the
+verdicts that the rules derive; which images had one is never forgotten.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from annotation.client import plain_errors
 from annotation.config import CONFIG_VERSION, instruction_html, label_config, project_key, project_title
+from annotation.projects import Project, all_projects, asking, counting, project_file, record_of, update_record
 from annotation.tasks import (
     PREFILL_VERSION,
     Progress,
@@ -22,8 +26,7 @@ from annotation.tasks import (
     tasks_on_server,
 )
 from annotation.verdicts import PolicyVerdict, to_result
-from annotation.vote_store import read_project_record
-from policies.engine import PolicySet
+from policies.engine import Policy, PolicySet
 from policies.evidence import Shown
 from storage.errors import FatalError
 from storage.records.ids import content_id
@@ -54,24 +57,12 @@ class PublishItem:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What `publish` did: images sent now, and images that were there before."""
+    """What `publish` did: the projects that now ask about these images, images sent to any of them now, and images for
+    which everything was there before."""
 
-    project_id: int
-    project_key: str
+    projects: tuple[Project, ...]
     published: int
     already_there: int
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A project as the workspace remembers it. `tasks` maps image_id to task id, `prefilled` are the images that ever
-    had a draft."""
-
-    project_id: int
-    project_key: str
-    title: str
-    tasks: Mapping[str, int]
-    prefilled: frozenset[str] = frozenset()
 
 
 def publish(
@@ -82,48 +73,99 @@ def publish(
     options: ProjectOptions,
     progress: Progress | None = None,
 ) -> Publication:
-    """Put every image into the project of these policies, made if need be; safe to repeat after any failure. What is on
-    the server already stays as it is, with a draft or without.
+    """Put every image before people under every policy of which they were not asked about it; safe to repeat after any
+    failure. What is on the server already stays as it is, with a draft or without.
 
-    `progress` gets images on the server and images in all, after each batch.
+    `progress` gets images on the server and images in all, after each batch of a project.
     Raises FatalError when the server refuses, TransientError when it stays silent through every retry.
     """
-    key = project_key(policies)
     unique = {item.image_id: item for item in items}
+    sent: set[str] = set()
+    for some, images in _pages(_on_server(client, workspace, policies), list(unique.values()), policies, options):
+        sent |= _publish_page(client, workspace, images, replace(policies, policies=some), options, progress)
+    asked = asking(workspace, policies, keep_reworded=options.keep_reworded)
+    return Publication(tuple(p for p in asked if not p.gone), len(sent), len(unique) - len(sent))
+
+
+def _on_server(client: "LabelStudio", workspace: Workspace, policies: PolicySet) -> list[Project]:
+    """The verdict projects that are there. One that is not is written down as gone, so that it is read no more."""
+    found = []
+    for project in all_projects(workspace, policies):
+        with plain_errors("looking for its projects"):
+            listed = client.projects.list(title=project.title)
+            is_there = any((p.id, p.title) == (project.project_id, project.title) for p in listed)
+        if is_there:
+            found.append(update_record(workspace, project, gone=False) if project.gone else project)
+        elif not project.gone:
+            update_record(workspace, project, gone=True)
+    return found
+
+
+Page = tuple[tuple[Policy, ...], list[PublishItem]]
+
+
+def _pages(
+    projects: Sequence[Project], items: Sequence[PublishItem], policies: PolicySet, options: ProjectOptions
+) -> list[Page]:
+    """Which policies to ask about which images, a page for each set of policies: what nobody was asked, and of what was
+    asked in the present words all that should still be on the server.
+
+    A policy that calls everything safe is not worth a page of its own.
+    """
+    counts = counting(projects, policies, keep_reworded=options.keep_reworded)
+    known = [(project.tasks, set(project.asks(counts)), _whole(project, policies)) for project in projects]
+    pages: dict[tuple[Policy, ...], list[PublishItem]] = {} if items or projects else {policies.policies: []}
+    trivial = {policy.id for policy in policies if policy.asks_nothing}
+    for item in items:
+        there = [(names, whole) for tasks, names, whole in known if item.image_id in tasks]
+        asked: set[str] = set().union(*(names for names, _ in there))
+        done = asked | trivial if asked else asked
+        left = tuple(policy for policy in policies if policy.id not in done)
+        for some in dict.fromkeys(page for page in (left, *(whole for _, whole in there)) if page):
+            pages.setdefault(some, []).append(item)
+    return list(pages.items())
+
+
+def _whole(project: Project, policies: PolicySet) -> tuple[Policy, ...]:
+    """The policies of a project if it would be made the same today, else none."""
+    some = tuple(policy for policy in policies if policy.id in project.policies)
+    return some if project_key(replace(policies, policies=some)) == project.project_key else ()
+
+
+def _publish_page(
+    client: "LabelStudio",
+    workspace: Workspace,
+    items: Sequence[PublishItem],
+    policies: PolicySet,
+    options: ProjectOptions,
+    progress: Progress | None,
+) -> set[str]:
+    """One project, made if need be; the images that were not there before."""
+    key = project_key(policies)
     title, instruction = project_title(options.name, key), instruction_html(policies)
     drafts = any(item.draft is not None for item in items)
     spec = ProjectSpec(title, label_config(policies), instruction, options.overlap, drafts, options.presign)
-    wanted = _tasks(workspace, unique.values(), key, policies)
+    wanted = _tasks(workspace, items, key, policies)
     check_page(spec.label_config, wanted)
     project_id = open_project(client, workspace, spec)
-    before = len(unique.keys() & tasks_on_server(client, project_id, _KEY).keys())
+    before = tasks_on_server(client, project_id, _KEY).keys()
     tasks = import_once(client, project_id, wanted, _KEY, batch_size=options.batch_size, progress=progress)
-    _check_content(tasks, unique.values())
+    _check_content(tasks, items)
     task_ids = {image_id: task.task_id for image_id, task in tasks.items()}
     prefilled = frozenset(image_id for image_id, task in tasks.items() if task.data.get(_DRAFT))
-    _remember(workspace, policies, Project(project_id, key, spec.title, task_ids, prefilled))
-    return Publication(project_id, key, len(unique) - before, before)
+    hashes = {policy.id: policy.content_hash for policy in policies}
+    project = Project(project_id, key, title, "verdict", task_ids, prefilled, hashes, page=spec.label_config)
+    _remember(workspace, policies, project)
+    return {item.image_id for item in items} - before
 
 
 def published(workspace: Workspace, policies: PolicySet) -> Project:
-    """The project of these policies as the workspace remembers it; FatalError when nothing was published."""
-    found = read_project_record(workspace, project_key(policies))
+    """The project that asks exactly these policies, as the workspace remembers it; FatalError when there is none."""
+    key = project_key(policies)
+    found = next((p for p in all_projects(workspace, policies) if p.project_key == key), None)
     if found is None:
-        raise FatalError(
-            "Nothing was published under these policies in this workspace. Publish first; after a change of a policy "
-            "its images are published again, because old votes were given under the old text."
-        )
-    return _project(found)
-
-
-def _project(found: Mapping[str, Any]) -> Project:
-    prefilled = frozenset(found.get("prefilled_images", ()))
-    return Project(found["project_id"], found["project_key"], found["title"], found["tasks"], prefilled)
-
-
-def is_published(workspace: Workspace, policies: PolicySet) -> bool:
-    """Whether anything was published under these policies; raises FatalError when only people's answers are left."""
-    return read_project_record(workspace, project_key(policies)) is not None
+        raise FatalError("Nothing was published under exactly these policies in this workspace. Publish first.")
+    return found
 
 
 def presentation_order(items: Iterable[PublishItem], key: str) -> list[PublishItem]:
@@ -188,23 +230,13 @@ def _check_content(tasks: Mapping[str, ServerTask], items: Iterable[PublishItem]
             )
 
 
-def _project_file(key: str) -> str:
-    return f"annotation/{key}/project.json"
-
-
 def _remember(workspace: Workspace, policies: PolicySet, project: Project) -> None:
-    file = _project_file(project.project_key)
-    known = workspace.read_json(file)
-    prefilled = project.prefilled | (_project(known).prefilled if known else frozenset())
-    workspace.write_json(
-        file,
-        {
-            "project_id": project.project_id,
-            "project_key": project.project_key,
-            "title": project.title,
-            "config_version": CONFIG_VERSION,
-            "prefilled_images": sorted(prefilled),
-            "policies": {p.id: p.content_hash for p in policies},
-            "tasks": dict(project.tasks),
-        },
-    )
+    file = project_file(project.project_key)
+    known = workspace.read_json(file) or {}
+    prefilled = project.prefilled | set(known.get("prefilled_images", ()))
+    record = record_of(project, policies) | {
+        "config_version": CONFIG_VERSION,
+        "prefilled_images": sorted(prefilled),
+        "tasks": dict(project.tasks),
+    }
+    workspace.write_json(file, record)

@@ -4,17 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from annotation.adjudicate import (
-    AdjudicationResult,
-    adjudications,
-    collect_adjudications,
-    disputed,
-    is_adjudicating,
-    publish_adjudications,
-)
+from annotation.adjudicate import AdjudicationResult, disputed, publish_adjudications
 from annotation.agreement import labels
 from annotation.collect import collected_votes
 from annotation.overlap import OverlapResult, raise_overlap
+from annotation.rulings import adjudications, collect_adjudications, is_adjudicating
 from annotation.tasks import ProjectOptions
 from policies.engine import PolicySet
 from policies.evidence import Shown
@@ -59,12 +53,13 @@ def advance(
 
     `evidence` as in `annotation.agreement.labels`; raises as publishing and collecting do.
     """
-    votes = collected_votes(workspace, policies)
+    keep = options.project.keep_reworded
+    votes = collected_votes(workspace, policies, keep_reworded=keep)
     if is_adjudicating(workspace, policies):
         collect_adjudications(client, workspace, policies, reconcile_every=options.reconcile_every)
-    rulings = adjudications(workspace, policies)
+    rulings = adjudications(workspace, policies, keep_reworded=keep)
     matrix = labels(image_ids, policies, votes, evidence, min_votes=options.min_votes, adjudications=rulings)
-    overlap = raise_overlap(client, workspace, policies, matrix, to=options.max_overlap)
+    overlap = raise_overlap(client, workspace, policies, matrix, to=options.max_overlap, keep_reworded=keep)
     cells = disputed(matrix, min_votes=options.max_overlap)
     sent = publish_adjudications(client, workspace, policies, cells, votes, options.project)
     return Round(overlap, sent, rulings, matrix)

@@ -74,6 +74,10 @@ class AnnotationSettings(BaseModel):
     weigh_votes: Decides[bool] = Field(
         default=False, description="let a contrary vote be outweighed by annotators' quality"
     )
+    keep_reworded: Decides[bool] = Field(
+        default=False,
+        description="votes under a policy still count when its words were changed and its rules decide the same",
+    )
     resamples: Decides[int] = Field(default=1000, ge=0, description="bootstrap draws behind the agreement intervals")
     batch_size: How[int] = Field(default=500, gt=0, le=500, description="tasks per import call")
 

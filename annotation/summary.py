@@ -12,6 +12,7 @@ from annotation.agreement import Agreement
 from annotation.agreement_intervals import AgreementIntervals
 from annotation.edit_review import EditReport, FlipCounts, RatingCounts
 from annotation.quality import ControlQuality
+from annotation.standing import StandingVotes, UnusedVotes
 from storage.records.annotation import Label, Vote
 
 Gap = Literal["nobody", "more_people", "third_opinion", "judge"]
@@ -21,7 +22,7 @@ GAPS: tuple[Gap, ...] = ("nobody", "more_people", "third_opinion", "judge")
 @dataclass(frozen=True, slots=True)
 class ProjectProgress:
     """How far one project is. `items` are images, disputed cells, or pairs; `done` of them have as many answers as
-    were asked for at first. Skips are known of the verdict project only."""
+    were asked for at first. `policies` are those that a verdict project asks. Skips are known of such projects only."""
 
     kind: Literal["verdicts", "adjudication", "pairs"]
     items: int
@@ -29,6 +30,7 @@ class ProjectProgress:
     answers: int
     skipped: int
     refused: int
+    policies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class AnnotationSummary:
     against_certificates: tuple[EditReport, ...]
     deleted_annotations: int
     simulated: bool
+    standing: tuple[StandingVotes, ...] = ()
+    unused: tuple[UnusedVotes, ...] = ()
 
 
 def annotator_progress(votes: Iterable[Vote]) -> list[AnnotatorProgress]:

@@ -29,12 +29,13 @@ _LINK_MINUTES = 5  # a browser follows its link at once
 class ProjectOptions:
     """How anything is put before people. `name` begins the projects' titles and must be the workspace's own on a shared
     server; `overlap` is how many people are asked per task; `presign` lets their browsers fetch a bucket's images
-    themselves; `batch_size` is tasks per import call."""
+    themselves; `batch_size` is tasks per import call; `keep_reworded` as in `annotation.projects.counting`."""
 
     name: str
     overlap: int = 2
     presign: bool = False
     batch_size: int = 500
+    keep_reworded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,9 @@ rules_without_unsafe    rules named although the verdict is not "unsafe"
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
 
 from annotation.config import BOXES, COMMENT, IMAGE, rules_control, verdict_control
-from policies.engine import Policy
 from storage.errors import SampleError
 from storage.records.verdicts import Verdict
 
@@ -40,6 +39,18 @@ class PolicyVerdict:
 Box = tuple[int, ...]
 
 
+class AskedPolicy(Protocol):
+    """What of a policy decides whether an answer can be believed: a policy of today, or one as a project asked it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def content_hash(self) -> str: ...
+    def rule_ids(self) -> tuple[str, ...]:
+        """Full ids, such as `L2.R1`."""
+        ...
+
+
 def to_result(verdicts: Iterable[PolicyVerdict], comment: str = "") -> list[dict[str, Any]]:
     """The regions that Label Studio's own page would send for these answers."""
     regions = []
@@ -57,7 +68,7 @@ def _choices(control: str, chosen: list[str]) -> dict[str, Any]:
 
 
 def from_result(
-    result: Any, policies: Sequence[Policy], interface: "LabelInterface"
+    result: Any, policies: Sequence[AskedPolicy], interface: "LabelInterface"
 ) -> tuple[list[PolicyVerdict], str]:
     """One answer per policy, in the policies' order, and the comment.
 
@@ -127,7 +138,7 @@ def _by_control(result: Any) -> dict[str, list[str]]:
     return given
 
 
-def _answer(policy: Policy, given: Mapping[str, Sequence[str]], policies: Sequence[Policy]) -> PolicyVerdict:
+def _answer(policy: AskedPolicy, given: Mapping[str, Sequence[str]], policies: Sequence[AskedPolicy]) -> PolicyVerdict:
     verdicts = given.get(verdict_control(policy.id), ())
     rules = tuple(sorted(set(given.get(rules_control(policy.id), ()))))
     if not verdicts:
@@ -138,14 +149,14 @@ def _answer(policy: Policy, given: Mapping[str, Sequence[str]], policies: Sequen
         raise SampleError("not_in_config", f"{policy.id}: {verdicts[0]!r} is no verdict")
     for rule in rules:
         _check_rule(rule, policy, policies)
-    if verdicts[0] == "unsafe" and policy.rules and not rules:
+    if verdicts[0] == "unsafe" and policy.rule_ids() and not rules:
         raise SampleError("unsafe_without_rule", policy.id)
     if verdicts[0] != "unsafe" and rules:
         raise SampleError("rules_without_unsafe", f"{policy.id}: {verdicts[0]} with {', '.join(rules)}")
     return PolicyVerdict(policy.id, cast(Verdict, verdicts[0]), rules)
 
 
-def _check_rule(rule: str, policy: Policy, policies: Sequence[Policy]) -> None:
+def _check_rule(rule: str, policy: AskedPolicy, policies: Sequence[AskedPolicy]) -> None:
     if rule in policy.rule_ids():
         return
     if any(rule in other.rule_ids() for other in policies):

@@ -4,8 +4,8 @@
 is written last, so a run that is killed in between is simply repeated.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -50,19 +50,32 @@ def sorted_votes(table: pa.Table) -> pa.Table:
     return table.sort_by(order).combine_chunks()
 
 
+def standing_table(table: pa.Table, counts: Mapping[str, Collection[str]]) -> pa.Table:
+    """The rows whose policy's content hash is one of those that count for its id."""
+    wanted = [f"{policy_id} {found}" for policy_id, hashes in counts.items() for found in hashes]
+    given = pc.binary_join_element_wise(table["policy_id"], table["policy_hash"], " ")
+    return table.filter(pc.is_in(given, pa.array(wanted, pa.string())))
+
+
 def vote_keys(table: pa.Table) -> set[tuple[int, str]]:
     """Which answers there are, as (annotation id, policy id)."""
     return set(zip(table["annotation_id"].to_pylist(), table["policy_id"].to_pylist(), strict=True))
 
 
-def votes_table(workspace: Workspace, project_key: str) -> pa.Table:
-    """The stored votes in the record's present columns: a file from before a column existed lacks it."""
+def votes_table(workspace: Workspace, project_key: str, policies: Mapping[str, str] | None = None) -> pa.Table:
+    """The stored votes in the record's present columns: a file from before a column existed lacks it.
+
+    `policies` are the content hashes of the policies that the project asks, by id: votes from before each held its own
+    get them from there.
+    """
     key = votes_file(project_key)
     if not workspace.store.exists(key):
         return to_table([], Vote)
     table, present = workspace.read_parquet(key), schema_of(Vote)
-    if table.column_names != present.names:
-        return to_table(from_table(table, Vote), Vote)
+    if table.column_names != present.names or "" in table["policy_hash"].unique().to_pylist():
+        hashes = policies or {}
+        old = [replace(v, policy_hash=v.policy_hash or hashes.get(v.policy_id, "")) for v in from_table(table, Vote)]
+        return to_table(old, Vote)
     return table.cast(present)  # Parquet names the items of lists otherwise, which would show in the bytes
 
 
@@ -97,6 +110,13 @@ def store_votes(workspace: Workspace, project_key: str, votes: pa.Table, rejecte
     workspace.replace(votes_file(project_key), parquet_bytes(votes))
     if rejected or workspace.store.exists(quarantine):
         workspace.replace(quarantine, parquet_bytes(to_table(rejected, Rejection)))
+
+
+def project_keys(workspace: Workspace) -> list[str]:
+    """The keys of all projects of which the workspace has a record or answers, sorted."""
+    names = ("project.json", "votes.parquet", "ratings.parquet")
+    found = {key.split("/")[1] for key in workspace.store.keys("annotation/") if key.split("/")[-1] in names}
+    return sorted(found)
 
 
 def read_project_record(workspace: Workspace, project_key: str) -> dict[str, Any] | None:

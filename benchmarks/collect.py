@@ -42,7 +42,7 @@ def fill(client: Any, workspace: Workspace, items: list[PublishItem], result: li
     Annotations come with the import here, because one by one they would take a quarter of a second each.
     """
     policies = WORLD
-    project_id = publish(client, workspace, [], policies, ProjectOptions(_NAME)).project_id
+    project_id = publish(client, workspace, [], policies, ProjectOptions(_NAME)).projects[0].project_id
     author = client.users.whoami().id
     there = {t.data["image_id"] for t in client.tasks.list(project=project_id, fields="task_only", include="id,data")}
     for start in range(0, len(items), 250):
@@ -67,7 +67,7 @@ def tasks_of(workspace: Workspace, items: list[PublishItem]) -> list[dict[str, A
     from annotation.publish import _tasks
 
     policies = WORLD
-    return _tasks(workspace, items, project_key(policies), policies, {})
+    return _tasks(workspace, items, project_key(policies), policies)
 
 
 def full_export(client: Any, project_id: int) -> int:

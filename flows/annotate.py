@@ -15,7 +15,8 @@ from annotation.collect import CollectResult, collect
 from annotation.controls import read_controls
 from annotation.opt_out import check_people, keep_from, withheld
 from annotation.pair import PairItem, PairPublication, PairResult, collect_pairs, publish_pairs, published_pairs
-from annotation.publish import Publication, PublishItem, publish, published
+from annotation.projects import check_published
+from annotation.publish import Publication, PublishItem, publish
 from annotation.rounds import Round, RoundOptions, advance
 from annotation.sampling import Candidate, doubt_of, sample
 from annotation.settings import AnnotationSettings
@@ -111,7 +112,7 @@ def may_show(outcome: Outcome) -> dict[str, set[str]]:
 
 
 def _project_options(options: AnnotationSettings) -> ProjectOptions:
-    return ProjectOptions(options.project, options.overlap, options.presign, options.batch_size)
+    return ProjectOptions(options.project, options.overlap, options.presign, options.batch_size, options.keep_reworded)
 
 
 @contextmanager
@@ -133,11 +134,10 @@ def publish_build(settings: Settings, root: str) -> Publication:
         done = publish(
             client, workspace, items, policies, _project_options(options), partial(report_progress, "publish")
         )
-        tasks = published(workspace, policies).tasks
         keep = withheld(options.opt_outs, may_show(outcome))
-        keep_from(
-            client, workspace, (done.project_key, tasks), keep, people, progress=partial(report_progress, "opt-outs")
-        )
+        for project in done.projects:
+            which = (project.project_key, project.tasks)
+            keep_from(client, workspace, which, keep, people, progress=partial(report_progress, "opt-outs"))
     return done
 
 
@@ -176,7 +176,7 @@ def collect_votes(settings: Settings, root: str, *, full: bool = False) -> Colle
     """Fetch the votes given so far, and ask a third person or a judge where people disagree."""
     workspace, options = Workspace.open(root), settings.annotation
     policies = load_policy_set(settings.policies)
-    published(workspace, policies)  # before a server is started, which takes a minute
+    check_published(workspace, policies)  # before a server is started, which takes a minute
     client = studio_client(root, options)
     reconcile_every = 1 if full else options.reconcile_every
     with _alone(workspace):
@@ -187,6 +187,7 @@ def collect_votes(settings: Settings, root: str, *, full: bool = False) -> Colle
             progress=partial(report_progress, "collect"),
             reconcile_every=reconcile_every,
             min_duration_s=options.min_duration_s,
+            keep_reworded=options.keep_reworded,
         )
         outcome = read_outcome(workspace)
         step = advance(

@@ -25,8 +25,8 @@ from storage.workspace import Blobs, Workspace, parse_record
 
 _KINDS = {
     "annotation": "people's answers", "blobs": "blob", "builds": "build record", "claims": "claim",
-    "evaluations": "evaluation", "exports": "export", "quarantine": "quarantine", "sources": "list of files",
-    "tables": "table", "usage": "usage",
+    "evaluations": "evaluation", "exports": "export", "forgotten": "tombstone", "quarantine": "quarantine",
+    "sources": "list of files", "tables": "table", "usage": "usage",
 }  # fmt: skip
 _MADE_AGAIN = ("blobs", "builds", "claims", "quarantine", "sources", "tables", "usage")  # by the next build
 _BLOB_COLUMNS = ("blob", "original_blob", "edited_id", "mask")

@@ -43,6 +43,7 @@ def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
             evidence=outcome.evidence(policies.vocabulary),
             deltas=outcome.deltas,
             prefilled=found.prefilled,
+            reworded=found.reworded,
         )
     )
 
@@ -51,10 +52,20 @@ def write_export(settings: Settings, root: str, version: str | None = None, to: 
     """Write the export into the workspace or below `to`; a repeated run with the same content writes nothing."""
     workspace = Workspace.open(root)
     target = open_store(to) if to else None
-    result = export(dataset_of(settings, workspace), workspace, settings.export, version=version, target=target)
+    previous = None if target else _version_before(workspace, settings.export.name, version)
+    data = dataset_of(settings, workspace)
+    result = export(data, workspace, settings.export, version=version, target=target, previous=previous)
     if target is None:
         workspace.write_json(LATEST_EXPORT, {"name": settings.export.name, "version": result.version})
     return result
+
+
+def _version_before(workspace: Workspace, name: str, version: str | None) -> str | None:
+    """The place of the newest export of this name, if there is one of another version."""
+    latest = workspace.read_json(LATEST_EXPORT) or {}
+    if latest.get("name") != name or latest.get("version") == version:
+        return None
+    return f"{workspace.store.root}/exports/{name}/{latest['version']}"
 
 
 def write_report(settings: Settings, root: str, output: Path) -> None:

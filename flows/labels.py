@@ -1,20 +1,22 @@
 """What people said about a build's images, put together: votes, rulings, the label matrix, and what a report says."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from annotation.adjudicate import adjudications
 from annotation.agreement import agreement, labels
 from annotation.agreement_intervals import agreement_intervals
-from annotation.collect import collected_votes, deleted_annotations
+from annotation.collect import collected_votes, deleted_annotations, unused_votes
 from annotation.controls import read_controls
 from annotation.dawid_skene import dawid_skene
 from annotation.edit_review import against_certificates, flip_counts, rating_counts
 from annotation.pair import edit_ratings
 from annotation.progress import project_progress
-from annotation.publish import is_published, published
+from annotation.projects import asking
 from annotation.quality import annotator_weights, control_quality
+from annotation.rulings import adjudications
 from annotation.settings import AnnotationSettings
+from annotation.standing import standing_votes, unused_rows
 from annotation.summary import AnnotationSummary, annotator_progress, matrix_rows, missing, most_disputed
 from flows.annotate import items_of
 from flows.outcome import Outcome
@@ -28,7 +30,7 @@ from storage.workspace import Workspace
 @dataclass(frozen=True)
 class Labelled:
     """Everything people said so far under the present policies, and the matrix that follows from it. `prefilled` are
-    the images that the rules' verdicts were shown with."""
+    the images that the rules' verdicts were shown with; `reworded` counts votes given under other words, by policy."""
 
     policies: PolicySet
     votes: list[Vote]
@@ -36,25 +38,33 @@ class Labelled:
     ratings: list[EditRating]
     deleted: list[int]
     prefilled: frozenset[str]
+    reworded: dict[str, int]
 
 
 def labelled(settings: Settings, workspace: Workspace, outcome: Outcome) -> Labelled:
     """What the last collect stored; without one, a matrix of empty cells."""
     policies, options = load_policy_set(settings.policies), settings.annotation
-    there = is_published(workspace, policies)
-    votes = collected_votes(workspace, policies) if there else []
+    keep = options.keep_reworded
+    votes = collected_votes(workspace, policies, keep_reworded=keep)
     matrix = labels(
         [item.image_id for item in items_of(outcome)],
         policies,
         votes,
         outcome.evidence(policies.vocabulary),
         min_votes=options.min_votes,
-        adjudications=adjudications(workspace, policies),
+        adjudications=adjudications(workspace, policies, keep_reworded=keep),
         weights=_weights(options, votes) if options.weigh_votes else None,
     )
-    deleted = deleted_annotations(workspace, policies) if there else []
-    prefilled = published(workspace, policies).prefilled if there else frozenset()
-    return Labelled(policies, votes, matrix, edit_ratings(workspace), deleted, prefilled)
+    asked = asking(workspace, policies, keep_reworded=keep)
+    prefilled = frozenset[str]().union(*(project.prefilled for project in asked))
+    deleted = deleted_annotations(workspace, policies)
+    return Labelled(policies, votes, matrix, edit_ratings(workspace), deleted, prefilled, _reworded(policies, votes))
+
+
+def _reworded(policies: PolicySet, votes: Sequence[Vote]) -> dict[str, int]:
+    """How many votes were given under other words, by policy."""
+    hashes = {policy.id: policy.content_hash for policy in policies}
+    return dict(sorted(Counter(v.policy_id for v in votes if v.policy_hash != hashes[v.policy_id]).items()))
 
 
 def _weights(options: AnnotationSettings, votes: Sequence[Vote]) -> dict[str, float]:
@@ -70,7 +80,8 @@ def annotation_summary(
     options = settings.annotation
     families = {item.image_id: item.family_id for item in items_of(outcome)}
     known = read_controls(options.controls) if options.controls else {}
-    projects = project_progress(workspace, found.policies, overlap=options.overlap)
+    keep, policies = options.keep_reworded, found.policies
+    projects = project_progress(workspace, policies, overlap=options.overlap, keep_reworded=keep)
     return AnnotationSummary(
         projects=tuple(projects),
         annotators=tuple(annotator_progress(found.votes)),
@@ -86,5 +97,7 @@ def annotation_summary(
         ratings=rating_counts(found.ratings),
         against_certificates=tuple(against_certificates(found.matrix, outcome.edits, found.ratings, found.policies)),
         deleted_annotations=len(found.deleted),
+        standing=tuple(standing_votes(workspace, policies, list(families), keep_reworded=keep)),
+        unused=tuple(unused_rows(unused_votes(workspace, policies, keep_reworded=keep))),
         simulated=any(label.simulated for label in found.matrix) or any(r.simulated for r in found.ratings),
     )

@@ -116,7 +116,7 @@ def what_changed(workspace: Workspace, settings: Settings) -> list[str]:
     said = [name for name in hashes if hashes[name] != record["policies"].get(name)]
     gone = [name for name in record["policies"] if name not in hashes]
     if said:
-        sentences.append(f"policies that are new or say something else: {', '.join(said)}. Old votes are not theirs.")
+        sentences.append(f"policies that are new or say something else: {', '.join(said)}. Only these are asked anew.")
     if gone:
         sentences.append(f"policies that are gone: {', '.join(gone)}.")
     return sentences

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from annotation.accounts import sign_in
 from annotation.client import connect, create_once, plain_errors
 from annotation.collect import SIMULATED_DOMAIN
-from annotation.publish import Project, published
+from annotation.projects import Project, asking
 from annotation.server import Server
 from annotation.verdicts import PolicyVerdict, to_result
 from policies.engine import Derivation, Policy, PolicySet
@@ -54,26 +54,34 @@ def simulate(
     """Let scripted annotators label every published image whose attributes are known; safe to repeat.
 
     `truth` maps image_id to the attributes really visible. Each answer is right with probability `accuracy`
-    (0..1), drawn per image, policy and annotator from `seed`, so the same call always gives the same answers.
+    (0..1), drawn per image, policy and annotator from `seed`, so the same call always gives the same answers. Projects
+    that also ask a policy of another wording are left alone.
     `progress` gets annotations done and wanted. Raises FatalError when the server refuses.
     """
-    project = published(workspace, policies)
-    known = [(image_id, task_id) for image_id, task_id in project.tasks.items() if image_id in truth]
-    known.sort(key=lambda pair: pair[1])
     emails = [f"simulated-{number}{SIMULATED_DOMAIN}" for number in range(1, annotators + 1)]
     clients = {email: connect(server.url, token_of(server, email)) for email in emails}
-    done = _already_done(clients[emails[0]], project) if emails else set()
-    made, wanted = 0, [(e, i, t) for e in emails for i, t in known]
-    for number, (email, image_id, task_id) in enumerate(wanted, start=1):
-        if (email, task_id) not in done:
+    hashes = {policy.content_hash for policy in policies}
+    projects = [p for p in asking(workspace, policies) if not p.gone and hashes.issuperset(p.policies.values())]
+    wanted = [
+        (project, email, image_id, task_id)
+        for project in projects
+        for email in emails
+        for task_id, image_id in sorted((t, i) for i, t in project.tasks.items() if i in truth)
+    ]
+    done = {p.project_id: _already_done(clients[emails[0]], p) if emails else set() for p in projects}
+    made = 0
+    for number, (project, email, image_id, task_id) in enumerate(wanted, start=1):
+        if (email, task_id) not in done[project.project_id]:
             answers = [
                 answer(policies.derive(p, truth[image_id]), p, accuracy, _draw(seed, image_id, p.id, email))
                 for p in policies
+                if p.id in project.policies
             ]
             made += _annotate(clients[email], project, email, (image_id, task_id), answers)
         if progress:
             progress(number, len(wanted))
-    return SimulateResult(made, len(wanted) - made, len(project.tasks) - len(known))
+    published = {image_id for project in projects for image_id in project.tasks}
+    return SimulateResult(made, len(wanted) - made, len(published - truth.keys()))
 
 
 def answer(right: Derivation, policy: Policy, accuracy: float, draw: random.Random) -> PolicyVerdict:

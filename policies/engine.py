@@ -145,6 +145,12 @@ class Policy(BaseModel):
         return content_id(dumped)
 
     @property
+    def rules_hash(self) -> str:
+        """Of what decides a verdict without the words: two policies that differ in it differ in more than wording."""
+        rules = tuple(rule.model_copy(update={"text": ""}) for rule in self.rules)
+        return self.model_copy(update={"name": "", "setting": "", "preamble": "", "rules": rules}).content_hash
+
+    @property
     def asks_nothing(self) -> bool:
         """Whether it calls every image safe, so that nobody need be asked."""
         return self.closed and not any(rule.safe_when is None for rule in self.rules)

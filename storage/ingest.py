@@ -19,6 +19,7 @@ from storage.records.images import Image, SourceFile
 from storage.records.tables import from_table
 from storage.sources import Source, open_source
 from storage.stage import BatchResult, Decides, How, joined, quarantine_boundary
+from storage.tombstones import forgotten
 from storage.workspace import Workspace
 
 
@@ -146,6 +147,7 @@ class IngestStage:
         self._workspace = workspace
         self._settings = settings
         self._blocked = blocked
+        self._forgotten = forgotten(workspace)
         self._source = open_source(place, settings.columns)
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Image]:
@@ -157,4 +159,6 @@ class IngestStage:
         return joined(parts)
 
     def _one(self, batch: Sequence[SourceFile], *, data: Read) -> BatchResult[Image]:
+        if isinstance(data, bytes) and sha256_hex(data) in self._forgotten:
+            raise SampleError("forgotten", "It was forgotten and may not come back.")
         return BatchResult([_ingest(batch[0], data, self._workspace, self._settings, self._blocked)])

@@ -37,6 +37,7 @@ REASONS: Mapping[str, Reason] = {
     "too_thin": Reason("one side is more than `ingest.max_aspect` times the other", "crop it; models take up to 200"),
     "unsupported_mode": Reason("floating-point pixels, which have no agreed range", "convert it to 8 or 16 bits"),
     "blocked_hash": Reason("its bytes, or an image that looks like it, are on `ingest.block_list`", "none: stays out"),
+    "forgotten": Reason("`guardset forget` removed its image from this workspace", "none: stays out"),
     "exact_duplicate": Reason("the same bytes as another image", "none: one of them is kept"),
     # locate
     "not_in_manifest": Reason("the manifest does not list it", "list it, with no regions where it shows nothing"),

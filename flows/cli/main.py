@@ -63,6 +63,7 @@ _COMMANDS = {
     "labelling:status": "Show the newest build, what was refused, how far annotation is, and where the servers are.",
     "exporting:export": "Write the Parquet that trainers read, with configs for them, a dataset card and a report.",
     "exporting:verify": "Read an export again and list what is wrong with it; the exit status is 1 if anything is.",
+    "exporting:diff": "Say what differs between two exports: rows, labels, splits, policies and settings, and why.",
     "exporting:report": "Write the report of what is there so far, without an export.",
     "evaluating:evaluate": "Ask a guard every question of a benchmark, score its answers, and update the leaderboard.",
     "hosting:serve": "Run build, collect and export on their schedules, with one worker here, until stopped.",
@@ -70,6 +71,7 @@ _COMMANDS = {
     "training:train_app": "Train a guard on an export, in the paper's two stages.",
     "policies:policy_app": "Look after policies: what each rule means, and where two policies differ.",
     "hosting:check": "Read every file of a workspace and list what is damaged; the exit status is 1 if anything is.",
+    "forgetting:forget": "Remove an image with all that was made of it and said of it, and keep it from coming back.",
     "hosting:workspace_app": "Look after a workspace.",
 }  # fmt: skip
 for place, sentence in _COMMANDS.items():

@@ -7,6 +7,7 @@ from annotation.agreement import Agreement
 from annotation.agreement_intervals import AgreementIntervals, Interval
 from annotation.edit_review import EditReport, FlipCounts, RatingCounts
 from annotation.quality import ControlQuality
+from annotation.standing import StandingVotes
 from annotation.summary import (
     AnnotationSummary,
     AnnotatorProgress,
@@ -82,6 +83,7 @@ def annotation_tables(summary: AnnotationSummary, outcome: Outcome) -> list[Text
     names = image_names(outcome)
     tables = [
         _projects(summary.projects),
+        _standing(summary.standing),
         _annotators(summary.annotators),
         _controls(summary.controls),
         _matrix(summary.matrix),
@@ -111,8 +113,24 @@ def _projects(rows: Sequence[ProjectProgress]) -> TextTable:
         "Projects",
         "project",
         ("items", "done", "answers", "skipped", "refused"),
-        [(r.kind, r.items, r.done, r.answers, r.skipped, r.refused) for r in rows],
+        [(_called(r), r.items, r.done, r.answers, r.skipped, r.refused) for r in rows],
     )
+
+
+def _called(row: ProjectProgress) -> str:
+    return f"{row.kind} ({' '.join(row.policies)})" if row.policies else row.kind
+
+
+def _standing(rows: Sequence[StandingVotes]) -> TextTable:
+    """Only where a policy changed since people began: else every vote is of today and everything was asked."""
+    changed = any(row.earlier or (row.unasked and any(r.votes for r in rows)) for row in rows)
+    lines = [
+        (r.policy_id, r.votes, r.earlier, r.reworded, f"{r.unasked} (never)" if r.never_asked else r.unasked)
+        for r in rows
+        if changed
+    ]
+    headings = ("votes", "from before policies changed", "in other words", "images not asked yet")
+    return _table("Votes that count", "policy", headings, lines)
 
 
 def _annotators(rows: Sequence[AnnotatorProgress]) -> TextTable:
@@ -204,6 +222,11 @@ def _against(rows: Sequence[EditReport], names: Mapping[str, str]) -> TextTable:
 
 def _notes(summary: AnnotationSummary) -> list[str]:
     notes = []
+    if any(row.unasked and not row.never_asked for row in summary.standing) and summary.projects:
+        notes.append("What nobody was asked yet goes to people with `guardset publish`; nothing else is asked again.")
+    if summary.unused:
+        named = ", ".join(f"{r.policy_id} {r.content_hash[:8]} ({r.votes})" for r in summary.unused)
+        notes.append(f"Votes that are kept and not used, since no policy has that id and content now: {named}.")
     if summary.ratings.edits:
         notes.append(_ratings(summary.ratings))
     if summary.deleted_annotations:

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -112,3 +112,9 @@ def show_servers(workspace: str, annotation: AnnotationSettings) -> None:
         lines.append(f"Label Studio is not running. To start it: guardset up {place}")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def sent_sentence(sent: int, already_there: int, what: str, projects: Sequence[int]) -> str:
+    """What a publication did, in a sentence."""
+    place = f"project{'s' if len(projects) > 1 else ''} {', '.join(map(str, projects))}"
+    return f"Published {sent} {what} to Label Studio {place}; {already_there} were there before."

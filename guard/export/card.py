@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from guard.contract.prompt import prompt_hash
 from guard.export import summary
+from guard.export.diff import Difference
 from guard.export.parquet import Shard, Shards
 from guard.export.prepare import Prepared
 from guard.export.probe import Auc, Probe
@@ -39,8 +40,16 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def render_card(made: Prepared, *, about: Mapping[str, Any], shards: Shards, probe: Probe) -> str:
-    """README.md as text. `about` holds name, version and the settings."""
+def render_card(
+    made: Prepared,
+    *,
+    about: Mapping[str, Any],
+    shards: Shards,
+    probe: Probe,
+    changes: Difference | str | None = None,
+) -> str:
+    """README.md as text. `about` holds name, version and the settings, `changes` what differs from the version before
+    (a sentence where that cannot be said, None where there was none)."""
     environment = Environment(
         loader=PackageLoader("guard.export"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
@@ -62,6 +71,7 @@ def render_card(made: Prepared, *, about: Mapping[str, Any], shards: Shards, pro
         total_labels=len(data.labels),
         licences=summary.licences(data),
         simulated=data.simulated,
+        reworded=data.reworded,
         policies=data.policies,
         agreement=data.agreement,
         stages=data.stages,
@@ -69,6 +79,8 @@ def render_card(made: Prepared, *, about: Mapping[str, Any], shards: Shards, pro
         yields=summary.edit_yields(data),
         probe=probe,
         probe_rows=probe_rows(probe),
+        changes=None if isinstance(changes, str) else changes,
+        no_changes=changes if isinstance(changes, str) else "",
     )
 
 

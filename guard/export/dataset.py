@@ -97,6 +97,7 @@ class Dataset:
     evidence: Mapping[str, Evidence] = field(default_factory=dict)  # the same, with places and counts
     prefilled: frozenset[str] = frozenset()  # images that people judged with the rules' verdicts before their eyes
     deltas: Mapping[str, CaptionDelta] = field(default_factory=dict)  # how a pair's captions differ, by edit_id
+    reworded: Mapping[str, int] = field(default_factory=dict)  # votes given under other words of a policy, by its id
 
     @cached_property
     def matrix(self) -> Mapping[tuple[str, str], Label]:
@@ -143,6 +144,7 @@ class Records:
     evidence: Mapping[str, Evidence] = field(default_factory=dict)  # the same, with places and counts
     deltas: Iterable[CaptionDelta] = ()
     prefilled: Iterable[str] = ()
+    reworded: Mapping[str, int] = field(default_factory=dict)
 
 
 def assemble(records: Records) -> Dataset:
@@ -172,6 +174,7 @@ def assemble(records: Records) -> Dataset:
         evidence={k: v for k, v in records.evidence.items() if k in rows},
         deltas={x.edit_id: x for x in sorted(records.deltas, key=lambda x: x.edit_id)},
         prefilled=frozenset(records.prefilled) & rows.keys(),
+        reworded=dict(sorted(records.reworded.items())),
     )
 
 

@@ -26,6 +26,7 @@ from guard.export import summary
 from guard.export.card import render_card
 from guard.export.croissant import croissant
 from guard.export.dataset import Dataset, ImageRow, exportable_part
+from guard.export.diff import Difference, difference, read_snapshot, snapshot
 from guard.export.manifest import MANIFEST, README, FileEntry, manifest_json
 from guard.export.parquet import Shard, Shards, write_shards
 from guard.export.png import decode, png_bytes
@@ -37,6 +38,7 @@ from guard.export.trainer_configs import trainer_files
 from guard.export.views import Encode, features_of, rows_of
 from reporting.page import PARTS, page_part
 from storage.errors import FatalError
+from storage.open_store import open_store
 from storage.records.ids import content_id, payload, sha256_hex
 from storage.store import Store
 from storage.workspace import Blobs, Workspace
@@ -67,12 +69,14 @@ def export(
     *,
     version: str | None = None,
     target: Store | None = None,
+    previous: str | None = None,
 ) -> ExportResult:
     """Write `exports/<name>/<version>/` in the workspace, or `<name>/<version>/` in `target`, or find it done.
 
     The default version is a hash of all that goes in (records, policies, settings, the templates and the releases of
     pyarrow and Pillow, which decide the bytes), so the same content has the same folder and a second run reads no
     image. One row group and one image are in memory at a time, and the shards of one view on local disk.
+    `previous` is the place of the version before, against which the card tells what changed; it decides nothing else.
     Raises FatalError for a name or version that is no folder name, for a version that holds other content, for a
     policy that trainers would misread, and when a blob is missing or broken.
     """
@@ -85,7 +89,8 @@ def export(
     info = _done(store, folder, fingerprint)
     if info is None:
         about = {"name": settings.name, "version": version, "fingerprint": fingerprint, **_described(settings)}
-        info = _write(prepare(dataset, workspace.blobs, settings), workspace.blobs, _Sink(store, folder), about)
+        made = prepare(dataset, workspace.blobs, settings)
+        info = _write(made, workspace.blobs, _Sink(store, folder), about, previous)
         looked_up = False
     else:
         looked_up = True
@@ -107,6 +112,11 @@ class _Sink:
         self._folder = folder
         self.files: list[FileEntry] = []
 
+    @property
+    def place(self) -> str:
+        """The folder or URL."""
+        return f"{self._store.root}/{self._folder}"
+
     def text(self, name: str, text: str) -> None:
         data = text.encode()
         self._store.write(f"{self._folder}/{name}", data, overwrite=True)
@@ -126,7 +136,7 @@ class _Sink:
             self._store.delete(key)
 
 
-def _write(made: Prepared, blobs: Blobs, sink: _Sink, about: Mapping[str, Any]) -> dict[str, Any]:
+def _write(made: Prepared, blobs: Blobs, sink: _Sink, about: Mapping[str, Any], previous: str | None) -> dict[str, Any]:
     """Every file of the export, README.md last; the counts that it is known by."""
     data = made.data
     features = {view: features_of(view, data.policies) for view, splits in made.plan.items() if splits}
@@ -145,17 +155,29 @@ def _write(made: Prepared, blobs: Blobs, sink: _Sink, about: Mapping[str, Any]) 
     document = croissant(about["name"], about["version"], DESCRIPTION, shards, features, licences)
     sink.text("report.html", render_report(made, blobs, about=about, probe=probe))
     sink.text("croissant.json", _json(document))
-    sink.text("dataset_info.json", _json(_dataset_info(shards, features, described)))
+    told = _dataset_info(shards, features, described)
+    sink.text("dataset_info.json", _json(told))
     if made.leaks:
         sink.text("leaks.json", _json([asdict(leak) for leak in made.leaks]))
     for name, text in trainer_files(about["name"], shards, data.policies, name_rules=name_rules).items():
         sink.text(name, text)
-    card = render_card(made, about=about, shards=shards, probe=probe)
+    changes = _changes(previous, sink, told) if previous else None
+    card = render_card(made, about=about, shards=shards, probe=probe, changes=changes)
     sink.remove_strays()
     written = [*sink.files, FileEntry(README, len(card.encode()), sha256_hex(card.encode()))]
     sink.text(MANIFEST, manifest_json(about["fingerprint"], written))
     sink.text(README, card)
     return described
+
+
+def _changes(previous: str, sink: _Sink, told: Mapping[str, Any]) -> Difference | str:
+    """What changed since the version before, or why that cannot be said."""
+    try:
+        before = read_snapshot(open_store(previous))
+    except FatalError as error:
+        return str(error)
+    shards = [file.path for file in sink.files if file.path.endswith(".parquet")]
+    return difference(before, snapshot(open_store(sink.place), told, shards))
 
 
 def report(dataset: Dataset, blobs: Blobs, settings: GuardSettings, work: Mapping[str, Any]) -> str:
@@ -215,7 +237,7 @@ def _fingerprint(dataset: Dataset, settings: GuardSettings) -> str:
             )
         ],
         [p.content_hash for p in data.policies],
-        [data.attributes, data.policies.wordings, sorted(data.prefilled)],
+        [data.attributes, data.policies.wordings, sorted(data.prefilled), data.reworded],
         [[a.policy_id, a.n_items, a.raw, a.kappa, a.alpha] for a in data.agreement],
         [asdict(s) for s in data.stages],
         [(stage, [(r.code, r.key) for r in rows]) for stage, rows in data.rejections.items()],

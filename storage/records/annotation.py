@@ -8,7 +8,7 @@ from storage.records.verdicts import DerivedVerdict, LabelStatus, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One annotator's verdict on one image under one policy."""
+    """One annotator's verdict on one image under one policy, of which the hash tells what it said at that time."""
 
     SCHEMA_VERSION: ClassVar[int] = 1
 
@@ -25,6 +25,7 @@ class Vote:
     annotation_id: int
     updated_at: str  # ISO 8601, as the server says
     boxes: tuple[tuple[int, ...], ...] = ()  # what the annotator drew around, if anything; one set per annotation
+    policy_hash: str = ""  # "" in rows from before it was kept; annotation/vote_store.py fills it in
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """A real Label Studio for the tests marked `server`, and small makers of votes and policies."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import stamina
 
 from annotation import server
 from annotation.client import connect
+from annotation.pair import pair_key
 from micro.world import WORLD
 from policies.engine import PolicySet
 from storage.records.annotation import Vote
@@ -28,7 +30,7 @@ class Studio:
 
 
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+def running_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     folder = tmp_path_factory.mktemp("studio") / "workspace"
     put_migrated(tmp_path_factory, folder)
     running = server.start(folder, port=free_port(), executable=EXECUTABLE)
@@ -36,6 +38,15 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
         yield Studio(running, connect(running.url, running.token), Workspace.open(folder), folder)
     finally:
         server.stop(folder)
+
+
+@pytest.fixture
+def studio(running_studio: Studio) -> Studio:
+    """The server, with a workspace that remembers no verdict project of another test: it would be read too."""
+    for folder in (running_studio.folder / "annotation").glob("*"):
+        if folder.name != pair_key():
+            shutil.rmtree(folder)
+    return running_studio
 
 
 @pytest.fixture(autouse=True)
@@ -53,9 +64,8 @@ def policies() -> PolicySet:
 
 @pytest.fixture
 def own_policies(policies, request):
-    """The drawn world's policies under a text that no other test uses: another project on the shared server."""
-    first = policies[0].model_copy(update={"setting": request.node.name})
-    return replace(policies, policies=(first, *policies[1:]))
+    """The drawn world's policies under texts that no other test uses: another project on the shared server."""
+    return replace(policies, policies=tuple(p.model_copy(update={"setting": request.node.name}) for p in policies))
 
 
 def vote(

@@ -10,7 +10,10 @@ class FakeStudio:
         self.project_rows, self.task_rows, self.storages = [], [], []
         self.imports, self.sent, self.annotated = 0, [], []
         self.fail = lambda number, landed: None
-        self.projects = Row(list=self._projects, create=self._create, update=self._update, import_tasks=self._import)
+        self.projects = Row(
+            list=self._projects, create=self._create, update=self._update, import_tasks=self._import,
+            get=lambda id: self.project_rows[id - 1],
+        )  # fmt: skip
         self.tasks = Row(list=self._tasks, delete=self._delete)
         self.users = Row(list=lambda: [Row(id=4, email="ann@example.org")])
         self.annotations = Row(create=self._annotate)
@@ -33,8 +36,8 @@ class FakeStudio:
     def _update_storage(self, id, **fields):
         vars(self.storages[id - 1]).update(fields)
 
-    def _tasks(self, **_):
-        return list(self.task_rows)
+    def _tasks(self, *, project, **_):
+        return [task for task in self.task_rows if getattr(task, "project", 1) == project]
 
     def _delete(self, *, id):
         self.task_rows = [t for t in self.task_rows if t.id != id]
@@ -44,7 +47,9 @@ class FakeStudio:
         self.sent += request
         self.fail(self.imports, False)
         start = max((t.id for t in self.task_rows), default=0) + 1
-        self.task_rows += [Row(id=start + n, data=t["data"], total_annotations=0) for n, t in enumerate(request)]
+        self.task_rows += [
+            Row(id=start + n, data=t["data"], total_annotations=0, project=id) for n, t in enumerate(request)
+        ]
         self.fail(self.imports, True)
 
     def _annotate(self, **fields):

@@ -30,7 +30,7 @@ def matrix(policies, vote, *verdicts):
 )
 def test_who_is_asked_next(policies, vote, verdicts, third, judge):
     cells = matrix(policies, vote, *verdicts)
-    assert doubtful(cells) == (["i"] if third else [])
+    assert doubtful(cells) == ([("i", "L2")] if third else [])
     assert disputed(cells) == ([("i", "L2")] if judge else [])
 
 

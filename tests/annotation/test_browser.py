@@ -112,7 +112,7 @@ def answer(page, verdicts, by_keys):
 
 def test_what_two_people_choose_on_the_page_arrives_unchanged(studio, own_policies):
     items = large_images(studio.workspace, 5)
-    project_id = publish(studio.client, studio.workspace, items, own_policies, OPTIONS).project_id
+    project_id = publish(studio.client, studio.workspace, items, own_policies, OPTIONS).projects[0].project_id
     tasks = published(studio.workspace, own_policies).tasks
     shown = sorted(tasks, key=lambda image_id: tasks[image_id])  # the queue goes by task id
     for name in SIZES:
@@ -143,7 +143,9 @@ def test_what_two_people_choose_on_the_page_arrives_unchanged(studio, own_polici
 def test_the_page_opens_with_a_draft_where_there_is_one_and_a_person_may_change_it(studio, own_policies):
     blind, drafted = large_images(studio.workspace, 2)
     drafted = replace(drafted, draft=("blade",))
-    project_id = publish(studio.client, studio.workspace, [blind, drafted], own_policies, OPTIONS).project_id
+    project_id = (
+        publish(studio.client, studio.workspace, [blind, drafted], own_policies, OPTIONS).projects[0].project_id
+    )
     derived = {policy.id: WORLD.derive(policy, drafted.draft).verdict for policy in own_policies}
     with labelling(studio, "ann", project_id) as page:
         rows = page.locator(".gs-policy")

@@ -118,7 +118,7 @@ class TestStored:
 
         def merged(*tasks):
             read = Read(list(tasks), datetime(2030, 1, 2, tzinfo=UTC), 6, full=False)
-            return _merge(workspace, place, State(), read, _Judged([], [], frozenset()))
+            return _merge(workspace, place, State(), read, _Judged([], [], frozenset()), {})
 
         assert merged().rejected == [refused]
         assert merged({"id": 9, "annotations": []}).rejected == [refused]

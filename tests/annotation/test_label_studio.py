@@ -52,8 +52,8 @@ def test_published_once_however_often_it_is_repeated_or_killed(studio, own_polic
     done = publish(studio.client, studio.workspace, items, own_policies, ProjectOptions("test", batch_size=4))
     assert (done.published, done.already_there) == (4, 8)
     again = publish(studio.client, studio.workspace, items, own_policies, OPTIONS)
-    assert (again.published, again.already_there, again.project_id) == (0, 12, done.project_id)
-    assert image_ids_on_server(studio, done.project_id) == sorted(i.image_id for i in items)
+    assert (again.published, again.already_there, again.projects[0].project_id) == (0, 12, done.projects[0].project_id)
+    assert image_ids_on_server(studio, done.projects[0].project_id) == sorted(i.image_id for i in items)
 
 
 def test_an_image_is_served_to_users_only(studio, own_policies):
@@ -92,7 +92,7 @@ def test_simulated_people_vote_and_collect_repeats_to_the_byte(studio, own_polic
 
 def test_what_cannot_be_believed_is_quarantined_and_leaves_when_corrected(studio, own_policies):
     items, _ = some_images(studio.workspace, 2)
-    key = publish(studio.client, studio.workspace, items, own_policies, OPTIONS).project_key
+    key = publish(studio.client, studio.workspace, items, own_policies, OPTIONS).projects[0].project_key
     task_id = published(studio.workspace, own_policies).tasks[items[0].image_id]
     good = to_result([PolicyVerdict(p.id, "safe") for p in own_policies])
     bad = [r | {"value": {"choices": ["bogus"]}} if r["from_name"] == "L3_verdict" else r for r in good]
@@ -128,7 +128,7 @@ def test_an_answer_changed_by_somebody_else_is_refused(studio, own_policies):
 
 def test_a_project_that_is_gone_keeps_the_votes(studio, own_policies):
     items, truth = some_images(studio.workspace, 1)
-    project_id = publish(studio.client, studio.workspace, items, own_policies, OPTIONS).project_id
+    project_id = publish(studio.client, studio.workspace, items, own_policies, OPTIONS).projects[0].project_id
     simulate(studio.server, studio.workspace, own_policies, truth, annotators=1)
     votes = collect(studio.client, studio.workspace, own_policies).votes
     studio.client.projects.delete(id=project_id)

@@ -35,11 +35,11 @@ def test_each_image_once_and_nothing_new_the_second_time(client, workspace, poli
     first = run(client, workspace, policies, progress=lambda done, total: seen.append((done, total)))
     assert (first.published, first.already_there) == (20, 0)
     assert seen == [(6, 20), (12, 20), (18, 20), (20, 20)]
-    remembered = workspace.store.read(f"annotation/{first.project_key}/project.json")
+    remembered = workspace.store.read(f"annotation/{first.projects[0].project_key}/project.json")
     again = run(client, workspace, policies)
     assert (again.published, again.already_there, client.imports) == (0, 20, 4)
     assert sorted(client.image_ids()) == sorted(i.image_id for i in ITEMS)
-    assert workspace.store.read(f"annotation/{first.project_key}/project.json") == remembered
+    assert workspace.store.read(f"annotation/{first.projects[0].project_key}/project.json") == remembered
     assert len(client.project_rows) == len(client.storages) == 1
 
 
@@ -107,10 +107,88 @@ def test_the_same_image_with_other_pixels_is_refused(client, workspace, policies
         run(client, workspace, policies, [PublishItem(ITEMS[0].image_id, "another")])
 
 
-def test_another_policy_is_another_project(client, workspace, policies):
+def rows_on(client, number):
+    """The policies that a project's page asks."""
+    page = client.project_rows[number - 1].label_config
+    return [p for p in ("L1", "L2", "L3", "L4", "L5", "L6") if f'"{p}_verdict"' in page]
+
+
+def images_in(client, number):
+    return sorted(t.data["image_id"] for t in client.task_rows if t.project == number)
+
+
+def with_sixth(policies):
+    sixth = policies[2].model_copy(update={"id": "L6", "name": "Sixth"})
+    return replace(policies, policies=(*policies, sixth))
+
+
+def test_a_new_policy_is_asked_alone_and_a_new_image_under_all(client, workspace, policies):
+    run(client, workspace, policies, ITEMS[:5])
+    more = run(client, workspace, with_sixth(policies), ITEMS[:8])
+    assert (more.published, more.already_there, len(more.projects)) == (8, 0, 3)
+    asked = {n: (rows_on(client, n), images_in(client, n)) for n in (1, 2, 3)}
+    ids = [item.image_id for item in ITEMS[:8]]
+    assert asked == {
+        1: (["L1", "L2", "L3", "L4", "L5"], ids[:5]),
+        2: (["L6"], ids[:5]),
+        3: (["L1", "L2", "L3", "L4", "L5", "L6"], ids[5:]),
+    }
+    again = run(client, workspace, with_sixth(policies), ITEMS[:8])
+    assert (again.published, again.already_there, len(client.task_rows)) == (0, 8, 13)
+
+
+def test_a_policy_removed_or_brought_back_asks_nothing(client, workspace, policies):
     run(client, workspace, policies)
-    run(client, workspace, replace(policies, policies=policies[:4]))
-    assert len(client.project_rows) == 2
+    fewer = run(client, workspace, replace(policies, policies=policies[:4]))
+    assert (fewer.published, fewer.already_there) == (0, 20)
+    run(client, workspace, policies)
+    assert (len(client.project_rows), len(client.task_rows)) == (1, 20)
+
+
+@pytest.mark.parametrize(("keep", "projects"), [(False, 2), (True, 1)])
+def test_other_words_are_asked_anew_unless_the_config_says_otherwise(client, workspace, policies, keep, projects):
+    def ask(second):
+        some = replace(policies, policies=(policies[0], second, *policies[2:]))
+        publish(client, workspace, ITEMS[:5], some, ProjectOptions("test", keep_reworded=keep))
+
+    ask(policies[1])
+    reworded = policies[1].model_copy(update={"preamble": "In other words."})
+    ask(reworded)
+    assert len(client.project_rows) == projects
+    ask(reworded.model_copy(update={"rules": reworded.rules[:1]}))
+    assert (len(client.project_rows), rows_on(client, projects + 1)) == (projects + 1, ["L2"])
+
+
+def test_a_policy_that_calls_everything_safe_gets_no_page_of_its_own(client, workspace, policies):
+    run(client, workspace, replace(policies, policies=policies[1:]), ITEMS[:5])
+    assert policies[0].asks_nothing
+    assert run(client, workspace, policies, ITEMS[:5]).published == 0
+    assert len(client.project_rows) == 1
+
+
+def test_killed_while_only_a_new_policy_is_asked(client, workspace, policies):
+    run(client, workspace, policies)
+
+    def killed(number, after):
+        if number == 6 and after:
+            raise KeyboardInterrupt
+
+    client.fail = killed
+    with pytest.raises(KeyboardInterrupt):
+        run(client, workspace, with_sixth(policies))
+    client.fail = lambda number, after: None
+    run(client, workspace, with_sixth(policies))
+    assert (images_in(client, 1), images_in(client, 2)) == (sorted(i.image_id for i in ITEMS),) * 2
+
+
+def test_what_a_project_asked_that_is_gone_from_the_server_is_asked_again(client, workspace, policies):
+    run(client, workspace, policies)
+    sixth = with_sixth(policies)
+    run(client, workspace, sixth)
+    client.project_rows[0].title = "deleted"
+    run(client, workspace, sixth)
+    assert rows_on(client, 3) == ["L2", "L3", "L4", "L5"]  # L6 was asked and is there, L1 calls everything safe
+    assert images_in(client, 3) == sorted(i.image_id for i in ITEMS)
 
 
 def test_a_task_says_nothing_about_where_its_image_comes_from(client, workspace, policies):

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from annotation.adjudicate import adjudications, collect_adjudications, disputed, publish_adjudications
+from annotation.adjudicate import disputed, publish_adjudications
 from annotation.agreement import labels
 from annotation.collect import collect, collected_votes, deleted_annotations
 from annotation.overlap import raise_overlap
 from annotation.pair import PairItem, collect_pairs, edit_ratings, edited_side, pair_key, publish_pairs
 from annotation.progress import project_progress
 from annotation.publish import publish, published
+from annotation.rulings import adjudications, collect_adjudications
 from annotation.tasks import ProjectOptions
 from micro.world import WORLD
 from storage.errors import FatalError
@@ -125,8 +126,9 @@ def test_an_incremental_run_sees_what_a_full_one_sees(studio, own_policies):
     assert (gone.gone, gone.deleted) == (5, (made[2],))
     assert deleted_annotations(studio.workspace, own_policies) == [made[2]]
     assert collected_votes(studio.workspace, own_policies) == gone.votes
-    assert len(list(studio.client.projects.exports.list(id=first.project_id))) <= 2  # older ones were removed
-    (view,) = studio.client.views.list(project=first.project_id)  # one, used again and again
+    project_id = published(studio.workspace, own_policies).project_id
+    assert len(list(studio.client.projects.exports.list(id=project_id))) <= 2  # older ones were removed
+    (view,) = studio.client.views.list(project=project_id)  # one, used again and again
     studio.client.views.delete(id=str(view.id))
     assert not collect(studio.client, studio.workspace, own_policies, reconcile_every=0).full
 

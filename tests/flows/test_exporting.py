@@ -73,11 +73,14 @@ def test_an_export_without_labels_says_what_is_missing_and_what_comes_next(
     built: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = built.store.root
-    export_command(workspace=root)
+    with pytest.raises(SystemExit) as stopped:
+        export_command(workspace=root)
+    assert stopped.value.code == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "for want of rows: sft/, sft_own_caption/, preference/, rl/, boundary/, benchmark/." in said
     # three originals and three edits under five policies
     assert "30 verdicts (an image under a policy) have none yet, 0 are in conflict" in said
+    export_command(workspace=root, partial=True)  # returns
     for command in ("publish", "collect", "status"):
         assert f"guardset {command} --workspace {root}" in said
     full: dict[str, Any] = {"views": {"rl": {"train": {}}, "benchmark": {"test": {}}}, "left_out": {}}

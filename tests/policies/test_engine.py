@@ -1,5 +1,6 @@
 """Verdicts follow from attributes."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +57,16 @@ def test_a_changed_rule_changes_the_hash():
     policy = POLICIES["L2"]
     other = Policy.model_validate(policy.model_dump() | {"rules": policy.model_dump()["rules"][:1]})
     assert other.content_hash != policy.content_hash
+    assert other.rules_hash != policy.rules_hash
+
+
+@pytest.mark.parametrize("worded", ["name", "setting", "preamble"])
+def test_other_words_change_the_hash_and_not_that_of_the_rules(worded):
+    policy = POLICIES["L2"]
+    said = policy.model_copy(update={worded: "Otherwise."})
+    assert (said.content_hash == policy.content_hash, said.rules_hash == policy.rules_hash) == (False, True)
+    rule = policy.rules[0].model_copy(update={"text": "In other words."})
+    assert policy.model_copy(update={"rules": (rule, *policy.rules[1:])}).rules_hash == policy.rules_hash
 
 
 def test_an_image_of_which_nothing_is_known_is_undetermined_by_every_rule_and_safe_without_rules():

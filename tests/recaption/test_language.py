@@ -16,7 +16,7 @@ from storage.errors import SampleError
         ("Un perro corre en la playa.", "es"),
         ("\u7537\u304c\u9283\u3092\u6301\u3063\u3066\u3044\u308b", "ja"),
         ("Een man met een mes", "nl"),
-        ("\u7537\u4eba\u62ff\u7740\u67aa\u7ad9\u5728 THE BAR \u95e8\u53e3\uff0c\u5929\u8272\u5df2\u665a", "wuu"),
+        ("\u7537\u4eba\u62ff\u7740\u67aa\u7ad9\u5728 THE BAR \u95e8\u53e3\uff0c\u5929\u8272\u5df2\u665a", "zh"),
         ("A man holds a handgun near a car.", None),
         ("Sushi and ramen", None),
         ("Caf\u00e9 au lait and croissants on a table in Paris", None),

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from flows.annotate import publish_build
 from flows.build import build as run_build
 from flows.cli.console import ConfigArg, WorkspaceArg, console
-from flows.cli.steps import progress, run_flow, same_place, settings_from, show_servers, show_stages
+from flows.cli.steps import progress, run_flow, same_place, sent_sentence, settings_from, show_servers, show_stages
 from flows.cli.tables import TextTable
 from flows.estimate import Estimate, estimate
 from flows.outcome import other_source
@@ -82,11 +82,8 @@ def build(
 
 def _publish(settings: Settings, config: Path | None, workspace: str) -> None:
     publication = run_flow("publish", lambda _: publish_build(settings, workspace), workspace=workspace)
-    console.print(
-        f"Published {publication.published} images to Label Studio project {publication.project_id}; "
-        f"{publication.already_there} were there before.",
-        highlight=False,
-    )
+    places = [project.project_id for project in publication.projects]
+    console.print(sent_sentence(publication.published, publication.already_there, "images", places), highlight=False)
     show_servers(workspace, settings.annotation)
     console.print(f"When people have labelled: guardset collect {same_place(workspace, config)}", highlight=False)
 

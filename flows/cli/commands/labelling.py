@@ -8,11 +8,12 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from annotation.accounts import add_annotator
+from annotation.publish import Publication
 from annotation.webhook import Hints, check_secret, receiver
 from flows.annotate import Collection, collect_votes, publish_build, publish_build_pairs
 from flows.cli.console import ConfigArg, WorkspaceArg, console
 from flows.cli.status import describe
-from flows.cli.steps import progress, run_flow, settings_from, show_servers
+from flows.cli.steps import progress, run_flow, sent_sentence, settings_from, show_servers
 from flows.servers import local_server
 from flows.settings import Settings
 from storage.errors import FatalError, TransientError
@@ -36,11 +37,8 @@ def publish(
         if not wanted:
             continue
         done = run_flow("publish", lambda _, put=put: put(settings, workspace), workspace=workspace, what=what)  # type: ignore[misc]
-        console.print(
-            f"Published {done.published} {what} to Label Studio project {done.project_id}; "
-            f"{done.already_there} were there before.",
-            highlight=False,
-        )
+        places = [p.project_id for p in done.projects] if isinstance(done, Publication) else [done.project_id]
+        console.print(sent_sentence(done.published, done.already_there, what, places), highlight=False)
     show_servers(workspace, settings.annotation)
 
 

@@ -2,11 +2,14 @@
 
 import io
 import json
+import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+import micro
 from annotation.adjudicate import adjudication_key
 from annotation.config import project_key
 from annotation.pair import pair_key
@@ -51,7 +54,8 @@ def published(workspace):
     ]
     votes.append(vote(9, "love", "L3", "safe", CID))
     tasks = {name: n for n, name in enumerate(("knife", "remove-knife", "sham-knife", "love", "remove-love", "calm"))}
-    project = {"project_id": 1, "project_key": key, "title": "guardset", "tasks": tasks}
+    hashes = {policy.id: policy.content_hash for policy in policies}
+    project = {"project_id": 1, "project_key": key, "title": "guardset", "tasks": tasks, "policies": hashes}
     workspace.write_json(f"annotation/{key}/project.json", project)
     workspace.write_json(
         f"annotation/{adjudication_key(policies)}/project.json",
@@ -132,3 +136,22 @@ def test_a_build_that_nobody_labelled_yet(workspace):
     text = shown(workspace)
     assert "a first vote" in text
     assert not any(title in text for title in ("Agreement", "Annotators", "Projects", "disputed"))
+
+
+def test_a_changed_policy_set_says_what_stands_and_what_is_missing(published, tmp_path):
+    folder = tmp_path / "policies"
+    shutil.copytree(Path(micro.__file__).parent / "policies", folder)
+    shutil.rmtree(folder / "paraphrases")
+    (folder / "L3.yaml").rename(folder / "L6.yaml")
+    text = (folder / "L6.yaml").read_text(encoding="utf-8")
+    (folder / "L6.yaml").write_text(text.replace("id: L3", "id: L6", 1), encoding="utf-8")
+    settings = preset({"annotation": {"resamples": 0}, "policies": str(folder)})
+    console = Console(width=200, file=io.StringIO(), record=True)
+    for part in describe(settings, published.store.root):
+        console.print(part, highlight=False)
+    text = console.export_text()
+    lines = {tuple(line.split()) for line in text.replace("│", " ").splitlines()}
+    assert {("L2", "6", "6", "0", "0"), ("L6", "0", "0", "0", "6")} <= lines  # L2: three images, two people
+    assert "What nobody was asked yet goes to people with `guardset publish`" in text
+    hashes = {policy.id: policy.content_hash for policy in WORLD}
+    assert f"not used, since no policy has that id and content now: L3 {hashes['L3'][:8]} (1)" in text
