@@ -9,24 +9,20 @@ import json
 import mmap
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import PIL
-import pyarrow as pa
 
 from guard.contract.features import Features, View
-from guard.contract.prompt import prompt_hash
 from guard.export import summary
 from guard.export.card import render_card
 from guard.export.croissant import croissant
-from guard.export.dataset import Dataset, ImageRow, exportable_part
+from guard.export.dataset import Dataset, ImageRow
 from guard.export.diff import Difference, difference, read_snapshot, snapshot
+from guard.export.fingerprint import fingerprint_of
 from guard.export.manifest import MANIFEST, README, FileEntry, manifest_json
 from guard.export.parquet import Shard, Shards, write_shards
 from guard.export.png import decode, png_bytes
@@ -36,14 +32,11 @@ from guard.export.report import render_report
 from guard.export.settings import NAME_PATTERN, GuardSettings
 from guard.export.trainer_configs import trainer_files
 from guard.export.views import Encode, features_of, rows_of
-from reporting.page import PARTS, page_part
 from storage.errors import FatalError
 from storage.open_store import open_store
-from storage.records.ids import content_id, payload, sha256_hex
+from storage.records.ids import sha256_hex
 from storage.store import Store
 from storage.workspace import Blobs, Workspace
-
-EXPORT_VERSION = 6  # raise it when the code changes what an export holds
 
 DESCRIPTION = (
     "Images and their edited twins, restored captions, and verdicts under several fictional policies, for training and "
@@ -81,7 +74,7 @@ def export(
     policy that trainers would misread, and when a blob is missing or broken.
     """
     settings = settings or GuardSettings()
-    fingerprint = _fingerprint(dataset, settings)
+    fingerprint = fingerprint_of(dataset, settings)
     version = fingerprint[:12] if version is None else version
     _check_names(settings.name, version)
     store, folder = (target, "") if target else (workspace.store, "exports/")
@@ -209,52 +202,6 @@ def _done(store: Store, folder: str, fingerprint: str) -> dict[str, Any] | None:
     if info["fingerprint"] != fingerprint:
         raise FatalError(f"{store.root}/{folder} holds an export of other content. Choose another version.")
     return info
-
-
-def _fingerprint(dataset: Dataset, settings: GuardSettings) -> str:
-    """Hash of all that decides the export's bytes. Files of other benchmarks count by name and size."""
-    data, not_exportable = exportable_part(dataset)
-    references = [(p.name, p.stat().st_size) for folder in settings.other_benchmarks for p in _files_below(folder)]
-    templates = [
-        *((f.name, f.read_text(encoding="utf-8")) for f in _templates(files("guard.export").joinpath("templates"))),
-        *((name, page_part(name)) for name in PARTS),
-    ]
-    return content_id(
-        "export",
-        EXPORT_VERSION,
-        [pa.__version__, PIL.__version__, prompt_hash(rules=settings.rl.name_rules), templates],
-        {**settings.model_dump(mode="json"), "other_benchmarks": references},
-        not_exportable,
-        [
-            content_id(*map(payload, rows))
-            for rows in (
-                data.sorted_images(),
-                data.pairs,
-                data.recaptions,
-                data.labels,
-                data.candidates,
-                data.deltas.values(),
-            )
-        ],
-        [p.content_hash for p in data.policies],
-        [data.attributes, data.policies.wordings, sorted(data.prefilled), data.reworded],
-        [[a.policy_id, a.n_items, a.raw, a.kappa, a.alpha] for a in data.agreement],
-        [asdict(s) for s in data.stages],
-        [(stage, [(r.code, r.key) for r in rows]) for stage, rows in data.rejections.items()],
-        data.dropped,
-    )
-
-
-def _files_below(path: Path) -> list[Path]:
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [p for p in [path] if p.exists()]
-
-
-def _templates(folder: Traversable) -> Iterator[Traversable]:
-    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
-        if entry.is_dir():
-            yield from _templates(entry)
-        else:
-            yield entry
 
 
 def _write_views(
