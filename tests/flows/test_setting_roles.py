@@ -215,7 +215,7 @@ def test_every_deciding_setting_is_in_the_key_of_a_stage(bases: dict[str, Settin
     assert moved["editing.edit.steps"] == {"edit"}
     assert moved["editing.edit.feather_px"] == {"edit", "certify"}
     assert moved["editing.certify.max_shift_px"] == {"certify"}
-    assert moved["editing.locate.label_map"] == {"locate"}
+    assert moved["editing.locate.label_map"] == {"locate", "certify", "second_look"}
     assert moved["editing.locate.detector_threshold"] == {"locate", "certify"}
     assert moved["recaption.caption.seed"] == {"caption", "caption_edited"}
     assert moved["recaption.certify.min_kept_ratio"] == {"rewrite", "certify_recaption"}
@@ -225,10 +225,13 @@ def test_every_deciding_setting_is_in_the_key_of_a_stage(bases: dict[str, Settin
 def test_what_a_stage_says_of_a_vocabulary_is_in_its_key(tmp_path: Path) -> None:
     """A changed noun redoes what speaks it; a new policy about known things asks no model again."""
     settings = Settings.model_validate(BASES["served"] | {"policies": tmp_path})
-    attributes = [a.model_dump(mode="json") for a in PACK.vocabulary.attributes]
+    attributes = [a.model_dump(mode="json", by_alias=True, exclude_defaults=True) for a in PACK.vocabulary.attributes]
 
     def stages(nouns: Mapping[str, str], policies: int) -> Mapping[str, Any]:
-        words = [attribute | {"noun": nouns.get(attribute["id"], attribute["noun"])} for attribute in attributes]
+        words = [
+            attribute | {"noun": nouns.get(attribute["id"], attribute.get("noun", attribute["id"]))}
+            for attribute in attributes
+        ]
         (tmp_path / "vocabulary.yaml").write_text(TypeAdapter(Any).dump_json({"attributes": words}).decode())
         for policy in PACK.policies[:policies]:
             (tmp_path / f"{policy.id}.yaml").write_text(policy.model_dump_json())
