@@ -25,7 +25,7 @@ from storage.records.ids import sha256_hex
 from storage.workspace import Workspace
 
 url, token, folder, setting, count = sys.argv[1:]
-policies = replace(WORLD, policies=(WORLD[0].model_copy(update={"setting": setting}), *WORLD[1:]))
+policies = replace(WORLD, policies=tuple(p.model_copy(update={"setting": setting}) for p in WORLD))
 items = [PublishItem(sha256_hex(f"image {n}".encode()), sha256_hex(f"blob {n}".encode()), str(n // 2))
          for n in range(int(count))]
 client = connect(url, token)
