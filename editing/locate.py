@@ -192,8 +192,10 @@ class LocateStage:
         if isinstance(answer, SampleError):
             raise answer
         seen = attributes_of(answer)
-        minors = self._vocabulary.minors.intersection(seen)
-        if minors and any(name in self._vocabulary and self._vocabulary[name].sensitive for name in seen):
+        aside = (self._vocabulary.mentioned(region.label) for region in answer if not region.attributes)
+        named = frozenset(seen).union(*aside)  # "child with a gun" is no single thing, and blocks like two
+        minors = self._vocabulary.minors & named
+        if minors and any(name in self._vocabulary and self._vocabulary[name].sensitive for name in named):
             raise SampleError("minor_beside_sensitive", f"{min(minors)} beside something sensitive.")
         findings = tuple(_finding(row, region, self._workspace) for region in answer if region.attributes)
         set_aside = tuple(sorted({region.label for region in answer if not region.attributes}))

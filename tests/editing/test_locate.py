@@ -111,6 +111,8 @@ PEOPLE = Vocabulary(
     [
         (["child", "gun"], "minor_beside_sensitive"),
         (["gun", "baby"], "minor_beside_sensitive"),  # a kind of child
+        (["child with a gun"], "minor_beside_sensitive"),  # set aside as one thing
+        (["gun", "baby on a rug"], "minor_beside_sensitive"),
         (["child", "kite"], None),
         (["gun", "kite"], None),
     ],
