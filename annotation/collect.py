@@ -69,6 +69,20 @@ class CollectResult:
     deleted: tuple[int, ...] = ()
     full: bool = True
 
+    @classmethod
+    def joined(cls, table: pa.Table, rejected: list[Rejection], parts: "Sequence[CollectResult]") -> "CollectResult":
+        """The results of several projects as one, with these votes and rejections."""
+        return cls(
+            table,
+            rejected,
+            sum(part.annotations for part in parts),
+            sum(part.skipped for part in parts),
+            sum(part.new for part in parts),
+            sum(part.gone for part in parts),
+            tuple(sorted({number for part in parts for number in part.deleted})),
+            all(part.full for part in parts),
+        )
+
     @cached_property
     def votes(self) -> list[Vote]:
         """The votes as records. Made when asked for: that takes longer than to fetch a few new ones."""
@@ -99,16 +113,8 @@ def collect(
     parts = [_collect(client, workspace, project, how) for project in projects]
     counts = counting(all_projects(workspace, policies), policies, keep_reworded=keep_reworded)
     votes = standing_table(pa.concat_tables([_stored(workspace, p) for p in all_projects(workspace, policies)]), counts)
-    return CollectResult(
-        sorted_votes(votes),
-        sorted((r for part in parts for r in part.rejected), key=lambda r: (r.key, r.payload_json)),
-        sum(part.annotations for part in parts),
-        sum(part.skipped for part in parts),
-        sum(part.new for part in parts),
-        sum(part.gone for part in parts),
-        tuple(sorted({number for part in parts for number in part.deleted})),
-        all(part.full for part in parts),
-    )
+    rejected = sorted((r for part in parts for r in part.rejected), key=lambda r: (r.key, r.payload_json))
+    return CollectResult.joined(sorted_votes(votes), rejected, parts)
 
 
 @dataclass(frozen=True, slots=True)

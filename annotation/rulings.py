@@ -59,16 +59,8 @@ def collect_adjudications(
     if not projects:
         raise FatalError("Nothing was put to adjudication in this workspace.")
     parts = [_collect(client, workspace, project, reconcile_every) for project in projects]
-    return CollectResult(
-        to_table(adjudications(workspace, policies, keep_reworded=keep_reworded), Vote),
-        [rejection for part in parts for rejection in part.rejected],
-        sum(part.annotations for part in parts),
-        sum(part.skipped for part in parts),
-        sum(part.new for part in parts),
-        sum(part.gone for part in parts),
-        tuple(sorted({number for part in parts for number in part.deleted})),
-        all(part.full for part in parts),
-    )
+    votes = to_table(adjudications(workspace, policies, keep_reworded=keep_reworded), Vote)
+    return CollectResult.joined(votes, [rejection for part in parts for rejection in part.rejected], parts)
 
 
 def _collect(client: "LabelStudio", workspace: Workspace, project: Project, reconcile_every: int) -> CollectResult:
