@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 # The process itself says its pid first: whoever starts it may be killed before it has written that down.
 _SAY_PID = 'echo $$ >server.pid && exec "$@"'
+_EXEC_S = 5  # on a busy machine `exec` takes a while
 _PLACE = "folder"  # the key of a record under which its place is kept
 
 
@@ -25,8 +28,6 @@ def launch(program: str, arguments: Sequence[str], folder: Path, environment: Ma
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, env=environment,
             start_new_session=True,  # it outlives this command and the terminal
         )  # fmt: skip
-    while not _command_line(process.pid) and process.poll() is None:
-        time.sleep(0.01)  # for an instant a new process has none
     return process.pid
 
 
@@ -110,9 +111,11 @@ def end_of_log(folder: Path, size_bytes: int = 2_000) -> str:
 
 def _command_line(pid: int) -> str:
     """The process's command line, "" when there is no such process."""
-    if Path("/proc/self").exists():
-        with contextlib.suppress(OSError):
-            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        return ""
-    answer = subprocess.run(["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False)
-    return answer.stdout
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        # A living process has none for an instant while it becomes another program, as the shell of `launch` does.
+        for _ in range(_EXEC_S * 100):
+            if line := process.cmdline():
+                return " ".join(line)
+            time.sleep(0.01)
+    return ""

@@ -96,10 +96,10 @@ def processes_in(folder):
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            place, line = os.readlink(f"/proc/{pid}/cwd"), daemon._command_line(int(pid))
+            place = os.readlink(f"/proc/{pid}/cwd")
         except OSError:
             continue
-        if place.startswith(str(folder)) and line:
+        if place.startswith(str(folder)) and daemon._command_line(int(pid)):
             found.append(int(pid))
     return sorted(found)
 

@@ -1,6 +1,8 @@
 """The local server's record and its process, without a server."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -45,12 +47,24 @@ def test_stop_ends_our_process_and_forgets_its_pid(tmp_path, monkeypatch):
     monkeypatch.setattr(daemon, "port_answers", lambda port: False)
     ours = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *server._arguments(KNOWN)])
     path = record(tmp_path, ours.pid)
-    while not daemon._command_line(ours.pid):  # for an instant it has none
-        time.sleep(0.01)
     assert server.stop(tmp_path) is True
     assert daemon._command_line(ours.pid) == ""
     assert json.loads(path.read_text())["pid"] == 0
     assert server.stop(tmp_path) is False
+
+
+def test_a_process_that_is_just_becoming_its_program_runs(tmp_path):
+    """The shell that says its pid becomes the program, and has no command line in between."""
+    arguments = ["-c", "import time; time.sleep(60)"]
+    for _ in range(20):
+        pid = daemon.launch(sys.executable, arguments, tmp_path, {})
+        try:
+            until = time.monotonic() + 0.1
+            while time.monotonic() < until:
+                assert daemon.is_running(pid, arguments)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def test_a_missing_program_is_a_plain_sentence(tmp_path):
