@@ -20,7 +20,6 @@ from rich.table import Table
 
 from editing.controls import plan_controls
 from editing.edit import plan_edits
-from editing.masks import feather
 from flows.pipeline import ready_stages, targets_of
 from micro.preset import preset
 from micro.scenes import Scene, draw_scene, scene_size
@@ -38,7 +37,7 @@ Planted = Callable[[Rgb, Rgb, Mask], Rgb]
 FAULTS: Mapping[str, tuple[Planted, frozenset[str]]] = {
     "object left in": (
         lambda edited, original, objects: np.where(objects[..., None], original, edited),
-        frozenset({"target_still_there", "unchanged"}),
+        frozenset({"detail_kept", "unchanged"}),
     ),
     "wrong region": (lambda edited, original, objects: _wrong_region(original), frozenset({"outside_changed"})),
     "shifted by 3 px": (lambda edited, original, objects: np.roll(edited, 3, axis=1), frozenset({"shifted"})),
@@ -153,7 +152,7 @@ def _right_flips(edit: Edit, scene: Scene, forbidden: frozenset[str]) -> int:
 
 def _identical_outside(workspace: Workspace, edit: Edit, feather_px: int) -> bool:
     original, edited = (decode_stored(workspace.blobs.get(b)) for b in (edit.original_blob, edit.edited_id))
-    outside = feather(decode_mask(workspace.blobs.get(edit.mask)), feather_px) == 0
+    outside = ~decode_mask(workspace.blobs.get(edit.mask))
     return bool(np.array_equal(original[outside], edited[outside]))
 
 

@@ -1,16 +1,21 @@
 """Certify: look at each edited image again, and keep only what the measurements support."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from editing.locate import LocateRequest, Locator, attributes_of
+from editing import witness
+from editing.lettering import new_words
+from editing.locate import LocateRequest, Locator
 from editing.measure import Pair, judge, measure
 from editing.questions import Asked, ask
 from editing.settings import CertifySettings
+from editing.witness import Comparison, Testimony
 from models.chat import ChatModel
 from models.perceptual import PerceptualDistance
+from models.text_reader import TextReader
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
 from storage.images import decode_mask, decode_stored, open_stored
@@ -20,9 +25,6 @@ from storage.records.tables import from_table
 from storage.stage import BatchResult
 from storage.workspace import Workspace
 
-Seen = tuple[str, ...]
-"""The attributes that an image shows."""
-
 
 @dataclass(frozen=True)
 class Witnesses:
@@ -31,6 +33,7 @@ class Witnesses:
     locator: Locator | None = None
     chat: ChatModel | None = None  # answers the questions of the settings
     perceptual: PerceptualDistance | None = None
+    reader: TextReader | None = None
 
 
 class CertifyStage:
@@ -41,43 +44,64 @@ class CertifyStage:
     """
 
     def __init__(
-        self, workspace: Workspace, witnesses: Witnesses, feather_px: int, settings: CertifySettings, rows: int | None
+        self,
+        workspace: Workspace,
+        witnesses: Witnesses,
+        feather_px: int,
+        settings: CertifySettings,
+        rows: int | None,
+        vocabulary: Vocabulary,
     ) -> None:
         self.workspace = workspace
         self.batching = Batching(rows)
         self._witnesses = witnesses
         self._feather_px = feather_px
         self._settings = settings
+        self._vocabulary = vocabulary
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
         looked = run_network(from_table(shard, Edit), self, self.batching, key=lambda edit: edit.edit_id)
         return BatchResult([_with_verdict(edit) for edit in looked.ok], looked.rejected)
 
-    def prepare(self, row: Edit) -> LocateRequest:
-        return LocateRequest(open_stored(self.workspace.blobs.get(row.edited_id)))
+    def prepare(self, row: Edit) -> witness.Asked:
+        looks = self._witnesses.locator
+        known = looks is None or row.locator == looks.fingerprint
+        original = None if known else self._picture(row.original_blob)
+        return witness.Asked(row.image_id, self._picture(row.edited_id), original)
 
-    def run(self, pieces: Sequence[LocateRequest]) -> Sequence[Seen | SampleError | None]:
+    def _picture(self, blob: str) -> LocateRequest:
+        return LocateRequest(open_stored(self.workspace.blobs.get(blob)))
+
+    def run(self, pieces: Sequence[witness.Asked]) -> Sequence[Testimony | SampleError | None]:
         """What each edited image shows, as far as somebody looks."""
         locator = self._witnesses.locator
-        if locator is None:
-            return [None] * len(pieces)
-        found = locator.locate(pieces)
-        return [answer if isinstance(answer, SampleError) else attributes_of(answer) for answer in found]
+        return [None] * len(pieces) if locator is None else witness.question(locator, pieces)
 
-    def finish(self, row: Edit, _: LocateRequest, answer: Seen | SampleError | None) -> list[Edit]:
+    def finish(self, row: Edit, _: witness.Asked, answer: Testimony | SampleError | None) -> list[Edit]:
         """The edit with its certificate and the reasons against it."""
         if isinstance(answer, SampleError):
             raise answer
-        trusted = tuple(a for a in row.attributes_before if a not in row.target_attributes)
-        after = trusted if answer is None else answer
         blobs = self.workspace.blobs
         original, edited = decode_stored(blobs.get(row.original_blob)), decode_stored(blobs.get(row.edited_id))
         pair = Pair(original, edited, decode_mask(blobs.get(row.mask)))
+        after, speaking_against = self._seen(row, answer)
         certificate = measure(pair, row, after, feather_px=self._feather_px, perceptual=self._witnesses.perceptual)
-        certificate = replace(certificate, rechecked=answer is not None)
-        reasons = judge(row, certificate, int(edited[pair.mask].max(initial=0)), self._settings)
+        certificate = replace(certificate, rechecked=answer is not None, new_text=self._new_text(pair))
+        reasons = judge(row, certificate, self._settings)
         removed = tuple(sorted(set(row.attributes_before) - set(after)))
-        return [replace(row, certificate=certificate, attributes_removed=removed, reasons=reasons)]
+        return [replace(row, certificate=certificate, attributes_removed=removed, reasons=reasons + speaking_against)]
+
+    def _seen(self, row: Edit, answer: Testimony | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What the edited image shows, and the reasons that this gives."""
+        if answer is None:
+            return tuple(a for a in row.attributes_before if a not in row.target_attributes), ()
+        before = row.shown_before if answer.before is None else answer.before
+        seen = Comparison(Counter(before), Counter(answer.after), frozenset(row.target_attributes), self._vocabulary)
+        return seen.attributes_after(row.attributes_before), seen.reasons()
+
+    def _new_text(self, pair: Pair) -> tuple[str, ...]:
+        reader = self._witnesses.reader
+        return () if reader is None else new_words(reader, pair.original, pair.edited, pair.mask)
 
 
 def _with_verdict(edit: Edit) -> Edit:

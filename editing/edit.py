@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from editing.masks import Box, boxes_mask, composite, dilate
+from editing.masks import Box, boxes_mask, composite, dilate, feather
 from editing.settings import EditSettings
 from policies.engine import Policy, regulated
 from policies.vocabulary import Vocabulary
@@ -74,7 +74,9 @@ def plan_edits(
         kept = (f for f in row.findings if forbidden & set(f.attributes)) if row else ()
         findings = tuple(_worded(finding, vocabulary) for finding in kept)
         if row and findings:
-            tasks.append(EditTask(image.image_id, image.blob, image.family_id, image.phash, row.attributes, findings))
+            shown = tuple(sorted(a for finding in row.findings for a in finding.attributes))
+            task = EditTask(image.image_id, image.blob, image.family_id, image.phash, row.attributes, findings)
+            tasks.append(replace(task, shown=shown, locator=row.locator))
     return tasks
 
 
@@ -100,7 +102,7 @@ def _drafts(task: EditTask, workspace: Workspace, editor: str, settings: EditSet
     mask = _target_mask(task, workspace, (rgb.shape[0], rgb.shape[1]), settings.dilate_ratio)
     if mask.mean() > settings.max_mask_ratio:
         raise SampleError("mask_too_large", f"{mask.mean():.0%} of the image would be repainted.")
-    mask_blob = workspace.blobs.put(encode_mask(mask))
+    mask_blob = workspace.blobs.put(encode_mask(feather(mask, settings.feather_px) > 0))
     pixels = sha256_hex(np.packbits(mask).tobytes())  # not the blob's hash: libraries compress differently
     told = tuple((_box(f), settings.instruction.replace("{instruction}", f.instruction)) for f in task.targets)
     composited = settings.mode == "composite"
@@ -164,6 +166,8 @@ def _edit(
         verdict=None,
         reasons=(),
         composited=composited,
+        shown_before=task.shown,
+        locator=task.locator,
     )
 
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from editing.edit import EditRequest
-from editing.masks import Box, Square, around, cut, parts, paste, resize_mask, resize_rgb, square_around
+from editing.grain import with_grain
+from editing.masks import Box, Square, around, cut, enlarged, parts, paste, resize_mask, resize_rgb, square_around
 from models.image_edit import ImageEdit, ImageEditor
 from storage.errors import SampleError
 from storage.images import Mask, Rgb
@@ -28,20 +29,31 @@ class WindowEditor:
     Scope `image`, for models that edit by instruction and need to see everything: the whole picture, scaled
     down to the model's area.
 
+    Beside the mask only what the model changed is put back: scaling alone blurs nothing there. With `adds_grain`
+    what was painted gets the grain of its surroundings.
+
     A mask without a pixel is refused as `mask_empty`; a failed window refuses its picture.
     """
 
     def __init__(
-        self, model: ImageEditor, *, context_ratio: float, min_window_px: int = 16, scope: Scope = "region"
+        self,
+        model: ImageEditor,
+        *,
+        context_ratio: float,
+        min_window_px: int = 16,
+        scope: Scope = "region",
+        adds_grain: bool = False,
     ) -> None:
         self._model = model
         self._context_ratio = context_ratio
         self._min_window_px = min_window_px
         self._scope = scope
+        self._adds_grain = adds_grain
 
     @property
     def fingerprint(self) -> str:
-        return content_id(self._model.fingerprint, self._context_ratio, self._min_window_px, self._scope)
+        grain = ("grain",) if self._adds_grain else ()
+        return content_id(self._model.fingerprint, self._context_ratio, self._min_window_px, self._scope, *grain)
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Rgb | SampleError]:
         images: list[Rgb | SampleError] = [
@@ -72,29 +84,24 @@ class WindowEditor:
         turn: int,
     ) -> None:
         """Repaint window number `turn` of every picture that has one, in place in `images`."""
-        side = self._model.size_px
         work = [
             (i, *w[turn], image)
             for i, (w, image) in enumerate(zip(windows, images, strict=True))
             if turn < len(w) and not isinstance(image, SampleError)
         ]
-        answers = self._ask(
-            [
-                ImageEdit(
-                    resize_rgb(cut(image, square), (side, side)),
-                    resize_mask(cut(requests[i].mask, square), (side, side)) & requests[i].repaint,
-                    requests[i].prompt,
-                    requests[i].seed + turn,
-                    requests[i].instruction(part),
-                )
-                for i, part, square, image in work
-            ]
-        )
-        for (i, _, square, image), answer in zip(work, answers, strict=True):
+        edits = [self._window(requests[i], turn, part, square, image) for i, part, square, image in work]
+        for (i, _, square, image), edit, answer in zip(work, edits, self._ask(edits), strict=True):
             if isinstance(answer, SampleError):
                 images[i] = answer
             else:
-                images[i] = paste(image, resize_rgb(answer, (square.side, square.side)), square)
+                answer = self._finished(answer, edit, cut(image, square), cut(requests[i].mask, square))
+                images[i] = paste(image, answer, square)
+
+    def _window(self, request: EditRequest, turn: int, part: Box, square: Square, image: Rgb) -> ImageEdit:
+        size = self._model.size_px, self._model.size_px
+        repainted = resize_mask(cut(request.mask, square), size) & request.repaint
+        shown = resize_rgb(cut(image, square), size)
+        return ImageEdit(shown, repainted, request.prompt, request.seed + turn, request.instruction(part))
 
     def _whole(self, requests: Sequence[EditRequest], images: list[Rgb | SampleError]) -> None:
         """Repaint every picture as a whole, in place in `images`."""
@@ -105,9 +112,16 @@ class WindowEditor:
             repainted = resize_mask(requests[i].mask, size) & requests[i].repaint
             request, small = requests[i], resize_rgb(image, size)
             edits.append(ImageEdit(small, repainted, request.prompt, request.seed, request.instruction()))
-        for (i, image), answer in zip(work, self._ask(edits), strict=True):
-            size = image.shape[1], image.shape[0]
-            images[i] = answer if isinstance(answer, SampleError) else resize_rgb(answer, size)
+        for (i, image), edit, answer in zip(work, edits, self._ask(edits), strict=True):
+            if not isinstance(answer, SampleError):
+                answer = self._finished(answer, edit, image, requests[i].mask)
+            images[i] = answer
+
+    def _finished(self, answer: Rgb, edit: ImageEdit, original: Rgb, mask: Mask) -> Rgb:
+        """A model's answer at the size of `original`, which it was shown scaled."""
+        painted = enlarged(answer, edit.image, original, mask)
+        repainted = edit.mask.any()  # or it went through the codec only
+        return with_grain(painted, original, mask, edit.seed) if self._adds_grain and repainted else painted
 
     def _ask(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
         """The model's answers; one that is no picture of the size asked for is a refusal."""

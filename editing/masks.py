@@ -14,6 +14,7 @@ from storage.images import Mask, Rgb
 Alpha = npt.NDArray[np.float32]
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels, ends exclusive
 Window = tuple[slice, slice]  # rows, columns
+_BAND_ROWS = 256
 Pixel = TypeVar("Pixel", bound=np.generic)
 
 
@@ -137,6 +138,26 @@ def resize_rgb(rgb: Rgb, size: tuple[int, int]) -> Rgb:
     if size == (rgb.shape[1], rgb.shape[0]):
         return rgb
     return np.asarray(PilImage.fromarray(rgb).resize(size, PilImage.Resampling.LANCZOS))
+
+
+def enlarged(answer: Rgb, shown: Rgb, original: Rgb, mask: Mask) -> Rgb:
+    """An answer to `shown`, which is `original` scaled, at the size of `original`, uint8 (height, width, 3).
+
+    Inside the bool `mask` it is the answer enlarged; elsewhere it is the original, changed by what the answer changed.
+    """
+    if answer.shape == original.shape:
+        return answer
+    result = np.empty_like(original)
+    height, stretch = original.shape[0], answer.shape[0] / original.shape[0]
+    pictures = PilImage.fromarray(answer), PilImage.fromarray(shown)
+    for top in range(0, height, _BAND_ROWS):  # memory must not follow the picture
+        rows = slice(top, min(height, top + _BAND_ROWS))
+        part = 0.0, rows.start * stretch, float(answer.shape[1]), rows.stop * stretch
+        size = original.shape[1], rows.stop - rows.start
+        now, before = (np.asarray(p.resize(size, PilImage.Resampling.LANCZOS, part)) for p in pictures)
+        result[rows] = np.clip(original[rows] + (now.astype(np.int16) - before), 0, 255)
+        np.copyto(result[rows], now, where=mask[rows][..., None])
+    return result
 
 
 def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from editing.masks import around, feather
+from editing.inside import measure_inside
+from editing.masks import around
 from editing.preservation import VISIBLE, Outside, measure_outside
 from editing.settings import CertifySettings
 from models.perceptual import PerceptualDistance
@@ -26,14 +27,15 @@ def measure(
 ) -> Certificate:
     """What the pixels show. `after` is what the edited image shows; `rechecked` is left to the caller.
 
-    Inside is the mask, outside all beyond its feathered edge. Where the outside is identical only the mask and its
-    border are looked at, and the measures are exact all the same.
+    Inside is the mask, whose outermost `feather_px` are a blend, and outside all beyond it. Where the outside is
+    identical only the mask and its surroundings are looked at, and the measures are exact all the same.
     """
-    window = around(pair.mask, feather_px)
-    outside = Outside(window, feather(pair.mask[window], feather_px) == 0)
+    window = around(pair.mask, 0)
+    outside = Outside(window, ~pair.mask[window])
     preserved = measure_outside(pair.original, pair.edited, outside)
     masked = pair.mask[window]
     before, now = pair.original[window][masked].astype(np.int16), pair.edited[window][masked].astype(np.int16)
+    inside = measure_inside(pair.original, pair.edited, pair.mask, feather_px)
     changed = np.abs(before - now).max(axis=-1, initial=0) > VISIBLE
     return Certificate(
         outside_max_abs_diff=preserved.max_abs_diff,
@@ -42,8 +44,14 @@ def measure(
         mask_area_ratio=float(pair.mask.mean()),
         phash_distance=(int(edit.original_phash, 16) ^ int(edit.phash, 16)).bit_count(),
         attributes_after=after,
+        inside_brightest=inside.brightest,
+        detail_kept=inside.detail_kept,
+        flat_share=inside.flat_share,
+        rough_share=inside.rough_share,
+        seam_share=inside.seam_share,
         outside_changed_ratio=preserved.changed_ratio,
         outside_psnr_db=preserved.psnr_db,
+        outside_worst_tile=preserved.worst_tile,
         shift_px=preserved.shift_px,
         zoom=preserved.zoom,
         outside_lpips=None if perceptual is None else _outside_lpips(pair, outside, preserved.max_abs_diff, perceptual),
@@ -59,24 +67,28 @@ def _outside_lpips(pair: Pair, outside: Outside, worst: int, perceptual: Percept
     return perceptual.distance(pair.original, np.where(kept, pair.edited, pair.original))
 
 
-def judge(edit: Edit, certificate: Certificate, painted_max: int, settings: CertifySettings) -> tuple[str, ...]:
-    """The reason codes against an edit, the gravest first; empty means accepted.
+def judge(edit: Edit, certificate: Certificate, settings: CertifySettings) -> tuple[str, ...]:
+    """The reason codes that the pixels give against an edit, the gravest first.
 
-    `painted_max` is the brightest channel value inside the mask, 0..255. A moved picture is named before what it
-    looks like elsewhere, since moving explains that.
+    A moved picture is named before what it looks like elsewhere, since moving explains that.
     """
-    before, after = set(edit.attributes_before), set(certificate.attributes_after)
-    targets = set(edit.target_attributes)
+    repainted = edit.kind != "roundtrip"
     checks = (
-        ("black_output", painted_max < settings.black_below),
+        ("black_output", certificate.inside_brightest < settings.black_below),
         ("shifted", certificate.shift_px > settings.max_shift_px or abs(certificate.zoom - 1) > settings.max_zoom),
         ("outside_changed", _damaged(edit, certificate, settings)),
-        ("unchanged", edit.kind == "remove" and certificate.inside_changed_ratio < settings.min_inside_changed),
-        ("target_still_there", bool(targets & after)),
-        ("neutral_lost", bool((before - targets) - after)),
-        ("new_attribute", bool(after - before)),
+        ("unchanged", repainted and certificate.inside_changed_ratio < settings.min_inside_changed),
+        ("detail_kept", repainted and _above(certificate.detail_kept, settings.max_detail_kept)),
+        ("flat_fill", repainted and _above(certificate.flat_share, settings.max_flat_share)),
+        ("rough_fill", repainted and _above(certificate.rough_share, settings.max_rough_share)),
+        ("visible_seam", repainted and _above(certificate.seam_share, settings.max_seam_share)),
+        ("new_text", bool(certificate.new_text)),
     )
     return tuple(code for code, failed in checks if failed)
+
+
+def _above(measured: float | None, most: float) -> bool:
+    return measured is not None and measured > most
 
 
 def _damaged(edit: Edit, certificate: Certificate, settings: CertifySettings) -> bool:
@@ -86,6 +98,6 @@ def _damaged(edit: Edit, certificate: Certificate, settings: CertifySettings) ->
     distance, most = certificate.outside_lpips, settings.max_outside_lpips
     return (
         certificate.outside_ssim < settings.min_outside_ssim
-        or certificate.outside_changed_ratio > settings.max_outside_changed_ratio
+        or certificate.outside_worst_tile > settings.max_outside_tile
         or (distance is not None and most is not None and distance > most)
     )

@@ -22,6 +22,7 @@ from models.openai_images import OpenAIImages
 from models.perceptual import Lpips
 from models.prompts import read_prompt
 from models.settings import CLASSICAL, PictureSettings
+from models.text_reader import RapidReader
 from policies.vocabulary import Vocabulary
 
 _ATTRIBUTES_AT_ONCE = 250  # in one question; a model overlooks things in longer lists
@@ -106,6 +107,7 @@ def make_witnesses(settings: CertifySettings, looking: Looking) -> Witnesses:
         locator=None if settings.recheck == "none" else make_locator(looking),
         chat=chat_model(looking.settings) if settings.questions else None,
         perceptual=None if settings.max_outside_lpips is None else Lpips(),
+        reader=RapidReader() if settings.read_text else None,
     )
 
 
@@ -129,4 +131,5 @@ def make_editor(settings: EditSettings) -> WindowEditor:
         context_ratio=settings.context_ratio,
         min_window_px=settings.min_window_px,
         scope=settings.scope,
+        adds_grain=settings.adds_grain,
     )

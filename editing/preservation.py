@@ -7,6 +7,7 @@ are those of the whole picture, at the price of what was changed, and memory doe
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -21,6 +22,10 @@ VISIBLE = 8  # of 255: a smaller change of a channel is within resampling noise
 _SSIM_SIGMA = 1.5  # Wang et al. 2004: Gaussian window of 11x11, sigma 1.5
 _SSIM_RADIUS = 5
 _BAND_ROWS = 256
+_TILES = 40  # along the longer side
+_CELLS = 4  # along the side of a tile
+_LEAST_CELL_PX = 4
+_CLEAR = 250  # of 255: the share of a cell that lies outside
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Preservation:
     changed_ratio: float
     shift_px: float
     zoom: float
+    worst_tile: float  # levels of 255 by which the coarse picture differs in the tile where it differs most
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ def measure_outside(original: Rgb, edited: Rgb, outside: Outside) -> Preservatio
         visible += int((largest > VISIBLE).sum())
         squares += int(np.square(difference[seen], dtype=np.int64).sum())
     if worst == 0:
-        return Preservation(0, 1.0, None, 0.0, 0.0, 1.0)
+        return Preservation(0, 1.0, None, 0.0, 0.0, 1.0, 0.0)
     shift_px, zoom = alignment(original, edited, outside.rows(0, height, width))
     return Preservation(
         max_abs_diff=worst,
@@ -79,7 +85,25 @@ def measure_outside(original: Rgb, edited: Rgb, outside: Outside) -> Preservatio
         changed_ratio=visible / pixels,
         shift_px=shift_px,
         zoom=zoom,
+        worst_tile=_worst_tile(original, edited, outside),
     )
+
+
+def _worst_tile(original: Rgb, edited: Rgb, outside: Outside) -> float:
+    """Mean difference in the tile that differs most. A codec's errors cancel in the cells of a tile; a new object, a
+    part that was moved or a cast of colour do not."""
+    height, width = original.shape[:2]
+    cell = max(_LEAST_CELL_PX, round(max(height, width) / (_TILES * _CELLS)))
+    size = max(1, width // cell), max(1, height // cell)
+    lying_outside = outside.rows(0, height, width).astype(np.uint8) * 255
+    first, second, clear = (
+        cv2.resize(np.ascontiguousarray(plane), size, interpolation=cv2.INTER_AREA)
+        for plane in (original, edited, lying_outside)
+    )
+    seen = (clear >= _CLEAR).astype(np.float32)
+    difference = cv2.absdiff(first, second).max(axis=2).astype(np.float32) * seen
+    total, cells = (cv2.boxFilter(plane, -1, (_CELLS, _CELLS), normalize=False) for plane in (difference, seen))
+    return float((total / np.maximum(cells, 1))[cells >= _CELLS * _CELLS / 2].max(initial=0.0))
 
 
 def _bands(height: int) -> Iterator[tuple[int, int]]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from editing.boxes import BoxUnits, side_multiple_of, units_of
 from editing.controls import ControlSettings
-from models.settings import ChatSettings, ModelName, PictureSettings
+from models.settings import CLASSICAL, ChatSettings, ModelName, PictureSettings
 from storage.stage import Decides, How, Needs
 
 
@@ -119,6 +119,11 @@ class EditSettings(PictureSettings):
     context_ratio: Decides[float] = Field(
         default=1.8, ge=1, description="side of the repainted square over the region's side"
     )
+    grain: Decides[Literal["as_painted", "matched"]] = Field(
+        default="as_painted",
+        description="matched: what was painted gets grain as strong as that around it, for editors whose fills are "
+        "smooth; classical inpainting always does",
+    )
     max_mask_ratio: Decides[float] = Field(
         default=0.5, gt=0, le=1, description="more masked than this leaves too little of the scene for a pair"
     )
@@ -129,6 +134,11 @@ class EditSettings(PictureSettings):
     candidates: Decides[int] = Field(default=1, ge=1, le=16, description="edits of each image, of which one is kept")
     shard_rows: How[int] = Field(default=64, gt=0, description="images per shard; finished shards keep their size")
 
+    @property
+    def adds_grain(self) -> bool:
+        """Whether what was painted gets the grain of its surroundings."""
+        return self.grain == "matched" or self.model in CLASSICAL
+
 
 class CertifySettings(BaseModel):
     """What an edit must show to be kept. Each default says where it comes from."""
@@ -137,19 +147,42 @@ class CertifySettings(BaseModel):
 
     recheck: Decides[Literal["locate", "none"]] = Field(
         default="locate",
-        description="look at the edited image again, with editing.locate's model; 'none' trusts the pixels alone",
+        description="have a model look at the original and the edited image; 'none' trusts the pixels alone",
+    )
+    witness: LocateSettings | None = Field(
+        default=None,
+        description="the model that looks, set as editing.locate is; default: that of editing.locate, which then "
+        "certifies what it asked for itself",
+    )
+    read_text: Decides[bool] = Field(
+        default=False, description="refuse edits that put words into the picture; needs the extra `ocr`"
     )
 
     min_outside_ssim: Decides[float] = Field(
         default=0.9, ge=0, le=1, description="free mode; a codec's round trip stays above 0.9, a moved scene does not"
     )
-    max_outside_changed_ratio: Decides[float] = Field(
-        default=0.1, ge=0, le=1, description="free mode; share of pixels outside that may differ by more than 8/255"
+    max_outside_tile: Decides[float] = Field(
+        default=14.0,
+        ge=0,
+        description="free mode; levels of 255 by which the coarse picture may differ in a tile: JPEG of quality 60 "
+        "reached 11 on photographs, a colour cast of 10 % begins at 16",
     )
     max_shift_px: Decides[float] = Field(default=1.0, ge=0, description="more than a pixel is a moved scene")
     max_zoom: Decides[float] = Field(default=0.015, ge=0, description="the measure is right to half a percent")
     min_inside_changed: Decides[float] = Field(
         default=0.05, ge=0, le=1, description="an object fills far more of its box than 5 %, so less means no edit"
+    )
+    max_detail_kept: Decides[float] = Field(
+        default=1.0, ge=0, description="of the original inside; 1 is the most that honest fills of photographs show"
+    )
+    max_flat_share: Decides[float] = Field(
+        default=0.12, ge=0, le=1, description="of the fill, smoother than its surroundings; honest fills stay below 0.1"
+    )
+    max_rough_share: Decides[float] = Field(
+        default=0.3, ge=0, le=1, description="of the fill, rougher than its surroundings; honest fills stay below 0.1"
+    )
+    max_seam_share: Decides[float] = Field(
+        default=0.3, ge=0, le=1, description="of the border, where a step shows; 0.25 is the most of honest fills"
     )
     black_below: Decides[int] = Field(
         default=4, ge=0, le=255, description="a repainted region darker than this everywhere is a filter's black image"
@@ -176,10 +209,24 @@ class EditingSettings(BaseModel):
 
     @model_validator(mode="after")
     def _someone_answers(self) -> "EditingSettings":
-        if self.certify.questions and self.locate.source == "detector":
-            raise ValueError("certify.questions need a chat model; locate.source: detector names none")
-        if not self.locate.model and (self.certify.questions or self.certify.recheck == "locate"):
+        if self.certify.questions and self.looking.source == "detector":
+            raise ValueError("certify.questions need a chat model; source: detector names none")
+        if self.looking.knows_originals_only:
+            raise ValueError("certify.witness must be a model: source: chat or detector")
+        if not self.looking.model and (self.certify.questions or self.certify.recheck == "locate"):
             raise ValueError(
-                "certify looks at edits with locate.model, which is not named; or set certify.recheck: none"
+                "certify looks at edits with locate.model, which is not named; name it, or certify.witness, or set "
+                "certify.recheck: none"
             )
         return self
+
+    @property
+    def looking(self) -> LocateSettings:
+        """The model that looks at edits."""
+        return self.certify.witness or self.locate.looking()
+
+    @property
+    def is_its_own_witness(self) -> bool:
+        """Whether the model that asked for an edit is also the one that certifies it."""
+        asked, looks = self.locate, self.looking
+        return self.certify.recheck == "locate" and (asked.source, asked.model) == (looks.source, looks.model)

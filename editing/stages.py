@@ -48,7 +48,7 @@ LOCATE = Stage[Looking](
 EDIT = Stage[EditSettings](
     name="edit",
     says="regions repainted, and controls beside them",
-    version=5,
+    version=6,
     record=Edit,
     decides=lambda settings: {
         k: v for k, v in settings.decided_by().items() if k != "target_policies"
@@ -76,8 +76,10 @@ class Certifying:
     @property
     def decided_by(self) -> Any:
         values: dict[str, Any] = deciding(self.settings) | {"feather_px": self.feather_px}
+        values.pop("witness", None)  # what of it decides is in `look`
         if self.settings.recheck == "locate":
-            values["look"] = look_decided_by(self.looking)
+            kinds = [[a.id, *a.is_a] for a in self.looking.vocabulary.values()]
+            values["look"] = [look_decided_by(self.looking), kinds]
         if self.settings.questions:
             values["asked"] = [self.looking.settings.model_decided_by(), self.looking.vocabulary.spoken]
         return values
@@ -86,16 +88,17 @@ class Certifying:
 def _certify(values: Certifying, workspace: Workspace) -> Tool:
     witnesses = make_witnesses(values.settings, values.looking)
     rows = values.looking.settings.rows_at_once
-    stage = CertifyStage(workspace, witnesses, values.feather_px, values.settings, rows)
+    vocabulary = values.looking.vocabulary
+    stage = CertifyStage(workspace, witnesses, values.feather_px, values.settings, rows, vocabulary)
     if witnesses.chat is None:
         return stage
-    return QuestioningStage(stage, witnesses.chat, values.settings.questions, values.looking.vocabulary)
+    return QuestioningStage(stage, witnesses.chat, values.settings.questions, vocabulary)
 
 
 CERTIFY = Stage[Certifying](
     name="certify",
     says="each edit measured and looked at again",
-    version=4,
+    version=5,
     record=Edit,
     decides=lambda values: values.decided_by,
     make=_certify,

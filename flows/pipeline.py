@@ -85,7 +85,7 @@ def ready_stages(settings: Settings, policies: PolicySet, source: str = "") -> R
     looking = Looking(editing.locate, vocabulary, rules, settings.ingest.columns.root)
     certifying = Certifying(
         editing.certify,
-        Looking(editing.locate.looking(), vocabulary, rules),
+        Looking(editing.looking, vocabulary, rules),
         editing.edit.feather_px,
         editing.edit.shard_rows,
     )

@@ -80,14 +80,24 @@ REASONS: Mapping[str, Reason] = {
     "black_output": Reason("the brightest value inside the mask: a safety filter's black", "another prompt or seed"),
     "shifted": Reason("shift and zoom against the original, outside the mask", "`mode: composite`, or another editor"),
     "outside_changed": Reason(
-        "composite: largest difference outside; free: SSIM (window 11, sigma 1.5), share changed by more than 8 of "
-        "255, LPIPS",
+        "composite: largest difference outside; free: SSIM (window 11, sigma 1.5), the tile that differs most, LPIPS",
         "`mode: composite`",
     ),
     "unchanged": Reason("share of masked pixels that changed visibly", "more `strength` or `steps`, clearer words"),
-    "target_still_there": Reason("the locator still sees a target", "more candidates, a larger `dilate_ratio`"),
-    "neutral_lost": Reason("the locator misses what was to stay", "a smaller mask; try the locator on originals"),
-    "new_attribute": Reason("the locator sees what was not there before", "another seed or prompt"),
+    "detail_kept": Reason(
+        "agreement of blocks inside the mask with the original at their own place, beyond chance",
+        "more `strength` or `steps`, a larger `dilate_ratio`, more candidates",
+    ),
+    "flat_fill": Reason("share of the fill with less grain than its surroundings", "another editor, seed or prompt"),
+    "rough_fill": Reason("share of the fill with more grain than its surroundings", "another editor, seed or prompt"),
+    "visible_seam": Reason("share of the mask's border where a step shows", "another seed, a larger `context_ratio`"),
+    "new_text": Reason("words inside the mask that the original does not have", "another seed or prompt"),
+    "witness_blind": Reason(
+        "the witness does not see the target in the original", "another `certify.witness`, clearer nouns"
+    ),
+    "target_still_there": Reason("the witness still sees a target", "more candidates, a larger `dilate_ratio`"),
+    "neutral_lost": Reason("the witness misses what was to stay", "a smaller mask; try the witness on originals"),
+    "new_attribute": Reason("the witness sees what was not there before", "another seed or prompt"),
     "question_failed": Reason("a model did not say yes to your question", "read `certificate.answers`"),
     # caption, second look, rewrite, certify
     "caption_refused": Reason("the captioner declines to describe", "another captioner or prompt"),

@@ -70,6 +70,10 @@ class FakeImageEditor:
         return results
 
 
+ANY_FILL = {"max_detail_kept": 1e9, "max_flat_share": 1.0, "max_rough_share": 1.0, "max_seam_share": 1.0}
+"""Settings of certify under which the one colour of `FakeImageEditor` passes for a fill."""
+
+
 def edit_settings(**changes: Any) -> EditSettings:
     """Settings of an edit stage whose editor is a stand-in: a box grows by a tenth and is feathered by two pixels."""
     plain = {"model": "fake", "prompt": "p", "instruction": "{instruction}", "dilate_ratio": 0.1, "feather_px": 2}

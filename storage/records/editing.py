@@ -65,7 +65,7 @@ class DerivedPair:
 class Certificate:
     """What was measured on one edit; `None` where a measure does not apply."""
 
-    outside_max_abs_diff: int  # 0..255, over pixels outside the feathered mask
+    outside_max_abs_diff: int  # 0..255, over pixels outside the mask
     outside_ssim: float
     inside_changed_ratio: float  # share of masked pixels that changed by more than 8/255 in any channel
     mask_area_ratio: float  # masked share of the image
@@ -73,9 +73,16 @@ class Certificate:
     attributes_after: tuple[str, ...]  # what the edited image shows
     rechecked: bool = True  # whether a model looked at the edited image, or this follows from what was asked for
     outside_changed_ratio: float = 0.0  # share of the pixels outside that changed by more than 8/255
+    outside_worst_tile: float = 0.0  # levels of 255, in the tile of the coarse picture that differs most
     outside_psnr_db: float | None = None  # None when the pixels outside are identical
     shift_px: float = 0.0  # length of the translation that best aligns the two images
     zoom: float = 1.0  # scale that best aligns them
+    inside_brightest: int = 255  # 0..255, of any channel
+    detail_kept: float | None = None  # of the original, inside the mask; 0 is chance, 1 the most of honest fills
+    flat_share: float | None = None  # of the mask, with less grain than anything around it
+    rough_share: float | None = None  # of the mask, with more grain than anything around it
+    seam_share: float | None = None  # of the mask's border, where a step shows
+    new_text: tuple[str, ...] = ()  # words that can be read inside the mask and could not before
     outside_lpips: float | None = None  # None when nobody asked for it
     answers: tuple[Answer, ...] = ()  # to the questions of the settings; asked where nothing else speaks against it
 
@@ -84,7 +91,7 @@ class Certificate:
 class EditTask:
     """One image to be edited: the regions to repaint (the violating ones, or neutral ones for a sham)."""
 
-    SCHEMA_VERSION: ClassVar[int] = 1
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     image_id: str
     blob: str
@@ -93,13 +100,15 @@ class EditTask:
     attributes: tuple[str, ...]  # what the image shows before
     targets: tuple[Finding, ...]
     kind: EditKind = "remove"
+    shown: tuple[str, ...] = ()  # the attribute of each region, repeated where several show it
+    locator: str = ""  # fingerprint
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
     """One edited candidate. `edited` is the twin as an image of its own."""
 
-    SCHEMA_VERSION: ClassVar[int] = 1
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     edit_id: str
     image_id: str  # the original
@@ -112,7 +121,7 @@ class Edit:
     seed: int
     attributes_before: tuple[str, ...]
     target_attributes: tuple[str, ...]  # what the editor was asked to remove
-    mask: str  # blob of the union mask, a 1-bit PNG of the image's size
+    mask: str  # blob of what may differ, feather included: a 1-bit PNG of the image's size
     editor: str  # fingerprint
     width: int
     height: int
@@ -121,7 +130,9 @@ class Edit:
     attributes_removed: tuple[str, ...]
     verdict: Decision | None
     reasons: tuple[str, ...]
-    composited: bool = True  # pixels outside the feathered mask were taken from the original
+    composited: bool = True  # pixels outside the mask were taken from the original
+    shown_before: tuple[str, ...] = ()  # by the locator: the attribute of each region, repeated where several show it
+    locator: str = ""  # fingerprint
     derived: tuple[DerivedPair, ...] = ()  # one per policy, once the edit is selected
 
     @property

@@ -14,6 +14,7 @@ from editing.certify import CertifyStage, Witnesses
 from editing.edit import EditStage
 from editing.editors import WindowEditor
 from editing.settings import CertifySettings
+from micro.world import VOCABULARY
 from models.image_edit import PipelineEditor
 from models.settings import PictureSettings
 from storage.errors import SampleError
@@ -21,7 +22,7 @@ from storage.images import decode_stored, encode_mask, encode_png
 from storage.records.editing import Edit, EditTask, Finding
 from storage.records.tables import to_table
 from tests.drawing import draw
-from tests.fakes import FakeImageEditor, edit_settings
+from tests.fakes import ANY_FILL, FakeImageEditor, edit_settings
 
 ANY_MASK = edit_settings(max_mask_ratio=1.0, batch_size=8)
 
@@ -37,7 +38,7 @@ def edit_and_certify(workspace, tasks, editor=None, settings=ANY_MASK):
     """Image id -> the verdict and reasons of its edit, or the code it was refused with. No task may be missing."""
     editor = editor or WindowEditor(FakeImageEditor(), context_ratio=1.8)
     edited = EditStage(workspace, editor, settings).run_shard(to_table(tasks, EditTask))
-    stage = CertifyStage(workspace, Witnesses(), settings.feather_px, CertifySettings(), 8)
+    stage = CertifyStage(workspace, Witnesses(), settings.feather_px, CertifySettings(**ANY_FILL), 8, VOCABULARY)
     certified = stage.run_shard(to_table(edited.ok, Edit))
     found = {r.key: r.code for r in edited.rejected} | {e.image_id: (e.verdict, *e.reasons) for e in certified.ok}
     assert found.keys() == {t.image_id for t in tasks}
@@ -182,11 +183,12 @@ from editing.certify import CertifyStage, Witnesses
 from editing.edit import EditStage
 from editing.editors import WindowEditor
 from editing.settings import CertifySettings
+from micro.world import VOCABULARY
 from storage.images import encode_png
 from storage.records.editing import Edit, EditTask, Finding
 from storage.records.tables import to_table
 from storage.workspace import Workspace
-from tests.fakes import FakeImageEditor, edit_settings
+from tests.fakes import ANY_FILL, FakeImageEditor, edit_settings
 
 workspace = Workspace.open(sys.argv[1])
 tasks = []
@@ -199,7 +201,7 @@ settings = edit_settings(feather_px=3, batch_size=8)
 edits = EditStage(workspace, WindowEditor(FakeImageEditor(), context_ratio=1.8), settings).run_shard(
     to_table(tasks, EditTask))
 edited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-stage = CertifyStage(workspace, Witnesses(), 3, CertifySettings(), 8)
+stage = CertifyStage(workspace, Witnesses(), 3, CertifySettings(**ANY_FILL), 8, VOCABULARY)
 certified = stage.run_shard(to_table(edits.ok, Edit))
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"verdicts": [e.verdict for e in certified.ok], "edit_kb": edited - before, "all_kb": after - before}))

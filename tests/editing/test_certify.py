@@ -10,12 +10,13 @@ from editing.certify import CertifyStage, Witnesses
 from editing.edit import EditStage
 from editing.editors import WindowEditor
 from editing.settings import CertifySettings
+from micro.world import VOCABULARY
 from storage.errors import SampleError
 from storage.images import decode_stored, encode_png
 from storage.records.editing import Edit, EditTask, Finding
 from storage.records.tables import to_table
 from tests.drawing import draw
-from tests.fakes import FakeImageEditor, FakeLocator, edit_settings
+from tests.fakes import ANY_FILL, FakeImageEditor, FakeLocator, edit_settings
 
 CUP = Region(("cup",), (50, 40, 60, 50))
 BLADE = Region(("blade",), (20, 10, 40, 30))
@@ -26,14 +27,15 @@ HEART = Region(("heart",), (1, 1, 5, 5))
 def edit(workspace) -> Edit:
     blob = workspace.blobs.put(encode_png(draw(1)))
     target = Finding("f", ("blade",), (), (20, 10, 40, 30), "", "Remove it.", 1.0)
-    task = EditTask(blob, blob, blob, "0" * 16, ("blade", "cup"), (target,))
+    before = ("blade", "cup")
+    task = EditTask(blob, blob, blob, "0" * 16, before, (target,), shown=before, locator=FakeLocator.fingerprint)
     stage = EditStage(workspace, WindowEditor(FakeImageEditor(), context_ratio=1.8), edit_settings())
     return stage.run_shard(to_table([task], EditTask)).ok[0]
 
 
 def certify(workspace, edits, found=(CUP,)):
     locator = FakeLocator(lambda image: found)
-    stage = CertifyStage(workspace, Witnesses(locator), 2, CertifySettings(), 4)
+    stage = CertifyStage(workspace, Witnesses(locator), 2, CertifySettings(**ANY_FILL), 4, VOCABULARY)
     return stage.run_shard(to_table(edits, Edit))
 
 
@@ -100,5 +102,7 @@ def test_an_untouched_image_is_unchanged(workspace, edit):
 
 def test_an_edit_that_the_locator_cannot_read_is_quarantined(workspace, edit):
     witnesses = Witnesses(FakeLocator(lambda image: SampleError("locator_unparsable")))
-    result = CertifyStage(workspace, witnesses, 2, CertifySettings(), 4).run_shard(to_table([edit], Edit))
+    result = CertifyStage(workspace, witnesses, 2, CertifySettings(**ANY_FILL), 4, VOCABULARY).run_shard(
+        to_table([edit], Edit)
+    )
     assert [(r.key, r.code) for r in result.rejected] == [(edit.edit_id, "locator_unparsable")]

@@ -120,8 +120,10 @@ def test_overlapping_regions_are_one_window_with_both_instructions_and_one_mask(
     (edit,) = run(workspace, [touching], model=model).ok
     assert [heard.instruction for heard in model.heard] == ["Remove the knife. Put the gun away."]
     mask = decode_mask(workspace.blobs.get(edit.mask))
-    # Both boxes are 30 px long, so each grows by 3 px.
-    assert mask.sum() == 36 * 26 * 2 - (43 - 27) * (33 - 17)
+    # Both boxes are 30 px long, so each grows by 3 px; the blend of 2 px around them may differ as well.
+    grown = np.zeros_like(mask)
+    grown[7:33, 7:43] = grown[17:43, 27:63] = True
+    np.testing.assert_array_equal(mask, feather(grown, 2) > 0)
 
 
 def test_a_changed_instruction_or_mode_is_another_edit(workspace):

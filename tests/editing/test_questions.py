@@ -15,7 +15,7 @@ from storage.images import encode_png
 from storage.records.editing import Edit, EditTask, Finding
 from storage.records.tables import from_table, to_table
 from tests.drawing import draw
-from tests.fakes import FakeChat, FakeImageEditor, edit_settings
+from tests.fakes import ANY_FILL, FakeChat, FakeImageEditor, edit_settings
 
 GONE = "Is there no {targets} in this picture?"
 WHOLE = "Does this picture look like an ordinary photograph?"
@@ -31,8 +31,10 @@ def edit(workspace) -> Edit:
 
 
 def certify(workspace, edits, chat):
-    settings = CertifySettings(recheck="none", questions=(GONE, WHOLE))
-    stage = QuestioningStage(CertifyStage(workspace, Witnesses(), 2, settings, 4), chat, settings.questions, VOCABULARY)
+    settings = CertifySettings(recheck="none", questions=(GONE, WHOLE), **ANY_FILL)
+    stage = QuestioningStage(
+        CertifyStage(workspace, Witnesses(), 2, settings, 4, VOCABULARY), chat, settings.questions, VOCABULARY
+    )
     return from_table(to_table(stage.run_shard(to_table(edits, Edit)).ok, Edit), Edit)
 
 
@@ -57,7 +59,7 @@ def test_each_question_is_asked_of_the_region_and_of_the_whole_image(workspace, 
         (WHOLE, "image", True),
     ]
     # The mask is the 20 px box grown by 10 %, so 24 px; half of that is shown around it, cut at the upper border.
-    assert [request.images[0].size for request in chat.requests] == [(48, 44), (96, 64)] * 2
+    assert [request.images[0].size for request in chat.requests] == [(56, 48), (96, 64)] * 2
     assert all(request.prompt.endswith("Answer with yes or no.") for request in chat.requests)
 
 
@@ -83,7 +85,7 @@ def test_only_a_plain_yes_passes(workspace, edit, text, passes):
 
 def test_one_no_about_the_region_alone_is_enough(workspace, edit):
     (certified,) = certify(
-        workspace, [edit], FakeChat(lambda request: "no" if request.images[0].size == (48, 44) else "yes")
+        workspace, [edit], FakeChat(lambda request: "no" if request.images[0].size == (56, 48) else "yes")
     )
     assert certified.reasons == ("question_failed",)
 

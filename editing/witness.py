@@ -1,0 +1,90 @@
+"""What a witness says of an edit: a model that looks at the original and at the edited image, and is believed about the
+second only if it found the target in the first. It compares what it sees with what it saw, whoever drew the regions."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from editing.boxes import Region
+from editing.locate import LocateRequest, Locator
+from policies.vocabulary import Vocabulary
+from storage.errors import SampleError
+
+_MANY = 5  # of one thing; models do not count further
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An edited image, and its original where the witness has not seen it yet; `image_id` is the original's."""
+
+    image_id: str
+    edited: LocateRequest
+    original: LocateRequest | None
+
+
+@dataclass(frozen=True)
+class Testimony:
+    """What the witness sees, one attribute for each region that shows it; `before` is None where it was not asked about
+    the original."""
+
+    before: tuple[str, ...] | None
+    after: tuple[str, ...]
+
+
+def question(witness: Locator, asked: Sequence[Asked]) -> list[Testimony | SampleError]:
+    """What the witness sees in each edited image and its original, all asked in one call; each original once."""
+    originals = {one.image_id: one.original for one in asked if one.original is not None}
+    answers = iter(witness.locate([*originals.values(), *(one.edited for one in asked)]))
+    before = {image_id: next(answers) for image_id in originals}
+    return [_testimony(before.get(one.image_id), next(answers)) for one in asked]
+
+
+def _testimony(
+    before: tuple[Region, ...] | SampleError | None, after: tuple[Region, ...] | SampleError
+) -> Testimony | SampleError:
+    if isinstance(before, SampleError):
+        return before
+    if isinstance(after, SampleError):
+        return after
+    return Testimony(None if before is None else shown(before), shown(after))
+
+
+def shown(regions: Sequence[Region]) -> tuple[str, ...]:
+    """The attributes of all regions, sorted; of two cups both."""
+    return tuple(sorted(attribute for region in regions for attribute in region.attributes))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a witness saw `before` and `after`, by how often, and what was to be removed."""
+
+    before: Counter[str]
+    after: Counter[str]
+    targets: frozenset[str]
+    vocabulary: Vocabulary
+
+    def reasons(self) -> tuple[str, ...]:
+        """The reason codes against the edit."""
+        kin = frozenset(a for target in self.targets for a in self._kin(target))
+        checks = (
+            ("witness_blind", any(not self._kin(target) & self.before.keys() for target in self.targets)),
+            ("target_still_there", bool(kin & self.after.keys())),
+            ("neutral_lost", any(self._fewer(a, self.before, self.after) for a in self.before.keys() - kin)),
+            ("new_attribute", any(self._fewer(a, self.after, self.before) for a in self.after.keys() - kin)),
+        )
+        return tuple(code for code, failed in checks if failed)
+
+    def attributes_after(self, attributes_before: Collection[str]) -> tuple[str, ...]:
+        """What the edited image shows, where the original is known to show `attributes_before`: that of it which the
+        witness does not miss, and what only the edited image shows to it."""
+        missed = self.before.keys() - self.after.keys()
+        missed |= {target for target in self.targets if not self._kin(target) & self.after.keys()}
+        return tuple(sorted((set(attributes_before) - missed) | (self.after.keys() - self.before.keys())))
+
+    def _kin(self, target: str) -> frozenset[str]:
+        """Under what names a witness may see it: a handgun as a weapon too, and a weapon as a handgun."""
+        return self.vocabulary.kinds(target) | self.vocabulary.general(target)
+
+    @staticmethod
+    def _fewer(attribute: str, first: Counter[str], second: Counter[str]) -> bool:
+        return min(_MANY, second[attribute]) < min(_MANY, first[attribute])
