@@ -36,12 +36,12 @@ def demo(tmp_path_factory):
     """The workspace of a finished demo, and what the command printed. Runs from the checkout's folder."""
     root = tmp_path_factory.mktemp("demo") / "workspace"
     home = tmp_path_factory.mktemp("prefect")
-    checkout = Path(__file__).resolve().parents[2]
+    checkout, few = Path(__file__).resolve().parents[2], ("--scenes", "14")
     put_migrated(tmp_path_factory, root)
     try:
         yield (
             root,
-            run("micro.demo", "--workspace", str(root), "--port", str(free_port()), cwd=checkout, home=home),
+            run("micro.demo", *few, "--workspace", str(root), "--port", str(free_port()), cwd=checkout, home=home),
             home,
         )
     finally:
