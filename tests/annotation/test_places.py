@@ -18,6 +18,7 @@ from micro.world import WORLD
 from storage import daemon
 from storage.errors import FatalError
 from storage.workspace import Workspace
+from tests import prefect_server
 from tests.annotation.people import some_images
 from tests.configs import write_config
 from tests.label_studio import EXECUTABLE, put_migrated
@@ -109,6 +110,7 @@ def test_up_and_down_killed_midway_and_repeated(tmp_path_factory, tmp_path, monk
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     work = tmp_path / "work"
     put_migrated(tmp_path_factory, work)
+    prefect_server.put_migrated(tmp_path_factory, work / "prefect" / "prefect.db")
     config = tmp_path / "guardset.yaml"
     write_config(config, {"annotation": {"port": free_port(), "executable": os.path.abspath(EXECUTABLE)}})
     up, down = ("up", "--workspace", work, "--config", config), ("down", "--workspace", work)

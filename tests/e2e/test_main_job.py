@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.servers import stop_servers
+from tests import prefect_server
 from tests.label_studio import put_migrated
 from tests.s3_server import free_port
 
@@ -38,6 +39,7 @@ def demo(tmp_path_factory):
     home = tmp_path_factory.mktemp("prefect")
     checkout, few = Path(__file__).resolve().parents[2], ("--scenes", "14")
     put_migrated(tmp_path_factory, root)
+    prefect_server.put_migrated(tmp_path_factory, root / "prefect" / "prefect.db")
     try:
         yield (
             root,

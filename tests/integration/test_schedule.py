@@ -15,7 +15,7 @@ from storage.images import encode_png
 from storage.workspace import Workspace
 from tests.configs import write_config
 from tests.drawing import draw
-from tests.prefect_server import prefect_server
+from tests.prefect_server import prefect_server, put_migrated
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +43,7 @@ def served(tmp_path_factory):
         f"workspace: {folder / 'ws'}\nconfig: guardset.yaml\n"
         f"build: {{source: {folder / 'photos'}, every_s: 5, publish: false}}\ncollect: {{}}\nexport: {{}}\n"
     )
+    put_migrated(tmp_path_factory, folder / "prefect" / "prefect.db")
     with prefect_server(folder / "prefect") as environment:
         command = [sys.executable, "-m", "flows.cli.main", "serve", str(folder / "schedules.yaml")]
         with (folder / "serve.log").open("wb") as log:
