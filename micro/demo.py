@@ -1,6 +1,6 @@
 """The demo: the whole job on drawn scenes, with scripted annotators in place of people.
 
-python -m micro.demo [--workspace FOLDER] [--port PORT]
+python -m micro.demo [--workspace FOLDER] [--port PORT] [--scenes N]
 """
 
 import json
@@ -56,7 +56,7 @@ def demo_settings(folder: Path, port: int) -> Settings:
     )
 
 
-def draw_input(folder: Path) -> None:
+def draw_input(folder: Path, scenes: int) -> None:
     """Fill `<folder>/input` with scenes and a few bad files, unless it is there already.
 
     `truth.json` beside it says what each scene shows, for the scripted annotators.
@@ -66,7 +66,7 @@ def draw_input(folder: Path) -> None:
         return
     target.mkdir(parents=True, exist_ok=True)
     truth = {}
-    for seed in range(FIRST_SEED, FIRST_SEED + SCENES):
+    for seed in range(FIRST_SEED, FIRST_SEED + scenes):
         scene = draw_scene(seed, split="heldout", size=scene_size(seed))
         name = f"scene-{seed}.png"
         PilImage.fromarray(scene.image).save(target / name)
@@ -88,10 +88,10 @@ def _add_bad_files(folder: Path, target: Path) -> None:
     )
 
 
-def run_demo(folder: Path, port: int, tell: Callable[[str], None]) -> tuple[BuildSummary, ExportResult]:
+def run_demo(folder: Path, port: int, scenes: int, tell: Callable[[str], None]) -> tuple[BuildSummary, ExportResult]:
     """The whole job in `folder`; everything done before is looked up."""
     root = str(folder)
-    draw_input(folder)
+    draw_input(folder, scenes)
     settings = demo_settings(folder, port)
     studio = _start_early(root, settings)  # its first start takes a minute, the models take about as long
     with progress():
@@ -154,12 +154,13 @@ def demo(
     *,
     workspace: Annotated[Path, Parameter(name=["--workspace", "-w"], help="Local folder.")] = Path("demo-workspace"),
     port: Annotated[int, Parameter(help="Port of the local Label Studio.")] = 8080,
+    scenes: Annotated[int, Parameter(help="How many images are drawn, in a new folder.")] = SCENES,
 ) -> None:
     """Run the whole job on drawn images, with two scripted annotators.
 
     Example: `python -m micro.demo --workspace demo-workspace`
     """
-    summary, result = run_demo(workspace, port, lambda text: console.print(text, highlight=False))
+    summary, result = run_demo(workspace, port, scenes, lambda text: console.print(text, highlight=False))
     show_stages(summary.stages)
     console.print(f"Export: {result.path} (labels are simulated)", highlight=False)
     console.print(f"Report: {result.path}/report.html", highlight=False)

@@ -2,7 +2,6 @@
 
 import numpy as np
 from PIL import Image
-from skimage.restoration import inpaint_biharmonic
 
 from storage.images import Mask, Rgb
 
@@ -14,6 +13,8 @@ def biharmonic_fill(image: Rgb, mask: Mask) -> Rgb:
 
     Solved at 128 px at most; a larger image gets the enlarged fill inside its mask.
     """
+    from skimage.restoration import inpaint_biharmonic  # brings half of scipy, a second of every command's start
+
     if not mask.any() or mask.all():
         return image
     longest = max(image.shape[:2])

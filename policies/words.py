@@ -4,8 +4,10 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
-import inflect
+if TYPE_CHECKING:
+    import inflect
 
 _TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
 _SAME_SIGN = str.maketrans("\u2018\u2019\u2010\u2011", "''--")
@@ -55,7 +57,16 @@ def plural(word: str) -> str:
 
 
 @cache
-def _engine() -> inflect.engine:
+def _engine() -> "inflect.engine":
+    """inflect, imported without typeguard's checks of its arguments: to add them takes seconds at each start."""
+    import typeguard
+
+    checked = typeguard.typechecked
+    typeguard.typechecked = lambda target: target  # type: ignore[assignment]
+    try:
+        import inflect
+    finally:
+        typeguard.typechecked = checked
     return inflect.engine()
 
 

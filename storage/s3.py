@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -39,14 +40,22 @@ _patiently = stamina.retry(
 )
 
 
+@cache
+def _descriptions(data_path: str | None) -> Any:
+    """What the AWS libraries know of their services. Each client would parse those megabytes of JSON anew."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
+
+
 class S3Store:
     """A prefix in a bucket. May be shared by threads."""
 
     readers = _PARALLEL
 
     def __init__(self, url: str) -> None:
-        import boto3
         from botocore.config import Config
+        from botocore.session import Session
 
         parts = urlsplit(url)
         self._bucket, self._prefix = parts.netloc, parts.path.strip("/")
@@ -56,8 +65,9 @@ class S3Store:
             connect_timeout=_SILENCE_S, read_timeout=_SILENCE_S,
         )  # fmt: skip
         trusted = authorities()
-        # A session of its own: boto3's default one would keep the first credentials that it saw.
-        self._client: Any = boto3.session.Session().client(
+        session = Session()  # of its own: one for all would keep the first credentials that it saw
+        session.register_component("data_loader", _descriptions(session.get_config_variable("data_path")))
+        self._client: Any = session.create_client(
             "s3", config=config, verify=os.environ.get("AWS_CA_BUNDLE") or trusted
         )
 

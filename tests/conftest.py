@@ -18,13 +18,30 @@ hypothesis.settings.register_profile("any-machine", deadline=None)  # a busy mac
 hypothesis.settings.load_profile("any-machine")
 
 
-_LONGEST = ("e2e", "micro", "integration", "annotation", "guard")
+# Files and folders. Between the first two, which wait for nothing, and the tests that copy a Label Studio made once
+# stands the one that makes it, so that no worker waits for another.
+_LONGEST = (
+    "integration/test_ray_cluster.py",
+    "integration/test_compose_services.py",
+    "e2e/test_main_job.py",
+    "integration",
+    "e2e",
+    "annotation",
+    "flows",
+    "models",
+    "guard",
+)
+
+
+def _rank(path: Path) -> int:
+    """The place among those that take longest, or after them all."""
+    around = {path, *path.parents}
+    return next((rank for rank, name in enumerate(_LONGEST) if _TESTS / name in around), len(_LONGEST))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest come first: whoever runs beside them has enough to do."""
-    rank = {name: place for place, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.relative_to(_TESTS).parts[0], len(rank)))
+    items.sort(key=lambda item: _rank(item.path))
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from annotation import server
+from tests.made_once import made_once
 from tests.s3_server import free_port
 
 EXECUTABLE = os.environ.get("GUARDSET_LABEL_STUDIO", ".venv-label-studio/bin/label-studio")
@@ -17,17 +17,12 @@ def migrated(factory: pytest.TempPathFactory) -> Path:
     """The folder of a stopped server that nobody has used; all processes of a test run share it."""
     if not Path(EXECUTABLE).exists():
         pytest.skip(f"Label Studio is not installed at {EXECUTABLE}: run `make label-studio`")
-    base = factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    template = shared / "label-studio-template"
-    with FileLock(shared / "label-studio-template.lock"):
-        if not template.exists():
-            making = shared / "label-studio-making"
-            shutil.rmtree(making, ignore_errors=True)
-            server.start(making, port=free_port(), executable=EXECUTABLE)
-            server.stop(making)
-            making.rename(template)
-    return template / "label-studio"
+
+    def start_once(folder: Path) -> None:
+        server.start(folder, port=free_port(), executable=EXECUTABLE)
+        server.stop(folder)
+
+    return made_once(factory, "label-studio-template", start_once) / "label-studio"
 
 
 def put_migrated(factory: pytest.TempPathFactory, workspace: Path) -> None:

@@ -1,20 +1,25 @@
 """A real Prefect server on loopback for tests."""
 
+import contextlib
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from tests.made_once import made_once
 from tests.s3_server import free_port
 
 _START_TIMEOUT_S = 240  # the first start creates a database, on a busy machine
 
 
-@contextmanager
+@contextlib.contextmanager
 def prefect_server(home: Path, more: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
     """Run `prefect server start` with its data in `home`; the value is the environment that reaches it."""
     port = free_port()
@@ -41,6 +46,20 @@ def prefect_server(home: Path, more: Mapping[str, str] | None = None) -> Iterato
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait(10)
+
+
+def put_migrated(factory: pytest.TempPathFactory, database: Path) -> None:
+    """Write the database of a server that nobody has used: to make it takes two thirds of a first start."""
+
+    def start_once(folder: Path) -> None:
+        with prefect_server(folder):
+            pass
+        with contextlib.closing(sqlite3.connect(folder / "prefect.db")) as stopped:
+            stopped.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # all of it is in one file then
+
+    template = made_once(factory, "prefect-template", start_once)
+    database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.copy(template / "prefect.db", database)
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from PIL import Image as PilImage
 
 from annotation.agreement import labels
@@ -19,7 +20,10 @@ from storage.parquet import parquet_bytes
 from storage.records.annotation import Vote
 from storage.records.tables import to_table
 from storage.workspace import Workspace
+from tests.configs import write_config
+from tests.made_once import made_once
 
+_SCENES = 6
 _TWO = {"shard_rows": 2}
 SMALL_SHARDS = {
     "editing": {"locate": _TWO, "edit": _TWO},
@@ -85,6 +89,20 @@ def vote(workspace: Workspace) -> None:
         {"project_id": 1, "project_key": project_key(WORLD), "title": "t", "tasks": dict.fromkeys(ids, 1)},
     )
     workspace.store.write(f"{folder}/votes.parquet", parquet_bytes(to_table(votes, Vote)))
+
+
+def left_alone(factory: pytest.TempPathFactory) -> Path:
+    """What the other builds are held against: a folder with the input `in`, the config `guardset.yaml` (`SMALL_SHARDS`)
+    and the workspace `work`, whose build nobody disturbed, voted on and exported."""
+
+    def make(folder: Path) -> None:
+        config = write_config(folder / "guardset.yaml", SMALL_SHARDS)
+        build = ("build", "--input", str(draw_input(folder / "in", _SCENES)), "--config", str(config), "--no-publish")
+        finish(guardset(*build, "--workspace", str(folder / "work"), home=folder / "prefect"))
+        vote(Workspace.open(folder / "work"))
+        finish(guardset("export", "--workspace", str(folder / "work"), home=folder / "prefect"))
+
+    return made_once(factory, "left-alone", make)
 
 
 def exported(root: Path) -> dict[str, bytes]:

@@ -45,7 +45,7 @@ HIDDEN = """() => [...document.querySelectorAll('.gs-policy, .gs-image, .gs-row'
 
 def plan(name, number):
     """What a person says about the n-th image, policy by policy: one of `VERDICTS` each, all of them in turn."""
-    return [VERDICTS[(number + policy + (name == "ben" and number == 4)) % 3] for policy in range(5)]
+    return [VERDICTS[(number + policy + (name == "ben" and number == 3)) % 3] for policy in range(5)]
 
 
 def sign_in(page, studio, name):
@@ -111,18 +111,18 @@ def answer(page, verdicts, by_keys):
 
 
 def test_what_two_people_choose_on_the_page_arrives_unchanged(studio, own_policies):
-    items = large_images(studio.workspace, 5)
+    items = large_images(studio.workspace, 4)
     project_id = publish(studio.client, studio.workspace, items, own_policies, OPTIONS).projects[0].project_id
     tasks = published(studio.workspace, own_policies).tasks
     shown = sorted(tasks, key=lambda image_id: tasks[image_id])  # the queue goes by task id
     for name in SIZES:
         with labelling(studio, name, project_id) as page:
-            for number in range(5):
+            for number in range(4):
                 page.locator(".gs-policy").last.wait_for()
                 assert page.evaluate(HIDDEN) == 0
                 if number == 0:
                     picture(page, "verdicts-blurred")
-                answer(page, plan(name, number), by_keys=number % 2 == 0)
+                answer(page, plan(name, number), by_keys=(number % 2 == 0) == (name == "ann"))
                 if number == 1:
                     page.locator(".gs-image").hover()
                     picture(page, "verdicts-answered")

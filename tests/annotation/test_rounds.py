@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 
 import pytest
 
@@ -244,21 +245,33 @@ def test_ratings_are_read_incrementally_too(studio, workspace):
 
 @pytest.mark.slow
 def test_collecting_while_four_people_write_loses_and_doubles_nothing(studio, own_policies):
-    _, tasks, _ = published_tasks(studio, own_policies, 40)
+    _, tasks, _ = published_tasks(studio, own_policies, 20)
     clients = [person(studio, name) for name in ("ann", "ben", "cid", "dee")]
-    result = verdicts(own_policies)
+    result, collected = verdicts(own_policies), [Event() for _ in range(3)]
+
+    def write(client):
+        """All of a person's answers. Some of them wait, so that three runs at least find people at work."""
+        made = []
+        for number, task in enumerate(tasks):
+            if number % 6 == 5:
+                assert collected[number // 6].wait(300)
+            made.append(label(client, task, result))
+        return made
+
     with ThreadPoolExecutor(4) as threads:
-        writing = [threads.submit(lambda c: [label(c, task, result) for task in tasks], client) for client in clients]
+        writing = [threads.submit(write, client) for client in clients]
         runs = 0
         while not all(future.done() for future in writing):
             part = collect(studio.client, studio.workspace, own_policies, reconcile_every=0)
             assert len({(v.annotation_id, v.policy_id) for v in part.votes}) == len(part.votes)
             assert part.gone == 0
+            if runs < len(collected):
+                collected[runs].set()
             runs += 1
-        written = [annotation_id for future in writing for annotation_id in future.result()]
+    written = [annotation_id for future in writing for annotation_id in future.result()]
     last = collect(studio.client, studio.workspace, own_policies, reconcile_every=0)
     assert not last.full
     assert sorted(v.annotation_id for v in last.votes if v.policy_id == "L2") == sorted(written)
-    assert len(last.votes) == 4 * 40 * 5
+    assert len(last.votes) == 4 * 20 * 5
     assert runs > 2
     assert collect(studio.client, studio.workspace, own_policies).votes == last.votes

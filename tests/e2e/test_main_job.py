@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.servers import stop_servers
+from tests import prefect_server
 from tests.label_studio import put_migrated
 from tests.s3_server import free_port
 
@@ -36,12 +37,13 @@ def demo(tmp_path_factory):
     """The workspace of a finished demo, and what the command printed. Runs from the checkout's folder."""
     root = tmp_path_factory.mktemp("demo") / "workspace"
     home = tmp_path_factory.mktemp("prefect")
-    checkout = Path(__file__).resolve().parents[2]
+    checkout, few = Path(__file__).resolve().parents[2], ("--scenes", "14")
     put_migrated(tmp_path_factory, root)
+    prefect_server.put_migrated(tmp_path_factory, root / "prefect" / "prefect.db")
     try:
         yield (
             root,
-            run("micro.demo", "--workspace", str(root), "--port", str(free_port()), cwd=checkout, home=home),
+            run("micro.demo", *few, "--workspace", str(root), "--port", str(free_port()), cwd=checkout, home=home),
             home,
         )
     finally:

@@ -72,7 +72,8 @@ def test_two_guards_are_ranked_and_a_second_run_asks_nothing(tmp_path: Path) -> 
     assert "F1 (accuracy where one class) by policy" in tables
 
 
-def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.engine.job._FIRST_WAIT_S", 0.0)
     data = write_safeeditbench(tmp_path / "test.parquet")
     root = str(tmp_path / "work")
     with guard_server(perfect) as server:

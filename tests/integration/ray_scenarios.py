@@ -28,10 +28,9 @@ from storage.workspace import Workspace
 from tests.configs import write_config
 from tests.integration.ray_stage import Accident
 from tests.toy_stages import toy_stage
-from tests.whole_builds import SMALL_SHARDS, draw_input, finish, guardset, kill_when_further
+from tests.whole_builds import SMALL_SHARDS, finish, guardset, kill_when_further
 
 SECONDS = 0.2
-WHOLE_SCENES = 6
 
 
 def accident(folder: Path, name: str = "accident", seconds: float = SECONDS) -> ReadyStage:
@@ -108,7 +107,7 @@ def killed_actor_and_node(folder: Path, cluster) -> dict:
 def poison(folder: Path, cluster) -> dict:
     workspace, stage = Workspace.open(folder / "ws"), accident(folder)
     details = ["die" if number == 2 else "" for number in range(6)]
-    with RayPool(settings(cluster.address, 2)) as pool:
+    with RayPool(settings(cluster.address, 1)) as pool:
         errors, fates = run_all(pool, workspace, stage, details)
     attempts = sum(run.startswith("2/0 ") for run in notes(folder, "runs"))
     return {"errors": errors, "fates": fates, "attempts": attempts}
@@ -145,26 +144,25 @@ def no_room(folder: Path, cluster) -> dict:
 
 
 def one_gpu(folder: Path, cluster) -> dict:
-    """Two stages whose workers want the cluster's only GPU: one after the other, then both at once."""
-    workspace, first = Workspace.open(folder / "ws"), accident(folder)
-    second = accident(folder, "another")
-    stages = {stage.name: ActorSettings(gpus=1) for stage in (first, second)}
+    """Two stages at once whose workers want the cluster's only GPU: the second gets it when the first is finished."""
+    workspace, stages = Workspace.open(folder / "ws"), (accident(folder), accident(folder, "another"))
+    wanted = {stage.name: ActorSettings(gpus=1) for stage in stages}
     found = {}
-    for turn in ("after", "beside"):
-        with RayPool(RaySettings(address=cluster.address, stages=stages, start_timeout_s=45)) as pool:
+    with RayPool(RaySettings(address=cluster.address, stages=wanted, start_timeout_s=45)) as pool:
 
-            def branch(stage: ReadyStage, pool=pool, turn=turn) -> None:
-                found[f"{turn} {stage.name}"] = run_all(pool, workspace, stage, [turn] * 6)
-                pool.finish(stage.name)
+        def branch(stage: ReadyStage) -> None:
+            errors, fates = run_all(pool, workspace, stage, [""] * 6)
+            found[stage.name] = {"errors": errors, "fates": fates}
+            pool.finish(stage.name)
 
-            with ThreadPoolExecutor(1 if turn == "after" else 2) as branches:
-                list(branches.map(branch, (first, second)))
-    return {turn: {"errors": errors, "fates": fates} for turn, (errors, fates) in found.items()}
+        with ThreadPoolExecutor(2) as branches:
+            list(branches.map(branch, stages))
+    return found
 
 
 def whole_build(folder: Path, cluster) -> dict:
     """A build of drawn scenes whose models all run on the cluster, killed once, and the same one to its end."""
-    scenes, config, workspace = draw_input(folder / "in", WHOLE_SCENES), folder / "ray.yaml", folder / "ws"
+    scenes, config, workspace = folder.parent / "in", folder / "ray.yaml", folder / "ws"
     networks = [name for name, stage in ready_stages(preset(), WORLD).items() if stage.needs == "gpu"]
     ray = {"address": cluster.address, "stages": {name: {"workers": 1, "cpus": 0.5} for name in networks}}
     write_config(config, SMALL_SHARDS | {"engine": "ray", "ray": ray})

@@ -15,7 +15,7 @@ from storage.images import encode_png
 from storage.workspace import Workspace
 from tests.configs import write_config
 from tests.drawing import draw
-from tests.prefect_server import prefect_server
+from tests.prefect_server import prefect_server, put_migrated
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +43,7 @@ def served(tmp_path_factory):
         f"workspace: {folder / 'ws'}\nconfig: guardset.yaml\n"
         f"build: {{source: {folder / 'photos'}, every_s: 5, publish: false}}\ncollect: {{}}\nexport: {{}}\n"
     )
+    put_migrated(tmp_path_factory, folder / "prefect" / "prefect.db")
     with prefect_server(folder / "prefect") as environment:
         command = [sys.executable, "-m", "flows.cli.main", "serve", str(folder / "schedules.yaml")]
         with (folder / "serve.log").open("wb") as log:
@@ -130,12 +131,10 @@ def test_prefect_yaml_deploys_to_a_work_pool(served):
     folder, client, _ = served
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment = inherited | {"PREFECT_API_URL": str(client.base_url), "PREFECT_HOME": str(folder / "cli")}
-    prefect = [str(Path(sys.executable).parent / "prefect"), "--no-prompt"]
-    for arguments in (["work-pool", "create", "guardset", "--type", "process"], ["deploy", "--all"]):
-        done = subprocess.run(
-            [*prefect, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    client.post("/work_pools/", json={"name": "guardset", "type": "process"}).raise_for_status()
+    deploy = [str(Path(sys.executable).parent / "prefect"), "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(deploy, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = {d["name"]: d for d in client.post("/deployments/filter", json={}).json()}
     assert set(found) == {"build", "collect", "export"}
     for deployment in found.values():
