@@ -17,7 +17,7 @@ from storage.errors import FatalError
 from storage.workspace import Workspace
 
 ADJUDICATION_VERSION = 1  # raise it whenever the judge's page changes
-Kind = Literal["verdict", "adjudication"]
+Kind = Literal["verdict", "adjudication", "attributes"]
 Hashes = Mapping[str, str]  # policy_id -> content hash
 Counting = Mapping[str, frozenset[str]]  # policy_id -> content hashes whose votes count
 
@@ -74,7 +74,7 @@ def _rules_on(page: str) -> dict[str, tuple[str, ...]]:
     return {policy_id: offered.get(rules_control(policy_id), ()) for policy_id in policies}
 
 
-def all_projects(workspace: Workspace, policies: PolicySet, kind: Kind = "verdict") -> list[Project]:
+def all_projects(workspace: Workspace, policies: Iterable[Policy], kind: Kind = "verdict") -> list[Project]:
     """Every project of a kind that this workspace ever published, the oldest first.
 
     `policies` only tell what a record of an earlier release, which names no policy, was about. Raises FatalError when a

@@ -64,6 +64,12 @@ class Publication:
     published: int
     already_there: int
 
+    def beside(self, other: "Publication") -> "Publication":
+        """This and another publication of the same images as one."""
+        published = max(self.published, other.published)
+        both = self.published + self.already_there
+        return Publication((*self.projects, *other.projects), published, both - published)
+
 
 def publish(
     client: "LabelStudio",
@@ -81,16 +87,17 @@ def publish(
     """
     unique = {item.image_id: item for item in items}
     sent: set[str] = set()
-    for some, images in _pages(_on_server(client, workspace, policies), list(unique.values()), policies, options):
+    there = on_server(client, workspace, all_projects(workspace, policies))
+    for some, images in _pages(there, list(unique.values()), policies, options):
         sent |= _publish_page(client, workspace, images, replace(policies, policies=some), options, progress)
     asked = asking(workspace, policies, keep_reworded=options.keep_reworded)
     return Publication(tuple(p for p in asked if not p.gone), len(sent), len(unique) - len(sent))
 
 
-def _on_server(client: "LabelStudio", workspace: Workspace, policies: PolicySet) -> list[Project]:
-    """The verdict projects that are there. One that is not is written down as gone, so that it is read no more."""
+def on_server(client: "LabelStudio", workspace: Workspace, projects: Iterable[Project]) -> list[Project]:
+    """Those of the projects that are there. One that is not is written down as gone, so that it is read no more."""
     found = []
-    for project in all_projects(workspace, policies):
+    for project in projects:
         with plain_errors("looking for its projects"):
             listed = client.projects.list(title=project.title)
             is_there = any((p.id, p.title) == (project.project_id, project.title) for p in listed)
@@ -155,7 +162,7 @@ def _publish_page(
     prefilled = frozenset(image_id for image_id, task in tasks.items() if task.data.get(_DRAFT))
     hashes = {policy.id: policy.content_hash for policy in policies}
     project = Project(project_id, key, title, "verdict", task_ids, prefilled, hashes, page=spec.label_config)
-    _remember(workspace, policies, project)
+    remember(workspace, project, policies)
     return {item.image_id for item in items} - before
 
 
@@ -198,7 +205,7 @@ def _tasks(
 ) -> list[dict[str, Any]]:
     tasks = []
     for item in presentation_order(items, key):
-        url, content_hash = image_url(workspace, item.blob), _content_hash(item)
+        url, content_hash = image_url(workspace, item.blob), content_of(item)
         task: dict[str, Any] = {"data": {"image": url, "image_id": item.image_id, "content_hash": content_hash}}
         if item.draft is not None:
             task["data"][_DRAFT] = True  # stays on the server with the draft, whatever happens to this process
@@ -217,20 +224,22 @@ def derived_prediction(policies: PolicySet, shown: Shown) -> dict[str, Any]:
     return {"model_version": PREFILL_VERSION, "result": to_result(answers)}
 
 
-def _content_hash(item: PublishItem) -> str:
+def content_of(item: PublishItem) -> str:
+    """What a task of this item must say that it shows."""
     return content_id("task", item.image_id, item.blob)
 
 
 def _check_content(tasks: Mapping[str, ServerTask], items: Iterable[PublishItem]) -> None:
     for item in items:
-        if tasks[item.image_id].data.get("content_hash") != _content_hash(item):
+        if tasks[item.image_id].data.get("content_hash") != content_of(item):
             raise FatalError(
                 f"Image {item.image_id} is on the server with other pixels than in this workspace: another workspace "
                 "or other ingest settings use the same project name. Publish under another name."
             )
 
 
-def _remember(workspace: Workspace, policies: PolicySet, project: Project) -> None:
+def remember(workspace: Workspace, project: Project, policies: Iterable[Policy] = ()) -> None:
+    """Write a project's record; an image that ever had a draft stays one that had."""
     file = project_file(project.project_key)
     known = workspace.read_json(file) or {}
     prefilled = project.prefilled | set(known.get("prefilled_images", ()))

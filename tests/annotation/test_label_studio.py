@@ -17,6 +17,7 @@ from annotation.config import project_key
 from annotation.publish import publish, published
 from annotation.tasks import ProjectOptions
 from annotation.verdicts import PolicyVerdict, to_result
+from micro.people import FLAWLESS, People
 from micro.simulate import simulate
 from storage.errors import FatalError
 from storage.parquet import read_parquet
@@ -69,9 +70,9 @@ def test_an_image_is_served_to_users_only(studio, own_policies):
 def test_simulated_people_vote_and_collect_repeats_to_the_byte(studio, own_policies):
     items, truth = some_images(studio.workspace, 6)
     publish(studio.client, studio.workspace, items, own_policies, OPTIONS)
-    first = simulate(studio.server, studio.workspace, own_policies, truth, accuracy=0.8, seed=1)
+    first = simulate(studio.server, studio.workspace, own_policies, truth, people=People(misjudge=0.2, seed=1))
     assert (first.annotated, first.already_there) == (12, 0)
-    again = simulate(studio.server, studio.workspace, own_policies, truth, accuracy=0.8, seed=1)
+    again = simulate(studio.server, studio.workspace, own_policies, truth, people=People(misjudge=0.2, seed=1))
     assert (again.annotated, again.already_there) == (0, 12)
 
     collected = collect(studio.client, studio.workspace, own_policies)
@@ -118,7 +119,7 @@ def test_what_cannot_be_believed_is_quarantined_and_leaves_when_corrected(studio
 def test_an_answer_changed_by_somebody_else_is_refused(studio, own_policies):
     items, truth = some_images(studio.workspace, 1)
     publish(studio.client, studio.workspace, items, own_policies, OPTIONS)
-    simulate(studio.server, studio.workspace, own_policies, truth, annotators=1, accuracy=1.0)
+    simulate(studio.server, studio.workspace, own_policies, truth, annotators=1, people=FLAWLESS)
     (annotation_id,) = {v.annotation_id for v in collect(studio.client, studio.workspace, own_policies).votes}
     other = to_result([PolicyVerdict(p.id, "unsure") for p in own_policies])
     studio.client.annotations.update(id=annotation_id, result=other)
