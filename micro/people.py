@@ -15,14 +15,17 @@ Every draw follows from the seed and ids, so equal arguments give equal answers 
 
 import hashlib
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from annotation.attribute_page import questions
 from annotation.verdicts import PolicyVerdict
 from policies.engine import Derivation, Policy, PolicySet
 from policies.evidence import Evidence
 from policies.vocabulary import Vocabulary
+from storage.records.annotation import Vote
 from storage.records.ids import content_id
+from storage.records.verdicts import Verdict
 
 _UNSURE_SHARE = 0.25  # of the errors: said as a doubt; the others are plain wrong
 _IMAGES_PER_SITTING = 100
@@ -134,3 +137,31 @@ def _share(people: People, *what: str) -> float:
 
 def _draw(people: People, *what: str) -> random.Random:
     return random.Random(content_id("people", people.seed, *what))
+
+
+def opinions(
+    people: People, policies: PolicySet, truth: Mapping[str, Collection[str]], names: Sequence[str]
+) -> tuple[list[Vote], list[Vote]]:
+    """What each of these people says of every image, without the way through Label Studio: votes under the policies, on
+    pages without a draft, and votes on attributes (annotation/attribute_page.py says how they are written)."""
+    verdicts, attributes = [], []
+    hashes = {policy.id: policy.content_hash for policy in policies}
+    asked = {one.id: one.content_hash for one in questions(policies.vocabulary)}
+    for who in names:
+        for position, image_id in enumerate(sorted(truth)):
+            look = Look(who, image_id, "verdict", position)
+            said = judge(people, policies, see(people, policies.vocabulary, truth[image_id], look), look)
+            verdicts += [_vote(look, a.policy_id, a.verdict, hashes[a.policy_id], a.rules) for a in said]
+            look = Look(who, image_id, "attributes", position)
+            seen = see(people, policies.vocabulary, truth[image_id], look)
+            for name, its_hash in asked.items():
+                verdict: Verdict = "unsafe" if name in seen.things else "unsure" if name in seen.unknown else "safe"
+                attributes.append(_vote(look, name, verdict, its_hash))
+    return verdicts, attributes
+
+
+def _vote(look: Look, name: str, verdict: Verdict, its_hash: str, rules: tuple[str, ...] = ()) -> Vote:
+    return Vote(
+        look.image_id, name, verdict, rules, look.who, True, 0.0, "", 0, 0, 0, "2026-01-01T00:00:00Z",
+        policy_hash=its_hash,
+    )  # fmt: skip
