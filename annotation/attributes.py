@@ -7,14 +7,15 @@ people were not asked, unsure or divided is unknown, and what it leaves open is 
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from annotation.agreement import consensus
 from annotation.attribute_page import CHOICES, attribute_config, attribute_instruction, choices, questions
-from annotation.collect import CollectResult, How, collect_project, standing
+from annotation.collect import CollectResult, How, collect_project
 from annotation.config import project_key_of, project_title
-from annotation.projects import Asked, Counting, Project, all_projects
-from annotation.publish import Publication, PublishItem, content_of, on_server, presentation_order, remember
+from annotation.projects import Asked, Counting, Project, all_projects, remember, standing_votes_of, stored_votes
+from annotation.publish import Publication, PublishItem, begin, content_of, on_server, presentation_order
 from annotation.tasks import (
     Progress,
     ProjectOptions,
@@ -23,14 +24,11 @@ from annotation.tasks import (
     image_url,
     import_once,
     open_project,
-    tasks_on_server,
 )
-from annotation.vote_store import votes_of
 from policies.engine import PolicySet
 from policies.evidence import Evidence
 from policies.vocabulary import Vocabulary
 from storage.records.annotation import Vote
-from storage.records.rejection import Rejection
 from storage.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -101,10 +99,11 @@ def _publish_page(
     check_page(label_config, wanted)
     spec = ProjectSpec(title, label_config, attribute_instruction(policies), options.overlap, presign=options.presign)
     project_id = open_project(client, workspace, spec)
-    before = tasks_on_server(client, project_id, "image_id").keys()
+    project = Project(project_id, key, title, "attributes", policies=hashes, page=label_config)
+    before = begin(client, workspace, project)
     sent = import_once(client, project_id, wanted, "image_id", batch_size=options.batch_size, progress=progress)
     tasks = {image_id: task.task_id for image_id, task in sent.items()}
-    remember(workspace, Project(project_id, key, title, "attributes", tasks, policies=hashes, page=label_config))
+    remember(workspace, replace(project, tasks=tasks))
     return {item.image_id for item in items} - before
 
 
@@ -120,18 +119,16 @@ def collect_attributes(
     """Read every attribute project and store its votes, as `annotation.collect.collect` does with verdicts."""
     how = How(reconcile_every, min_duration_s, progress)
     parts = [collect_project(client, workspace, p, how) for p in attribute_projects(workspace) if not p.gone]
-    rejected: list[Rejection] = sorted((r for part in parts for r in part.rejected), key=lambda r: r.payload_json)
-    return CollectResult.joined(standing(workspace, *_asked(workspace, vocabulary)), rejected, parts)
+    return CollectResult.joined(stored_votes(workspace, attribute_projects(workspace)), _counting(vocabulary), parts)
 
 
 def attribute_votes(workspace: Workspace, vocabulary: Vocabulary) -> list[Vote]:
     """The answers that the last `collect_attributes` stored, to the vocabulary's present questions; sorted."""
-    return votes_of(standing(workspace, *_asked(workspace, vocabulary)))
+    return standing_votes_of(workspace, attribute_projects(workspace), _counting(vocabulary))
 
 
-def _asked(workspace: Workspace, vocabulary: Vocabulary) -> tuple[list[Project], Counting]:
-    counts = {one.id: frozenset({one.content_hash}) for one in questions(vocabulary)}
-    return attribute_projects(workspace), counts
+def _counting(vocabulary: Vocabulary) -> Counting:
+    return {one.id: frozenset({one.content_hash}) for one in questions(vocabulary)}
 
 
 def confirmed(

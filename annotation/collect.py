@@ -18,7 +18,17 @@ import pyarrow as pa
 from annotation.attribute_page import attribute_answers
 from annotation.changes import Place, Read, changes_suffice, emails_of, read_project, state_after
 from annotation.client import patiently, plain_errors
-from annotation.projects import Counting, Project, all_projects, check_published, counting, update_record
+from annotation.projects import (
+    Counting,
+    Project,
+    all_projects,
+    check_published,
+    counting,
+    standing_votes_of,
+    stored_votes,
+    update_record,
+    with_all_tasks,
+)
 from annotation.reading import Progress, Task
 from annotation.verdicts import AskedPolicy, PolicyVerdict, boxes_of, from_result
 from annotation.vote_store import (
@@ -40,7 +50,6 @@ from storage.errors import SampleError
 from storage.records.annotation import Vote
 from storage.records.ids import canonical_json
 from storage.records.rejection import Rejection
-from storage.records.tables import to_table
 from storage.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -73,11 +82,12 @@ class CollectResult:
     full: bool = True
 
     @classmethod
-    def joined(cls, table: pa.Table, rejected: list[Rejection], parts: "Sequence[CollectResult]") -> "CollectResult":
-        """The results of several projects as one, with these votes and rejections."""
+    def joined(cls, table: pa.Table, counts: Counting, parts: "Sequence[CollectResult]") -> "CollectResult":
+        """The results of several projects, or workspaces, as one; of the votes in `table` those that count. Two
+        policies of one id and other content stay apart by that."""
         return cls(
-            table,
-            rejected,
+            sorted_votes(standing_table(table, counts)),
+            sorted((r for part in parts for r in part.rejected), key=lambda r: (r.key, r.payload_json)),
             sum(part.annotations for part in parts),
             sum(part.skipped for part in parts),
             sum(part.new for part in parts),
@@ -115,9 +125,7 @@ def collect(
     how = How(reconcile_every, min_duration_s, progress)
     parts = [collect_project(client, workspace, project, how) for project in projects]
     counts = counting(all_projects(workspace, policies), policies, keep_reworded=keep_reworded)
-    votes = standing(workspace, all_projects(workspace, policies), counts)
-    rejected = sorted((r for part in parts for r in part.rejected), key=lambda r: (r.key, r.payload_json))
-    return CollectResult.joined(votes, rejected, parts)
+    return CollectResult.joined(stored_votes(workspace, all_projects(workspace, policies)), counts, parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +148,7 @@ def collect_project(client: "LabelStudio", workspace: Workspace, project: Projec
             read = read_project(
                 client, place, state, changes_only=changes_only, progress=how.progress, total=len(project.tasks)
             )
-            project = with_page(client, workspace, project)
+            project = with_all_tasks(client, workspace, with_page(client, workspace, project))
             emails = emails_of(client, read, state)
     judged = _judge(read.tasks, project, emails, how.min_duration_s)
     after = state_after(state, place, read, basis, judged.skipped, emails)
@@ -152,16 +160,6 @@ def with_page(client: "LabelStudio", workspace: Workspace, project: Project) -> 
     if project.page:
         return project
     return update_record(workspace, project, page=str(client.projects.get(id=project.project_id).label_config))
-
-
-def standing(workspace: Workspace, projects: Sequence[Project], counts: Counting) -> pa.Table:
-    """The stored votes of these projects that count, sorted."""
-    stored = [_stored(workspace, project) for project in projects]
-    return sorted_votes(standing_table(pa.concat_tables([to_table([], Vote), *stored]), counts))
-
-
-def _stored(workspace: Workspace, project: Project) -> pa.Table:
-    return votes_table(workspace, project.project_key, project.policies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,15 +256,15 @@ def evidence(annotation: Mapping[str, Any]) -> str:
 def collected_votes(workspace: Workspace, policies: PolicySet, *, keep_reworded: bool = False) -> list[Vote]:
     """The votes that the last `collect` stored and that count now, sorted; none when there was no run yet."""
     projects = all_projects(workspace, policies)
-    return votes_of(standing(workspace, projects, counting(projects, policies, keep_reworded=keep_reworded)))
+    return standing_votes_of(workspace, projects, counting(projects, policies, keep_reworded=keep_reworded))
 
 
 def unused_votes(workspace: Workspace, policies: PolicySet, *, keep_reworded: bool = False) -> list[Vote]:
     """The votes that are kept and do not count: their policy is gone, or says something else now."""
     projects = all_projects(workspace, policies)
     counts = counting(projects, policies, keep_reworded=keep_reworded)
-    votes = [vote for project in projects for vote in votes_of(_stored(workspace, project))]
-    return [vote for vote in votes if vote.policy_hash not in counts.get(vote.policy_id, ())]
+    stored = votes_of(stored_votes(workspace, projects))
+    return [vote for vote in stored if vote.policy_hash not in counts.get(vote.policy_id, ())]
 
 
 def deleted_annotations(workspace: Workspace, policies: PolicySet) -> list[int]:
