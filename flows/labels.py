@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from annotation.agreement import agreement, labels
 from annotation.agreement_intervals import agreement_intervals
 from annotation.attribute_agreement import AttributeAgreement, attribute_agreement
-from annotation.attributes import attribute_votes, confirmed, minors
+from annotation.attributes import attribute_projects, attribute_votes, confirmed, minors
 from annotation.collect import collected_votes, deleted_annotations, unused_votes
 from annotation.controls import read_controls
 from annotation.dawid_skene import dawid_skene
 from annotation.edit_review import against_certificates, flip_counts, rating_counts
 from annotation.pair import edit_ratings
 from annotation.progress import project_progress
-from annotation.projects import asking
+from annotation.projects import asking, stored_votes
 from annotation.quality import annotator_weights, control_quality
 from annotation.rulings import adjudications
 from annotation.settings import AnnotationSettings
 from annotation.standing import standing_votes, unused_rows
 from annotation.summary import AnnotationSummary, annotator_progress, matrix_rows, missing, most_disputed
+from annotation.vote_store import votes_of
 from flows.annotate import items_of
 from flows.outcome import Outcome
 from flows.settings import Settings
@@ -87,12 +88,14 @@ def _confirmed(
     prefilled: frozenset[str],
 ) -> ConfirmedAttributes:
     options, vocabulary = settings.annotation, policies.vocabulary
+    # whatever the setting and the words that were asked: what people saw stays seen
+    blocked = minors(votes_of(stored_votes(workspace, attribute_projects(workspace))), vocabulary)
     given = attribute_votes(workspace, vocabulary)
-    blocked = minors(given, vocabulary)  # whatever the setting: what people saw stays seen
     if not options.attributes:
         return ConfirmedAttributes({}, [], False, blocked)
     weights = _weights(options, given) if options.weigh_votes else None
-    evidence = confirmed(given, vocabulary, min_votes=options.min_votes, weights=weights)
+    seen = confirmed(given, vocabulary, min_votes=options.min_votes, weights=weights)
+    evidence = {image_id: found for image_id, found in seen.items() if image_id not in blocked}
     families = {item.image_id: item.family_id for item in items_of(outcome)}
     agree = attribute_agreement(matrix, policies, evidence, families, prefilled=prefilled, resamples=options.resamples)
     return ConfirmedAttributes(evidence, agree, any(vote.simulated for vote in given), blocked)

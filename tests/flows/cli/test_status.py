@@ -14,8 +14,7 @@ from annotation.adjudicate import adjudication_key
 from annotation.attribute_page import questions
 from annotation.config import project_key
 from annotation.pair import pair_key
-from annotation.projects import Project
-from annotation.publish import remember
+from annotation.projects import Project, remember
 from annotation.vote_store import State, sorted_votes, store_votes, table_of, write_state
 from flows.cli.status import describe
 from flows.export import dataset_of
@@ -192,3 +191,20 @@ def test_labels_by_attributes_are_held_against_verdicts(published):
     data = dataset_of(settings, published)
     assert set(data.confirmed.evidence) == {"knife", "remove-knife", "calm"}
     assert dataset_of(SETTINGS, published).confirmed.evidence == {}
+
+
+def test_an_image_that_may_show_a_minor_leaves_the_export_whatever_the_settings(published, tmp_path):
+    folder = tmp_path / "policies"
+    shutil.copytree(Path(micro.__file__).parent / "policies", folder)
+    text = (folder / "vocabulary.yaml").read_text(encoding="utf-8")
+    with_child = text.replace("{id: plant, noun: plant,", "{id: plant, noun: seedling, minor: true,")
+    (folder / "vocabulary.yaml").write_text(with_child, encoding="utf-8")
+    confirm(published, {"knife": ["plant", "blade"], "calm": ["plant"]})
+    settings = preset({"annotation": {"resamples": 0}, "policies": str(folder)})
+    data = dataset_of(settings, published)
+    assert {image.original_id for image in data.images.values()} == {"love", "calm"}
+    assert data.dropped["image_minor"] == 1
+    console = Console(width=300, file=io.StringIO(), record=True)
+    for part in describe(settings, published.store.root):
+        console.print(part, highlight=False)
+    assert "1 images may show a minor beside something sensitive" in console.export_text()
