@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -89,6 +90,20 @@ def test_simulated_people_vote_and_collect_repeats_to_the_byte(studio, own_polic
     matrix = labels([i.image_id for i in items], own_policies, collected.votes, truth)
     assert {label.status for label in matrix} == {"agreed", "conflict"}
     assert all(label.simulated for label in matrix)
+
+
+def test_simulated_people_lean_towards_the_draft_that_the_page_shows(studio, own_policies):
+    """A wrong draft: the knife is taken for a heart, which turns L2, L3 and L5."""
+    blank, drafted = some_images(studio.workspace, 2)[0]
+    publish(studio.client, studio.workspace, [blank, replace(drafted, draft=("heart",))], own_policies, OPTIONS)
+    truth = {item.image_id: ("blade",) for item in (blank, drafted)}
+    people = replace(FLAWLESS, anchoring=1.0)
+    simulate(studio.server, studio.workspace, own_policies, truth, annotators=1, people=people)
+    votes = collect(studio.client, studio.workspace, own_policies).votes
+    said = {(v.image_id, v.policy_id): v.verdict for v in votes}
+    for policy in own_policies:
+        assert said[blank.image_id, policy.id] == own_policies.derive(policy, ("blade",)).verdict
+        assert said[drafted.image_id, policy.id] == own_policies.derive(policy, ("heart",)).verdict
 
 
 def test_what_cannot_be_believed_is_quarantined_and_leaves_when_corrected(studio, own_policies):

@@ -60,19 +60,21 @@ def settings_for(studio: Studio, root: str) -> Settings:
     """The workspace's own server for the folder, a server elsewhere for the bucket."""
     own = {"executable": EXECUTABLE, "port": int(studio.server.url.rsplit(":", 1)[1])}
     where = {"url": studio.server.url} if "://" in root else own
-    return preset({"annotation": where, "export": {"name": "held", "test_ratio": 0.0}})
+    return preset({"annotation": {**where, "min_votes": 1}, "export": {"name": "held", "test_ratio": 0.0}})
 
 
 def labelled(studio: Studio, workspace: Workspace, source: Path, name: str) -> None:
-    """Published, judged by two, its attributes confirmed, collected twice: all of it, then what changed."""
+    """Published, judged, in the folder its attributes confirmed too; collected twice: all of it, then what changed."""
     options = ProjectOptions(name)
     fill(workspace, source, studio.client, options)
     items = items_of(read_outcome(workspace))
-    publish_attributes(studio.client, workspace, items, WORLD, {}, options)
-    simulate(studio.server, workspace, WORLD, {item.image_id: ["blade"] for item in items}, people=FLAWLESS)
+    if name == "local":
+        publish_attributes(studio.client, workspace, items, WORLD, {}, options)
+    truth = {item.image_id: ["blade"] for item in items}
+    simulate(studio.server, workspace, WORLD, truth, annotators=1, people=FLAWLESS)
     collect(studio.client, workspace, WORLD)
     task = min(published(workspace, WORLD).tasks.values())
-    label(person(studio, f"{name}-ann"), task, verdicts(WORLD, "unsafe"))
+    label(person(studio, "ann"), task, verdicts(WORLD, "unsafe"))
     collect(studio.client, workspace, WORLD, reconcile_every=0)
     collect_attributes(studio.client, workspace, VOCABULARY, reconcile_every=0)
 
