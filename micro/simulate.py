@@ -118,7 +118,7 @@ def _on_server(client: "LabelStudio", project: Project) -> _There:
         for task in client.tasks.list(project=project.project_id, page_size=200, fields="all", resolve_uri=False):
             done |= {(emails.get(a["completed_by"], ""), task.id) for a in task.annotations or []}
             if task.predictions:
-                drafts[task.id] = _draft(project, task.predictions[-1]["result"])
+                drafts[task.id] = _draft(project, task.predictions[-1].result or [])
     return _There(frozenset(done), drafts)
 
 
