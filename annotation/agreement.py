@@ -64,8 +64,7 @@ def labels(
     weigh. An annotator without a weight gets the mean of the others'. None, the default, weighs nothing.
     """
     cells, ruled = current_votes(votes), current_votes(adjudications)
-    usual = math.fsum(weights.values()) / len(weights) if weights else 1.0
-    rule = _Rule(min_votes, None if weights is None else weights, usual, min_share)
+    rule = _rule(min_votes, weights, min_share)
     return [
         _label(
             (image_id, policy),
@@ -77,6 +76,23 @@ def labels(
         for image_id in image_ids
         for policy in policies
     ]
+
+
+def consensus(
+    votes: Iterable[Vote],
+    *,
+    min_votes: int = 2,
+    weights: Mapping[str, float] | None = None,
+    min_share: float = 0.95,
+) -> dict[Cell, DecidedVerdict | None]:
+    """Of each cell with a vote, what its people agree on by the rule of `labels`; None where they do not."""
+    rule = _rule(min_votes, weights, min_share)
+    return {cell: rule.consensus(some) for cell, some in current_votes(votes).items()}
+
+
+def _rule(min_votes: int, weights: Mapping[str, float] | None, min_share: float) -> "_Rule":
+    usual = math.fsum(weights.values()) / len(weights) if weights else 1.0
+    return _Rule(min_votes, weights, usual, min_share)
 
 
 @dataclass(frozen=True, slots=True)

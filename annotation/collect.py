@@ -8,18 +8,29 @@ the annotations alone: a run that finds nothing new changes no byte of them.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from annotation.attribute_page import attribute_answers
 from annotation.changes import Place, Read, changes_suffice, emails_of, read_project, state_after
 from annotation.client import patiently, plain_errors
-from annotation.projects import Project, all_projects, check_published, counting, update_record
+from annotation.projects import (
+    Counting,
+    Project,
+    all_projects,
+    check_published,
+    counting,
+    standing_votes_of,
+    stored_votes,
+    update_record,
+    with_all_tasks,
+)
 from annotation.reading import Progress, Task
-from annotation.verdicts import AskedPolicy, boxes_of, from_result
+from annotation.verdicts import AskedPolicy, PolicyVerdict, boxes_of, from_result
 from annotation.vote_store import (
     State,
     read_state,
@@ -47,6 +58,7 @@ if TYPE_CHECKING:
 
 COLLECT_VERSION = 1  # raise it whenever an annotation is judged differently: then everything is read anew
 SIMULATED_DOMAIN = "@simulated.invalid"
+AnswersOf = Callable[[Any, Sequence[AskedPolicy], "LabelInterface"], tuple[list[PolicyVerdict], str]]
 # What of an annotation is evidence. The server also sends its age in words, which changes by itself.
 _KEPT = ("id", "task", "completed_by", "updated_by", "updated_at", "lead_time", "result")
 
@@ -70,11 +82,12 @@ class CollectResult:
     full: bool = True
 
     @classmethod
-    def joined(cls, table: pa.Table, rejected: list[Rejection], parts: "Sequence[CollectResult]") -> "CollectResult":
-        """The results of several projects as one, with these votes and rejections."""
+    def joined(cls, table: pa.Table, counts: Counting, parts: "Sequence[CollectResult]") -> "CollectResult":
+        """The results of several projects, or workspaces, as one; of the votes in `table` those that count. Two
+        policies of one id and other content stay apart by that."""
         return cls(
-            table,
-            rejected,
+            sorted_votes(standing_table(table, counts)),
+            sorted((r for part in parts for r in part.rejected), key=lambda r: (r.key, r.payload_json)),
             sum(part.annotations for part in parts),
             sum(part.skipped for part in parts),
             sum(part.new for part in parts),
@@ -109,22 +122,22 @@ def collect(
     """
     check_published(workspace, policies)
     projects = [project for project in all_projects(workspace, policies) if not project.gone]
-    how = _How(reconcile_every, min_duration_s, progress)
-    parts = [_collect(client, workspace, project, how) for project in projects]
+    how = How(reconcile_every, min_duration_s, progress)
+    parts = [collect_project(client, workspace, project, how) for project in projects]
     counts = counting(all_projects(workspace, policies), policies, keep_reworded=keep_reworded)
-    votes = standing_table(pa.concat_tables([_stored(workspace, p) for p in all_projects(workspace, policies)]), counts)
-    rejected = sorted((r for part in parts for r in part.rejected), key=lambda r: (r.key, r.payload_json))
-    return CollectResult.joined(sorted_votes(votes), rejected, parts)
+    return CollectResult.joined(stored_votes(workspace, all_projects(workspace, policies)), counts, parts)
 
 
 @dataclass(frozen=True, slots=True)
-class _How:
+class How:
+    """How a collect reads: as `collect` says."""
+
     reconcile_every: int
     min_duration_s: float
     progress: Progress | None
 
 
-def _collect(client: "LabelStudio", workspace: Workspace, project: Project, how: _How) -> CollectResult:
+def collect_project(client: "LabelStudio", workspace: Workspace, project: Project, how: How) -> CollectResult:
     """One project, read and stored under the policies that it asked."""
     place = Place(project.project_id, project.title, project.project_key)
     state = read_state(workspace, place.key)
@@ -135,7 +148,7 @@ def _collect(client: "LabelStudio", workspace: Workspace, project: Project, how:
             read = read_project(
                 client, place, state, changes_only=changes_only, progress=how.progress, total=len(project.tasks)
             )
-            project = with_page(client, workspace, project)
+            project = with_all_tasks(client, workspace, with_page(client, workspace, project))
             emails = emails_of(client, read, state)
     judged = _judge(read.tasks, project, emails, how.min_duration_s)
     after = state_after(state, place, read, basis, judged.skipped, emails)
@@ -147,10 +160,6 @@ def with_page(client: "LabelStudio", workspace: Workspace, project: Project) -> 
     if project.page:
         return project
     return update_record(workspace, project, page=str(client.projects.get(id=project.project_id).label_config))
-
-
-def _stored(workspace: Workspace, project: Project) -> pa.Table:
-    return votes_table(workspace, project.project_key, project.policies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +178,7 @@ def _judge(
     from label_studio_sdk.label_interface import LabelInterface
 
     interface, policies = LabelInterface(project.page), project.asked()
+    answers_of = attribute_answers if project.kind == "attributes" else from_result
     votes: list[Vote] = []
     rejected: list[Rejection] = []
     skipped = set()
@@ -182,8 +192,9 @@ def _judge(
                 if image_id not in project.tasks:
                     raise SampleError("unknown_image", "its task was not published from this workspace")
                 votes += read_annotation(
-                    annotation, image_id, policies, interface, emails, min_duration_s=min_duration_s
-                )
+                    annotation, image_id, policies, interface, emails,
+                    min_duration_s=min_duration_s, answers_of=answers_of,
+                )  # fmt: skip
             except SampleError as error:
                 rejected.append(Rejection(image_id, error.code, error.detail, evidence(annotation)))
     return _Judged(votes, rejected, frozenset(skipped))
@@ -197,8 +208,9 @@ def read_annotation(
     emails: Mapping[int, str],
     *,
     min_duration_s: float = 0.0,
+    answers_of: AnswersOf = from_result,
 ) -> list[Vote]:
-    """The votes of one annotation as the server sends it, one per policy.
+    """The votes of one annotation as the server sends it, one per policy (or attribute, as `answers_of` reads it).
 
     Raises SampleError: the codes of annotation/verdicts.py, `unknown_annotator` when no user has that id,
     `changed_by_another` when someone else than its author wrote the annotation last, `too_fast` when it took less
@@ -212,7 +224,7 @@ def read_annotation(
     duration_s = float(annotation.get("lead_time") or 0.0)
     if duration_s < min_duration_s:
         raise SampleError("too_fast", f"{duration_s:.1f} s, less than {min_duration_s:g} s")
-    answers, comment = from_result(annotation.get("result"), policies, interface)
+    answers, comment = answers_of(annotation.get("result"), policies, interface)
     boxes = boxes_of(annotation["result"])
     hashes = {policy.id: policy.content_hash for policy in policies}
     return [
@@ -244,18 +256,15 @@ def evidence(annotation: Mapping[str, Any]) -> str:
 def collected_votes(workspace: Workspace, policies: PolicySet, *, keep_reworded: bool = False) -> list[Vote]:
     """The votes that the last `collect` stored and that count now, sorted; none when there was no run yet."""
     projects = all_projects(workspace, policies)
-    if not projects:
-        return []
-    stored = pa.concat_tables([_stored(workspace, project) for project in projects])
-    return votes_of(sorted_votes(standing_table(stored, counting(projects, policies, keep_reworded=keep_reworded))))
+    return standing_votes_of(workspace, projects, counting(projects, policies, keep_reworded=keep_reworded))
 
 
 def unused_votes(workspace: Workspace, policies: PolicySet, *, keep_reworded: bool = False) -> list[Vote]:
     """The votes that are kept and do not count: their policy is gone, or says something else now."""
     projects = all_projects(workspace, policies)
     counts = counting(projects, policies, keep_reworded=keep_reworded)
-    votes = [vote for project in projects for vote in votes_of(_stored(workspace, project))]
-    return [vote for vote in votes if vote.policy_hash not in counts.get(vote.policy_id, ())]
+    stored = votes_of(stored_votes(workspace, projects))
+    return [vote for vote in stored if vote.policy_hash not in counts.get(vote.policy_id, ())]
 
 
 def deleted_annotations(workspace: Workspace, policies: PolicySet) -> list[int]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 
 from annotation.client import patiently, plain_errors
 from annotation.pair import pair_key
+from annotation.reading import remove_snapshots
 from annotation.tasks import tasks_on_server
 from annotation.vote_store import project_keys, read_project_record, votes_file
 from storage.ledger import Ledger
@@ -33,7 +35,8 @@ def _records(workspace: Workspace) -> dict[str, dict[str, Any] | None]:
 
 
 def remove_tasks(client: "LabelStudio", workspace: Workspace, names: Names) -> int:
-    """Delete every task that shows one of these, its annotations with it; the answer counts them. Safe to repeat."""
+    """Delete every task that shows one of these, its annotations and drafts with it, and the snapshots by which votes
+    were collected; the answer counts the tasks. Safe to repeat."""
     removed = 0
     for key, record in _records(workspace).items():
         if record is None or record.get("gone"):
@@ -46,7 +49,25 @@ def remove_tasks(client: "LabelStudio", workspace: Workspace, names: Names) -> i
                 for task in wanted:
                     client.tasks.delete(id=task.task_id)
                     removed += 1
+                remove_snapshots(client, record["project_id"])
     return removed
+
+
+def remove_exported(folder: Path, names: Names) -> None:
+    """Delete the files of exports that hold one of these; `folder` is the server's own.
+
+    Label Studio 1.23.2 leaves them there when an export is deleted: its flag for that is fixed to off.
+    """
+    for path in [path for part in ("export", "media") for path in (folder / part).rglob("*") if path.is_file()]:
+        data = path.read_bytes()
+        if any(name.encode() in data for name in names):
+            path.unlink()
+
+
+def export_folders(workspace: Workspace) -> tuple[str, ...]:
+    """Where a server keeps the files of these projects' exports, below its data folder."""
+    ids = {int(record["project_id"]) for record in _records(workspace).values() if record}
+    return tuple(f"media/export/{number}" for number in sorted(ids))
 
 
 def remove_answers(workspace: Workspace, names: Names) -> int:

@@ -1,6 +1,7 @@
 """How far each project is, as the workspace knows it from the last collect; nothing here asks the server."""
 
 from annotation.adjudicate import adjudication_key
+from annotation.attributes import attribute_projects
 from annotation.pair import edit_ratings, pair_key, published_pairs
 from annotation.projects import Project, asking
 from annotation.rulings import adjudication_cells
@@ -13,7 +14,7 @@ from storage.workspace import Workspace
 def project_progress(
     workspace: Workspace, policies: PolicySet, *, overlap: int = 2, keep_reworded: bool = False
 ) -> list[ProjectProgress]:
-    """A row for each project whose answers count now: verdicts, the oldest first, then adjudication, then pairs.
+    """A row for each project whose answers count now: verdicts, the oldest first, then adjudication, pairs, attributes.
 
     An image or a pair is done when `overlap` people have answered it, a disputed cell when a judge has decided it.
     """
@@ -23,19 +24,22 @@ def project_progress(
         found.append(_adjudication(workspace, policies, cells))
     if pairs := published_pairs(workspace):
         found.append(_pairs(workspace, len(pairs), overlap))
+    found += [_verdicts(workspace, project, overlap) for project in attribute_projects(workspace)]
     return found
 
 
 def _verdicts(workspace: Workspace, project: Project, overlap: int) -> ProjectProgress:
+    """A project in which an image is judged as a whole: its verdicts, or what it shows."""
+    is_verdicts = project.kind == "verdict"
     votes = votes_of(votes_table(workspace, project.project_key, project.policies))
     return ProjectProgress(
-        kind="verdicts",
+        kind="verdicts" if is_verdicts else "attributes",
         items=len(project.tasks),
         done=answered_by(votes, overlap),
         answers=len({vote.annotation_id for vote in votes}),
         skipped=len(read_state(workspace, project.project_key).skipped),
         refused=len(rejections(workspace, project.project_key)),
-        policies=tuple(project.policies),
+        policies=tuple(project.policies) if is_verdicts else (),
     )
 
 

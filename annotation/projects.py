@@ -8,16 +8,26 @@ further project for what nobody was asked yet, and takes nothing from the earlie
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
 
 from annotation.config import CONFIG_VERSION, project_key_of, rules_control, verdict_control
-from annotation.vote_store import project_keys, read_project_record
+from annotation.tasks import tasks_on_server
+from annotation.vote_store import project_keys, read_project_record, sorted_votes, standing_table, votes_of, votes_table
 from policies.engine import Policy, PolicySet
 from storage.errors import FatalError
+from storage.records.annotation import Vote
+from storage.records.tables import to_table
 from storage.workspace import Workspace
 
+if TYPE_CHECKING:
+    from label_studio_sdk import LabelStudio
+
 ADJUDICATION_VERSION = 1  # raise it whenever the judge's page changes
-Kind = Literal["verdict", "adjudication"]
+DRAFTED = "prefilled"  # the field of a task that says that it had a draft
+_FLAGS = ("gone", "unfinished")  # in a record only where they hold
+Kind = Literal["verdict", "adjudication", "attributes"]
 Hashes = Mapping[str, str]  # policy_id -> content hash
 Counting = Mapping[str, frozenset[str]]  # policy_id -> content hashes whose votes count
 
@@ -39,7 +49,8 @@ class Project:
     """A project as the workspace remembers it. `tasks` maps image_id to task id (empty for adjudication), `prefilled`
     are the images that ever had a draft. `page` is "" in a record of an earlier release until the server was asked.
 
-    A project that is `gone` is no longer on the server: it is not read any more, and its votes stand.
+    A project that is `gone` is no longer on the server: it is not read any more, and its votes stand. One that is
+    `unfinished` was being published when that ended: `tasks` lacks what landed on the server.
     """
 
     project_id: int
@@ -52,6 +63,7 @@ class Project:
     rules_hashes: Hashes = field(default_factory=dict)
     page: str = ""
     gone: bool = False
+    unfinished: bool = False
 
     def asked(self) -> list[Asked]:
         """The policies in the page's order, with the rules that the page offers."""
@@ -74,7 +86,7 @@ def _rules_on(page: str) -> dict[str, tuple[str, ...]]:
     return {policy_id: offered.get(rules_control(policy_id), ()) for policy_id in policies}
 
 
-def all_projects(workspace: Workspace, policies: PolicySet, kind: Kind = "verdict") -> list[Project]:
+def all_projects(workspace: Workspace, policies: Iterable[Policy], kind: Kind = "verdict") -> list[Project]:
     """Every project of a kind that this workspace ever published, the oldest first.
 
     `policies` only tell what a record of an earlier release, which names no policy, was about. Raises FatalError when a
@@ -100,6 +112,7 @@ def _project(record: Mapping[str, Any], known: Iterable[Hashes]) -> Project:
         rules_hashes=record.get("rules", {}),
         page=record.get("page", ""),
         gone=record.get("gone", False),
+        unfinished=record.get("unfinished", False),
     )
 
 
@@ -121,14 +134,40 @@ def record_of(project: Project, policies: Iterable[Policy] = ()) -> dict[str, An
         "rules": rules,
         "page": project.page,
         **({"gone": True} if project.gone else {}),
+        **({"unfinished": True} if project.unfinished else {}),
     }
 
 
 def update_record(workspace: Workspace, project: Project, **changed: Any) -> Project:
     """Change fields of a project's record, and of the project."""
     file = project_file(project.project_key)
-    workspace.write_json(file, (workspace.read_json(file) or {}) | record_of(replace(project, **changed)))
+    known = {name: value for name, value in (workspace.read_json(file) or {}).items() if name not in _FLAGS}
+    workspace.write_json(file, known | record_of(replace(project, **changed)))
     return replace(project, **changed)
+
+
+def with_all_tasks(client: "LabelStudio", workspace: Workspace, project: Project) -> Project:
+    """The project with every task that is on the server, which is asked where a publication did not end."""
+    if not project.unfinished:
+        return project
+    there = tasks_on_server(client, project.project_id, "image_id")
+    tasks = {image_id: some[0].task_id for image_id, some in there.items()}
+    drafted = {image_id for image_id, some in there.items() if some[0].data.get(DRAFTED)} | project.prefilled
+    file = project_file(project.project_key)
+    workspace.write_json(file, (workspace.read_json(file) or {}) | _task_fields(tasks, drafted))
+    return update_record(workspace, replace(project, tasks=tasks, prefilled=frozenset(drafted)), unfinished=False)
+
+
+def remember(workspace: Workspace, project: Project, policies: Iterable[Policy] = ()) -> None:
+    """Write the record of a project of images; an image that ever had a draft stays one that had."""
+    file = project_file(project.project_key)
+    drafted = project.prefilled | set((workspace.read_json(file) or {}).get("prefilled_images", ()))
+    record = record_of(project, policies) | {"config_version": CONFIG_VERSION}
+    workspace.write_json(file, record | _task_fields(project.tasks, drafted))
+
+
+def _task_fields(tasks: Mapping[str, int], drafted: Iterable[str]) -> dict[str, Any]:
+    return {"tasks": dict(tasks), "prefilled_images": sorted(drafted)}
 
 
 def project_file(project_key: str) -> str:
@@ -148,6 +187,18 @@ def counting(projects: Sequence[Project], policies: PolicySet, *, keep_reworded:
                 if policy.id in project.policies and project.rules_hashes.get(policy.id) == policy.rules_hash
             }
     return {policy_id: frozenset(hashes) for policy_id, hashes in found.items()}
+
+
+def stored_votes(workspace: Workspace, projects: Sequence[Project]) -> pa.Table:
+    """Every vote of these projects, whether it counts or not."""
+    return pa.concat_tables(
+        [to_table([], Vote), *(votes_table(workspace, project.project_key, project.policies) for project in projects)]
+    )
+
+
+def standing_votes_of(workspace: Workspace, projects: Sequence[Project], counts: Counting) -> list[Vote]:
+    """Those of their votes that count, sorted."""
+    return votes_of(sorted_votes(standing_table(stored_votes(workspace, projects), counts)))
 
 
 def asking(workspace: Workspace, policies: PolicySet, *, keep_reworded: bool = False) -> list[Project]:

@@ -11,8 +11,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from annotation.client import plain_errors
-from annotation.config import CONFIG_VERSION, instruction_html, label_config, project_key, project_title
-from annotation.projects import Project, all_projects, asking, counting, project_file, record_of, update_record
+from annotation.config import instruction_html, label_config, project_key, project_title
+from annotation.projects import (
+    DRAFTED,
+    Project,
+    all_projects,
+    asking,
+    counting,
+    remember,
+    update_record,
+    with_all_tasks,
+)
 from annotation.tasks import (
     PREFILL_VERSION,
     Progress,
@@ -36,7 +45,6 @@ if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
 
 _KEY = "image_id"  # names a task within its project
-_DRAFT = "prefilled"
 _APART = 5  # images of one family are kept this far apart where there are enough others
 
 
@@ -64,6 +72,12 @@ class Publication:
     published: int
     already_there: int
 
+    def beside(self, other: "Publication") -> "Publication":
+        """This and another publication of the same images as one."""
+        published = max(self.published, other.published)
+        both = self.published + self.already_there
+        return Publication((*self.projects, *other.projects), published, both - published)
+
 
 def publish(
     client: "LabelStudio",
@@ -81,22 +95,26 @@ def publish(
     """
     unique = {item.image_id: item for item in items}
     sent: set[str] = set()
-    for some, images in _pages(_on_server(client, workspace, policies), list(unique.values()), policies, options):
+    there = on_server(client, workspace, all_projects(workspace, policies))
+    for some, images in _pages(there, list(unique.values()), policies, options):
         sent |= _publish_page(client, workspace, images, replace(policies, policies=some), options, progress)
     asked = asking(workspace, policies, keep_reworded=options.keep_reworded)
     return Publication(tuple(p for p in asked if not p.gone), len(sent), len(unique) - len(sent))
 
 
-def _on_server(client: "LabelStudio", workspace: Workspace, policies: PolicySet) -> list[Project]:
-    """The verdict projects that are there. One that is not is written down as gone, so that it is read no more."""
+def on_server(client: "LabelStudio", workspace: Workspace, projects: Iterable[Project]) -> list[Project]:
+    """Those of the projects that are there. One that is not is written down as gone, so that it is read no more."""
     found = []
-    for project in all_projects(workspace, policies):
+    for project in projects:
         with plain_errors("looking for its projects"):
             listed = client.projects.list(title=project.title)
             is_there = any((p.id, p.title) == (project.project_id, project.title) for p in listed)
+            if is_there:
+                back = update_record(workspace, project, gone=False) if project.gone else project
+                found.append(with_all_tasks(client, workspace, back))
         if is_there:
-            found.append(update_record(workspace, project, gone=False) if project.gone else project)
-        elif not project.gone:
+            continue
+        if not project.gone:
             update_record(workspace, project, gone=True)
     return found
 
@@ -148,15 +166,26 @@ def _publish_page(
     wanted = _tasks(workspace, items, key, policies)
     check_page(spec.label_config, wanted)
     project_id = open_project(client, workspace, spec)
-    before = tasks_on_server(client, project_id, _KEY).keys()
+    hashes = {policy.id: policy.content_hash for policy in policies}
+    project = Project(project_id, key, title, "verdict", policies=hashes, page=spec.label_config)
+    before = begin(client, workspace, project, policies)
     tasks = import_once(client, project_id, wanted, _KEY, batch_size=options.batch_size, progress=progress)
     _check_content(tasks, items)
     task_ids = {image_id: task.task_id for image_id, task in tasks.items()}
-    prefilled = frozenset(image_id for image_id, task in tasks.items() if task.data.get(_DRAFT))
-    hashes = {policy.id: policy.content_hash for policy in policies}
-    project = Project(project_id, key, title, "verdict", task_ids, prefilled, hashes, page=spec.label_config)
-    _remember(workspace, policies, project)
+    prefilled = frozenset(image_id for image_id, task in tasks.items() if task.data.get(DRAFTED))
+    remember(workspace, replace(project, tasks=task_ids, prefilled=prefilled), policies)
     return {item.image_id for item in items} - before
+
+
+def begin(
+    client: "LabelStudio", workspace: Workspace, project: Project, policies: Iterable[Policy] = ()
+) -> frozenset[str]:
+    """Write the project down before anything is sent, so that what lands is known whatever ends the publication; the
+    answer is the images that are there."""
+    there = tasks_on_server(client, project.project_id, _KEY)
+    tasks = {image_id: some[0].task_id for image_id, some in there.items()}
+    remember(workspace, replace(project, tasks=tasks, unfinished=True), policies)
+    return frozenset(there)
 
 
 def published(workspace: Workspace, policies: PolicySet) -> Project:
@@ -198,10 +227,10 @@ def _tasks(
 ) -> list[dict[str, Any]]:
     tasks = []
     for item in presentation_order(items, key):
-        url, content_hash = image_url(workspace, item.blob), _content_hash(item)
+        url, content_hash = image_url(workspace, item.blob), content_of(item)
         task: dict[str, Any] = {"data": {"image": url, "image_id": item.image_id, "content_hash": content_hash}}
         if item.draft is not None:
-            task["data"][_DRAFT] = True  # stays on the server with the draft, whatever happens to this process
+            task["data"][DRAFTED] = True  # stays on the server with the draft, whatever happens to this process
             task["predictions"] = [derived_prediction(policies, item.draft)]
         tasks.append(task)
     return tasks
@@ -217,26 +246,15 @@ def derived_prediction(policies: PolicySet, shown: Shown) -> dict[str, Any]:
     return {"model_version": PREFILL_VERSION, "result": to_result(answers)}
 
 
-def _content_hash(item: PublishItem) -> str:
+def content_of(item: PublishItem) -> str:
+    """What a task of this item must say that it shows."""
     return content_id("task", item.image_id, item.blob)
 
 
 def _check_content(tasks: Mapping[str, ServerTask], items: Iterable[PublishItem]) -> None:
     for item in items:
-        if tasks[item.image_id].data.get("content_hash") != _content_hash(item):
+        if tasks[item.image_id].data.get("content_hash") != content_of(item):
             raise FatalError(
                 f"Image {item.image_id} is on the server with other pixels than in this workspace: another workspace "
                 "or other ingest settings use the same project name. Publish under another name."
             )
-
-
-def _remember(workspace: Workspace, policies: PolicySet, project: Project) -> None:
-    file = project_file(project.project_key)
-    known = workspace.read_json(file) or {}
-    prefilled = project.prefilled | set(known.get("prefilled_images", ()))
-    record = record_of(project, policies) | {
-        "config_version": CONFIG_VERSION,
-        "prefilled_images": sorted(prefilled),
-        "tasks": dict(project.tasks),
-    }
-    workspace.write_json(file, record)

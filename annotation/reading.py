@@ -83,10 +83,15 @@ def read_pages(client: "LabelStudio", project_id: int, progress: Progress | None
 
 def server_time(client: "LabelStudio", project_id: int, view_id: int = 0) -> Snapshot:
     """An empty snapshot: the server's clock, and a view to be used again. Removes what earlier snapshots left."""
+    remove_snapshots(client, project_id)
+    return changed_since(client, project_id, _NEVER, view_id)
+
+
+def remove_snapshots(client: "LabelStudio", project_id: int) -> None:
+    """Delete what snapshots left on the server: files that hold whole tasks."""
     for export in client.projects.exports.list(id=project_id):
         if export.title == _TITLE:
             client.projects.exports.delete(id=project_id, export_pk=export.id)
-    return changed_since(client, project_id, _NEVER, view_id)
 
 
 def changed_since(client: "LabelStudio", project_id: int, moment: datetime, view_id: int = 0) -> Snapshot:

@@ -60,7 +60,8 @@ def collect_adjudications(
         raise FatalError("Nothing was put to adjudication in this workspace.")
     parts = [_collect(client, workspace, project, reconcile_every) for project in projects]
     votes = to_table(adjudications(workspace, policies, keep_reworded=keep_reworded), Vote)
-    return CollectResult.joined(votes, [rejection for part in parts for rejection in part.rejected], parts)
+    counts = counting(all_projects(workspace, policies), policies, keep_reworded=keep_reworded)
+    return CollectResult.joined(votes, counts, parts)
 
 
 def _collect(client: "LabelStudio", workspace: Workspace, project: Project, reconcile_every: int) -> CollectResult:

@@ -63,6 +63,11 @@ class AnnotationSettings(BaseModel):
         description="images that open with the rules' verdicts as a first draft: those that will train; all, and then "
         "nothing tests; or none",
     )
+    attributes: Decides[bool] = Field(
+        default=False,
+        description="people also confirm what each image shows, and rules label from that what nobody voted on; tried "
+        "on simulated people only",
+    )
     opt_outs: Decides[dict[str, tuple[str, ...]]] = Field(
         default={},
         description="e-mail -> attributes of the vocabulary that this person does not want to see",

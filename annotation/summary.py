@@ -10,6 +10,7 @@ from typing import Literal
 
 from annotation.agreement import Agreement
 from annotation.agreement_intervals import AgreementIntervals
+from annotation.attribute_agreement import AttributeAgreement
 from annotation.edit_review import EditReport, FlipCounts, RatingCounts
 from annotation.quality import ControlQuality
 from annotation.standing import StandingVotes, UnusedVotes
@@ -24,7 +25,7 @@ class ProjectProgress:
     """How far one project is. `items` are images, disputed cells, or pairs; `done` of them have as many answers as
     were asked for at first. `policies` are those that a verdict project asks. Skips are known of such projects only."""
 
-    kind: Literal["verdicts", "adjudication", "pairs"]
+    kind: Literal["verdicts", "adjudication", "pairs", "attributes"]
     items: int
     done: int
     answers: int
@@ -97,6 +98,8 @@ class AnnotationSummary:
     simulated: bool
     standing: tuple[StandingVotes, ...] = ()
     unused: tuple[UnusedVotes, ...] = ()
+    by_attributes: tuple[AttributeAgreement, ...] = ()
+    minors: tuple[str, ...] = ()  # images of which people say that they may show a minor beside something sensitive
 
 
 def annotator_progress(votes: Iterable[Vote]) -> list[AnnotatorProgress]:

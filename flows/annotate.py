@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from annotation.adjudicate import AdjudicationResult
+from annotation.attributes import collect_attributes, publish_attributes
 from annotation.collect import CollectResult, collect
 from annotation.controls import read_controls
 from annotation.opt_out import check_people, keep_from, withheld
@@ -123,20 +124,24 @@ def _alone(workspace: Workspace) -> Iterator[None]:
 
 
 def publish_build(settings: Settings, root: str) -> Publication:
-    """Put the newest build's images before annotators; each image once, however often this runs."""
+    """Put the newest build's images before annotators; each image once, however often this runs. With
+    `annotation.attributes` they are also asked what each shows."""
     workspace, options = Workspace.open(root), settings.annotation
     outcome = read_outcome(workspace)
     policies = load_policy_set(settings.policies)
-    items = with_drafts(chosen_items(options, outcome, policies), settings, outcome.evidence(policies.vocabulary))
-    client = studio_client(root, options)
+    chosen = chosen_items(options, outcome, policies)
+    items = with_drafts(chosen, settings, outcome.evidence(policies.vocabulary))
+    client, project = studio_client(root, options), _project_options(options)
     with _alone(workspace):
         people = check_people(client, options.opt_outs, policies.vocabulary)
-        done = publish(
-            client, workspace, items, policies, _project_options(options), partial(report_progress, "publish")
-        )
+        done = publish(client, workspace, items, policies, project, partial(report_progress, "publish"))
+        if options.attributes:
+            told = partial(report_progress, "attributes")
+            more = publish_attributes(client, workspace, chosen, policies, outcome.attributes, project, told)
+            done = done.beside(more)
         keep = withheld(options.opt_outs, may_show(outcome))
-        for project in done.projects:
-            which = (project.project_key, project.tasks)
+        for one in done.projects:
+            which = (one.project_key, one.tasks)
             keep_from(client, workspace, which, keep, people, progress=partial(report_progress, "opt-outs"))
     return done
 
@@ -201,6 +206,13 @@ def collect_votes(settings: Settings, root: str, *, full: bool = False) -> Colle
         _keep_from_judges(client, workspace, options, outcome, step.adjudication, policies.vocabulary)
         rated = bool(published_pairs(workspace))
         pairs = collect_pairs(client, workspace, reconcile_every=reconcile_every) if rated else None
+        collect_attributes(
+            client,
+            workspace,
+            policies.vocabulary,
+            reconcile_every=reconcile_every,
+            min_duration_s=options.min_duration_s,
+        )
         return Collection(result, step, pairs)
 
 

@@ -10,6 +10,7 @@ from flows.labels import annotation_summary, labelled
 from flows.outcome import Outcome, read_outcome
 from flows.pipeline import STAGES
 from flows.settings import Settings
+from guard.export.confirmed import Confirmed
 from guard.export.dataset import Dataset, Records, StageCount, assemble
 from guard.export.write import ExportResult, export, report
 from storage.open_store import open_store
@@ -44,6 +45,8 @@ def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
             deltas=outcome.deltas,
             prefilled=found.prefilled,
             reworded=found.reworded,
+            confirmed=Confirmed(found.confirmed.evidence, found.confirmed.agreement, found.confirmed.simulated),
+            minors=found.confirmed.minors,
         )
     )
 

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from annotation.forget import is_annotated, remove_answers, remove_tasks
+from annotation.forget import export_folders, is_annotated, remove_answers, remove_exported, remove_tasks
+from annotation.server import server_folder
 from flows.servers import studio_client
 from flows.settings import Settings
 from guard.export.diff import read_snapshot
@@ -21,7 +22,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What was removed. `shared` are blobs that other images need too, and so stay; `exports` hold the image still."""
+    """What was removed. `shared` are blobs that other images need too, and so stay; `exports` hold the image still, and
+    so may the files in `server_folders`, which no client of a server elsewhere can delete."""
 
     image_id: str
     edits: int
@@ -30,6 +32,7 @@ class Forgotten:
     blobs: int
     shared: int
     exports: tuple[str, ...]
+    server_folders: tuple[str, ...] = ()
 
 
 def forget(settings: Settings, root: str, what: str) -> Forgotten:
@@ -42,16 +45,19 @@ def forget(settings: Settings, root: str, what: str) -> Forgotten:
     with claimed(workspace.store, "annotation", "server", lambda: False):
         stone = find(workspace, digest)
         write_tombstone(workspace, stone)
-        tasks = 0
+        tasks, elsewhere = 0, export_folders(workspace) if settings.annotation.url else ()
         if is_annotated(workspace):
             tasks = remove_tasks(studio_client(root, settings.annotation), workspace, stone.names)
+        if not settings.annotation.url and "://" not in root:
+            remove_exported(server_folder(root), stone.names)
         votes = remove_answers(workspace, stone.names)
         shared = remove_rows(workspace, stone)
         remove_blobs(workspace, (stone.blobs | stone.images) - shared)
         _drop_lists(workspace)
         write_tombstone(workspace, replace(stone, done=True))
     gone = len(stone.blobs - shared)
-    return Forgotten(stone.image_id, len(stone.edits), tasks, votes, gone, len(shared), _exports(workspace, stone))
+    held = _exports(workspace, stone)
+    return Forgotten(stone.image_id, len(stone.edits), tasks, votes, gone, len(shared), held, elsewhere)
 
 
 def _digest(what: str) -> str:

@@ -34,7 +34,6 @@ from storage.workspace import Workspace
 
 SCENES = 36
 FIRST_SEED = 9000
-SIMULATED_ACCURACY = 0.95
 _TRUTH = "truth.json"
 
 
@@ -145,7 +144,6 @@ def _simulated_votes(settings: Settings, folder: Path) -> None:
         workspace,
         WORLD,
         truth,
-        accuracy=SIMULATED_ACCURACY,
         progress=lambda done, total: report_progress("annotate", done, total),
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from annotation.agreement import Agreement
 from annotation.agreement_intervals import AgreementIntervals, Interval
+from annotation.attribute_agreement import AttributeAgreement
 from annotation.edit_review import EditReport, FlipCounts, RatingCounts
 from annotation.quality import ControlQuality
 from annotation.standing import StandingVotes
@@ -88,6 +89,7 @@ def annotation_tables(summary: AnnotationSummary, outcome: Outcome) -> list[Text
         _controls(summary.controls),
         _matrix(summary.matrix),
         _agreement(summary.agreement, summary.intervals),
+        _by_attributes(summary.by_attributes),
         _missing(summary.missing),
         _disputed(summary.disputed, names),
         _flips(summary.flips),
@@ -171,6 +173,23 @@ def _agreement(rows: Sequence[Agreement], intervals: Sequence[AgreementIntervals
     return _table(title, "policy", ("items", "raw", "kappa", "alpha"), lines)
 
 
+def _by_attributes(rows: Sequence[AttributeAgreement]) -> TextTable:
+    lines = [
+        (
+            r.policy_id, r.labelled, r.compared, _share(r), r.missed, r.invented, r.left_open,
+        )
+        for r in rows
+    ]  # fmt: skip
+    headings = ("labelled so", "compared", "agree with people", "missed", "invented", "left open")
+    return _table("Labels by attributes, held against verdicts given without a draft", "policy", headings, lines)
+
+
+def _share(row: AttributeAgreement) -> str:
+    if row.share is None:
+        return "not measured"
+    return f"{row.share:.0%}" + (f" ({row.low:.0%} to {row.high:.0%})" if row.low is not None else "")
+
+
 def _figure(value: float | None, span: Interval | None) -> str:
     if value is None:
         return "-"
@@ -231,6 +250,16 @@ def _notes(summary: AnnotationSummary) -> list[str]:
         notes.append(_ratings(summary.ratings))
     if summary.deleted_annotations:
         notes.append(f"{summary.deleted_annotations} annotations were collected once and are deleted on the server.")
+    if summary.by_attributes:
+        notes.append(
+            "Labels by attributes were tried on simulated people only: do not rely on a policy whose agreement was not "
+            "measured."
+        )
+    if summary.minors:
+        notes.append(
+            f"People say that {len(summary.minors)} images may show a minor beside something sensitive: they are not "
+            f"exported. Remove each with `guardset forget`: {', '.join(summary.minors)}."
+        )
     if summary.simulated:
         notes.append("Some of these votes are simulated.")
     return notes

@@ -74,6 +74,7 @@ def render_card(
         reworded=data.reworded,
         policies=data.policies,
         agreement=data.agreement,
+        by_attributes=data.confirmed.agreement,
         stages=data.stages,
         prompt_hash=prompt_hash(rules=about["rl"]["name_rules"]),
         yields=summary.edit_yields(data),

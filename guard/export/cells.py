@@ -1,7 +1,8 @@
 """Verdict rows before they are written: which image is judged under which text, and what the verdict is.
 
-People's labels make the cells of both splits. For training, the settings may add cells that the rule engine labels
-(counterfactual and random policies) and other wordings, restrict to boundary pairs, and balance.
+People's labels make the cells of both splits. For training, the rule engine labels further cells: those on which nobody
+voted and whose attributes people confirmed, and as the settings say counterfactual and random policies. The settings
+may also add other wordings, restrict to boundary pairs, and balance.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from storage.records.annotation import Label
 from storage.records.ids import content_id
 
 SplitOf = Callable[[str], Split]
-Source = Literal["human", "simulated", "rule"]
+Source = Literal["human", "simulated", "rule", "attributes"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,35 @@ def labelled(data: Dataset, split: Split, split_of: SplitOf) -> list[Cell]:
             cell = Cell(image, policy.id, policy.content_hash, policy.text, label.verdict, source, label)
             found.append(dataclasses.replace(cell, rules=_numbers(label.rules)))
     return sorted(with_other_side(found), key=lambda cell: cell.order)
+
+
+def attribute_cells(data: Dataset, split: Split, split_of: SplitOf) -> list[Cell]:
+    """Cells on which nobody voted, labelled by rules from what people confirmed that the image shows; what the rules
+    leave open is none."""
+    found = []
+    for image_id, seen in data.confirmed.evidence.items():
+        image = data.images.get(image_id)
+        if image is None or split_of(image.family_id) != split:
+            continue
+        for policy in data.policies:
+            label = data.matrix.get((image_id, policy.id))
+            voted = label is not None and label.votes_safe + label.votes_unsafe + label.votes_unsure
+            judged = None if voted else _judged(data.policies, policy, seen)
+            if judged is not None:
+                text, (verdict, rules) = policy.text, judged
+                found.append(
+                    Cell(image, policy.id, policy.content_hash, text, verdict, "attributes", None, rules=rules)
+                )
+    return found
+
+
+def _judged(policies: PolicySet, policy: Policy, seen: Evidence) -> tuple[Verdict, tuple[str, ...]] | None:
+    """The rules' verdict with the broken rules as the text numbers them, none where some rule is open; None where the
+    verdict is."""
+    found = policies.derive(policy, seen)
+    if found.verdict == "undetermined":
+        return None
+    return found.verdict, () if None in policy.counting(seen).values() else _numbers(found.rules)
 
 
 def with_other_side(cells: Sequence[Cell]) -> list[Cell]:
@@ -162,19 +192,18 @@ def _changed_cells(
 def _under(cell: Cell, changed: Iterable[Changed], policies: PolicySet, shown: Shown) -> Iterator[Cell]:
     seen = shown if isinstance(shown, Evidence) else Evidence.named(policies.vocabulary, shown)
     for change, policy in changed:
-        found = policies.derive(policy, seen)
-        if found.verdict != "undetermined":
-            surely = None not in policy.counting(seen).values()
+        judged = _judged(policies, policy, seen)
+        if judged is not None:
             yield dataclasses.replace(
                 cell,
                 policy_hash=policy.content_hash,
                 text=policy.text,
-                verdict=found.verdict,
+                verdict=judged[0],
                 source="rule",
                 label=None,
                 variant=change,
                 other_verdict="",
-                rules=_numbers(found.rules) if surely else (),
+                rules=judged[1],
             )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
 
+from guard.export.confirmed import Confirmed
 from policies.engine import PolicySet
 from policies.evidence import Evidence, Shown
 from storage.errors import FatalError
@@ -98,6 +99,7 @@ class Dataset:
     prefilled: frozenset[str] = frozenset()  # images that people judged with the rules' verdicts before their eyes
     deltas: Mapping[str, CaptionDelta] = field(default_factory=dict)  # how a pair's captions differ, by edit_id
     reworded: Mapping[str, int] = field(default_factory=dict)  # votes given under other words of a policy, by its id
+    confirmed: Confirmed = field(default_factory=Confirmed)
 
     @cached_property
     def matrix(self) -> Mapping[tuple[str, str], Label]:
@@ -121,7 +123,7 @@ class Dataset:
     @property
     def simulated(self) -> bool:
         """Whether any label came from a scripted annotator."""
-        return any(x.simulated for x in self.labels)
+        return self.confirmed.simulated or any(x.simulated for x in self.labels)
 
     def sorted_images(self) -> list[ImageRow]:
         return sorted(self.images.values(), key=lambda i: i.order)
@@ -145,6 +147,8 @@ class Records:
     deltas: Iterable[CaptionDelta] = ()
     prefilled: Iterable[str] = ()
     reworded: Mapping[str, int] = field(default_factory=dict)
+    confirmed: Confirmed = field(default_factory=Confirmed)
+    minors: Iterable[str] = ()  # images that may show a minor beside something sensitive, as people say
 
 
 def assemble(records: Records) -> Dataset:
@@ -155,7 +159,9 @@ def assemble(records: Records) -> Dataset:
     Raises FatalError when an original has two accepted edits of one kind, or a cell two labels.
     """
     dropped: Counter[str] = Counter()
-    rows = {i.image_id: _original(i) for i in records.images}
+    images, blocked = list(records.images), _blocked(records)
+    rows = {i.image_id: _original(i) for i in images if i.image_id not in blocked}
+    dropped["image_minor"] += len(images) - len(rows)
     pairs = _pairs([e for e in records.edits if e.verdict == "accepted"], rows, dropped)
     labels = _usable_labels(records, rows, dropped)
     captions = _usable_captions(records.recaptions, rows, dropped)
@@ -175,7 +181,14 @@ def assemble(records: Records) -> Dataset:
         deltas={x.edit_id: x for x in sorted(records.deltas, key=lambda x: x.edit_id)},
         prefilled=frozenset(records.prefilled) & rows.keys(),
         reworded=dict(sorted(records.reworded.items())),
+        confirmed=records.confirmed,
     )
+
+
+def _blocked(records: Records) -> set[str]:
+    """Originals that must not leave, for what people say of them or of one of their edits."""
+    minors = set(records.minors)
+    return minors | {edit.image_id for edit in records.edits if edit.edited_id in minors}
 
 
 def _usable_labels(records: Records, rows: Mapping[str, ImageRow], dropped: Counter[str]) -> list[Label]:

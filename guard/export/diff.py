@@ -1,6 +1,7 @@
 """What differs between two exports, row by row, and why. Pixels are not compared: an image is known by its id."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ class Snapshot:
     rows: Mapping[Key, RowFacts]
     policies: Mapping[str, str]
     columns: Mapping[str, tuple[str, ...]]
+    alike: Mapping[str, int]  # rows of a view that its columns do not tell from another one; the first stands for all
 
     @property
     def images(self) -> set[str]:
@@ -106,15 +108,19 @@ def snapshot(store: Store, info: Mapping[str, Any], shards: list[str]) -> Snapsh
     about = info["guardset"]
     rows: dict[Key, RowFacts] = {}
     policies: dict[str, str] = {}
+    alike: Counter[str] = Counter()
     for path in sorted(shards):
         view, _, name = path.partition("/")
         for key, facts, policy_id in _rows_in(store, path, view, info[view]["features"], name.split("-")[0]):
+            if key in rows:  # a release without policy_variant: rows under changed policies follow the policy's own
+                alike[view] += 1
+                continue
             rows[key] = facts
             if policy_id and not key[-1]:
                 policies[policy_id] = facts.policy_hash
     settings = {name: value for name, value in about.items() if name not in _SETTINGS_APART}
     columns = {view: tuple(told["features"]) for view, told in info.items() if view != "guardset"}
-    return Snapshot(f"{about['name']} {about['version']}", settings, rows, policies, columns)
+    return Snapshot(f"{about['name']} {about['version']}", settings, rows, policies, columns, alike)
 
 
 def _rows_in(
@@ -254,6 +260,9 @@ def _column_changes(before: Snapshot, after: Snapshot) -> Iterator[str]:
         for sign, names in (("new", new - old), ("gone", old - new)):
             if names:
                 yield f"{view}: {', '.join(sorted(names))} {sign}"
+        for one in (before, after):
+            if n := one.alike.get(view):
+                yield f"{view}: {n} rows of {one.name} cannot be told from others, so they are not compared"
 
 
 def _shown(key: Key) -> str:

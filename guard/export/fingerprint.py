@@ -49,6 +49,9 @@ def fingerprint_of(dataset: Dataset, settings: GuardSettings) -> str:
         [asdict(s) for s in data.stages],
         [(stage, [(r.code, r.key) for r in rows]) for stage, rows in data.rejections.items()],
         data.dropped,
+        [(i, sorted(seen.things), sorted(seen.unknown)) for i, seen in sorted(data.confirmed.evidence.items())],
+        [asdict(row) for row in data.confirmed.agreement],  # type: ignore[call-overload]
+        data.confirmed.simulated,
     )
 
 

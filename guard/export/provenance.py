@@ -66,4 +66,11 @@ def of_label(data: Dataset, cell: Cell) -> dict[str, Any]:
             "rule_conflict": label.rule_conflict,
             "prefilled": cell.image.image_id in data.prefilled,
         }
+    elif cell.source == "attributes":
+        seen = data.confirmed.evidence[cell.image.image_id]
+        verdict |= {
+            "visible": sorted(seen.things),
+            "unknown": sorted(seen.unknown),
+            "simulated": data.confirmed.simulated,
+        }
     return verdict

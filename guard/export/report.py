@@ -56,6 +56,7 @@ def render_report(
         deltas=summary.delta_counts(data),
         conflicts=_conflicts(data),
         agreement={a.policy_id: a for a in data.agreement},
+        by_attributes=data.confirmed.agreement,
         refusals=summary.refusals(data),
         yields=summary.edit_yields(data),
         probe=probe,

@@ -104,6 +104,7 @@ LEFT_OUT = {
     "cells_in_conflict": "verdicts in conflict",
     "cells_without_label": "image and policy without a verdict",
     "captions_with_image_tag": "captions that hold the literal image tag",
+    "image_minor": "images that may show a minor beside something sensitive, as people say, and their edits",
     "label_without_image_or_policy": "labels of an image or a policy that is not there any more",
     "recaption_without_image": "captions of an image that is not there any more",
     "edit_without_original": "edits of an image that is not there any more",

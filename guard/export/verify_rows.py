@@ -56,6 +56,8 @@ def row_faults(row: Mapping[str, Any], view: str, split: str, seen: Seen) -> Ite
     labels = [origin.get("label", {}), *origin.get("labels", {}).values()]
     if split == "test" and any(label.get("prefilled") for label in labels):
         yield "prefilled", "people saw the rules' verdicts while they judged this image: it must not test."
+    if split == "test" and any(label.get("source") == "attributes" for label in labels):
+        yield "attributes", "rules labelled it by its attributes: it must not test."
     if view == "boundary":
         yield from _boundary(row)
     elif view not in CAPTION_VIEWS:

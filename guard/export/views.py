@@ -18,11 +18,13 @@ from guard.export.cells import (
     Boundary,
     Cell,
     SplitOf,
+    attribute_cells,
     boundaries,
     counterfactual_cells,
     labelled,
     paraphrased,
     random_cells,
+    with_other_side,
 )
 from guard.export.dataset import Dataset, ImageRow
 from guard.export.settings import RlSettings
@@ -121,12 +123,15 @@ def items_of(
         return boundaries(labelled(data, split, split_of))
     if view == "benchmark" or split == "test":
         return labelled(data, split, split_of)
-    return training_cells(data, labelled(data, split, split_of), options, seed)
+    by_attributes = attribute_cells(data, split, split_of)
+    return training_cells(data, labelled(data, split, split_of), options, seed, by_attributes)
 
 
-def training_cells(data: Dataset, cells: Sequence[Cell], options: RlSettings, seed: int) -> list[Cell]:
-    """The labelled cells of the train split with all that the options add and take away."""
-    found = list(cells)
+def training_cells(
+    data: Dataset, cells: Sequence[Cell], options: RlSettings, seed: int, by_attributes: Sequence[Cell] = ()
+) -> list[Cell]:
+    """The labelled cells of the train split and those by attributes, with all that the options add and take away."""
+    found = with_other_side([*cells, *by_attributes])
     if options.counterfactuals:
         changed = counterfactuals(data.policies)
         found += counterfactual_cells(data, cells, changed, options.counterfactuals, seed)

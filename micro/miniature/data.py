@@ -25,9 +25,9 @@ from guard.export.write import export
 from guard.training.shards import fetch_shards
 from micro import POLICIES
 from micro.networks.guard_policies import held_out, restated
+from micro.people import answer
 from micro.preset import preset
 from micro.scenes import draw_scene
-from micro.simulate import answer
 from micro.world import WORLD
 from policies.engine import Policy, PolicySet
 from policies.loading import VOCABULARY, load_policy_set

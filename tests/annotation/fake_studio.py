@@ -12,6 +12,7 @@ class FakeStudio:
         self.fail = lambda number, landed: None
         self.projects = Row(
             list=self._projects, create=self._create, update=self._update, import_tasks=self._import,
+            exports=Row(list=lambda id: []),
             get=lambda id: self.project_rows[id - 1],
         )  # fmt: skip
         self.tasks = Row(list=self._tasks, delete=self._delete)

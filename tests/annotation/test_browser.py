@@ -13,12 +13,15 @@ import pytest
 
 from annotation.adjudicate import disputed, publish_adjudications
 from annotation.agreement import labels
+from annotation.attributes import attribute_votes, collect_attributes, publish_attributes
 from annotation.collect import collect
 from annotation.pair import PairItem, collect_pairs, edited_side, publish_pairs
 from annotation.publish import publish, published
 from annotation.tasks import ProjectOptions
 from micro.simulate import password_of
 from micro.world import WORLD
+from policies.vocabulary import Vocabulary
+from storage.records.ids import content_id
 from tests.annotation.people import label, large_images, person, verdicts
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
@@ -198,3 +201,32 @@ def test_a_judge_sees_the_votes_without_scrolling(studio, own_policies):
     with labelling(studio, "ann", sent.project_id) as page:
         assert page.get_by_text("The blade is drawn.").count() == 5
         fits_every_screen(page, "judge")
+
+
+def test_what_is_ticked_on_the_attribute_page_arrives(studio, own_policies):
+    """The list stands in the order of the task, what a model proposes first and unticked; the ids come back."""
+    (item,) = large_images(studio.workspace, 1)
+    noun = f"knife {content_id(own_policies[0].setting)[:6]}"  # a vocabulary, and so a project, of its own
+    words = tuple(a.model_copy(update={"noun": noun}) if a.id == "blade" else a for a in WORLD.vocabulary.values())
+    policies = replace(own_policies, vocabulary=Vocabulary(words))
+    project = publish_attributes(
+        studio.client, studio.workspace, [item], policies, {item.image_id: ("heart", "dice")}, OPTIONS
+    ).projects[-1]
+    with labelling(studio, "ann", project.project_id) as page:
+        rows = page.locator(".gs-policy")
+        rows.last.wait_for()
+        names = rows.first.locator("input[type=checkbox]").evaluate_all("boxes => boxes.map(box => box.name)")
+        assert names[:3] == ["die", "heart", noun]
+        playwright.expect(rows.locator(".ant-checkbox-checked")).to_have_count(0)
+        rows.nth(0).locator(f"input[name='{noun}']").click()
+        rows.nth(0).locator("input[name=heart]").click()
+        rows.nth(1).locator("input[name=cup]").click()
+        page.keyboard.press("0")
+        fits_every_screen(page, "attributes")
+        save(page)
+    collect_attributes(studio.client, studio.workspace, policies.vocabulary)
+    said = {vote.policy_id: vote.verdict for vote in attribute_votes(studio.workspace, policies.vocabulary)}
+    assert said.keys() == policies.vocabulary.keys()
+    assert {name: said[name] for name in said if said[name] != "safe"} == {
+        "blade": "unsafe", "heart": "unsafe", "cup": "unsure",
+    }  # fmt: skip

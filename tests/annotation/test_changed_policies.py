@@ -109,3 +109,38 @@ def test_a_project_of_an_earlier_release_is_read_by_its_own_page(studio, own_pol
     (found,) = all_projects(studio.workspace, reworded)
     assert dict(zip("12345", (a.rules for a in found.asked()), strict=True))["3"] == own_policies[2].rule_ids()
     assert [v.rules for v in result.votes if v.policy_id == "L3"] == [own_policies[2].rule_ids()[:1]]
+
+
+def test_policies_change_while_votes_are_collected_and_while_a_publication_is_killed(studio, own_policies):
+    arguments = (studio.client, studio.workspace)
+    items, _ = some_images(studio.workspace, 4)
+    reworded = replace(changed(own_policies, "reworded"), policies=changed(own_policies, "reworded").policies[:5])
+
+    class KilledError(Exception):
+        pass
+
+    def kill(done, total):
+        raise KilledError
+
+    with pytest.raises(KilledError):  # two of the four landed
+        publish(*arguments, items, own_policies, ProjectOptions("changed", batch_size=2), progress=kill)
+    (project,) = all_projects(studio.workspace, own_policies)
+    landed = {row.data["image_id"]: row.id for row in studio.client.tasks.list(project=project.project_id)}
+    ann = person(studio, "ann")
+    for task in landed.values():
+        label(ann, task, verdicts(own_policies))
+
+    def change(done, total):
+        """Another person publishes under changed policies, and somebody answers at once."""
+        if len(all_projects(studio.workspace, reworded)) == 1:
+            publish(*arguments, items, reworded, OPTIONS)
+            second = next(p for p in all_projects(studio.workspace, reworded) if list(p.policies) == ["L2"])
+            label(ann, min(second.tasks.values()), verdicts(reworded.policies[1:2], "unsafe"))
+
+    votes = collect(*arguments, own_policies, progress=change).votes
+    assert ({v.image_id for v in votes}, {v.verdict for v in votes}) == (set(landed), {"safe"})
+    assert len(votes) == 2 * 5  # the tasks that the killed publication left are read
+    votes = collect(*arguments, reworded, reconcile_every=0).votes
+    assert sorted((v.policy_id, v.verdict) for v in votes if v.policy_id == "L2") == [("L2", "unsafe")]
+    assert len(votes) == 2 * 4 + 1
+    assert len(collect(*arguments, own_policies, reconcile_every=0).votes) == 2 * 5

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ from annotation.config import project_key
 from annotation.publish import publish, published
 from annotation.tasks import ProjectOptions
 from annotation.verdicts import PolicyVerdict, to_result
+from micro.people import FLAWLESS, People
 from micro.simulate import simulate
 from storage.errors import FatalError
 from storage.parquet import read_parquet
@@ -69,9 +71,9 @@ def test_an_image_is_served_to_users_only(studio, own_policies):
 def test_simulated_people_vote_and_collect_repeats_to_the_byte(studio, own_policies):
     items, truth = some_images(studio.workspace, 6)
     publish(studio.client, studio.workspace, items, own_policies, OPTIONS)
-    first = simulate(studio.server, studio.workspace, own_policies, truth, accuracy=0.8, seed=1)
+    first = simulate(studio.server, studio.workspace, own_policies, truth, people=People(misjudge=0.2, seed=1))
     assert (first.annotated, first.already_there) == (12, 0)
-    again = simulate(studio.server, studio.workspace, own_policies, truth, accuracy=0.8, seed=1)
+    again = simulate(studio.server, studio.workspace, own_policies, truth, people=People(misjudge=0.2, seed=1))
     assert (again.annotated, again.already_there) == (0, 12)
 
     collected = collect(studio.client, studio.workspace, own_policies)
@@ -88,6 +90,20 @@ def test_simulated_people_vote_and_collect_repeats_to_the_byte(studio, own_polic
     matrix = labels([i.image_id for i in items], own_policies, collected.votes, truth)
     assert {label.status for label in matrix} == {"agreed", "conflict"}
     assert all(label.simulated for label in matrix)
+
+
+def test_simulated_people_lean_towards_the_draft_that_the_page_shows(studio, own_policies):
+    """A wrong draft: the knife is taken for a heart, which turns L2, L3 and L5."""
+    blank, drafted = some_images(studio.workspace, 2)[0]
+    publish(studio.client, studio.workspace, [blank, replace(drafted, draft=("heart",))], own_policies, OPTIONS)
+    truth = {item.image_id: ("blade",) for item in (blank, drafted)}
+    people = replace(FLAWLESS, anchoring=1.0)
+    simulate(studio.server, studio.workspace, own_policies, truth, annotators=1, people=people)
+    votes = collect(studio.client, studio.workspace, own_policies).votes
+    said = {(v.image_id, v.policy_id): v.verdict for v in votes}
+    for policy in own_policies:
+        assert said[blank.image_id, policy.id] == own_policies.derive(policy, ("blade",)).verdict
+        assert said[drafted.image_id, policy.id] == own_policies.derive(policy, ("heart",)).verdict
 
 
 def test_what_cannot_be_believed_is_quarantined_and_leaves_when_corrected(studio, own_policies):
@@ -118,7 +134,7 @@ def test_what_cannot_be_believed_is_quarantined_and_leaves_when_corrected(studio
 def test_an_answer_changed_by_somebody_else_is_refused(studio, own_policies):
     items, truth = some_images(studio.workspace, 1)
     publish(studio.client, studio.workspace, items, own_policies, OPTIONS)
-    simulate(studio.server, studio.workspace, own_policies, truth, annotators=1, accuracy=1.0)
+    simulate(studio.server, studio.workspace, own_policies, truth, annotators=1, people=FLAWLESS)
     (annotation_id,) = {v.annotation_id for v in collect(studio.client, studio.workspace, own_policies).votes}
     other = to_result([PolicyVerdict(p.id, "unsure") for p in own_policies])
     studio.client.annotations.update(id=annotation_id, result=other)

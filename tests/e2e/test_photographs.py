@@ -21,6 +21,7 @@ import pytest
 from annotation.server import status, stop
 from editing.masks import feather
 from flows.outcome import Outcome, read_outcome
+from micro.people import FLAWLESS
 from micro.simulate import simulate
 from policies.loading import load_policy_set
 from storage.images import decode_mask, decode_stored
@@ -116,7 +117,7 @@ def _vote(team: Team) -> None:
         truth[edit.edited_id] = [a for a in truth[edit.image_id] if a not in edit.target_attributes]
     server = status(team.folder / "work")
     assert server is not None
-    simulate(server, team.workspace, policies, truth, accuracy=1.0)
+    simulate(server, team.workspace, policies, truth, people=FLAWLESS)
     team.guardset("collect --workspace work")
 
 

@@ -149,3 +149,18 @@ def test_a_control_item_never_has_a_draft(workspace, studio, tmp_path):
 def test_another_word_is_refused_and_the_known_ones_are_named():
     with pytest.raises(FatalError, match=r"'train', 'all' or 'none'"):
         settings_of("benchmark")
+
+
+def test_attributes_are_asked_only_where_the_settings_say_so(workspace, studio):
+    publish_build(preset({"annotation": {"prefill": "none"}}), workspace.store.root)
+    assert len(studio.task_rows) == 6
+    asking = {"annotation": {"prefill": "none", "attributes": True, "opt_outs": {"ann@example.org": ["blade"]}}}
+    done = publish_build(preset(asking), workspace.store.root)
+    assert (done.published, done.already_there, [p.kind for p in done.projects]) == (6, 0, ["verdict", "attributes"])
+    lists = {task.data["image_id"]: task.data["attributes"] for task in studio.task_rows if "attributes" in task.data}
+    assert lists.keys() == {"knife", "love", "calm", "remove-knife", "sham-knife", "remove-love"}
+    # what the locator found stands first, and after an edit what the certificate still finds
+    assert [lists[name][0]["alias"] for name in ("love", "remove-love")] == ["heart", "blade"]
+    kept = {task.data["image_id"] for task in studio.task_rows if task.id in {f["id"] for f in studio.annotated}}
+    assert kept == {"knife", "remove-knife", "sham-knife"}
+    assert len(studio.annotated) == 2 * 3  # from both projects

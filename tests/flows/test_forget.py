@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -72,11 +73,11 @@ def built(workspace: Workspace, source: Path, studio: FakeStudio) -> Workspace:
     return workspace
 
 
-def fill(workspace: Workspace, source: Path, studio: FakeStudio) -> None:
+def fill(workspace: Workspace, source: Path, studio: Any, options: ProjectOptions = OPTIONS) -> None:
     """Three images, of which two were edited; published, voted on and paired."""
     files, found = ingest(workspace, source)
     images, twin = found.ok, workspace.blobs.put(png(7))
-    mask = workspace.blobs.put(b"a mask of every image")
+    mask = workspace.blobs.put(png(1))  # of every image
     first = replace(
         edit("knife", "blade"), image_id=images[0].image_id, edited_id=twin, original_blob=images[0].blob,
         family_id=images[0].image_id, mask=mask,
@@ -100,14 +101,14 @@ def fill(workspace: Workspace, source: Path, studio: FakeStudio) -> None:
     workspace.write_json("builds/build.json", {"build_id": "build", "tables": tables, "stages": []})
     workspace.write_json("builds/latest.json", {"build_id": "build"})
     keep_settings(workspace, preset())
-    (project,) = publish(studio, workspace, items_of(read_outcome(workspace)), WORLD, OPTIONS).projects
+    (project,) = publish(studio, workspace, items_of(read_outcome(workspace)), WORLD, options).projects
     votes = [
         replace(vote(image, p.id, "safe", who), policy_hash=p.content_hash)
         for image in project.tasks for p in WORLD for who in ("a@x", "b@x")
     ]  # fmt: skip
     store_votes(workspace, project.project_key, sorted_votes(table_of(votes)), [])
     pairs = [PairItem(e.edit_id, e.original_blob, e.edited_id, "knife") for e in (first, other)]
-    publish_pairs(studio, workspace, pairs, WORLD, OPTIONS)
+    publish_pairs(studio, workspace, pairs, WORLD, options)
 
 
 def holding(workspace: Workspace, *needles: bytes) -> set[str]:

@@ -22,6 +22,7 @@ from flows.serve import scheduled_build, scheduled_collect, scheduled_export
 from flows.settings import Settings, load_settings
 from flows.tracked import create_limits
 from guard.export.verify import verify
+from micro.people import FLAWLESS
 from micro.simulate import simulate
 from micro.world import WORLD
 from storage.copy import copy_workspace
@@ -53,7 +54,7 @@ def main() -> None:
     troubles = [check.name for check in examine(settings, root) if check.advice]
     build_id = scheduled_build(source, root, settings)
     outcome, server = read_outcome(workspace), studio(settings)
-    simulate(server, workspace, WORLD, outcome.attributes, accuracy=1.0)
+    simulate(server, workspace, WORLD, outcome.attributes, people=FLAWLESS)
     votes = scheduled_collect(root, settings)
     export = scheduled_export(root, settings)
     again = scheduled_build(source, root, settings)

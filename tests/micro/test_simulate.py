@@ -7,7 +7,7 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from annotation.config import label_config
 from annotation.verdicts import from_result, to_result
-from micro.simulate import answer
+from micro.people import answer
 from micro.world import VOCABULARY, WORLD
 
 INTERFACE = LabelInterface(label_config(WORLD))

@@ -33,3 +33,10 @@ def forget(
         console.print(f"{done.shared} files of pixels stay, since other images have the same.", highlight=False)
     for place in done.exports:
         console.print(f"Still in {place}: delete that export, and write another one.", highlight=False, soft_wrap=True)
+    if done.server_folders:
+        console.print(
+            f"Files of exports stay on the disk of {settings.annotation.url} and may hold it: empty "
+            f"{', '.join(done.server_folders)} in its data folder.",
+            highlight=False,
+            soft_wrap=True,
+        )

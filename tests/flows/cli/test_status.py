@@ -3,7 +3,7 @@
 import io
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,13 @@ from rich.console import Console
 
 import micro
 from annotation.adjudicate import adjudication_key
+from annotation.attribute_page import questions
 from annotation.config import project_key
 from annotation.pair import pair_key
+from annotation.projects import Project, remember
 from annotation.vote_store import State, sorted_votes, store_votes, table_of, write_state
 from flows.cli.status import describe
+from flows.export import dataset_of
 from flows.labels import annotation_summary, labelled
 from flows.outcome import read_outcome
 from micro.preset import preset
@@ -155,3 +158,53 @@ def test_a_changed_policy_set_says_what_stands_and_what_is_missing(published, tm
     assert "What nobody was asked yet goes to people with `guardset publish`" in text
     hashes = {policy.id: policy.content_hash for policy in WORLD}
     assert f"not used, since no policy has that id and content now: L3 {hashes['L3'][:8]} (1)" in text
+
+
+def confirm(workspace, seen):
+    """Attribute votes of two people who agree; `seen` maps images to what is visible."""
+    asked = questions(WORLD.vocabulary)
+    hashes = {one.id: one.content_hash for one in asked}
+    tasks = {image_id: n for n, image_id in enumerate(seen)}
+    remember(workspace, Project(4, "a" * 64, "attributes", "attributes", tasks, policies=hashes, page="<View/>"))
+    votes = [
+        replace(vote(number, image_id, one.id, "safe", who), verdict="unsafe" if one.id in names else "safe",
+                policy_hash=one.content_hash, rules=())
+        for number, (image_id, names) in enumerate(seen.items()) for one in asked for who in (ANN, BEN)
+    ]  # fmt: skip
+    store_votes(workspace, "a" * 64, sorted_votes(table_of(votes)), [])
+
+
+def test_labels_by_attributes_are_held_against_verdicts(published):
+    confirm(published, {"knife": ["blade"], "remove-knife": [], "calm": ["heart"]})
+    off = shown(published)
+    assert "Labels by attributes" not in off
+    settings = preset({"annotation": {"resamples": 50, "attributes": True}})
+    console = Console(width=200, file=io.StringIO(), record=True)
+    for part in describe(settings, published.store.root):
+        console.print(part, highlight=False)
+    text = console.export_text()
+    lines = {tuple(line.split()) for line in text.replace("│", " ").splitlines()}
+    # L2: knife agrees; its edit is unsafe to people and shows nothing; on `calm` people are divided, so nothing is said
+    assert ("L2", "0", "2", "50%", "1", "0", "0") in lines  # one family: no interval
+    assert ("L5", "3", "0", "not", "measured", "0", "0", "0") in lines
+    assert "tried on simulated people only" in " ".join(text.split())
+    data = dataset_of(settings, published)
+    assert set(data.confirmed.evidence) == {"knife", "remove-knife", "calm"}
+    assert dataset_of(SETTINGS, published).confirmed.evidence == {}
+
+
+def test_an_image_that_may_show_a_minor_leaves_the_export_whatever_the_settings(published, tmp_path):
+    folder = tmp_path / "policies"
+    shutil.copytree(Path(micro.__file__).parent / "policies", folder)
+    text = (folder / "vocabulary.yaml").read_text(encoding="utf-8")
+    with_child = text.replace("{id: plant, noun: plant,", "{id: plant, noun: seedling, minor: true,")
+    (folder / "vocabulary.yaml").write_text(with_child, encoding="utf-8")
+    confirm(published, {"knife": ["plant", "blade"], "calm": ["plant"]})
+    settings = preset({"annotation": {"resamples": 0}, "policies": str(folder)})
+    data = dataset_of(settings, published)
+    assert {image.original_id for image in data.images.values()} == {"love", "calm"}
+    assert data.dropped["image_minor"] == 1
+    console = Console(width=300, file=io.StringIO(), record=True)
+    for part in describe(settings, published.store.root):
+        console.print(part, highlight=False)
+    assert "1 images may show a minor beside something sensitive" in console.export_text()

@@ -132,3 +132,23 @@ def test_columns_that_one_release_did_not_have_are_named(first: str, place: Work
     (other / "dataset_info.json").write_text(json.dumps(info))
     found = diff(str(other), first)
     assert (found.columns, found.changes) == (("rl: policy_variant new",), ())
+
+
+def test_rows_that_an_older_release_did_not_tell_apart_are_said_and_not_compared(
+    place: Workspace, data: Dataset
+) -> None:
+    """Without policy_variant a row under a changed policy looks like the policy's own with another verdict."""
+    more = CFG.model_copy(update={"rl": CFG.rl.model_copy(update={"counterfactuals": 1})})
+    new = export(data, place, more, version="with-variants").path
+    old = Path(export(data, place, more, version="without-variants").path)
+    info = json.loads((old / "dataset_info.json").read_text())
+    del info["rl"]["features"]["policy_variant"]
+    (old / "dataset_info.json").write_text(json.dumps(info))
+    changed = sum(bool(row["policy_variant"]) for row in cells(new, "rl"))
+    assert changed
+    found = diff(str(old), new)
+    assert f"rl: {changed} rows of guardset without-variants cannot be told from others, so they are not compared" in (
+        found.columns
+    )
+    assert told(found, "rl") == {("added", "drawn anew from other labels or settings"): changed}
+    assert found.policies == ()

@@ -145,6 +145,15 @@ def test_a_test_row_that_was_judged_with_a_draft_is_told(copy: Path) -> None:
     assert codes(copy) == {"prefilled"}
 
 
+def test_a_test_row_that_rules_labelled_by_attributes_is_told(copy: Path) -> None:
+    def mark(row: dict[str, Any]) -> None:
+        origin = json.loads(row["prov_json"])
+        row["prov_json"] = json.dumps({**origin, "label": {**origin["label"], "source": "attributes"}})
+
+    rewrite(copy, "benchmark/test-00000-of-00001.parquet", mark)
+    assert codes(copy) == {"attributes"}
+
+
 @pytest.mark.parametrize(
     ("view", "change", "code"),
     [
