@@ -72,6 +72,8 @@ def measure_inside(original: Rgb, edited: Rgb, mask: Mask, feather_px: int) -> I
 
     The outermost `feather_px` of the mask are a blend of both and not looked at.
     """
+    if not mask.any():
+        return Inside(0, None, None, None, None)
     rows, columns = around(mask, 0)
     scale = min(1.0, _SIDE_PX / max(1, rows.stop - rows.start, columns.stop - columns.start))
     window = around(mask, round((_RING_PX + 2) / scale))
