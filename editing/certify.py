@@ -86,7 +86,8 @@ class CertifyStage:
         pair = Pair(original, edited, decode_mask(blobs.get(row.mask)))
         after, speaking_against = self._seen(row, answer)
         certificate = measure(pair, row, after, feather_px=self._feather_px, perceptual=self._witnesses.perceptual)
-        certificate = replace(certificate, rechecked=answer is not None, new_text=self._new_text(pair))
+        looked = self._witnesses.locator.fingerprint if self._witnesses.locator else ""
+        certificate = replace(certificate, witness=looked, new_text=self._new_text(pair))
         reasons = judge(row, certificate, self._settings)
         removed = tuple(sorted(set(row.attributes_before) - set(after)))
         return [replace(row, certificate=certificate, attributes_removed=removed, reasons=reasons + speaking_against)]

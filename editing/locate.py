@@ -159,10 +159,18 @@ class LocateStage:
     """
 
     def __init__(
-        self, workspace: Workspace, locator: Locator, rows_at_once: int | None, vocabulary: Vocabulary
+        self,
+        workspace: Workspace,
+        locator: Locator,
+        rows_at_once: int | None,
+        vocabulary: Vocabulary,
+        *,
+        is_model: bool = True,
     ) -> None:
         self._workspace = workspace
         self._locator = locator
+        # What people marked is known by the marks: a file that grew is no other locator to the images it had before.
+        self._name = locator.fingerprint if is_model else ""
         self._vocabulary = vocabulary
         self._rows_at_once = rows_at_once
 
@@ -199,4 +207,4 @@ class LocateStage:
             raise SampleError("minor_beside_sensitive", f"{min(minors)} beside something sensitive.")
         findings = tuple(_finding(row, region, self._workspace) for region in answer if region.attributes)
         set_aside = tuple(sorted({region.label for region in answer if not region.attributes}))
-        return [Located(row.image_id, seen, findings, self._locator.fingerprint, set_aside)]
+        return [Located(row.image_id, seen, findings, self._name, set_aside)]

@@ -25,7 +25,7 @@ class Pair:
 def measure(
     pair: Pair, edit: Edit, after: tuple[str, ...], *, feather_px: int, perceptual: PerceptualDistance | None = None
 ) -> Certificate:
-    """What the pixels show. `after` is what the edited image shows; `rechecked` is left to the caller.
+    """What the pixels show. `after` is what the edited image shows.
 
     Inside is the mask, whose outermost `feather_px` are a blend, and outside all beyond it. Where the outside is
     identical only the mask and its surroundings are looked at, and the measures are exact all the same.

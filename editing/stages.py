@@ -35,11 +35,15 @@ def look_decided_by(looking: Looking) -> Any:
 LOCATE = Stage[Looking](
     name="locate",
     says="what an image shows, and where",
-    version=4,
+    version=5,
     record=Located,
     decides=lambda looking: [look_decided_by(looking), looking.vocabulary.blocking],
     make=lambda looking, workspace: LocateStage(
-        workspace, make_locator(looking), looking.settings.rows_at_once, looking.vocabulary
+        workspace,
+        make_locator(looking),
+        looking.settings.rows_at_once,
+        looking.vocabulary,
+        is_model=not looking.settings.knows_originals_only,
     ),
     needs=lambda looking: looking.settings.needs,
     shard_rows=lambda looking: looking.settings.shard_rows,

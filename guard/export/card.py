@@ -27,6 +27,7 @@ def probe_rows(probe: Probe) -> list[tuple[str, Auc | None]]:
         ("unsafe against safe, control edits left out", probe.unsafe_without_controls),
         ("edited against original", probe.edited),
         ("edited against original, control edits left out", probe.edited_without_controls),
+        *((f"unsafe against safe under {policy_id}, by the role alone", auc) for policy_id, auc in probe.role.items()),
     ]
 
 
@@ -78,6 +79,7 @@ def render_card(
         stages=data.stages,
         prompt_hash=prompt_hash(rules=about["rl"]["name_rules"]),
         yields=summary.edit_yields(data),
+        witnesses=summary.witnesses(data),
         probe=probe,
         probe_rows=probe_rows(probe),
         changes=None if isinstance(changes, str) else changes,

@@ -3,13 +3,16 @@
 In a set of pairs the unsafe image is real and the safe one edited, so a guard may score by detecting edits. The probe
 sees statistics that carry no meaning (noise, spectrum, JPEG grid, colour moments) and is cross-validated by family.
 Its AUC for unsafe against safe should be near 0.5; far above, the set has a shortcut. Control edits bring it down.
+How well the role alone (original or edited) tells them apart is what a perfect detector of edits would reach.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -29,6 +32,8 @@ _MIN_FAMILIES = 10  # fewer give an interval that says nothing
 _FOLDS = 5
 _BOOTSTRAPS = 500
 _BANDS = 8
+_BLOCK_PX = 16
+_GHOSTS = (60, 75, 85, 95)  # qualities of JPEG
 
 
 @dataclass(frozen=True)
@@ -47,17 +52,21 @@ class Probe:
     """The probe's AUCs, None where the data are too few or of one class.
 
     `unsafe` tells unsafe from safe (the mean over the policies under which both occur), `edited` tells edited from
-    original; `..._without_controls` leaves sham and round-trip images out.
+    original; `..._without_controls` leaves sham and round-trip images out. `role` tells unsafe from safe knowing only
+    whether an image was edited, by policy id.
     """
 
     unsafe: Auc | None
     unsafe_without_controls: Auc | None
     edited: Auc | None
     edited_without_controls: Auc | None = None
+    role: Mapping[str, Auc] = field(default_factory=dict)
 
     @property
     def warns(self) -> bool:
-        return self.unsafe is not None and self.unsafe.value > WARN_ABOVE
+        """Whether the verdict can be guessed from traces of editing, or could be from the role alone."""
+        guessed = [auc for auc in (self.unsafe, *self.role.values()) if auc is not None]
+        return any(auc.value > WARN_ABOVE for auc in guessed)
 
 
 def shortcut_probe(data: Dataset, pixels: Pixels, seed: int = 0) -> Probe:
@@ -70,11 +79,17 @@ def shortcut_probe(data: Dataset, pixels: Pixels, seed: int = 0) -> Probe:
     verdicts = [_verdicts(data, images, policy.id) for policy in data.policies]
     edited = np.array([image.role != "original" for image in images], dtype=np.float64)
     every = np.ones(len(images), dtype=np.bool_)
+    roles = {
+        policy.id: auc
+        for policy, verdict in zip(data.policies, verdicts, strict=True)
+        if (auc := _mean_auc(edited[:, None], families, [verdict], every, seed)) is not None
+    }
     return Probe(
         unsafe=_mean_auc(features, families, verdicts, every, seed),
         unsafe_without_controls=_mean_auc(features, families, verdicts, real, seed),
         edited=_mean_auc(features, families, [edited], every, seed),
         edited_without_controls=_mean_auc(features, families, [edited], real, seed),
+        role=roles,
     )
 
 
@@ -90,7 +105,9 @@ def statistics(rgb: npt.NDArray[np.uint8]) -> Vector:
 
     Noise: moments of the residual of a 3x3 median filter (after Fridrich and Kodovsky 2012, much reduced). Spectrum:
     log power in radial bands relative to their mean. JPEG: steps across the 8-pixel grid over steps elsewhere
-    (Wang, Sheikh and Bovik 2002). Colour: mean, deviation and skew of each channel.
+    (Wang, Sheikh and Bovik 2002). Colour: mean, deviation and skew of each channel. Blocks: how unlike each other the
+    blocks of the image are in their noise and in what is left of earlier JPEGs (ghosts: Farid 2009), since an edit
+    changes some of them only.
     """
     pixels = rgb.astype(np.float64)
     grey = pixels.mean(axis=2)
@@ -98,7 +115,27 @@ def statistics(rgb: npt.NDArray[np.uint8]) -> Vector:
     noise = [residual.std(), np.abs(residual).mean(), _standard_moment(residual, 4)]
     flat = pixels.reshape(-1, 3)
     colour = [*flat.mean(axis=0), *flat.std(axis=0), *(_standard_moment(channel, 3) for channel in flat.T)]
-    return np.array([*noise, *_spectrum(grey), _grid(grey, 0), _grid(grey, 1), *colour])
+    blocks = [*_unlike(np.abs(residual)), *(v for quality in _GHOSTS for v in _unlike(_ghost(rgb, quality)))]
+    return np.array([*noise, *_spectrum(grey), _grid(grey, 0), _grid(grey, 1), *colour, *blocks])
+
+
+def _ghost(rgb: npt.NDArray[np.uint8], quality: int) -> Vector:
+    """How far each pixel is from itself after one more JPEG of that quality; least where it had that quality."""
+    sink = BytesIO()
+    Image.fromarray(rgb).save(sink, "JPEG", quality=quality)
+    again = np.asarray(Image.open(sink).convert("RGB"), dtype=np.float64)
+    distance: Vector = np.abs(again - rgb).mean(axis=2)
+    return distance
+
+
+def _unlike(plane: Vector) -> tuple[float, float]:
+    """How far the lowest and the highest tenth of the blocks lie from the median, over it; zeros for one block."""
+    height, width = (side // _BLOCK_PX * _BLOCK_PX for side in plane.shape)
+    if not height or not width:
+        return 0.0, 0.0
+    blocks = plane[:height, :width].reshape(height // _BLOCK_PX, _BLOCK_PX, width // _BLOCK_PX, _BLOCK_PX)
+    low, middle, high = np.quantile(blocks.mean(axis=(1, 3)), (0.1, 0.5, 0.9))
+    return float((middle - low) / (middle + 1e-3)), float((high - middle) / (middle + 1e-3))
 
 
 def _standard_moment(values: Vector, order: int) -> float:

@@ -59,6 +59,7 @@ def render_report(
         by_attributes=data.confirmed.agreement,
         refusals=summary.refusals(data),
         yields=summary.edit_yields(data),
+        witnesses=summary.witnesses(data),
         probe=probe,
         probe_rows=probe_rows(probe),
         work=work or {"projects": [], "cost": None},

@@ -123,6 +123,18 @@ def refusals(data: Dataset) -> list[tuple[str, str, int, Reason | None, tuple[st
     return found
 
 
+def witnesses(data: Dataset) -> dict[str, int]:
+    """Of the accepted edits, how many were looked at by another model than the one that found their regions (or by a
+    model where people marked them), by the same one, and by none."""
+    seen = Counter(_witness(edit) for edit in data.pairs)
+    return {who: seen[who] for who in ("another", "the same", "none")}
+
+
+def _witness(edit: Edit) -> str:
+    looked = edit.certificate.witness if edit.certificate else ""
+    return "none" if not looked else "the same" if looked == edit.locator else "another"
+
+
 @dataclass(frozen=True, slots=True)
 class Yield:
     """How many tried edits of one group were accepted, and what the others were refused for, commonest first."""

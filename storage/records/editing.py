@@ -31,7 +31,7 @@ class Located:
     image_id: str
     attributes: tuple[str, ...]  # sorted union over the findings
     findings: tuple[Finding, ...]
-    locator: str  # fingerprint
+    locator: str  # fingerprint of the model, "" where people marked the regions
     set_aside: tuple[str, ...] = ()  # labels that name nothing in the vocabulary
 
 
@@ -71,7 +71,7 @@ class Certificate:
     mask_area_ratio: float  # masked share of the image
     phash_distance: int  # Hamming distance of the 64-bit perceptual hashes
     attributes_after: tuple[str, ...]  # what the edited image shows
-    rechecked: bool = True  # whether a model looked at the edited image, or this follows from what was asked for
+    witness: str = ""  # fingerprint of who looked at the edited image; "" where this follows from what was asked for
     outside_changed_ratio: float = 0.0  # share of the pixels outside that changed by more than 8/255
     outside_worst_tile: float = 0.0  # levels of 255, in the tile of the coarse picture that differs most
     outside_psnr_db: float | None = None  # None when the pixels outside are identical

@@ -24,7 +24,7 @@ from storage.records.tables import from_table, to_table
 from storage.stage import BatchResult
 from storage.workspace import Workspace
 from tests.drawing import draw
-from tests.fakes import FakeChat, FakeImageEditor, FakeLocator
+from tests.fakes import ANY_FILL, FakeChat, FakeImageEditor, FakeLocator
 from tests.toy_stages import toy_stage
 
 MAGENTA = (255, 0, 255)
@@ -77,6 +77,7 @@ CHANGES = {
         "locate": {"shard_rows": 2},
         "edit": {"shard_rows": 2, "target_policies": ["L3"]},
         "controls": {"sham_share": 1.0, "roundtrip_share": 1.0},
+        "certify": ANY_FILL,
     },
     "recaption": {"caption": {"shard_rows": 3}},
 }
@@ -160,11 +161,11 @@ def test_regions_from_a_manifest_become_pairs(chats, photos, tmp_path):
     rows += [{"file": f"{seed}.png", "label": None} for seed in (1, 3, 4, 5)]
     (tmp_path / "regions.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     locate = {"source": "manifest", "manifest": str(tmp_path / "regions.jsonl")}
-    settings = preset({"editing": {"locate": locate, "edit": {"target_policies": ["L3"]}}})
+    settings = preset({"editing": {"locate": locate, "edit": {"target_policies": ["L3"]}, "certify": ANY_FILL}})
     build(settings, photos, str(tmp_path / "ws"))
     outcome = read_outcome(Workspace.open(tmp_path / "ws"))
     assert sum(e.kind == "remove" for e in outcome.edits) == 2
-    assert all(e.certificate.rechecked for e in outcome.edits)
+    assert all(e.certificate.witness for e in outcome.edits)
     assert [r.code for r in outcome.rejections["locate"]] == ["not_in_manifest"]  # 6.png
 
 
@@ -179,12 +180,13 @@ def test_boxes_in_the_sources_own_columns_become_pairs(chats, photos, tmp_path):
         "editing": {
             "locate": {"source": "boxes", "label_map": {"messer": "blade"}},
             "edit": {"target_policies": ["L3"]},
+            "certify": ANY_FILL,
         },
     }
     build(preset(raw), listing, str(tmp_path / "ws"))
     outcome = read_outcome(Workspace.open(tmp_path / "ws"))
     assert sum(e.kind == "remove" for e in outcome.edits) == 2
-    assert all(e.certificate.rechecked for e in outcome.edits)
+    assert all(e.certificate.witness for e in outcome.edits)
     assert [r.code for r in outcome.rejections["locate"]] == ["source_no_boxes"]  # 6.png
     rows[1] |= {"boxes": [], "names": []}  # another box is another input: 2.png is located anew
     listing.write_text("\n".join(json.dumps(row) for row in rows))

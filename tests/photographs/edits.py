@@ -155,7 +155,7 @@ def _best_offset(region: Region) -> tuple[int, int] | None:
     best: tuple[float, int, int] | None = None
     for _ in range(600):
         dy, dx = int(draw.integers(1 - height, height)), int(draw.integers(1 - width, width))
-        if not (ys.min() + dy >= 6 and bottom + dy < height - 6 and xs.min() + dx >= 6 and right + dx < width - 6):
+        if not (top + dy >= 6 and bottom + dy < height - 6 and left + dx >= 6 and right + dx < width - 6):
             continue
         y, x = np.clip(ring_y + dy, 0, height - 1), np.clip(ring_x + dx, 0, width - 1)
         clear = ~mask[y, x]

@@ -1,11 +1,13 @@
 """The shortcut probe finds a planted shortcut, and none where there is none."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from guard.export.dataset import Dataset, ImageRow
@@ -64,6 +66,28 @@ def test_controls_bring_the_verdict_down_but_not_the_trace_of_editing():
     assert with_shams.edited_without_controls.value > 0.95
     assert with_shams.edited_without_controls.images == 80
     assert without.edited_without_controls == without.edited  # there is nothing to leave out
+
+
+def test_the_role_alone_is_what_a_perfect_detector_of_edits_would_reach():
+    without, with_shams = (shortcut_probe(dataset(40, shams=shams), traces) for shams in (False, True))
+    assert without.role["L3"].value == 1.0
+    assert with_shams.role["L3"].value == pytest.approx(0.75, abs=0.01)  # an edit is safe or a sham, as often
+    unseen = shortcut_probe(dataset(40, shams=False), lambda image: noisy(image, 4.0))
+    assert unseen.warns  # nothing can be seen, and yet every edit is safe
+
+
+def test_an_edit_in_one_place_is_seen_by_its_blocks():
+    """A patch that was saved as JPEG before, in a picture that was not: no mean over the picture says so."""
+
+    def patched(image: ImageRow):
+        pixels = noisy(image, 5.0)
+        if image.role == "edited":
+            sink = io.BytesIO()
+            Image.fromarray(pixels[16:32, 16:48]).save(sink, "JPEG", quality=75)
+            pixels[16:32, 16:48] = np.asarray(Image.open(sink).convert("RGB"))
+        return pixels
+
+    assert shortcut_probe(dataset(40, shams=False), patched).edited.value > 0.9
 
 
 def test_no_trace_no_shortcut():

@@ -198,7 +198,7 @@ def test_the_probe_is_shown_with_its_interval_and_warns(dataset: Dataset, render
     page = render(dataset)
     assert "0.71" in page
     assert "0.62 to 0.80" in page
-    assert "can be told apart without looking at their content" in page
+    assert "can be told apart by traces of editing" in page
     assert "too few images of both kinds" in page
 
 
