@@ -18,7 +18,7 @@ from skimage import data
 from skimage.color import rgb2gray
 from skimage.metrics import structural_similarity
 
-from editing.masks import composite
+from editing.masks import composite, feather
 from editing.measure import Pair, measure
 from storage.images import Rgb
 from storage.records.editing import Edit
@@ -41,7 +41,8 @@ def pair_of(megapixels: float, free: bool) -> Pair:
     noise = np.random.default_rng(0).integers(-2, 3, original.shape, dtype=np.int8)
     edited = np.clip(original + noise, 0, 255).astype(np.uint8)
     edited[mask] = 128
-    return Pair(original, edited if free else composite(original, edited, mask, FEATHER_PX), mask)
+    stored = feather(mask, FEATHER_PX) > 0
+    return Pair(original, edited if free else composite(original, edited, mask, FEATHER_PX), stored)
 
 
 def full_ssim(pair: Pair) -> None:

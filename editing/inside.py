@@ -139,7 +139,7 @@ def _kept_at(scale: _Scale, first: _Plane, second: _Plane, core: Mask) -> float 
     here = _correlation(before, after, scale.side, chosen, 0, 0)
     weight = np.sqrt(before.variance[chosen])
     agreeing, by_chance = float((here > _AGREES).mean()), 0.0
-    for down, right in _nearby(scale.side):
+    for down, right in _nearby(scale.side) if agreeing else ():
         there = chosen & _moved(whole, down, right)
         if there.sum() >= max(_FEWEST, 0.2 * chosen.sum()):
             found = _correlation(before, after, scale.side, there, down, right)
