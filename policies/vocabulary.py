@@ -92,7 +92,12 @@ class Attribute(BaseModel):
     @property
     def words(self) -> tuple[str, ...]:
         """Every phrase that names the attribute."""
-        return (self.noun, plain(self.id), *self.synonyms, *filter(None, (self.plural,)))
+        return (*self.singular, *filter(None, (self.plural,)))
+
+    @property
+    def singular(self) -> tuple[str, ...]:
+        """Every phrase that names one of it."""
+        return (self.noun, plain(self.id), *self.synonyms)
 
 
 @dataclass(frozen=True)

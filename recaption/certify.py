@@ -1,5 +1,6 @@
 """Certify: a recaption is kept only when it restores what was missing and changes nothing else."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 from policies.vocabulary import Vocabulary
 from recaption.answers import is_refusal
 from recaption.grounding import Fault, faults_of, wanted
-from recaption.lexicon import STRONG_VERDICTS, VAGUE, VERDICTS, is_content
+from recaption.lexicon import RELATIONS, STRONG_VERDICTS, VERDICTS, is_content, vague_words
 from recaption.settings import MinimalitySettings
 from recaption.spans import words
 from storage.errors import SampleError
@@ -34,7 +35,7 @@ def faults(recaption: Recaption, settings: MinimalitySettings, vocabulary: Vocab
     `extra_fact` (a finding said with more than was found), `wrong_place`, `finding_not_covered`, `kept_too_little`,
     `too_long`.
     """
-    need = wanted(recaption.attributes, recaption.findings)
+    need = wanted(recaption.caption, recaption.attributes, recaption.findings)
     put_in = [fault for span in recaption.inserted for fault in faults_of(span, need, vocabulary)]
     uncovered = sorted(set(recaption.attributes) - vocabulary.mentioned(recaption.text))
     verdicts = _verdicts(recaption, vocabulary)
@@ -88,10 +89,18 @@ def _beside(text: str, vocabulary: Vocabulary) -> list[str]:
 def _lost(recaption: Recaption) -> tuple[str, ...]:
     """Caption words with a fact that did not survive in order.
 
-    Verdicts may go. A vague word ("an object") may give way to the finding that it stood for.
+    Verdicts may go. A vague word and what describes it ("a dark object") may give way to the finding that it stood for.
     """
-    free = STRONG_VERDICTS | (VAGUE if recaption.attributes else frozenset())
-    return tuple(w for span in recaption.deleted for w in _content(span) if w not in free)
+    lost = []
+    for span in recaption.deleted:
+        stood_for = vague_words(_lower(span.text)) if recaption.attributes else frozenset()
+        lost += [word for word in _content(span) if word not in STRONG_VERDICTS | stood_for]
+    relations = _relations(recaption.deleted) - _relations(recaption.inserted)
+    return (*lost, *relations.elements())
+
+
+def _relations(spans: Iterable[Span]) -> Counter[str]:
+    return Counter(word for span in spans for word in _lower(span.text) if word in RELATIONS)
 
 
 def _content(span: Span) -> list[str]:

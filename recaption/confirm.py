@@ -35,7 +35,7 @@ def needs_look(recaption: Recaption, vocabulary: Vocabulary) -> bool:
 
 
 def _doubtful(recaption: Recaption, vocabulary: Vocabulary) -> list[int]:
-    need = wanted(recaption.attributes, recaption.findings)
+    need = wanted(recaption.caption, recaption.attributes, recaption.findings)
     return [index for index, span in enumerate(recaption.inserted) if faults_of(span, need, vocabulary)]
 
 

@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from policies.phrases import COUNTS, FUNCTION
 from policies.vocabulary import Vocabulary
-from recaption.lexicon import PLACING, is_content, place_of
+from policies.words import key
+from recaption.lexicon import PICTURE, PLACING, apart, is_content, is_elsewhere, place_of, vague_words
 from recaption.spans import words
 from storage.records.recaption import Placed, Span
 
@@ -15,13 +17,15 @@ IN_IMAGE = "image"  # in `Span.grounding`: a model looked and saw the span's wor
 
 @dataclass(frozen=True)
 class Wanted:
-    """What had to be put in: how often each attribute was found, and where; no places means nobody said."""
+    """What had to be put in: how often each attribute was found, and where; no places means nobody said. `withheld`
+    are the caption's own words for a thing that it does not name."""
 
     count: Mapping[str, int]
     places: Mapping[str, frozenset[str]]
+    withheld: frozenset[str]
 
 
-def wanted(attributes: Sequence[str], findings: Sequence[Placed]) -> Wanted:
+def wanted(caption: str, attributes: Sequence[str], findings: Sequence[Placed]) -> Wanted:
     """The findings by attribute; one without a finding may stand anywhere."""
     count = Counter(dict.fromkeys(attributes, 0))
     places: dict[str, set[str]] = {}
@@ -29,7 +33,8 @@ def wanted(attributes: Sequence[str], findings: Sequence[Placed]) -> Wanted:
         count[finding.attribute] += 1
         here = {place for word in finding.place.split() if (place := place_of(word))}
         places.setdefault(finding.attribute, set()).update(here)
-    return Wanted(count, {name: frozenset(here) for name, here in places.items()})
+    withheld = vague_words([word.lower() for word in words(caption)])
+    return Wanted(count, {name: frozenset(here) for name, here in places.items()}, withheld)
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,9 @@ def faults_of(span: Span, need: Wanted, vocabulary: Vocabulary) -> list[Fault]:
     plain = [word for kind, word in tokens if kind == "word"]
     counts = {COUNTS[n] for name in named if (n := need.count[name]) < len(COUNTS)}
     counts |= {str(need.count[name]) for name in named}
-    beyond = [w for w in plain if is_content(w) and w not in PLACING and w not in counts and not place_of(w)]
+    said = PLACING | counts | need.withheld | _of_the_picture(plain)
+    beyond = [w for w in plain if is_content(w) and w not in said and not place_of(w)]
+    beyond += [part for part, name in vocabulary.parts(span.text) if name and _is_several(part, name, need, vocabulary)]
     placed = [w for w in plain if place_of(w)]
     if not named:
         loose = [w for w in plain if (is_content(w) and w not in FUNCTION)]
@@ -67,14 +74,26 @@ def faults_of(span: Span, need: Wanted, vocabulary: Vocabulary) -> list[Fault]:
     return faults
 
 
+def _of_the_picture(plain: Sequence[str]) -> frozenset[str]:
+    return frozenset(word for before, word in pairwise(plain) if before == "the" and word in PICTURE)
+
+
+def _is_several(part: str, name: str, need: Wanted, vocabulary: Vocabulary) -> bool:
+    """Whether a phrase names several of what was found once."""
+    return need.count[name] == 1 and key(part) not in map(key, vocabulary[name].singular)
+
+
 def _tokens(text: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
     """The text in order, as ("attribute", id) for each phrase that names one and ("word", lower-case) for the rest."""
     for part, name in vocabulary.parts(text):
-        yield from (("word", word.lower()) for word in words(part)) if name is None else [("attribute", name)]
+        if name is not None:
+            yield "attribute", name
+        else:
+            yield from (("word", piece) for word in words(part) for piece in apart(word.lower()))
 
 
 def _in_place(tokens: list[tuple[str, str]], need: Wanted) -> bool:
-    """Whether every place is one where the finding beside it was seen; "top" is right for "upper left" too.
+    """Whether no place contradicts where the finding beside it was seen; "top" is right for "upper left" too.
 
     A place belongs to the finding named before it ("a knife at the top"), or in a span that begins with a place, to
     the one named after it ("at the top, a knife").
@@ -88,6 +107,6 @@ def _reading(tokens: list[tuple[str, str]], need: Wanted) -> bool:
     for kind, value in tokens:
         if kind == "attribute":
             owner = value
-        elif (place := place_of(value)) and owner in need.places and place not in need.places[owner]:
+        elif (place := place_of(value)) and owner in need.places and is_elsewhere(place, need.places[owner]):
             return False
     return True

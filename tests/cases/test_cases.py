@@ -9,7 +9,7 @@ import pytest
 from tests.cases.__main__ import run
 
 HERE = Path(__file__).parent
-OPEN = {"locator-answers": 0, "recaptions": 7}
+OPEN = {"locator-answers": 0, "recaptions": 0}
 """How many cases are not as expected yet. Mending one lowers its number here; nothing raises it."""
 
 

@@ -43,12 +43,13 @@ def loaded(folder: Path, noun: str) -> Vocabulary:
 
 
 def reasons(written: str, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Against a rewriter's answer that restores the attribute."""
+    """Against a rewriter's answer that restores the attribute: one of it, or two where it names several."""
     text = answer_text(written)
+    found = (Placed("thing_x", "upper left"),) * (1 if " a " in written else 2)
     change = diff(CAPTION, text, vocabulary)
     row = Recaption(
         "i", CAPTION, text, ("thing_x",), change.inserted, change.deleted, change.kept_ratio, change.length_ratio,
-        "m", "p", None, (), findings=(Placed("thing_x", "upper left"),),
+        "m", "p", None, (), findings=found,
     )  # fmt: skip
     return judge(row, MinimalitySettings(), vocabulary)
 
