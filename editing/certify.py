@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from editing import witness
 from editing.lettering import new_words
 from editing.locate import LocateRequest, Locator
 from editing.measure import Pair, judge, measure
 from editing.questions import Asked, ask
 from editing.settings import CertifySettings
-from editing.witness import Comparison, Testimony
+from editing.witness import Comparison, Testimony, WitnessRequest, ask_witness
 from models.chat import ChatModel
 from models.perceptual import PerceptualDistance
 from models.text_reader import TextReader
@@ -63,21 +62,21 @@ class CertifyStage:
         looked = run_network(from_table(shard, Edit), self, self.batching, key=lambda edit: edit.edit_id)
         return BatchResult([_with_verdict(edit) for edit in looked.ok], looked.rejected)
 
-    def prepare(self, row: Edit) -> witness.Asked:
+    def prepare(self, row: Edit) -> WitnessRequest:
         looks = self._witnesses.locator
         known = looks is None or row.locator == looks.fingerprint
         original = None if known else self._picture(row.original_blob)
-        return witness.Asked(row.image_id, self._picture(row.edited_id), original)
+        return WitnessRequest(row.image_id, self._picture(row.edited_id), original)
 
     def _picture(self, blob: str) -> LocateRequest:
         return LocateRequest(open_stored(self.workspace.blobs.get(blob)))
 
-    def run(self, pieces: Sequence[witness.Asked]) -> Sequence[Testimony | SampleError | None]:
+    def run(self, pieces: Sequence[WitnessRequest]) -> Sequence[Testimony | SampleError | None]:
         """What each edited image shows, as far as somebody looks."""
         locator = self._witnesses.locator
-        return [None] * len(pieces) if locator is None else witness.question(locator, pieces)
+        return [None] * len(pieces) if locator is None else ask_witness(locator, pieces)
 
-    def finish(self, row: Edit, _: witness.Asked, answer: Testimony | SampleError | None) -> list[Edit]:
+    def finish(self, row: Edit, _: WitnessRequest, answer: Testimony | SampleError | None) -> list[Edit]:
         """The edit with its certificate and the reasons against it."""
         if isinstance(answer, SampleError):
             raise answer

@@ -17,7 +17,7 @@ from storage.records.images import Image
 from storage.stage import Decides
 
 _TRIES = 200
-_REDRAW = "Redraw this part of the picture as it is."
+_REDRAW = "Repaint this part of the picture with other background that fits in, and add nothing."
 _MARGIN = 0.15  # a neutral region keeps this share of its side away from every finding
 
 Box = tuple[int, int, int, int]

@@ -9,7 +9,7 @@ What has no detail cannot be followed: these measures see neither a new object n
 nothing was done.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,11 +17,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from editing.masks import Pixel, around, resize_mask, resize_rgb
+from editing.masks import Pixel, around, parts, resize_mask, resize_rgb
 from storage.images import Mask, Rgb
 
-_SIDE_PX = 512  # a larger region is looked at scaled down, so that the cost follows no picture's size
+_SIDE_PX = 512  # a larger region is looked at scaled down, so that cost is independent of picture size
 _EDGE_PX = 5  # near its edge a good fill continues lines that the original has too
+_RIM = 0.1  # of its longer side: by that a region was grown, and a good edit leaves what lies there
+_MOST_PARTS = 16  # more are measured as one
 _RING_PX = 40  # of the surroundings
 _BLOCK_PX = 8  # for grain
 _FEWEST = 24  # blocks; a share of fewer says nothing
@@ -45,6 +47,8 @@ _DIRECTIONS = tuple(np.exp(2j * np.pi * np.arange(8) / 8))
 
 _FLAT = 0.35  # of the surroundings' least grain (their lowest tenth)
 _ROUGH = 2.0  # times the surroundings' most grain (their highest hundredth)
+_NO_GRAIN = 3.0  # levels; less is rounding and the JPEG, also on a drawing's plain ground
+_STEP_PX = 4  # how far inside the border, and nearly as far outside, a step is looked for
 _JUMP = 12  # levels of 255, beyond what the surroundings themselves change over as short a way
 
 _Plane = npt.NDArray[np.float32]
@@ -74,21 +78,50 @@ def measure_inside(original: Rgb, edited: Rgb, mask: Mask, feather_px: int) -> I
     """
     if not mask.any():
         return Inside(0, None, None, None, None)
-    rows, columns = around(mask, 0)
-    scale = min(1.0, _SIDE_PX / max(1, rows.stop - rows.start, columns.stop - columns.start))
-    window = around(mask, round((_RING_PX + 2) / scale))
-    before, after, masked = original[window], edited[window], mask[window]
+    boxes = parts(mask)
+    if len(boxes) > _MOST_PARTS:
+        return _measured(original, edited, mask, mask, feather_px)
+    found = []
+    for left, top, right, bottom in boxes:  # what is wrong with one part must not vanish in the mean of all
+        part = np.zeros_like(mask)
+        part[top:bottom, left:right] = mask[top:bottom, left:right]
+        found.append(_measured(original, edited, part, mask, feather_px))
+    return _worst(found)
+
+
+def _worst(found: Sequence[Inside]) -> Inside:
+    def most(values: Iterator[float | None]) -> float | None:
+        return max((value for value in values if value is not None), default=None)
+
+    return Inside(
+        max(part.brightest for part in found),
+        most(part.detail_kept for part in found),
+        most(part.flat_share for part in found),
+        most(part.rough_share for part in found),
+        most(part.seam_share for part in found),
+    )
+
+
+def _measured(original: Rgb, edited: Rgb, part: Mask, mask: Mask, feather_px: int) -> Inside:
+    """The measures of one part of the mask; what surrounds it lies outside the whole mask."""
+    rows, columns = around(part, 0)
+    side = max(rows.stop - rows.start, columns.stop - columns.start)
+    scale = min(1.0, _SIDE_PX / side)
+    window = around(part, round((_RING_PX + 2) / scale) + feather_px)
+    before, after, masked, others = original[window], edited[window], part[window], (mask & ~part)[window]
     if scale < 1:
-        size = round(masked.shape[1] * scale), round(masked.shape[0] * scale)
-        before, after, masked = resize_rgb(before, size), resize_rgb(after, size), resize_mask(masked, size)
+        size = max(1, round(masked.shape[1] * scale)), max(1, round(masked.shape[0] * scale))
+        before, after = resize_rgb(before, size), resize_rgb(after, size)
+        masked, others = resize_mask(masked, size), resize_mask(others, size)
     feather = round(feather_px * scale)
     depth = _depth(masked) - feather  # px inside the mask's core; negative outside
     core = depth > 0
     if not core.any():
         return Inside(int(after[masked].max(initial=0)), None, None, None, None)
-    flat, rough = _grain(before, after, depth, feather)
+    flat, rough = _grain(before, after, depth, feather, others)
     seam = _seam(before, after, depth, feather)
-    return Inside(int(after[core].max()), _detail_kept(before, after, depth), flat, rough, seam)
+    rim = max(_EDGE_PX, _RIM * side * scale)
+    return Inside(int(after[core].max()), _detail_kept(before, after, depth > rim), flat, rough, seam)
 
 
 def _depth(mask: Mask) -> _Plane:
@@ -99,8 +132,7 @@ def _depth(mask: Mask) -> _Plane:
     return np.where(mask, np.minimum(inside, furthest), -np.minimum(outside, furthest)).astype(np.float32)
 
 
-def _detail_kept(before: Rgb, after: Rgb, depth: _Plane) -> float | None:
-    core = depth > _EDGE_PX
+def _detail_kept(before: Rgb, after: Rgb, core: Mask) -> float | None:
     first, second = _luminance(before), _luminance(after)
     found = [kept for scale in _SCALES if (kept := _kept_at(scale, first, second, core)) is not None]
     return max(found) if found else None
@@ -170,15 +202,16 @@ def _correlation(before: _Blocks, after: _Blocks, side: int, at: Mask, down: int
     return correlation
 
 
-def _grain(before: Rgb, after: Rgb, depth: _Plane, feather: int) -> tuple[float | None, float | None]:
+def _grain(before: Rgb, after: Rgb, depth: _Plane, feather: int, others: Mask) -> tuple[float | None, float | None]:
     """Shares of what is inside that are smoother, and rougher, than anything around it."""
-    ring = (depth < -feather - _BLOCK_PX) & (depth > -_RING_PX)
+    ring = (depth < -feather - _BLOCK_PX) & (depth > -feather - _RING_PX) & ~others
     inside = next((depth > edge for edge in (_BLOCK_PX, _BLOCK_PX / 2) if (depth > edge).sum() >= 64), None)
     if inside is None or ring.sum() < 64:
         return None, None
     around_it, within = _fineness(before)[ring], _fineness(after)[inside]
     least, most = np.quantile(around_it, (0.1, 0.99))
-    return float((within < _FLAT * least).mean()), float((within > _ROUGH * most).mean())
+    roughest = max(_ROUGH * most, _NO_GRAIN)
+    return float((within < _FLAT * least).mean()), float((within > roughest).mean())
 
 
 def _fineness(rgb: Rgb) -> _Plane:
@@ -206,7 +239,9 @@ def _seam(before: Rgb, after: Rgb, depth: _Plane, feather: int) -> float | None:
         there = (y >= 0) & (x >= 0) & (y < height) & (x < width)
         return picture[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)], there
 
-    inner, outer, further = at(smooth_after, 4), at(smooth_after, -feather - 3), at(smooth_before, -feather - 13)
+    beyond = -feather - _STEP_PX + 1
+    inner, outer = at(smooth_after, _STEP_PX), at(smooth_after, beyond)
+    further = at(smooth_before, 2 * beyond - _STEP_PX)  # as far from `outer` as `inner` is
     seen = inner[1] & outer[1] & further[1]
     if seen.sum() < _FEWEST:
         return None

@@ -9,7 +9,7 @@ from models.text_reader import TextReader
 from storage.images import Mask, Rgb
 
 _FEWEST = 3  # letters and digits; shorter finds are mostly texture
-_SAME = 0.6  # share of two lines that agree; readers err by a letter or a space
+_SAME = 0.85  # share of two lines that agree; readers err by a letter or a space, and another word is more
 _MARGIN = 0.1  # of the mask's longer side, so that a line that begins outside is read whole
 
 

@@ -119,10 +119,10 @@ class EditSettings(PictureSettings):
     context_ratio: Decides[float] = Field(
         default=1.8, ge=1, description="side of the repainted square over the region's side"
     )
-    grain: Decides[Literal["as_painted", "matched"]] = Field(
-        default="as_painted",
+    grain: Decides[Literal["auto", "as_painted", "matched"]] = Field(
+        default="auto",
         description="matched: what was painted gets grain as strong as that around it, for editors whose fills are "
-        "smooth; classical inpainting always does",
+        "smooth; auto: for classical inpainting only",
     )
     max_mask_ratio: Decides[float] = Field(
         default=0.5, gt=0, le=1, description="more masked than this leaves too little of the scene for a pair"
@@ -137,7 +137,7 @@ class EditSettings(PictureSettings):
     @property
     def adds_grain(self) -> bool:
         """Whether what was painted gets the grain of its surroundings."""
-        return self.grain == "matched" or self.model in CLASSICAL
+        return self.grain == "matched" or (self.grain == "auto" and self.model in CLASSICAL)
 
 
 class CertifySettings(BaseModel):
@@ -192,7 +192,7 @@ class CertifySettings(BaseModel):
     )
     questions: Decides[tuple[str, ...]] = Field(
         default=(),
-        description="asked of editing.locate's chat model about the region and about the whole image, where nothing "
+        description="asked of the model that looks, about the region and about the whole image, where nothing "
         "else speaks against an edit; each must be answered yes. {targets} is what was to be removed",
     )
 
@@ -224,9 +224,3 @@ class EditingSettings(BaseModel):
     def looking(self) -> LocateSettings:
         """The model that looks at edits."""
         return self.certify.witness or self.locate.looking()
-
-    @property
-    def is_its_own_witness(self) -> bool:
-        """Whether the model that asked for an edit is also the one that certifies it."""
-        asked, looks = self.locate, self.looking
-        return self.certify.recheck == "locate" and (asked.source, asked.model) == (looks.source, looks.model)

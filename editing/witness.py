@@ -14,7 +14,7 @@ _MANY = 5  # of one thing; models do not count further
 
 
 @dataclass(frozen=True)
-class Asked:
+class WitnessRequest:
     """An edited image, and its original where the witness has not seen it yet; `image_id` is the original's."""
 
     image_id: str
@@ -31,8 +31,8 @@ class Testimony:
     after: tuple[str, ...]
 
 
-def question(witness: Locator, asked: Sequence[Asked]) -> list[Testimony | SampleError]:
-    """What the witness sees in each edited image and its original, all asked in one call; each original once."""
+def ask_witness(witness: Locator, asked: Sequence[WitnessRequest]) -> list[Testimony | SampleError]:
+    """What the witness sees in each edited image and its original: all in one call, and each original once in it."""
     originals = {one.image_id: one.original for one in asked if one.original is not None}
     answers = iter(witness.locate([*originals.values(), *(one.edited for one in asked)]))
     before = {image_id: next(answers) for image_id in originals}
@@ -65,10 +65,10 @@ class Comparison:
 
     def reasons(self) -> tuple[str, ...]:
         """The reason codes against the edit."""
-        kin = frozenset(a for target in self.targets for a in self._kin(target))
+        kin = frozenset(a for target in self.targets for a in self._names(target))
         checks = (
-            ("witness_blind", any(not self._kin(target) & self.before.keys() for target in self.targets)),
-            ("target_still_there", bool(kin & self.after.keys())),
+            ("witness_blind", any(not self._names(target) for target in self.targets)),
+            ("target_still_there", any(self._is_there(target) for target in self.targets)),
             ("neutral_lost", any(self._fewer(a, self.before, self.after) for a in self.before.keys() - kin)),
             ("new_attribute", any(self._fewer(a, self.after, self.before) for a in self.after.keys() - kin)),
         )
@@ -78,12 +78,24 @@ class Comparison:
         """What the edited image shows, where the original is known to show `attributes_before`: that of it which the
         witness does not miss, and what only the edited image shows to it."""
         missed = self.before.keys() - self.after.keys()
-        missed |= {target for target in self.targets if not self._kin(target) & self.after.keys()}
+        missed |= {target for target in self.targets if not self._is_there(target)}
         return tuple(sorted((set(attributes_before) - missed) | (self.after.keys() - self.before.keys())))
 
-    def _kin(self, target: str) -> frozenset[str]:
-        """Under what names a witness may see it: a handgun as a weapon too, and a weapon as a handgun."""
-        return self.vocabulary.kinds(target) | self.vocabulary.general(target)
+    def _names(self, target: str) -> frozenset[str]:
+        """The names under which the witness saw it in the original: its own or a kind's, or else a more general one."""
+        if target not in self.vocabulary:
+            return frozenset({target} & self.before.keys())
+        return (self.vocabulary.kinds(target) & self.before.keys()) or (
+            self.vocabulary.general(target) & self.before.keys()
+        )
+
+    def _is_there(self, target: str) -> bool:
+        """Whether the witness still sees it. Of a more general name it may see others, but fewer than before."""
+        kinds = self.vocabulary.kinds(target) if target in self.vocabulary else frozenset({target})
+        if kinds & self.after.keys():
+            return True
+        general = self._names(target) - kinds
+        return bool(general) and not any(self._fewer(name, self.before, self.after) for name in general)
 
     @staticmethod
     def _fewer(attribute: str, first: Counter[str], second: Counter[str]) -> bool:

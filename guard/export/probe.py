@@ -33,6 +33,7 @@ _FOLDS = 5
 _BOOTSTRAPS = 500
 _BANDS = 8
 _BLOCK_PX = 16
+_GHOST_PX = 1024  # of each side; more of a picture costs seconds
 _GHOSTS = (60, 75, 85, 95)  # qualities of JPEG
 
 
@@ -121,7 +122,7 @@ def statistics(rgb: npt.NDArray[np.uint8]) -> Vector:
 
 def _ghost(rgb: npt.NDArray[np.uint8], quality: int) -> Vector:
     """How far each pixel is from itself after one more JPEG of that quality; least where it had that quality."""
-    sink = BytesIO()
+    sink, rgb = BytesIO(), rgb[:_GHOST_PX, :_GHOST_PX]
     Image.fromarray(rgb).save(sink, "JPEG", quality=quality)
     again = np.asarray(Image.open(sink).convert("RGB"), dtype=np.float64)
     distance: Vector = np.abs(again - rgb).mean(axis=2)

@@ -5,9 +5,9 @@ import pytest
 
 from benchmarks.certificates import reasons_against, rows
 from editing.inside import measure_inside
-from editing.masks import enlarged, feather, resize_mask, resize_rgb
+from editing.masks import composite, dilate, enlarged, feather, resize_mask, resize_rgb
 from tests.photographs import collect, regions_for
-from tests.photographs.edits import FREE, HONEST, INSIDE, marked
+from tests.photographs.edits import FREE, HONEST, INSIDE, as_jpeg, marked
 
 # Of scikit-image's and scikit-learn's own photographs: a rocket, a teaspoon, a space shuttle, a tripod, a flower.
 CHOSEN = ("rocket.jpg:0", "coffee.jpg:2", "astronaut.jpg:13", "camera.jpg:14", "dahlia.jpg:18")
@@ -40,6 +40,54 @@ def test_an_honest_fill_is_accepted(regions, fill):
     assert len(filled) >= 3
     for region, edited in filled:
         assert reasons_against(region, edited, composited=True, reader=None) == (), region.name
+
+
+@pytest.mark.parametrize("side", [60, 100, 160])
+def test_a_thing_that_was_cut_out_exactly_is_gone(regions, side):
+    """The best edit there is: what was there before somebody put the thing in, with the grown edge as it was."""
+    for region in regions:
+        truth, (height, width) = region.original, region.mask.shape
+        y, x = np.ogrid[:height, :width]
+        thing = (y - height // 2) ** 2 + (x - width // 2) ** 2 <= (side // 2) ** 2
+        donor = resize_rgb(region.donor, (width, height))
+        original = np.where(thing[..., None], donor, truth)
+        mask = feather(dilate(thing, 0.12), 3) > 0
+        assert measure_inside(original, as_jpeg(truth, 90), mask, 3).detail_kept <= 1, region.name
+
+
+def test_each_part_of_a_mask_is_measured(regions):
+    region = regions[0]
+    wide = np.concatenate([region.original, region.original], axis=1)
+    mask = np.concatenate([region.mask, region.mask], axis=1)
+    half_done = np.concatenate([region.good, region.original], axis=1)
+    assert measure_inside(wide, half_done, feather(mask, 3) > 0, 3).detail_kept > 5
+
+
+@pytest.mark.parametrize("feather_px", [0, 3, 31, 32, 64])
+def test_a_grey_box_is_flat_however_wide_the_blend(regions, feather_px):
+    region = regions[0]
+    mask = np.zeros(region.mask.shape, np.bool_)
+    mask[130:290, 230:390] = True
+    edited = composite(region.original, np.full_like(region.original, 128), mask, feather_px)
+    found = measure_inside(region.original, edited, feather(mask, feather_px) > 0, feather_px)
+    assert found.flat_share > 0.9
+
+
+def test_on_a_plain_ground_rounding_is_no_grain():
+    page = np.full((200, 300, 3), 250, np.uint8)
+    mask = np.zeros((200, 300), np.bool_)
+    mask[60:140, 80:200] = True
+    edited = page.copy()
+    edited[mask] = np.random.default_rng(0).integers(249, 252, (mask.sum(), 3))
+    assert measure_inside(page, edited, mask, 3).rough_share == 0.0
+
+
+@pytest.mark.parametrize("shape", [(1, 2400), (3, 9000), (9000, 3)])
+def test_a_thin_picture_is_measured_or_not_but_breaks_nothing(shape):
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    mask = np.zeros(shape, np.bool_)
+    mask[: max(1, shape[0] // 2), : max(1, shape[1] // 2)] = True
+    measure_inside(picture, picture, mask, 0)
 
 
 def test_a_large_picture_is_judged_like_a_small_one(regions):

@@ -39,7 +39,10 @@ def seen(before: str, after: str, targets: str = "handgun") -> Comparison:
         ("", "", ("witness_blind",)),
         ("cup", "cup", ("witness_blind",)),
         ("handgun cup", "handgun cup", ("target_still_there",)),
-        ("handgun cup", "weapon cup", ("target_still_there",)),
+        ("handgun cup", "weapon cup", ("new_attribute",)),
+        ("handgun weapon cup", "weapon cup", ()),  # the knife beside it stays
+        ("weapon weapon cup", "weapon cup", ()),
+        ("weapon cup", "weapon cup", ("target_still_there",)),
         ("handgun cup cup", "cup", ("neutral_lost",)),  # of two cups one
         ("handgun cup", "cup cup", ("new_attribute",)),
         ("handgun", "cup", ("new_attribute",)),

@@ -181,7 +181,7 @@ def _where(region: Region, inside: Mask, colour: Any) -> Rgb:
     return result
 
 
-def _jpeg(image: Rgb, quality: int) -> Rgb:
+def as_jpeg(image: Rgb, quality: int) -> Rgb:
     sink = BytesIO()
     Image.fromarray(image).save(sink, "JPEG", quality=quality)
     return np.asarray(Image.open(sink).convert("RGB"))
@@ -229,7 +229,7 @@ def _sign(region: Region) -> Rgb:
 _FILL = frozenset({"flat_fill", "rough_fill", "visible_seam"})
 INSIDE: Mapping[str, tuple[Callable[[Region], Rgb], frozenset[str]]] = {
     "untouched": (lambda region: region.original, frozenset({"unchanged"})),
-    "JPEG of quality 70": (lambda region: _jpeg(region.original, 70), frozenset({"unchanged", "detail_kept"})),
+    "JPEG of quality 70": (lambda region: as_jpeg(region.original, 70), frozenset({"unchanged", "detail_kept"})),
     "noise over it": (_noisy, frozenset({"detail_kept"})),
     "half of the thing": (_half, frozenset({"detail_kept"})),
     "the thing at 25 % opacity": (_ghost, frozenset({"detail_kept"})),
