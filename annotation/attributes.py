@@ -100,7 +100,7 @@ def _publish_page(
     spec = ProjectSpec(title, label_config, attribute_instruction(policies), options.overlap, presign=options.presign)
     project_id = open_project(client, workspace, spec)
     project = Project(project_id, key, title, "attributes", policies=hashes, page=label_config)
-    before = begin(client, workspace, project)
+    before = begin(client, workspace, project, items)
     sent = import_once(client, project_id, wanted, "image_id", batch_size=options.batch_size, progress=progress)
     tasks = {image_id: task.task_id for image_id, task in sent.items()}
     remember(workspace, replace(project, tasks=tasks))

@@ -168,7 +168,7 @@ def _publish_page(
     project_id = open_project(client, workspace, spec)
     hashes = {policy.id: policy.content_hash for policy in policies}
     project = Project(project_id, key, title, "verdict", policies=hashes, page=spec.label_config)
-    before = begin(client, workspace, project, policies)
+    before = begin(client, workspace, project, items, policies)
     tasks = import_once(client, project_id, wanted, _KEY, batch_size=options.batch_size, progress=progress)
     _check_content(tasks, items)
     task_ids = {image_id: task.task_id for image_id, task in tasks.items()}
@@ -178,13 +178,18 @@ def _publish_page(
 
 
 def begin(
-    client: "LabelStudio", workspace: Workspace, project: Project, policies: Iterable[Policy] = ()
+    client: "LabelStudio",
+    workspace: Workspace,
+    project: Project,
+    items: Sequence[PublishItem],
+    policies: Iterable[Policy] = (),
 ) -> frozenset[str]:
-    """Write the project down before anything is sent, so that what lands is known whatever ends the publication; the
+    """Write the project down before an item is sent, so that what lands is known whatever ends the publication; the
     answer is the images that are there."""
     there = tasks_on_server(client, project.project_id, _KEY)
     tasks = {image_id: some[0].task_id for image_id, some in there.items()}
-    remember(workspace, replace(project, tasks=tasks, unfinished=True), policies)
+    missing = any(item.image_id not in tasks for item in items)
+    remember(workspace, replace(project, tasks=tasks, unfinished=missing), policies)
     return frozenset(there)
 
 
