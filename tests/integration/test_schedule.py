@@ -51,7 +51,7 @@ def served(tmp_path_factory):
                 command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         try:
-            with httpx.Client(base_url=environment["PREFECT_API_URL"], trust_env=False, timeout=60) as client:
+            with httpx.Client(base_url=environment["PREFECT_API_URL"], trust_env=False, timeout=300) as client:
                 yield folder, client, worker
         finally:
             if worker.poll() is None:
