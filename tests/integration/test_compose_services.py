@@ -112,7 +112,7 @@ def job(tmp_path_factory):
             )
             assert done.returncode == 0, done.stderr[-6000:]
             login = tuple(SECRETS["PREFECT_AUTH"].split(":"))
-            with httpx.Client(base_url=prefect["PREFECT_API_URL"], auth=login, trust_env=False, timeout=60) as client:
+            with httpx.Client(base_url=prefect["PREFECT_API_URL"], auth=login, trust_env=False, timeout=300) as client:
                 yield json.loads(done.stdout.splitlines()[-1]), client, f"127.0.0.1:{port}"
 
 
