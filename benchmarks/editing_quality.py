@@ -96,7 +96,7 @@ def measure_quality(root: str, count: int, seed: int) -> Quality:
     accepted = stages["select"].run_shard(to_table(removals, Edit)).ok
 
     clean = sum(_is_clean(workspace, e, scenes[e.image_id], forbidden) for e in accepted)
-    identical = sum(_identical_outside(workspace, e, settings.editing.edit.feather_px) for e in accepted)
+    identical = sum(_identical_outside(workspace, e) for e in accepted)
     flips = [_right_flips(e, scenes[e.image_id], forbidden) for e in accepted]
     shares = {
         "accepted, of the pairs that were tried": Share(len(accepted), len(removals), 0.85),
@@ -150,7 +150,7 @@ def _right_flips(edit: Edit, scene: Scene, forbidden: frozenset[str]) -> int:
     return sum(predicted[name] == pair for name, pair in true.items())
 
 
-def _identical_outside(workspace: Workspace, edit: Edit, feather_px: int) -> bool:
+def _identical_outside(workspace: Workspace, edit: Edit) -> bool:
     original, edited = (decode_stored(workspace.blobs.get(b)) for b in (edit.original_blob, edit.edited_id))
     outside = ~decode_mask(workspace.blobs.get(edit.mask))
     return bool(np.array_equal(original[outside], edited[outside]))

@@ -1,6 +1,6 @@
 """Geometry of an edit: boxes to masks, soft edges, square crops, and putting a crop back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -74,6 +74,12 @@ def composite(original: Rgb, edited: Rgb, mask: Mask, feather_px: int) -> Rgb:
     part[edge] = np.rint(share * edited[window][edge] + (1.0 - share) * part[edge]).astype(np.uint8)
     np.copyto(part, edited[window], where=inside[..., None])
     return result
+
+
+def bands(height: int) -> Iterator[tuple[int, int]]:
+    """First row and row after the last of each band: what is done band by band holds no more memory for a tall
+    picture."""
+    return ((start, min(start + _BAND_ROWS, height)) for start in range(0, height, _BAND_ROWS))
 
 
 @dataclass(frozen=True)
@@ -150,8 +156,8 @@ def enlarged(answer: Rgb, shown: Rgb, original: Rgb, mask: Mask) -> Rgb:
     result = np.empty_like(original)
     height, stretch = original.shape[0], answer.shape[0] / original.shape[0]
     pictures = PilImage.fromarray(answer), PilImage.fromarray(shown)
-    for top in range(0, height, _BAND_ROWS):  # memory must not follow the picture
-        rows = slice(top, min(height, top + _BAND_ROWS))
+    for start, stop in bands(height):
+        rows = slice(start, stop)
         part = 0.0, rows.start * stretch, float(answer.shape[1]), rows.stop * stretch
         size = original.shape[1], rows.stop - rows.start
         now, before = (np.asarray(p.resize(size, PilImage.Resampling.LANCZOS, part)) for p in pictures)

@@ -4,7 +4,6 @@ Pictures are compared in bands of rows, and only where they differ: equal pixels
 are those of the whole picture, at the price of what was changed, and memory does not follow the picture's size.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from editing.alignment import alignment
-from editing.masks import Window
+from editing.masks import Window, bands
 from storage.images import Mask, Rgb
 
 VISIBLE = 8  # of 255: a smaller change of a channel is within resampling noise
@@ -20,7 +19,6 @@ _SSIM_SIGMA = 1.5  # Wang et al. 2004: Gaussian window of 11x11, sigma 1.5
 _SSIM_RADIUS = 5
 _C1, _C2 = 0.01**2, 0.03**2  # of the same paper, for values from 0 to 1
 _LUMINANCE = np.array([[0.2125, 0.7154, 0.0721]])
-_BAND_ROWS = 256
 _TILES = 40  # along the longer side
 _CELLS = 4  # along the side of a tile
 _LEAST_CELL_PX = 4
@@ -64,7 +62,7 @@ def measure_outside(original: Rgb, edited: Rgb, outside: Outside) -> Preservatio
     """Compare two pictures of one shape, uint8 (height, width, 3), over the pixels `outside`."""
     height, width = original.shape[:2]
     worst = visible = pixels = squares = 0
-    for start, stop in _bands(height):
+    for start, stop in bands(height):
         seen = outside.rows(start, stop, width)
         pixels += int(seen.sum())
         difference = _difference(original[start:stop], edited[start:stop])
@@ -105,10 +103,6 @@ def _worst_tile(original: Rgb, edited: Rgb, outside: Outside) -> float:
     return float((total / np.maximum(cells, 1))[cells >= _CELLS * _CELLS / 2].max(initial=0.0))
 
 
-def _bands(height: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + _BAND_ROWS, height)) for start in range(0, height, _BAND_ROWS))
-
-
 def _difference(original: Rgb, edited: Rgb) -> npt.NDArray[np.uint8] | None:
     """Absolute difference per channel, uint8; None when there is none."""
     if np.array_equal(original, edited):
@@ -123,7 +117,7 @@ def _ssim(original: Rgb, edited: Rgb, outside: Outside) -> float:
     if min(height, width) < 2 * _SSIM_RADIUS + 1:
         return 0.0  # too small for a window, and something outside differs
     total, count = 0.0, 0
-    for start, stop in _bands(height):
+    for start, stop in bands(height):
         # A band is read with the rows that its windows reach, twice over so that its own border is cut off.
         top, bottom = max(0, start - 2 * _SSIM_RADIUS), min(height, stop + 2 * _SSIM_RADIUS)
         seen = outside.rows(top, bottom, width)

@@ -83,15 +83,15 @@ class Comparison:
 
     def _names(self, target: str) -> frozenset[str]:
         """The names under which the witness saw it in the original: its own or a kind's, or else a more general one."""
-        if target not in self.vocabulary:
-            return frozenset({target} & self.before.keys())
-        return (self.vocabulary.kinds(target) & self.before.keys()) or (
-            self.vocabulary.general(target) & self.before.keys()
-        )
+        general = self.vocabulary.general(target) if target in self.vocabulary else frozenset()
+        return (self._kinds(target) & self.before.keys()) or (general & self.before.keys())
+
+    def _kinds(self, target: str) -> frozenset[str]:
+        return self.vocabulary.kinds(target) if target in self.vocabulary else frozenset({target})
 
     def _is_there(self, target: str) -> bool:
         """Whether the witness still sees it. Of a more general name it may see others, but fewer than before."""
-        kinds = self.vocabulary.kinds(target) if target in self.vocabulary else frozenset({target})
+        kinds = self._kinds(target)
         if kinds & self.after.keys():
             return True
         general = self._names(target) - kinds
