@@ -10,6 +10,7 @@ from editing.preservation import VISIBLE, Outside, measure_outside
 from editing.settings import CertifySettings
 from models.perceptual import PerceptualDistance
 from storage.images import Mask, Rgb
+from storage.reasons import reasons_against
 from storage.records.editing import Certificate, Edit
 
 
@@ -73,7 +74,7 @@ def judge(edit: Edit, certificate: Certificate, settings: CertifySettings) -> tu
     A moved picture is named before what it looks like elsewhere, since moving explains that.
     """
     repainted = edit.kind != "roundtrip"
-    checks = (
+    return reasons_against(
         ("black_output", certificate.inside_brightest < settings.black_below),
         ("shifted", certificate.shift_px > settings.max_shift_px or abs(certificate.zoom - 1) > settings.max_zoom),
         ("outside_changed", _damaged(edit, certificate, settings)),
@@ -84,7 +85,6 @@ def judge(edit: Edit, certificate: Certificate, settings: CertifySettings) -> tu
         ("visible_seam", repainted and _above(certificate.seam_share, settings.max_seam_share)),
         ("new_text", bool(certificate.new_text)),
     )
-    return tuple(code for code, failed in checks if failed)
 
 
 def _above(measured: float | None, most: float) -> bool:

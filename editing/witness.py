@@ -9,6 +9,7 @@ from editing.boxes import Region
 from editing.locate import LocateRequest, Locator
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
+from storage.reasons import reasons_against
 
 _MANY = 5  # of one thing; models do not count further
 
@@ -66,13 +67,12 @@ class Comparison:
     def reasons(self) -> tuple[str, ...]:
         """The reason codes against the edit."""
         kin = frozenset(a for target in self.targets for a in self._names(target))
-        checks = (
+        return reasons_against(
             ("witness_blind", any(not self._names(target) for target in self.targets)),
             ("target_still_there", any(self._is_there(target) for target in self.targets)),
             ("neutral_lost", any(self._fewer(a, self.before, self.after) for a in self.before.keys() - kin)),
             ("new_attribute", any(self._fewer(a, self.after, self.before) for a in self.after.keys() - kin)),
         )
-        return tuple(code for code, failed in checks if failed)
 
     def attributes_after(self, attributes_before: Collection[str]) -> tuple[str, ...]:
         """What the edited image shows, where the original is known to show `attributes_before`: that of it which the

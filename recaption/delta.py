@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from policies.vocabulary import Vocabulary
 from recaption.spans import diff
+from storage.reasons import reasons_against
 from storage.records.editing import Edit
 from storage.records.images import Picture
 from storage.records.recaption import Caption, CaptionDelta, DeltaTask, Recaption
@@ -60,18 +61,16 @@ def caption_delta(task: DeltaTask, vocabulary: Vocabulary, *, min_kept_ratio: fl
     change, shared = diff(original, edited, vocabulary), diff(edited, original, vocabulary).kept_ratio
     removed, added = before - after, after - before
     sensitive = {name for name in removed | added if vocabulary[name].sensitive}
-    wrong = [
+    against = reasons_against(
         ("still_said", bool(wanted & after)),
         ("sensitive_added", bool((added & sensitive) - wanted)),
         ("neutral_changed", bool((removed | added) - wanted - sensitive)),
-    ]
-    unclear = [
+    )
+    doubts = reasons_against(
         ("never_said", bool(wanted - before - after)),
         ("withheld", bool((removed & sensitive) - wanted)),
         ("other_words", shared < min_kept_ratio),
-    ]
-    against = tuple(code for code, holds in wrong if holds)
-    doubts = tuple(code for code, holds in unclear if holds)
+    )
     return CaptionDelta(
         edit_id=task.edit_id,
         removed=tuple(sorted(removed)),

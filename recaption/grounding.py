@@ -10,6 +10,7 @@ from policies.vocabulary import Vocabulary
 from policies.words import key
 from recaption.lexicon import PICTURE, PLACING, apart, is_content, is_elsewhere, place_of, vague_words
 from recaption.spans import words
+from storage.reasons import catalogued
 from storage.records.recaption import Placed, Span
 
 IN_IMAGE = "image"  # in `Span.grounding`: a model looked and saw the span's words in the image
@@ -43,6 +44,9 @@ class Fault:
 
     code: str
     words: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        catalogued(self.code)
 
 
 def faults_of(span: Span, need: Wanted, vocabulary: Vocabulary) -> list[Fault]:

@@ -5,7 +5,7 @@
 - `FatalError`: nothing can go on until a person acts. The message says what to do.
 """
 
-from storage.reasons import REASONS
+from storage.reasons import catalogued
 
 
 class GuardsetError(Exception):
@@ -19,10 +19,8 @@ class SampleError(GuardsetError):
     """
 
     def __init__(self, code: str, detail: str = "") -> None:
-        if code not in REASONS:
-            raise ValueError(f"{code} is not in the catalogue of reasons")
         super().__init__(f"{code}: {detail}" if detail else code)
-        self.code = code
+        self.code = catalogued(code)
         self.detail = detail
 
 

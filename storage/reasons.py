@@ -125,6 +125,13 @@ REASONS: Mapping[str, Reason] = {
     "finding_not_covered": Reason("a finding is still missing", "a stronger rewriter, or a synonym in the vocabulary"),
     "kept_too_little": Reason("too few words of the caption survive in order", "a stronger rewriter"),
     "too_long": Reason("longer than an edit may be", "a stronger rewriter, or `max_length_ratio`"),
+    # delta: an edit's second opinion, which refuses nothing
+    "still_said": Reason("the edited image's caption names what was to go", "look at the pair"),
+    "sensitive_added": Reason("the edited image's caption names something sensitive and new", "look at the pair"),
+    "neutral_changed": Reason("the captions differ in something that was to stay", "look at the pair"),
+    "never_said": Reason("the original's text does not name what was to go", "none: the texts cannot tell"),
+    "withheld": Reason("the edited image's caption leaves out what was to stay", "none: the texts cannot tell"),
+    "other_words": Reason("the captions have too few words in common", "none: the texts cannot tell"),
     # a model is asked
     "chat_failed": Reason("all attempts failed", "ask again when the server is well", may_pass=True),
     "chat_bad_request": Reason("the server refuses this request", "read its words in `detail`"),
@@ -152,6 +159,18 @@ REASONS: Mapping[str, Reason] = {
     # whatever nobody foresaw
     "unexpected_error": Reason("an error that nobody foresaw", "read it in `detail`, and report it", may_pass=True),
 }  # fmt: skip
+
+
+def reasons_against(*checks: tuple[str, bool]) -> tuple[str, ...]:
+    """The codes of the checks that hold, in their order; raises ValueError for a code that is not in the catalogue."""
+    return tuple(code for code, holds in [(catalogued(code), holds) for code, holds in checks] if holds)
+
+
+def catalogued(code: str) -> str:
+    """The code; raises ValueError where the catalogue does not have it."""
+    if code not in REASONS:
+        raise ValueError(f"{code} is not in the catalogue of reasons")
+    return code
 
 
 MAY_PASS = frozenset(code for code, reason in REASONS.items() if reason.may_pass)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from flows.pipeline import ORDER
 from flows.servers import stop_servers
 from tests import prefect_server
 from tests.label_studio import put_migrated
@@ -97,6 +98,7 @@ def test_the_blocked_image_is_nowhere(demo):
 def test_rows_are_conserved_at_each_stage(demo):
     latest = json.loads((demo[0] / "builds" / "latest.json").read_text())["build_id"]
     record = json.loads((demo[0] / "builds" / f"{latest}.json").read_text())
+    assert {stage["name"] for stage in record["stages"]} == set(ORDER)
     for stage in record["stages"]:
         units_out = stage["rows_out"] if stage["name"] != "edit" else stage["rows_in"] - sum(stage["rejected"].values())
         assert stage["rows_in"] == units_out + sum(stage["rejected"].values()), stage
