@@ -48,6 +48,8 @@ _SEEING = frozenset(
     "sign signs trace traces evidence hint hints glimpse picture image photo depiction reveal reveals portray portrays "
     "mention mentions present".split()
 )
+CUES = _NONE | _NOT | _LACK | _SEEING | frozenset(" ".join(_CUE_PAIRS).split()) | frozenset("any do does did".split())
+"""The words that a denial is made of."""
 _VERBS = frozenset(
     "is are was were be has have had holds hold held stands stand stood sits sit sat points point pointed aims aim "
     "carries carry carried wears wear wore lies lie lay walks walk runs run looks look looked uses use takes take "

@@ -133,16 +133,23 @@ class Vocabulary(Mapping[str, Attribute]):
 
     def mentioned(self, text: str) -> frozenset[str]:
         """The attributes that an English text says are there: what it names and does not deny."""
-        parts = list(self.parts(text))
-        ends = list(accumulate(len(part) for part, _ in parts))
-        names = [name for _, name in parts if name is not None]
-        spans = [(end - len(part), end) for (part, name), end in zip(parts, ends, strict=True) if name is not None]
-        denied = negated("".join(part for part, _ in parts), spans) if names else []
-        return frozenset(name for name, gone in zip(names, denied, strict=True) if not gone)
+        return frozenset(name for name, is_denied in self._spoken_of(text) if not is_denied)
+
+    def denied(self, text: str) -> frozenset[str]:
+        """The attributes that an English text says are not there, were it in one sentence of several."""
+        return frozenset(name for name, is_denied in self._spoken_of(text) if is_denied)
 
     def spoken_of(self, text: str) -> frozenset[str]:
         """The attributes that a text names, whether or not it denies them."""
         return frozenset(name for _, name in self.parts(text) if name is not None)
+
+    def _spoken_of(self, text: str) -> Iterator[tuple[str, bool]]:
+        """Each attribute that a text names, as often as it does, and whether the text denies it there."""
+        parts = list(self.parts(text))
+        ends = list(accumulate(len(part) for part, _ in parts))
+        names = [name for _, name in parts if name is not None]
+        spans = [(end - len(part), end) for (part, name), end in zip(parts, ends, strict=True) if name is not None]
+        yield from zip(names, negated("".join(part for part, _ in parts), spans) if names else [], strict=True)
 
     def named(self, label: str) -> str | None:
         """The attribute that a label names, by id, noun or synonym, ignoring case; None when none does."""

@@ -1,17 +1,30 @@
 """Certify: a recaption is kept only when it restores what was missing and changes nothing else."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
+from policies.negation import CUES
 from policies.vocabulary import Vocabulary
 from recaption.answers import is_refusal
-from recaption.grounding import Fault, faults_of, wanted
-from recaption.lexicon import RELATIONS, STRONG_VERDICTS, VERDICTS, is_content, vague_words
+from recaption.grounding import IN_IMAGE, Fault, Wanted, faults_of, speaks_of_a_finding, wanted
+from recaption.lexicon import (
+    HEDGED,
+    HEDGING,
+    MINORS,
+    PICTURE,
+    PLACING,
+    RELATIONS,
+    STRONG_VERDICTS,
+    VERDICTS,
+    is_content,
+    vague_words,
+)
+from recaption.said import doubted
 from recaption.settings import MinimalitySettings
-from recaption.spans import words
+from recaption.spans import sentence_around, sentences, words
 from storage.errors import SampleError
 from storage.records.recaption import Recaption, Span
 from storage.records.rejection import Rejection
@@ -28,34 +41,34 @@ def judge(recaption: Recaption, settings: MinimalitySettings, vocabulary: Vocabu
 
 
 def faults(recaption: Recaption, settings: MinimalitySettings, vocabulary: Vocabulary) -> list[Fault]:
-    """Everything that speaks against a recaption, the gravest first and each code once.
+    """Everything that speaks against a recaption, the gravest first and each code once, with its words.
 
-    Codes: `recaption_refused`, `verdict_word`, `neutral_fact_changed` (a word with a fact is gone or has moved:
-    numbers, colours, counts, names, kinds, places), `ungrounded_insertion` (words that no finding accounts for),
-    `extra_fact` (a finding said with more than was found), `wrong_place`, `finding_not_covered`, `kept_too_little`,
-    `too_long`.
+    What the codes mean: `storage/reasons.py`. What was put in is judged by `faults_of`.
     """
-    need = wanted(recaption.caption, recaption.attributes, recaption.findings)
+    need = wanted(recaption, vocabulary)
     put_in = [fault for span in recaption.inserted for fault in faults_of(span, need, vocabulary)]
-    uncovered = sorted(set(recaption.attributes) - vocabulary.mentioned(recaption.text))
-    verdicts = _verdicts(recaption, vocabulary)
-    found = [
-        *([Fault("recaption_refused", ())] if is_refusal(recaption.text) else []),
-        *([Fault("verdict_word", verdicts)] if verdicts else []),
-        *([Fault("neutral_fact_changed", lost)] if (lost := _lost(recaption)) else []),
-        *_merged(put_in),
-        *([Fault("finding_not_covered", tuple(vocabulary[a].noun for a in uncovered))] if uncovered else []),
-    ]
-    if recaption.kept_ratio < settings.min_kept_ratio:
+    corrected = _denying_words(recaption, vocabulary)
+    checks = (
+        ("verdict_word", _verdicts(recaption, vocabulary)),
+        ("finding_denied", _nouns(_denied(recaption, vocabulary), vocabulary)),
+        ("minor_in_sentence", _beside_minors(recaption, need)),
+        ("neutral_fact_changed", _lost(recaption, corrected)),
+        ("wrong_owner", _moved(recaption, need)),
+        *_merged([*put_in, *_doubts(recaption, need, vocabulary)]),
+        ("finding_not_covered", _nouns(_uncovered(recaption, need, vocabulary), vocabulary)),
+    )
+    found = [Fault("recaption_refused", ())] if is_refusal(recaption.text) else []
+    found += [Fault(code, held) for code, held in checks if held]
+    if _kept_ratio(recaption, corrected) < settings.min_kept_ratio:
         foreign = sum(len(fault.words) for fault in put_in if fault.code != "wrong_place")
         at = sum(f.code in ("recaption_refused", "verdict_word") for f in found)
         found.insert(at if foreign >= _PARAPHRASE_WORDS else len(found), Fault("kept_too_little", ()))
-    if len(words(recaption.text)) > _room(recaption, settings):
+    if len(words(recaption.text)) > _most_words(recaption, settings):
         found.append(Fault("too_long", ()))
     return found
 
 
-def _room(recaption: Recaption, settings: MinimalitySettings) -> float:
+def _most_words(recaption: Recaption, settings: MinimalitySettings) -> float:
     length = len(words(recaption.caption))
     return max(
         settings.max_length_ratio * length,
@@ -63,12 +76,82 @@ def _room(recaption: Recaption, settings: MinimalitySettings) -> float:
     )
 
 
-def _merged(put_in: Iterable[Fault]) -> list[Fault]:
-    """One fault per code, in the order of gravity, with all the words."""
-    order = ("ungrounded_insertion", "extra_fact", "wrong_place")
-    together = [Fault(code, tuple(w for f in put_in if f.code == code for w in f.words)) for code in order]
-    present = {fault.code for fault in put_in}
-    return [fault for fault in together if fault.code in present]
+def _kept_ratio(recaption: Recaption, corrected: Collection[int]) -> float:
+    """The share of the caption's words that survive, of those that had to."""
+    length = len(words(recaption.caption))
+    gone = sum(
+        number in corrected or word in vague_words(_lower(span.text))
+        for span in recaption.deleted
+        for number, word in enumerate(_lower(span.text), span.start)
+    )
+    return recaption.kept_ratio * length / (length - gone) if length > gone else float(bool(length))
+
+
+def _merged(put_in: Iterable[Fault]) -> list[tuple[str, tuple[str, ...]]]:
+    """One entry per code, in the order of gravity, with all the words."""
+    order = (
+        "odd_characters",
+        "ungrounded_insertion",
+        "only_depicted",
+        "finding_hedged",
+        "wrong_count",
+        "wrong_place",
+        "witness_denies",
+        "needs_witness",
+    )
+    faults = list(put_in)
+    return [(code, tuple(w for f in faults if f.code == code for w in f.words)) for code in order]
+
+
+def _nouns(attributes: Iterable[str], vocabulary: Vocabulary) -> tuple[str, ...]:
+    return tuple(vocabulary[name].noun for name in sorted(attributes))
+
+
+def _uncovered(recaption: Recaption, need: Wanted, vocabulary: Vocabulary) -> list[str]:
+    """Findings that the text says neither by their own words, nor by words that a witness confirmed or yet may."""
+    confirmed = {name for span in recaption.inserted if IN_IMAGE in span.grounding for name in span.grounding}
+    missing = sorted(need.unsaid - confirmed - _denied(recaption, vocabulary))
+    may_be_said = sum(
+        need.count.keys().isdisjoint(span.grounding)
+        and any(fault.code in ("needs_witness", "witness_denies") for fault in faults_of(span, need, vocabulary))
+        for span in recaption.inserted
+    )
+    return missing[may_be_said:]
+
+
+def _denied(recaption: Recaption, vocabulary: Vocabulary) -> set[str]:
+    """Findings that the text says are not there, or all of whose kind it does."""
+    kinds = {kind for name in vocabulary.denied(recaption.text) for kind in vocabulary.kinds(name)}
+    return kinds & set(recaption.attributes)
+
+
+def _doubts(recaption: Recaption, need: Wanted, vocabulary: Vocabulary) -> list[Fault]:
+    """Findings that the text doubts where the caption did."""
+    held = _nouns(doubted(recaption.text, vocabulary) & need.count.keys(), vocabulary)
+    return [Fault("finding_hedged", held)] if held else []
+
+
+def _beside_minors(recaption: Recaption, need: Wanted) -> tuple[str, ...]:
+    """The words for people under age in a sentence that a finding was put into."""
+    spans = [span for span in recaption.inserted if speaks_of_a_finding(span, need)]
+    return tuple(w for span in spans for w in _lower(sentence_around(recaption.text, span)) if w in MINORS)
+
+
+def _moved(recaption: Recaption, need: Wanted) -> tuple[str, ...]:
+    """What stands where a withheld thing did not, in another sentence, though its words are gone."""
+    withheld = {_sentence_number(recaption.caption, span) for span in recaption.deleted if _is_vague(span)}
+    spans = [span for span in recaption.inserted if speaks_of_a_finding(span, need)]
+    if not withheld or any(_sentence_number(recaption.text, span) in withheld for span in spans):
+        return ()
+    return tuple(span.text for span in spans)
+
+
+def _is_vague(span: Span) -> bool:
+    return bool(vague_words(_lower(span.text)))
+
+
+def _sentence_number(text: str, span: Span) -> int:
+    return next(n for n, (_, end) in enumerate(sentences(text)) if span.start < end)
 
 
 def _verdicts(recaption: Recaption, vocabulary: Vocabulary) -> tuple[str, ...]:
@@ -86,25 +169,42 @@ def _beside(text: str, vocabulary: Vocabulary) -> list[str]:
     return [word for part, name in vocabulary.parts(text) if name is None for word in _lower(part)]
 
 
-def _lost(recaption: Recaption) -> tuple[str, ...]:
+def _lost(recaption: Recaption, corrected: Collection[int]) -> tuple[str, ...]:
     """Caption words with a fact that did not survive in order.
 
-    Verdicts may go. A vague word and what describes it ("a dark object") may give way to the finding that it stood for.
+    Verdicts may go, and the denial of a finding. A vague word and what describes it ("a dark object") may give way to
+    the finding that it stood for.
     """
-    lost = []
+    lost, gone = list[str](), list[str]()
     for span in recaption.deleted:
-        stood_for = vague_words(_lower(span.text)) if recaption.attributes else frozenset()
-        lost += [word for word in _content(span) if word not in STRONG_VERDICTS | stood_for]
-    relations = _relations(recaption.deleted) - _relations(recaption.inserted)
-    return (*lost, *relations.elements())
+        kept = [w for n, w in enumerate(_lower(span.text), span.start) if n not in corrected]
+        stood_for = vague_words(kept) if recaption.attributes else frozenset()
+        lost += [word for word in kept if is_content(word) and word not in STRONG_VERDICTS | stood_for]
+        gone += kept
+    put_in = [word for span in recaption.inserted for word in _lower(span.text)]
+    return (*lost, *(_relations(gone) - _relations(put_in)).elements())
 
 
-def _relations(spans: Iterable[Span]) -> Counter[str]:
-    return Counter(word for span in spans for word in _lower(span.text) if word in RELATIONS)
+def _relations(lower: Iterable[str]) -> Counter[str]:
+    return Counter(word for word in lower if word in RELATIONS)
 
 
-def _content(span: Span) -> list[str]:
-    return [word for word in _lower(span.text) if is_content(word)]
+def _denying_words(recaption: Recaption, vocabulary: Vocabulary) -> frozenset[int]:
+    """The numbers of the caption's words that do nothing but deny or doubt a finding: "No guns are visible." """
+    return frozenset(_of_denials(recaption, vocabulary))
+
+
+def _of_denials(recaption: Recaption, vocabulary: Vocabulary) -> Iterator[int]:
+    written = words(recaption.caption)
+    for start, end in sentences(recaption.caption):
+        text = " ".join(written[start:end])
+        wrong = vocabulary.denied(text) | doubted(text, vocabulary)
+        if any(not vocabulary.kinds(name).isdisjoint(recaption.attributes) for name in wrong):
+            names = {w for part, name in vocabulary.parts(text) if name in wrong for w in _lower(part)}
+            for number, word in enumerate(_lower(text), start):
+                doubting = HEDGED.search(word) or word in HEDGING
+                if not is_content(word) or word in CUES | names | PLACING | PICTURE or word.endswith("n't") or doubting:
+                    yield number
 
 
 def _lower(text: str) -> list[str]:

@@ -1,16 +1,18 @@
-"""Asks a model that sees the image about words that no finding accounts for."""
+"""Asks a model that sees the image about words that only a witness can judge."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from PIL.Image import Image
 
 from models.chat import ChatModel, ChatRequest
 from policies.vocabulary import Vocabulary
+from policies.words import with_article
 from recaption.answers import says_yes
-from recaption.grounding import IN_IMAGE, faults_of, wanted
-from recaption.prompt_files import check_placeholders, fill, shipped
-from storage.records.recaption import Recaption
+from recaption.grounding import IN_IMAGE, NOT_IN_IMAGE, Wanted, faults_of, is_for_a_witness, wanted
+from recaption.prompt_files import fill, shipped
+from recaption.spans import sentence_around
+from storage.records.recaption import Recaption, Span
 
 Confirmed = tuple[Recaption, tuple[int, int, int]]
 """A recaption that was looked at, and what that took: requests, prompt tokens, completion tokens."""
@@ -18,49 +20,82 @@ Confirmed = tuple[Recaption, tuple[int, int, int]]
 
 @dataclass(frozen=True)
 class SpanVerifier:
-    """The model that looks, and how it is asked; `prompt` holds {span} and {text}."""
+    """The model that looks."""
 
     model: ChatModel
-    prompt: str = ""
     max_new_tokens: int = 16
 
-    @property
-    def text(self) -> str:
-        return check_placeholders(self.prompt or shipped("confirm"), ("span",), "span check's")
+
+@dataclass(frozen=True)
+class _Question:
+    """About one span of one recaption. Either only `wanted` as the answer lets the span pass, or it asks whether the
+    span's words mean the finding `names`."""
+
+    row: int
+    span: int
+    prompt: str
+    wanted: bool = True
+    names: str = ""
 
 
 def needs_look(recaption: Recaption, vocabulary: Vocabulary) -> bool:
-    """Whether some inserted span is not accounted for by the findings."""
-    return bool(_doubtful(recaption, vocabulary))
+    """Whether a witness may clear some inserted span of what speaks against it."""
+    return bool(_doubtful(recaption, wanted(recaption, vocabulary), vocabulary))
 
 
-def _doubtful(recaption: Recaption, vocabulary: Vocabulary) -> list[int]:
-    need = wanted(recaption.caption, recaption.attributes, recaption.findings)
-    return [index for index, span in enumerate(recaption.inserted) if faults_of(span, need, vocabulary)]
+def _doubtful(recaption: Recaption, need: Wanted, vocabulary: Vocabulary) -> list[int]:
+    spans = enumerate(recaption.inserted)
+    return [index for index, span in spans if is_for_a_witness(faults_of(span, need, vocabulary))]
 
 
 def confirm_spans(
     batch: Sequence[tuple[Recaption, Image]], verifier: SpanVerifier, vocabulary: Vocabulary
 ) -> list[Confirmed]:
-    """Each recaption with `image` among the grounding of each doubtful span that the model saw in its image, and what
-    its questions cost. Only a plain yes counts. All questions of a batch go out together."""
-    asked = [(row, index) for row, (recaption, _) in enumerate(batch) for index in _doubtful(recaption, vocabulary)]
-    requests = [
-        ChatRequest(
-            fill(verifier.text, span=batch[row][0].inserted[index].text, text=batch[row][0].text),
-            (batch[row][1],),
-            verifier.max_new_tokens,
-        )
-        for row, index in asked
-    ]
+    """Each recaption with what the witness made of its doubtful spans in their grounding, and what that cost.
+
+    The witness is asked whether the span's sentence is true of the image, and whether anything in it is wrong: who says
+    yes to everything confirms nothing. Words that may be another name of a finding have to mean it, too. A span that
+    passes is grounded in `image`, and in the findings that it names. All questions of a batch go out together.
+    """
+    questions = [q for row, (recaption, _) in enumerate(batch) for q in _questions(row, recaption, vocabulary)]
+    requests = [ChatRequest(q.prompt, (batch[q.row][1],), verifier.max_new_tokens) for q in questions]
     replies = verifier.model.generate(requests)
-    spans = [list(recaption.inserted) for recaption, _ in batch]
+    answers: list[list[tuple[_Question, bool]]] = [[] for _ in batch]
     cost = [(0, 0, 0)] * len(batch)
-    for (row, index), reply in zip(asked, replies, strict=True):
-        spent = cost[row]
-        cost[row] = (spent[0] + 1, spent[1] + reply.prompt_tokens, spent[2] + reply.completion_tokens)
-        if says_yes(reply.text):
-            span = spans[row][index]
-            spans[row][index] = replace(span, grounding=(*span.grounding, IN_IMAGE))
-    looked = [replace(recaption, inserted=tuple(s)) for (recaption, _), s in zip(batch, spans, strict=True)]
+    for question, reply in zip(questions, replies, strict=True):
+        answers[question.row].append((question, says_yes(reply.text) is question.wanted))
+        spent = cost[question.row]
+        cost[question.row] = (spent[0] + 1, spent[1] + reply.prompt_tokens, spent[2] + reply.completion_tokens)
+    looked = [
+        replace(
+            recaption, inserted=tuple(_grounded(index, span, given) for index, span in enumerate(recaption.inserted))
+        )
+        for (recaption, _), given in zip(batch, answers, strict=True)
+    ]
     return list(zip(looked, cost, strict=True))
+
+
+def _questions(row: int, recaption: Recaption, vocabulary: Vocabulary) -> Iterator[_Question]:
+    need = wanted(recaption, vocabulary)
+    for index in _doubtful(recaption, need, vocabulary):
+        span = recaption.inserted[index]
+        text = sentence_around(recaption.text, span)
+        yield _Question(row, index, fill(shipped("confirm"), text=text), True)
+        yield _Question(row, index, fill(shipped("confirm_wrong"), text=text), False)
+        if need.count.keys().isdisjoint(span.grounding):  # its words may be another name of a finding
+            for name in sorted(need.unsaid):
+                prompt = fill(shipped("confirm_name"), words=span.text, thing=with_article(vocabulary[name].noun))
+                yield _Question(row, index, prompt, names=name)
+
+
+def _grounded(index: int, span: Span, given: Sequence[tuple[_Question, bool]]) -> Span:
+    """The span with what the witness made of it."""
+    own = [(question, passed) for question, passed in given if question.span == index]
+    if not own:
+        return span
+    asked_for = [(question.names, passed) for question, passed in own if question.names]
+    meant = [name for name, passed in asked_for if passed]
+    is_true = all(passed for question, passed in own if not question.names)
+    if is_true and (meant or not asked_for):
+        return replace(span, grounding=(*span.grounding, *meant, IN_IMAGE))
+    return replace(span, grounding=(*span.grounding, NOT_IN_IMAGE))

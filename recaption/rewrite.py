@@ -16,6 +16,7 @@ from recaption.confirm import Confirmed, SpanVerifier, confirm_spans, needs_look
 from recaption.generation import Sampling, plus
 from recaption.grounding import Fault
 from recaption.prompt_files import check_placeholders, fill, problem_sentences, shipped
+from recaption.said import said_outright
 from recaption.settings import MinimalitySettings, RewriteSettings
 from recaption.spans import diff
 from storage.errors import SampleError
@@ -35,7 +36,7 @@ Row = TypeVar("Row", RewriteTask, "Draft")
 def plan_rewrites(
     captions: Sequence[Caption], images: Sequence[Image], located: Sequence[Located], vocabulary: Vocabulary
 ) -> list[RewriteTask]:
-    """One task per caption: the sensitive findings that it does not mention, with their place.
+    """One task per caption: the sensitive findings that it does not say outright, with their place.
 
     A caption whose image was not located has no task, since nobody knows what it leaves out.
     """
@@ -45,7 +46,7 @@ def plan_rewrites(
     for caption in captions:
         if caption.image_id not in found:
             continue
-        said, image = vocabulary.mentioned(caption.text), by_id[caption.image_id]
+        said, image = said_outright(caption.text, vocabulary), by_id[caption.image_id]
         missing = tuple(
             Placed(attribute, position_word(finding.box, image.width, image.height))
             for finding in found[caption.image_id]

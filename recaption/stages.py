@@ -119,7 +119,7 @@ def _rewrite(values: Rewriting, workspace: Workspace) -> Tool:
 REWRITE = Stage[Rewriting](
     name="rewrite",
     says="confirmed findings that the caption lacks are put in",
-    version=5,
+    version=6,
     record=Recaption,
     decides=lambda values: values.decided_by,
     make=_rewrite,
@@ -140,7 +140,7 @@ class Judging:
 CERTIFY_RECAPTION = Stage[Judging](
     name="certify_recaption",
     says="each recaption held against its findings",
-    version=5,
+    version=6,
     record=Recaption,
     decides=lambda values: deciding(values.settings) | {"words": values.vocabulary.spoken},
     make=lambda values, _: RecaptionCertifyStage(values.settings, values.vocabulary),

@@ -119,8 +119,18 @@ REASONS: Mapping[str, Reason] = {
     "neutral_fact_changed": Reason(
         "a number, colour, count, name, kind or place is gone or moved", "a stronger rewriter"
     ),
-    "ungrounded_insertion": Reason("words that no finding accounts for", "a stronger rewriter, or `confirm_spans`"),
-    "extra_fact": Reason("a finding described with more than was found", "a stronger rewriter"),
+    "finding_denied": Reason("a finding is said not to be there", "a stronger rewriter"),
+    "minor_in_sentence": Reason("a finding put into a sentence about a minor", "none: no such text is made"),
+    "wrong_owner": Reason("a finding in another sentence than the words that stood for it", "a stronger rewriter"),
+    "odd_characters": Reason("another script, an emoji, markup or invisible signs were put in", "a stronger rewriter"),
+    "ungrounded_insertion": Reason("words that have to do with no finding", "a stronger rewriter"),
+    "only_depicted": Reason("a picture, a toy or a likeness of a finding", "a stronger rewriter"),
+    "finding_hedged": Reason("a finding is doubted", "a stronger rewriter"),
+    "wrong_count": Reason("more or fewer of a finding than were found", "a stronger rewriter"),
+    "needs_witness": Reason(
+        "words about a finding that only who sees the image can judge", "`confirm_spans` asks a model that sees it"
+    ),
+    "witness_denies": Reason("the model that sees the image does not confirm such words", "a stronger rewriter"),
     "wrong_place": Reason("a finding placed where it was not found", "a stronger rewriter"),
     "finding_not_covered": Reason("a finding is still missing", "a stronger rewriter, or a synonym in the vocabulary"),
     "kept_too_little": Reason("too few words of the caption survive in order", "a stronger rewriter"),

@@ -43,23 +43,28 @@ def locator_answer(row: Row, vocabulary: Vocabulary) -> Any:
 
 def recaption(row: Row, vocabulary: Vocabulary) -> Any:
     """`accept` or `refuse`; nobody looks at an image."""
+    found = faults(as_recaption(row, vocabulary), MinimalitySettings(), vocabulary)
+    return f"refuse: {', '.join(fault.code for fault in found)}" if found else "accept"
+
+
+def as_recaption(row: Row, vocabulary: Vocabulary) -> Recaption:
+    """The row as the rewriter's answer that nobody has judged yet."""
     change = diff(row["caption"], row["rewrite"], vocabulary)
     findings = tuple(Placed(finding["attribute"], finding["place"]) for finding in row["findings"])
-    judged = Recaption(
+    return Recaption(
         image_id="", caption=row["caption"], text=row["rewrite"],
         attributes=tuple(sorted({finding.attribute for finding in findings})), inserted=change.inserted,
         deleted=change.deleted, kept_ratio=change.kept_ratio, length_ratio=change.length_ratio, model="",
         prompt_hash="", verdict=None, reasons=(), findings=findings,
     )  # fmt: skip
-    found = faults(judged, MinimalitySettings(), vocabulary)
-    return f"refuse: {', '.join(fault.code for fault in found)}" if found else "accept"
 
 
 def as_expected(expected: Any, found: Any) -> bool:
-    """Equal; words are compared up to their colon, and what needs a witness may be refused without one."""
+    """Equal; words are compared up to their colon, and what a witness decides is refused for want of one alone."""
+    if expected == "accept_if_seen":
+        return bool(found == "refuse: needs_witness")
     if isinstance(expected, str):
-        said = str(found).split(":")[0]
-        return said == {"accept_if_seen": "refuse"}.get(expected, expected)
+        return str(found).split(":")[0] == expected
     return bool(expected == found)
 
 

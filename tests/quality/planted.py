@@ -135,7 +135,7 @@ PLANTED: dict[str, tuple[Callable[[Case, np.random.Generator], str], tuple[str, 
     "paraphrase": (_paraphrase, ("kept_too_little",)),
     "verdict": (_verdict, ("verdict_word",)),
     "refusal": (_refusal, ("rewrite_refused", "recaption_refused")),
-    "extra fact": (_bloody, ("extra_fact",)),
+    "extra fact": (_bloody, ("needs_witness",)),
     "finding moved": (_moved, ("wrong_place",)),
 }
 """What is planted, how, and the reason codes that are right for it."""

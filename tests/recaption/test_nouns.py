@@ -61,7 +61,7 @@ def test_a_plausible_noun_can_be_certified_and_nothing_beside_it(tmp_path, noun,
     said = vocabulary["thing_x"].noun
     for form in ("NFC", "NFD"):  # a model may write either
         assert reasons(unicodedata.normalize(form, way.format(noun=said)), vocabulary) == ()
-    assert reasons(way.format(noun=f"bloody {said}"), vocabulary) == ("extra_fact",)
+    assert reasons(way.format(noun=f"bloody {said}"), vocabulary) == ("needs_witness",)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

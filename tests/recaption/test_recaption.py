@@ -76,9 +76,9 @@ def test_a_minimal_edit_is_accepted_with_its_spans(rewrite):
         (GOOD.replace(" and a red ball at the left", ""), "neutral_fact_changed"),
         (GOOD.replace("a knife", "a knife and a handgun"), "ungrounded_insertion"),
         (GOOD[:-1] + ", which is unsafe.", "verdict_word"),
-        (GOOD.replace("a knife", "a bloody knife"), "extra_fact"),
-        (GOOD.replace("a knife", "two knife"), "extra_fact"),  # one was found
-        (GOOD.replace("a knife", "no knife"), "extra_fact"),
+        (GOOD.replace("a knife", "a bloody knife"), "needs_witness"),
+        (GOOD.replace("a knife", "two knife"), "wrong_count"),  # one was found
+        (GOOD.replace("a knife", "no knife"), "finding_denied"),
         (GOOD.replace("knife at the top", "knife at the lower right"), "wrong_place"),
         (GOOD.replace("left", "right"), "neutral_fact_changed"),
         (CAPTION[:-1] + ", shot with a knife-like frenzy of a blade " + "at the top " * 4 + ".", "rewrite_looped"),

@@ -59,10 +59,10 @@ def test_a_refused_draft_goes_back_once_with_what_was_wrong(run):
     chat, result = run(answer)
     (row,) = result.ok
     assert (row.text, chat.calls) == (GOOD, 2)
-    assert [(a.text, a.reasons) for a in row.attempts] == [(BLOODY, ("extra_fact",)), (GOOD, ())]
+    assert [(a.text, a.reasons) for a in row.attempts] == [(BLOODY, ("needs_witness",)), (GOOD, ())]
     assert asked[1].split("|")[2:] == [
         BLOODY,
-        "- These words say more about a finding than the list does: bloody",
+        "- The list does not say this of a finding. Say only what it is and where: bloody",
     ]
     assert (row.generation.requests, row.generation.completion_tokens) == (2, 2)  # the fake says one token each
 
@@ -85,7 +85,10 @@ def test_an_unreadable_second_answer_is_refused_with_both(run):
     _, result = run(lambda request: "" if is_retry(request) else BLOODY)
     (rejection,) = result.rejected
     assert rejection.code == "rewrite_empty"
-    assert [a["reasons"] for a in json.loads(rejection.payload_json)["attempts"]] == [["extra_fact"], ["rewrite_empty"]]
+    assert [a["reasons"] for a in json.loads(rejection.payload_json)["attempts"]] == [
+        ["needs_witness"],
+        ["rewrite_empty"],
+    ]
 
 
 def test_good_drafts_are_asked_once_and_rows_keep_their_order(run):
@@ -112,17 +115,25 @@ def test_a_retry_that_fails_for_good_costs_its_row_and_re_pays_nothing(run):
     assert [(r.key, r.code) for r in result.rejected] == [("a", "chat_failed")]
 
 
-@pytest.mark.parametrize(("said", "accepted"), [("Yes.", True), ("no", False), ("Perhaps.", False)])
-def test_a_model_that_looks_accounts_for_words_beyond_the_findings(workspace, run, said, accepted):
-    blob = workspace.blobs.put(encode_png(draw(1)))
-    looker = FakeChat(lambda request: said)
-    verifier = SpanVerifier(looker, "Is {span} there?")
+@pytest.mark.parametrize(
+    ("true", "wrong", "code"),
+    [
+        ("Yes.", "No.", None),
+        ("no", "yes", "witness_denies"),
+        ("Perhaps.", "no", "witness_denies"),
+        ("yes", "yes", "witness_denies"),  # who says yes to everything confirms nothing
+    ],
+)
+def test_a_model_that_looks_accounts_for_words_beyond_the_findings(workspace, run, true, wrong, code):
+    blob, accepted = workspace.blobs.put(encode_png(draw(1))), code is None
+    looker = FakeChat(lambda request: wrong if "wrong" in request.prompt else true)
+    verifier = SpanVerifier(looker)
     _, result = run(lambda request: BLOODY, [task(blob=blob)], retry=None, verifier=verifier)
     (row,) = result.ok
-    assert (IN_IMAGE in row.inserted[0].grounding, looker.calls) == (accepted, 1)
+    assert (IN_IMAGE in row.inserted[0].grounding, looker.calls) == (accepted, 2)
     judged = certify([row])
-    assert len(judged.ok) == accepted
-    assert row.generation.requests == 2  # the rewrite and the look
+    assert [r.code for r in judged.rejected] == ([] if accepted else [code])
+    assert row.generation.requests == 3  # the rewrite and two questions
 
 
 def test_a_model_that_looks_cannot_excuse_a_changed_fact(workspace, run):
