@@ -78,6 +78,7 @@ _DENIED_AFTER = re.compile(
     r"|- free\b|free (?:zone|area|school|home|event|place|room|space|environment)\b|absent\b"
 )
 _NONE_SEEN = re.compile(rf"none (?:of (?:them|which|these|those|it) )?(?:{_BE} )*(?:to be )?{_SEEN}")
+_LAST_ITEM = re.compile(rf"[\w-]+ (?:[\w-]+ )?(?:is|are|was|were|can be) {_SEEN}")  # "no guns, knives are visible"
 _NO = frozenset("no none nope not negative nothing".split())
 _LONGEST_SCOPE, _LONGEST_ITEM, _LONGEST_LIST = 60, 4, 20  # words, words, things
 _ITEM_ENDS = _SENTENCE_ENDS | {",", "or", "nor", "and"}
@@ -91,6 +92,14 @@ def negated(text: str, spans: Sequence[Range]) -> list[bool]:
     starts = [start for _, start in words]
     sentence = _Sentence([word for word, _ in words], [_inside(starts, span) for span in spans])
     return [sentence.denies(number) for number in range(len(spans))]
+
+
+def denied_ranges(text: str, spans: Sequence[Range]) -> list[Range]:
+    """The runs of characters that a text denies, from each cue to the end of its scope; `spans` as for `negated`."""
+    words = [(_spelt(match[0]), match.start()) for match in _WORD.finditer(text)]
+    starts = [start for _, start in words] + [len(text)]
+    sentence = _Sentence([word for word, _ in words], [_inside(starts, span) for span in spans])
+    return [(starts[at], starts[end]) for at, end in sentence.scopes()]
 
 
 def _spelt(word: str) -> str:
@@ -114,6 +123,10 @@ class _Sentence:
         cues = [(at, length) for at in range(len(words)) if (length := self._cue(at))]
         starts = [(at, self._scope_start(at, at + length)) for at, length in cues]
         self._scopes = [(at, start, self._scope_end(at, start)) for at, start in starts]
+
+    def scopes(self) -> list[Range]:
+        """The words from each cue to the end of what it denies."""
+        return [(at, end) for at, _, end in self._scopes]
 
     def denies(self, number: int) -> bool:
         """Denying a lack denies nothing: "not without a knife"."""
@@ -204,6 +217,8 @@ class _Sentence:
         if words[start : start + 1] and words[start] in ("or", "nor"):
             return True
         item = list(takewhile(lambda word: word not in _ITEM_ENDS, words[start : start + _LONGEST_ITEM + 1]))
+        if _LAST_ITEM.match(" ".join(words[start : start + _LONGEST_ITEM + 4])) and item[0] not in _DETERMINERS:
+            return True
         if (
             not item
             or len(item) > _LONGEST_ITEM

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from policies.negation import negated
+from policies.negation import denied_ranges, negated
 from policies.words import Phrases, key, plain, plurals, tokens
 from policies.words import plural as plural_of
 from storage.validation import formed
@@ -143,13 +143,24 @@ class Vocabulary(Mapping[str, Attribute]):
         """The attributes that a text names, whether or not it denies them."""
         return frozenset(name for _, name in self.parts(text) if name is not None)
 
+    def denied_ranges(self, text: str) -> list[tuple[int, int]]:
+        """The runs of characters of a text in NFC that it denies, whatever they name."""
+        return denied_ranges(text, [(start, end) for start, end, _ in self._places(text)])
+
     def _spoken_of(self, text: str) -> Iterator[tuple[str, bool]]:
         """Each attribute that a text names, as often as it does, and whether the text denies it there."""
+        places = list(self._places(text))
+        spans = [(start, end) for start, end, _ in places]
+        yield from zip(
+            [name for *_, name in places], negated("".join(tokens(text)), spans) if spans else [], strict=True
+        )
+
+    def _places(self, text: str) -> Iterator[tuple[int, int, str]]:
+        """Where a text names attributes, as characters of its NFC form."""
         parts = list(self.parts(text))
-        ends = list(accumulate(len(part) for part, _ in parts))
-        names = [name for _, name in parts if name is not None]
-        spans = [(end - len(part), end) for (part, name), end in zip(parts, ends, strict=True) if name is not None]
-        yield from zip(names, negated("".join(part for part, _ in parts), spans) if names else [], strict=True)
+        for (part, name), end in zip(parts, accumulate(len(part) for part, _ in parts), strict=True):
+            if name is not None:
+                yield end - len(part), end, name
 
     def named(self, label: str) -> str | None:
         """The attribute that a label names, by id, noun or synonym, ignoring case; None when none does."""

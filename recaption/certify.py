@@ -1,28 +1,23 @@
 """Certify: a recaption is kept only when it restores what was missing and changes nothing else."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
-from policies.negation import CUES
 from policies.vocabulary import Vocabulary
 from recaption.answers import is_refusal
 from recaption.grounding import IN_IMAGE, Fault, Wanted, faults_of, speaks_of_a_finding, wanted
 from recaption.lexicon import (
-    HEDGED,
-    HEDGING,
     MINORS,
-    PICTURE,
-    PLACING,
     RELATIONS,
     STRONG_VERDICTS,
     VERDICTS,
     is_content,
     vague_words,
 )
-from recaption.said import doubted
+from recaption.said import denying_words, doubted
 from recaption.settings import MinimalitySettings
 from recaption.spans import sentence_around, sentences, words
 from storage.errors import SampleError
@@ -47,7 +42,7 @@ def faults(recaption: Recaption, settings: MinimalitySettings, vocabulary: Vocab
     """
     need = wanted(recaption, vocabulary)
     put_in = [fault for span in recaption.inserted for fault in faults_of(span, need, vocabulary)]
-    corrected = _denying_words(recaption, vocabulary)
+    corrected = denying_words(recaption.caption, recaption.attributes, vocabulary)
     checks = (
         ("verdict_word", _verdicts(recaption, vocabulary)),
         ("finding_denied", _nouns(_denied(recaption, vocabulary), vocabulary)),
@@ -187,24 +182,6 @@ def _lost(recaption: Recaption, corrected: Collection[int]) -> tuple[str, ...]:
 
 def _relations(lower: Iterable[str]) -> Counter[str]:
     return Counter(word for word in lower if word in RELATIONS)
-
-
-def _denying_words(recaption: Recaption, vocabulary: Vocabulary) -> frozenset[int]:
-    """The numbers of the caption's words that do nothing but deny or doubt a finding: "No guns are visible." """
-    return frozenset(_of_denials(recaption, vocabulary))
-
-
-def _of_denials(recaption: Recaption, vocabulary: Vocabulary) -> Iterator[int]:
-    written = words(recaption.caption)
-    for start, end in sentences(recaption.caption):
-        text = " ".join(written[start:end])
-        wrong = vocabulary.denied(text) | doubted(text, vocabulary)
-        if any(not vocabulary.kinds(name).isdisjoint(recaption.attributes) for name in wrong):
-            names = {w for part, name in vocabulary.parts(text) if name in wrong for w in _lower(part)}
-            for number, word in enumerate(_lower(text), start):
-                doubting = HEDGED.search(word) or word in HEDGING
-                if not is_content(word) or word in CUES | names | PLACING | PICTURE or word.endswith("n't") or doubting:
-                    yield number
 
 
 def _lower(text: str) -> list[str]:

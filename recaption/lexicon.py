@@ -39,7 +39,7 @@ HEDGED = re.compile(
     r"|indistinct|unidentified|(?:looks?|looking|shaped|something|much|a bit) like|appears? to"
     r"|what (?:is|looks)|(?:some|a) (?:sort|kind|type) of|as if|as though|reminiscent|uncertain|not sure"
     r"|hard to tell)\b"
-    r"|-\s*(?:like|shaped)\b|\?"
+    r"|-\s*(?:like|shaped)\b|\(\s*\?\s*\)|(?<=[a-z])\?\s*$"
 )
 HEDGING = frozenset("what looks look looking like sort kind type appear appears be hard tell sure to".split())
 """Words that a doubt of several words is made of."""

@@ -16,7 +16,7 @@ from recaption.confirm import Confirmed, SpanVerifier, confirm_spans, needs_look
 from recaption.generation import Sampling, plus
 from recaption.grounding import Fault
 from recaption.prompt_files import check_placeholders, fill, problem_sentences, shipped
-from recaption.said import said_outright
+from recaption.said import said_outright, without_denials
 from recaption.settings import MinimalitySettings, RewriteSettings
 from recaption.spans import diff
 from storage.errors import SampleError
@@ -38,7 +38,8 @@ def plan_rewrites(
 ) -> list[RewriteTask]:
     """One task per caption: the sensitive findings that it does not say outright, with their place.
 
-    A caption whose image was not located has no task, since nobody knows what it leaves out.
+    A caption whose image was not located has no task, since nobody knows what it leaves out. A sentence that does
+    nothing but deny or doubt a finding is taken out of the caption.
     """
     by_id = {image.image_id: image for image in images}
     found = {row.image_id: row.findings for row in located}
@@ -54,7 +55,8 @@ def plan_rewrites(
             if vocabulary[attribute].sensitive and attribute not in said
         )
         attributes = tuple(sorted({finding.attribute for finding in missing}))
-        tasks.append(RewriteTask(caption.image_id, caption.text, attributes, missing, image.blob))
+        text = without_denials(caption.text, attributes, vocabulary)
+        tasks.append(RewriteTask(caption.image_id, text, attributes, missing, image.blob))
     return tasks
 
 

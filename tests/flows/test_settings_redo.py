@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from flows.build import build
 from flows.check import check
-from flows.cli.presets import preset_text
 from flows.outcome import read_outcome, what_changed
-from flows.settings import BLANK, Settings, load_settings
 from storage.errors import FatalError
 from storage.workspace import Workspace
-from tests.photographs import LABEL_MAP, POLICIES, collect, regions_for
+from tests.photographs import regions_for
+from tests.photographs.team import PHOTOGRAPHS, make_team, settings_of_team
 from tests.scripted_chat import Prompts, scripted_chat
-
-PHOTOGRAPHS = ("rocket.jpg", "coffee.jpg", "pagoda.jpg", "dahlia.jpg", "astronaut.jpg")
 
 
 def answer(prompt: str) -> str:
@@ -37,19 +33,8 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
     """A folder with photographs, regions, policies, and a finished workspace; its config, the preset filled in; and
     what the chat server was asked."""
     folder = tmp_path_factory.mktemp("team")
-    (folder / "all").mkdir()
-    (folder / "photographs").mkdir()
-    collect(folder / "all")
-    for name in PHOTOGRAPHS:
-        shutil.move(folder / "all" / name, folder / "photographs" / name)
-    (folder / "regions.json").write_text(json.dumps(regions_for(PHOTOGRAPHS)))
-    shutil.copytree(POLICIES, folder / "policies")
-    config = yaml.safe_load(preset_text("classical").replace(BLANK, "blank"))
-    config["policies"], config["ingest"]["licence"] = "policies", "mixed"
-    config["editing"]["locate"] |= {"manifest": "regions.json", "label_map": LABEL_MAP}
     with scripted_chat(answer) as (url, prompts):
-        model = {"model": "scripted", "server": {"base_url": url}}
-        config["recaption"] = {"second_look": "none", "caption": dict(model), "rewrite": dict(model)}
+        config = make_team(folder, url)
         run(folder, config)
         yield folder, config, prompts
 
@@ -59,12 +44,6 @@ def run(folder: Path, config: dict[str, Any], photographs: str = "photographs") 
     stages = build(settings_of_team(folder, config), folder / photographs, str(folder / "work")).stages
     fate = {0: "done"}
     return {s.name: "looked up" if s.looked_up == s.shards else fate.get(s.looked_up, "mixed") for s in stages}
-
-
-def settings_of_team(folder: Path, config: dict[str, Any]) -> Settings:
-    path = folder / "guardset.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return load_settings(path)
 
 
 def with_value(config: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
