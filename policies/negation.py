@@ -88,18 +88,27 @@ _BEFORE_NO_NAME = frozenset({"non", "anti", "pro"})
 
 def negated(text: str, spans: Sequence[Range]) -> list[bool]:
     """For each span of characters that names a thing, in order and apart, whether the text denies the thing."""
-    words = [(_spelt(match[0]), match.start()) for match in _WORD.finditer(text)]
-    starts = [start for _, start in words]
-    sentence = _Sentence([word for word, _ in words], [_inside(starts, span) for span in spans])
+    sentence, _ = _sentence(text, spans)
     return [sentence.denies(number) for number in range(len(spans))]
+
+
+def verbs(text: str, spans: Sequence[Range]) -> list[bool]:
+    """For each span as for `negated`, whether it names no thing but what somebody does: "fires a rifle"."""
+    sentence, _ = _sentence(text, spans)
+    return [sentence.is_verb(number) for number in range(len(spans))]
 
 
 def denied_ranges(text: str, spans: Sequence[Range]) -> list[Range]:
     """The runs of characters that a text denies, from each cue to the end of its scope; `spans` as for `negated`."""
-    words = [(_spelt(match[0]), match.start()) for match in _WORD.finditer(text)]
-    starts = [start for _, start in words] + [len(text)]
-    sentence = _Sentence([word for word, _ in words], [_inside(starts, span) for span in spans])
+    sentence, starts = _sentence(text, spans)
     return [(starts[at], starts[end]) for at, end in sentence.scopes()]
+
+
+def _sentence(text: str, spans: Sequence[Range]) -> "tuple[_Sentence, list[int]]":
+    """The text as words, and where each begins; the text's length last."""
+    words = [(_spelt(match[0]), match.start()) for match in _WORD.finditer(text)]
+    starts = [start for _, start in words]
+    return _Sentence([word for word, _ in words], [_inside(starts, span) for span in spans]), [*starts, len(text)]
 
 
 def _spelt(word: str) -> str:
@@ -133,12 +142,10 @@ class _Sentence:
         first = self._things[number][0]
         if first > 1 and self._words[first - 1] == "-" and self._words[first - 2] in _BEFORE_NO_NAME:
             return True
-        if self._is_verb(number):
-            return True
         lacking = {self._words[at] in _LACK for at, start, stop in self._scopes if start <= first < stop}
         return len(lacking) == 1 or self._denied_after(number) or self._denied_by_the_rest(first)
 
-    def _is_verb(self, number: int) -> bool:
+    def is_verb(self, number: int) -> bool:
         """Whether a thing's word is none here: in "fires a rifle" and "watches the game" it has an object."""
         first, end = self._things[number]
         before, after = self._words[first - 1 : first], self._words[end : end + 1]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from policies.negation import denied_ranges, negated
+from policies.negation import denied_ranges, negated, verbs
 from policies.words import Phrases, key, plain, plurals, tokens
 from policies.words import plural as plural_of
 from storage.validation import formed
@@ -148,12 +148,16 @@ class Vocabulary(Mapping[str, Attribute]):
         return denied_ranges(text, [(start, end) for start, end, _ in self._places(text)])
 
     def _spoken_of(self, text: str) -> Iterator[tuple[str, bool]]:
-        """Each attribute that a text names, as often as it does, and whether the text denies it there."""
-        places = list(self._places(text))
+        """Each attribute that a text names, as often as it does, and whether the text denies it there; not where the
+        word is a verb."""
+        places, written = list(self._places(text)), "".join(tokens(text))
         spans = [(start, end) for start, end, _ in places]
-        yield from zip(
-            [name for *_, name in places], negated("".join(tokens(text)), spans) if spans else [], strict=True
-        )
+        if spans:
+            for (*_, name), is_denied, is_verb in zip(
+                places, negated(written, spans), verbs(written, spans), strict=True
+            ):
+                if not is_verb:
+                    yield name, is_denied
 
     def _places(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Where a text names attributes, as characters of its NFC form."""

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from policies.phrases import COUNTS
 from policies.vocabulary import Vocabulary
-from policies.words import key
+from policies.words import key, plurals
 from recaption.lexicon import (
     DEPICTED,
     HEDGED,
@@ -166,7 +166,10 @@ class _Reading:
         return wrong
 
     def _is_several(self, part: str, name: str) -> bool:
-        return self._need.count.get(name) == 1 and key(part) not in map(key, self._vocabulary[name].singular)
+        attribute = self._vocabulary[name]
+        several = {key(form) for word in attribute.words for form in plurals(word)} | {key(attribute.plural_noun)}
+        one = map(key, attribute.singular)
+        return self._need.count.get(name) == 1 and key(part) in several.difference(one)
 
     def misplaced(self) -> list[str]:
         """The places, if one contradicts where a finding was seen; "top" is right for "upper left" too.
