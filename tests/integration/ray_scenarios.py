@@ -17,9 +17,6 @@ from pathlib import Path
 from flows.engine.pool import LocalPool
 from flows.engine.ray_pool import RayPool
 from flows.engine.settings import ActorSettings, RaySettings
-from flows.pipeline import ready_stages
-from micro.preset import preset
-from micro.world import WORLD
 from storage.errors import FatalError
 from storage.records.rejection import Rejection
 from storage.records.tables import to_table
@@ -161,9 +158,9 @@ def one_gpu(folder: Path, cluster) -> dict:
 
 
 def whole_build(folder: Path, cluster) -> dict:
-    """A build of drawn scenes whose models all run on the cluster, killed once, and the same one to its end."""
+    """A build of drawn scenes with an editor and a captioner on the cluster, killed once, and the same to its end."""
     scenes, config, workspace = folder.parent / "in", folder / "ray.yaml", folder / "ws"
-    networks = [name for name, stage in ready_stages(preset(), WORLD).items() if stage.needs == "gpu"]
+    networks = ("edit", "caption")  # a worker loads torch, and every stage of its own has one
     ray = {"address": cluster.address, "stages": {name: {"workers": 1, "cpus": 0.5} for name in networks}}
     write_config(config, SMALL_SHARDS | {"engine": "ray", "ray": ray})
     command = ("build", "--input", str(scenes), "--config", str(config), "--no-publish", "--workspace", str(workspace))
