@@ -42,6 +42,7 @@ class AnnotatorProgress:
     images: int
     unsure_share: float
     median_s: float
+    minutes: float  # in all, as the page measured them
     simulated: bool
 
 
@@ -118,6 +119,7 @@ def _progress(name: str, votes: Sequence[Vote]) -> AnnotatorProgress:
         images=len({vote.image_id for vote in votes}),
         unsure_share=unsure / len(votes),
         median_s=statistics.median(durations.values()),
+        minutes=sum(durations.values()) / 60,
         simulated=votes[0].simulated,
     )
 

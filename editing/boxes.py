@@ -20,6 +20,20 @@ _FAMILIES: Mapping[str, BoxUnits] = {
 }  # fmt: skip
 _SIDE_MULTIPLES: Mapping[str, int] = {"qwen2_5_vl": 28}
 _BOX_NAMES = ("bbox_2d", "bbox", "box")
+SCHEMA: Mapping[str, Any] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "bbox_2d": {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4},
+            "label": {"type": "string"},
+            "rules": {"type": "array", "items": {"type": "string"}},
+            "instruction": {"type": "string"},
+        },
+        "required": ["bbox_2d", "label"],
+    },
+}
+"""The form of an answer to the shipped prompt, as JSON schema."""
 _SAME_BOX = 0.8  # intersection over union from which two boxes show one thing
 _SLACK = 0.05  # a box may reach this share beyond the frame before it counts as nonsense
 

@@ -1,8 +1,8 @@
 """Locate: what an image shows, and where."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -65,8 +65,10 @@ class ChatLocator:
         vocabulary: Vocabulary,
         settings: LocateSettings,
         known_rules: frozenset[str] = frozenset(),
+        schema: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = model
+        self._schema = schema
         self._prompts = tuple(prompts)
         self._vocabulary = vocabulary
         self._settings = settings
@@ -96,7 +98,8 @@ class ChatLocator:
         return [_together(answers[at : at + parts], self._vocabulary) for at in range(0, len(answers), parts)]
 
     def _ask(self, asked: Sequence[tuple[LocateRequest, str]]) -> list[tuple[Region, ...] | SampleError]:
-        chats = [ChatRequest(prompt, (request.image,), self._settings.max_new_tokens) for request, prompt in asked]
+        most = self._settings.max_new_tokens
+        chats = [ChatRequest(prompt, (request.image,), most, schema=self._schema) for request, prompt in asked]
         replies = self._model.generate(chats) if chats else []
         return [self._regions(r.shape, reply) for (r, _), reply in zip(asked, replies, strict=True)]
 

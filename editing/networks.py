@@ -6,6 +6,7 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
+from editing.boxes import SCHEMA
 from editing.certify import Witnesses
 from editing.detect import DetectorLocator
 from editing.editors import WindowEditor
@@ -74,7 +75,8 @@ class Looking:
 def _chat_locator(looking: Looking) -> Locator:
     settings = looking.settings
     known_rules = frozenset(looking.rules)
-    return ChatLocator(chat_model(settings), looking.prompts, looking.vocabulary, settings, known_rules)
+    schema = SCHEMA if settings.prompt is None else None  # a prompt of the user's may ask for another form
+    return ChatLocator(chat_model(settings), looking.prompts, looking.vocabulary, settings, known_rules, schema)
 
 
 def _detector_locator(looking: Looking) -> Locator:

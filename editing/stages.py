@@ -35,7 +35,7 @@ def look_decided_by(looking: Looking) -> Any:
 LOCATE = Stage[Looking](
     name="locate",
     says="what an image shows, and where",
-    version=5,
+    version=6,
     record=Located,
     decides=lambda looking: [look_decided_by(looking), looking.vocabulary.blocking],
     make=lambda looking, workspace: LocateStage(
@@ -102,7 +102,7 @@ def _certify(values: Certifying, workspace: Workspace) -> Tool:
 CERTIFY = Stage[Certifying](
     name="certify",
     says="each edit measured and looked at again",
-    version=5,
+    version=6,
     record=Edit,
     decides=lambda values: values.decided_by,
     make=_certify,

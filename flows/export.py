@@ -76,7 +76,11 @@ def write_report(settings: Settings, root: str, output: Path) -> None:
     workspace = Workspace.open(root)
     outcome = read_outcome(workspace)
     people = annotation_summary(settings, workspace, outcome, labelled(settings, workspace, outcome))
-    work = {"projects": [asdict(row) for row in people.projects], "cost": _bill(outcome)}
+    work = {
+        "projects": [asdict(row) for row in people.projects],
+        "cost": _bill(outcome),
+        "minutes": sum(row.minutes for row in people.annotators),
+    }
     page = report(dataset_of(settings, workspace), workspace.blobs, settings.export, work)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")

@@ -3,7 +3,7 @@
 import importlib.util
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -23,13 +23,17 @@ _NO_TORCHVISION_FALLBACK = {
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One user turn: images first, then the prompt. Temperature 0 is greedy and ignores the seed."""
+    """One user turn: images first, then the prompt. Temperature 0 is greedy and ignores the seed.
+
+    `schema` is a JSON schema of the answer, for servers that keep to one; a model in this process does not.
+    """
 
     prompt: str
     images: tuple[Image, ...] = ()
     max_new_tokens: int = 256
     temperature: float = 0.0
     seed: int = 0
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ class OpenAIChat:
         self._encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="openai-chat-encode")
         self._trusted = tls()
         self._calls = 0
+        self._takes_schemas = True  # until the server refuses one
         self._not_before = 0.0  # time.monotonic() until which the server asked for silence
         self._last_success = -math.inf  # when a request was sent that was answered
         self._failed_probe: tuple[float, Exception] = (-math.inf, Exception())
@@ -203,7 +204,7 @@ class OpenAIChat:
 
     def _prepare(self, request: ChatRequest) -> tuple[str, bytes, Sizes]:
         """A request's hash, its bytes, and the sizes of its images as sent."""
-        body, sizes = self._body.of(request)
+        body, sizes = self._body.of(request if self._takes_schemas else replace(request, schema=None))
         return sha256_hex(body), body, sizes
 
     async def _answer(self, connection: Connection, request: ChatRequest, body: bytes, sizes: Sizes) -> _Outcome:
@@ -217,7 +218,8 @@ class OpenAIChat:
             except SampleError as error:
                 return error
             except Refusal as refusal:
-                return await self._judged(connection, request, refusal, sent)
+                reply = await self._without_schema(connection, request) if request.schema else None
+                return reply or await self._judged(connection, request, refusal, sent)
             except Trouble as trouble:
                 last = trouble
                 self._wait_as_told(trouble.wait_s)
@@ -235,6 +237,16 @@ class OpenAIChat:
             return error
         except Refusal as refusal:
             return refusal.refused
+
+    async def _without_schema(self, connection: Connection, request: ChatRequest) -> ChatReply | None:
+        """The answer to a refused request without its schema, if the schema was what the server does not take."""
+        body, sizes = self._body.of(replace(request, schema=None))
+        try:
+            reply = await self._attempt(connection, body, sizes)
+        except (Trouble, Refusal, SampleError):
+            return None
+        self._takes_schemas = False
+        return reply
 
     async def _attempt(self, connection: Connection, body: bytes, sizes: Sizes) -> ChatReply:
         """One request, sent once. Raises Trouble, Refusal, or a SampleError that the server words itself."""
@@ -279,7 +291,7 @@ class OpenAIChat:
     async def _probe(self, connection: Connection, like: ChatRequest, since: float) -> Exception | None:
         """Why a small request of the same kind is not answered; None where it is, or another was since then."""
         images = (PilImage.new("RGB", (64, 64), (128, 128, 128)),) if like.images else ()
-        body, sizes = self._body.of(replace(like, prompt="Answer with the word yes.", images=images))
+        body, sizes = self._body.of(replace(like, prompt="Answer with the word yes.", images=images, schema=None))
         async with self._probing:
             if self._last_success > since:
                 return None

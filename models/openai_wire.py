@@ -54,6 +54,9 @@ class Body:
         }
         if request.temperature > 0:
             body["seed"] = request.seed
+        if request.schema is not None:
+            schema = {"name": "answer", "schema": request.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return json.dumps(body).encode(), tuple(image.size for image in images)
 
 

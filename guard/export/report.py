@@ -62,7 +62,7 @@ def render_report(
         witnesses=summary.witnesses(data),
         probe=probe,
         probe_rows=probe_rows(probe),
-        work=work or {"projects": [], "cost": None},
+        work=work or {"projects": [], "cost": None, "minutes": 0.0},
         max_disputed=MAX_DISPUTED,
         plots=_plots(data, made.views),
     )

@@ -3,9 +3,10 @@
 import json
 
 import pytest
+from PIL import Image as PilImage
 
-from editing.locate import ChatLocator, LocateStage
-from editing.networks import Looking
+from editing.locate import ChatLocator, LocateRequest, LocateStage
+from editing.networks import Looking, make_locator
 from editing.settings import LocateSettings
 from micro.world import VOCABULARY
 from models.settings import ServerSettings
@@ -15,6 +16,7 @@ from storage.records.images import Picture
 from storage.records.tables import to_table
 from tests.drawing import draw
 from tests.fakes import FakeChat
+from tests.models.chat_server import chat_server
 
 SERVER = ServerSettings(base_url="http://127.0.0.1:1/v1")
 
@@ -145,3 +147,16 @@ def test_a_long_vocabulary_is_asked_for_in_parts_and_a_part_without_an_answer_co
     locator = ChatLocator(mute, prompts, words, LocateSettings(model="m"))
     result = LocateStage(workspace, locator, 2, words).run_shard(to_table(images(workspace, 2), Picture))
     assert [r.code for r in result.rejected] == ["locator_unparsable"] * 2
+
+
+@pytest.mark.parametrize("own_prompt", [False, True])
+def test_the_form_of_the_answer_goes_with_the_shipped_prompt_alone(tmp_path, own_prompt):
+    (tmp_path / "prompt.txt").write_text("List {attributes}; each as [label, x, y, width, height].")
+    with chat_server() as server:
+        settings = LocateSettings(
+            model="qwen3-vl", prompt=tmp_path / "prompt.txt" if own_prompt else None, box_units="thousandths",
+            server={"base_url": server.url},
+        )  # fmt: skip
+        make_locator(Looking(settings, VOCABULARY, {})).locate([LocateRequest(PilImage.new("RGB", (8, 8)))])
+        sent = server.seen.bodies[0]
+    assert ("response_format" in sent) is not own_prompt

@@ -76,12 +76,12 @@ class _Handler(BaseHTTPRequestHandler):
             if self.server.key and self.headers.get("authorization") != f"Bearer {self.server.key}":
                 sent = self.headers.get("authorization", "")
                 return self._error(401, "invalid_api_key", f"Incorrect API key provided: {sent}")
-            self._act(self.server.always or prompt.split()[-1], prompt, first)
+            self._act(self.server.always or prompt.split()[-1], prompt, first, "response_format" in body)
         finally:
             with seen.lock:
                 seen.now -= 1
 
-    def _act(self, deed: str, prompt: str, first: bool) -> None:
+    def _act(self, deed: str, prompt: str, first: bool, has_schema: bool) -> None:
         if deed == "once-429" and first:
             return self._error(429, "rate_limit", "slow down", {"retry-after": "1"})
         if deed == "once-500" and first:
@@ -96,6 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if deed == "cut" or (deed == "once-cut" and first):
             return self._cut()
+        if deed == "no-schema" and has_schema:
+            return self._error(400, "", "response_format is not supported")
         if deed in BODIES:
             return self._send(200, BODIES[deed])
         if deed == "refused":

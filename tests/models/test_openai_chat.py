@@ -229,6 +229,33 @@ def test_what_is_sent(server):
     assert (body["model"], body["max_tokens"], body["temperature"], body["seed"]) == ("m", 33, 0.7, 5)
 
 
+SCHEMA = {"type": "array", "items": {"type": "string"}}
+
+
+def test_a_schema_goes_along(server):
+    chat(server).generate([ChatRequest("name them", schema=SCHEMA)])
+    (body,) = server.seen.bodies
+    assert body["response_format"] == {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
+
+
+def test_a_server_that_takes_no_schema_is_asked_without_from_then_on(server):
+    model = chat(server, max_in_flight=1)
+    for prompt in ("first no-schema", "second no-schema", "third no-schema"):
+        (reply,) = model.generate([ChatRequest(prompt, schema=SCHEMA)])
+        assert reply.text == f"echo: {prompt}"
+    assert ["response_format" in body for body in server.seen.bodies] == [True, False, False, False]
+
+
+def test_a_row_that_is_refused_with_and_without_its_schema_says_nothing_of_schemas(server):
+    model = chat(server)
+    model.generate([ChatRequest("good", schema=SCHEMA)])
+    with pytest.raises(SampleError) as caught:
+        model.generate([ChatRequest("bad 400", schema=SCHEMA)])
+    assert caught.value.code == "chat_bad_request"
+    model.generate([ChatRequest("good again", schema=SCHEMA)])
+    assert "response_format" in server.seen.bodies[-1]
+
+
 def test_images_may_go_by_address(server):
     model = chat(server, image_transport=lambda image: f"https://x.test/{image.width}")
     model.generate([ChatRequest("look", (Image.new("RGB", (9, 6)),))])
