@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from guard.contract.prompt import prompt_hash
 from guard.export import summary
 from guard.export.diff import Difference
+from guard.export.finish import Finish
 from guard.export.parquet import Shard, Shards
 from guard.export.prepare import Prepared
 from guard.export.probe import Auc, Probe
@@ -46,7 +47,7 @@ def render_card(
     *,
     about: Mapping[str, Any],
     shards: Shards,
-    probe: Probe,
+    finish: Finish,
     changes: Difference | str | None = None,
 ) -> str:
     """README.md as text. `about` holds name, version and the settings, `changes` what differs from the version before
@@ -80,8 +81,9 @@ def render_card(
         prompt_hash=prompt_hash(rules=about["rl"]["name_rules"]),
         yields=summary.edit_yields(data),
         witnesses=summary.witnesses(data),
-        probe=probe,
-        probe_rows=probe_rows(probe),
+        finish_chosen=finish,
+        probe=finish.probe,
+        probe_rows=probe_rows(finish.probe),
         changes=None if isinstance(changes, str) else changes,
         no_changes=changes if isinstance(changes, str) else "",
     )

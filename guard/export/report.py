@@ -14,8 +14,8 @@ from markupsafe import Markup, escape
 from guard.export import summary
 from guard.export.card import measure, probe_rows
 from guard.export.dataset import Dataset, ImageRow
+from guard.export.finish import Finish
 from guard.export.prepare import Prepared
-from guard.export.probe import Probe
 from guard.export.summary import ViewCounts
 from guard.export.thumbnails import SMALL_SIDE_PX, outline, thumbnail
 from policies.phrases import WORD
@@ -31,7 +31,7 @@ _HEX_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def render_report(
-    made: Prepared, blobs: Blobs, *, about: Mapping[str, Any], probe: Probe, work: Mapping[str, Any] | None = None
+    made: Prepared, blobs: Blobs, *, about: Mapping[str, Any], finish: Finish, work: Mapping[str, Any] | None = None
 ) -> str:
     """The page as text. `about` holds name, version, seed, test_ratio and max_report_pairs (how many are drawn),
     `work` what `guard.export.report` says."""
@@ -60,8 +60,9 @@ def render_report(
         refusals=summary.refusals(data),
         yields=summary.edit_yields(data),
         witnesses=summary.witnesses(data),
-        probe=probe,
-        probe_rows=probe_rows(probe),
+        finish=finish,
+        probe=finish.probe,
+        probe_rows=probe_rows(finish.probe),
         work=work or {"projects": [], "cost": None, "minutes": 0.0},
         max_disputed=MAX_DISPUTED,
         plots=_plots(data, made.views),

@@ -1,7 +1,7 @@
 """The settings of this package: what an export is called, what it holds, how it is split."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,6 +10,7 @@ from storage.stage import Decides
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Balance = Literal["image", "policy"]
+FinishStep = Literal["none", "auto"] | Annotated[int, Field(ge=30, le=95)]
 
 
 class RlSettings(BaseModel):
@@ -64,6 +65,11 @@ class GuardSettings(BaseModel):
     other_benchmarks: Decides[tuple[Path, ...]] = Field(
         default=(),
         description="folders of images, or Parquet files; look-alikes of theirs are left out and listed",
+    )
+    finish: Decides[FinishStep] = Field(
+        default="none",
+        description="one last JPEG for every image, so that edits are harder to tell from originals: its quality, or "
+        "auto for the gentlest that the probe finds enough; off, as a certificate's 'identical outside' ends there",
     )
     rl: RlSettings = RlSettings()
     max_report_pairs: Decides[int] = Field(default=40, ge=0, description="pairs that the report draws")

@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from guard.contract.features import Features, View
 from guard.export import summary
 from guard.export.card import render_card
@@ -23,11 +21,11 @@ from guard.export.croissant import croissant
 from guard.export.dataset import Dataset, ImageRow
 from guard.export.diff import Difference, difference, read_snapshot, snapshot
 from guard.export.fingerprint import fingerprint_of
+from guard.export.finish import Decode, choose, finished
 from guard.export.manifest import MANIFEST, README, FileEntry, manifest_json
 from guard.export.parquet import Shard, Shards, write_shards
 from guard.export.png import decode, png_bytes
 from guard.export.prepare import Prepared, prepare
-from guard.export.probe import Probe, shortcut_probe
 from guard.export.report import render_report
 from guard.export.settings import NAME_PATTERN, GuardSettings
 from guard.export.trainer_configs import trainer_files
@@ -134,19 +132,20 @@ def _write(made: Prepared, blobs: Blobs, sink: _Sink, about: Mapping[str, Any], 
     data = made.data
     features = {view: features_of(view, data.policies) for view, splits in made.plan.items() if splits}
     name_rules: bool = about["rl"]["name_rules"]
-    shards = _write_views(made, features, blobs, sink, name_rules)
-    probe = probe_of(data, blobs)
+    finish = choose(data, _decoder(blobs), about["finish"])
+    shards = _write_views(made, features, blobs, finish.quality, sink, name_rules)
     described = {
         **about,
         "views": made.views,
         "left_out": made.left_out,
         "families_joined": made.joined,
         "families_kept_from_test": made.kept_from_test,
-        "shortcut_probe": asdict(probe),
+        "shortcut_probe": asdict(finish.probe),
+        "finish_chosen": finish.quality,
     }
     licences = list(summary.licences(data))
     document = croissant(about["name"], about["version"], DESCRIPTION, shards, features, licences)
-    sink.text("report.html", render_report(made, blobs, about=about, probe=probe))
+    sink.text("report.html", render_report(made, blobs, about=about, finish=finish))
     sink.text("croissant.json", _json(document))
     told = _dataset_info(shards, features, described)
     sink.text("dataset_info.json", _json(told))
@@ -155,7 +154,7 @@ def _write(made: Prepared, blobs: Blobs, sink: _Sink, about: Mapping[str, Any], 
     for name, text in trainer_files(about["name"], shards, data.policies, name_rules=name_rules).items():
         sink.text(name, text)
     changes = _changes(previous, sink, told) if previous else None
-    card = render_card(made, about=about, shards=shards, probe=probe, changes=changes)
+    card = render_card(made, about=about, shards=shards, finish=finish, changes=changes)
     sink.remove_strays()
     written = [*sink.files, FileEntry(README, len(card.encode()), sha256_hex(card.encode()))]
     sink.text(MANIFEST, manifest_json(about["fingerprint"], written))
@@ -180,12 +179,12 @@ def report(dataset: Dataset, blobs: Blobs, settings: GuardSettings, work: Mappin
     """
     made = prepare(dataset, blobs, settings)
     about = {"name": settings.name, "version": "not exported yet", **_described(settings)}
-    return render_report(made, blobs, about=about, probe=probe_of(made.data, blobs), work=work)
+    finish = choose(made.data, _decoder(blobs), settings.finish)
+    return render_report(made, blobs, about=about, finish=finish, work=work)
 
 
-def probe_of(data: Dataset, blobs: Blobs) -> Probe:
-    """The shortcut probe over the images of a Dataset."""
-    return shortcut_probe(data, lambda image: np.asarray(decode(blobs.get(image.blob), image.blob)))
+def _decoder(blobs: Blobs) -> Decode:
+    return lambda image: decode(blobs.get(image.blob), image.blob)
 
 
 def _check_names(name: str, version: str) -> None:
@@ -205,11 +204,11 @@ def _done(store: Store, folder: str, fingerprint: str) -> dict[str, Any] | None:
 
 
 def _write_views(
-    made: Prepared, features: Mapping[View, Features], blobs: Blobs, sink: _Sink, name_rules: bool
+    made: Prepared, features: Mapping[View, Features], blobs: Blobs, quality: int | None, sink: _Sink, name_rules: bool
 ) -> Shards:
     """Every view's shards, written to local disk first (their number is in their names) and then to the store."""
     with tempfile.TemporaryDirectory(prefix="guardset-export-") as scratch:
-        encode = _encoder(blobs, Path(scratch))
+        encode = _encoder(blobs, quality, Path(scratch))
         written: dict[View, dict[Any, list[Shard]]] = {view: {} for view in features}
         for view, columns in features.items():
             for split, items in made.plan[view].items():
@@ -222,14 +221,14 @@ def _write_views(
     return written
 
 
-def _encoder(blobs: Blobs, scratch: Path) -> Encode:
+def _encoder(blobs: Blobs, quality: int | None, scratch: Path) -> Encode:
     """An image's PNG bytes. Encoded once and kept on disk, since most images stand in several views."""
 
     @functools.lru_cache(maxsize=4)  # sides of a pair take turns, policy by policy
     def encode(image: ImageRow) -> bytes:
         path = scratch / image.image_id
         if not path.exists():
-            picture = decode(blobs.get(image.blob), image.blob)
+            picture = finished(decode(blobs.get(image.blob), image.blob), quality)
             path.write_bytes(png_bytes(picture, edited=image.role != "original"))
         return path.read_bytes()
 

@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 
 from guard.contract.prompt import question
 from guard.export.dataset import Dataset
+from guard.export.finish import finished
 from guard.export.png import is_marked
 from guard.export.settings import GuardSettings, RlSettings
 from guard.export.verify import verify
@@ -300,3 +301,21 @@ def test_croissant_lists_every_file_with_its_hash(result: ExportResult) -> None:
     both = {f"{view}_{split}" for view in WITH_TRAIN for split in ("train", "test")}
     assert set(sets) == {*both, "benchmark_test"}
     assert sets["benchmark_test"][:5] == FIVE
+
+
+def test_a_last_step_reaches_both_sides_of_a_pair_and_stands_in_the_card(
+    dataset: Dataset, workspace: Workspace
+) -> None:
+    done = export(dataset, workspace, options(finish=80))
+    rows = datasets.load_dataset(done.path, "benchmark", cache_dir=str(Path(done.path).parent / "cache"))
+    by_name = {Path(row["image_path"]).name: row["image"] for split in rows.values() for row in split}
+    assert {name.endswith("_edited.png") for name in by_name} == {True, False}
+    for image in dataset.images.values():
+        if image.file_name in by_name:
+            stored = Pillow.open(io.BytesIO(workspace.blobs.get(image.blob))).convert("RGB")
+            shown = by_name[image.file_name].convert("RGB")
+            assert shown.tobytes() == finished(stored, 80).tobytes() != stored.tobytes()
+    card = (Path(done.path) / "README.md").read_text()
+    assert "a JPEG of quality 80" in card
+    assert "| JPEG 80 |" in card
+    assert verify(done.path) == []

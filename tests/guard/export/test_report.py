@@ -13,6 +13,7 @@ from PIL import ImageDraw
 from guard.contract.features import VIEWS
 from guard.export import summary
 from guard.export.dataset import Dataset
+from guard.export.finish import Finish
 from guard.export.prepare import Prepared
 from guard.export.probe import Auc, Probe
 from guard.export.report import render_report
@@ -35,7 +36,7 @@ def render(workspace: Workspace) -> Callable[..., str]:
     def run(data: Dataset, **about: Any) -> str:
         rows = plan(data, VIEWS, lambda _: "train", RlSettings(), 0)
         made = Prepared(data, rows, summary.view_counts(data, rows), {"nothing": 0}, (), 0)
-        return render_report(made, workspace.blobs, about={**ABOUT, **about}, probe=PROBE)
+        return render_report(made, workspace.blobs, about={**ABOUT, **about}, finish=Finish(None, PROBE, ()))
 
     return run
 
@@ -131,12 +132,12 @@ def test_work_is_shown_where_it_is_known(dataset: Dataset, workspace: Workspace)
         dataset,
         workspace.blobs,
         GuardSettings(crops=False),
-        {"projects": projects, "cost": {**bill, "work_seconds_per_accepted_pair": 2.5}},
+        {"projects": projects, "minutes": 3.0, "cost": {**bill, "work_seconds_per_accepted_pair": 2.5}},
     )
     assert "75\u00a0%" in page  # 6 of 8
     assert "0.2500" in page  # (0.9 + 0.1) / 4
     assert "Work so far" not in report(
-        dataset, workspace.blobs, GuardSettings(crops=False), {"projects": [], "cost": None}
+        dataset, workspace.blobs, GuardSettings(crops=False), {"projects": [], "minutes": 3.0, "cost": None}
     )
 
 
