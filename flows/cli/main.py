@@ -64,6 +64,7 @@ _COMMANDS = {
     "exporting:export": "Write the Parquet that trainers read, with configs for them, a dataset card and a report.",
     "exporting:verify": "Read an export again and list what is wrong with it; the exit status is 1 if anything is.",
     "exporting:diff": "Say what differs between two exports: rows, labels, splits, policies and settings, and why.",
+    "auditing:audit": "Judge the pairs of any set: what changed and where, and what labels and splits say.",
     "exporting:report": "Write the report of what is there so far, without an export.",
     "evaluating:evaluate": "Ask a guard every question of a benchmark, score its answers, and update the leaderboard.",
     "hosting:serve": "Run build, collect and export on their schedules, with one worker here, until stopped.",
