@@ -24,7 +24,6 @@ from tests.photographs import collect, regions_for
 from tests.photographs.edits import Region, marked, scattered
 from tests.photographs.pairs import KINDS, Kind, planted
 
-
 OF_MASKS = ("good", "target left")
 
 

@@ -1,8 +1,8 @@
 """What differs between two pictures of a pair that somebody else made, and where, without a mask.
 
-A codec, a resize and a camera's noise leave the mean colour of a block and the detail in it nearly as they were, in every
-block of the picture. An edit stands out from that. So blocks are compared once the pictures lie over each other and a
-cast of colour is taken out.
+A codec, a resize and a camera's noise leave the mean colour of a block and the detail in it nearly as they were, in
+every block of the picture. An edit stands out from that. So blocks are compared once the pictures lie over each other
+and a cast of colour is taken out.
 
 Thresholds were set on the marked photographs of tests/photographs; benchmarks/audit.py measures on others.
 """

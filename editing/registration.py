@@ -60,13 +60,13 @@ def register(original: Rgb, edited: Rgb) -> Registration:
     """
     scales = [min(1.0, _SIDE_PX / max(rgb.shape[:2])) for rgb in (original, edited)]
     first, second = (_grey(rgb, scale) for rgb, scale in zip((original, edited), scales, strict=True))
-    sift = cv2.SIFT.create(_POINTS, contrastThreshold=_CONTRAST)
+    sift = cv2.SIFT.create(_POINTS, contrastThreshold=_CONTRAST, enable_precise_upscale=True)
     known = sift.detectAndCompute(first, None)
     for mirrored in (False, True):
         found = _followed(known, sift.detectAndCompute(second[:, ::-1].copy() if mirrored else second, None))
         if found is not None:
             matrix, points = found
-            return _told(_rescaled(matrix, scales), mirrored, original, edited, points / scales[1])
+            return _told(_rescaled(matrix, scales), mirrored, original, edited, (points + 0.5) / scales[1] - 0.5)
     return _without_points(original, edited)
 
 
@@ -113,9 +113,11 @@ def _least_squares(there: Matrix, here: Matrix) -> Matrix:
 
 
 def _rescaled(matrix: Matrix, scales: list[float]) -> Matrix:
-    """The same map between pictures of full size."""
+    """The same map between pictures of full size. Pixels are counted from their middle, so corners lie at -0.5."""
     first, second = scales
-    return np.column_stack([matrix[:, :2] * (second / first), matrix[:, 2] / first])
+    linear, corner = matrix[:, :2], np.full(2, 0.5)
+    moved = linear @ (corner * second - corner) + matrix[:, 2]
+    return np.column_stack([linear * (second / first), (moved + corner) / first - corner])
 
 
 def _without_points(original: Rgb, edited: Rgb) -> Registration:

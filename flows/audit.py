@@ -5,6 +5,7 @@ Pictures are read one pair at a time. What is kept of each is its row, and of so
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from guard.export.probe import MAX_IMAGES, Vector, statistics
 from storage.errors import FatalError, SampleError
 from storage.images import Decoded, Mask, decode, decode_mask, perceptual_hash
 from storage.open_store import open_store
-from storage.pair_source import PairColumns, PairSource, Place, SourcePair
+from storage.pair_columns import PairColumns
+from storage.pair_source import PairSource, Place, SourcePair
 from storage.records.audit import AuditedPair, PairLabel
 from storage.records.ids import content_id, sha256_hex
 from storage.records.tables import to_table
@@ -53,10 +55,10 @@ def audit(data: str, columns: PairColumns, to: Path) -> Audit:
     if all(pair.original is None or pair.edited is None for pair in pairs):
         raise FatalError(
             f"{data} holds {len(pairs)} pictures and no pair. An edited picture is known by its name, as with x.jpg "
-            f"and x{columns.suffix}.jpg: say another ending with --suffix, or name the columns of both sides with --image "
-            "and --edited."
+            f"and x{columns.suffix}.jpg: say another ending with --suffix, or name the columns of both sides with "
+            "--image and --edited."
         )
-    name = Path(data).resolve().stem
+    name = set_name(data)
     searched = len(pairs) <= _MAX_SEARCHED
     seen, rows = _Seen(), []
     probed = set(sorted(range(len(pairs)), key=lambda n: content_id(0, n))[: MAX_IMAGES // 2])
@@ -70,6 +72,15 @@ def audit(data: str, columns: PairColumns, to: Path) -> Audit:
     (to / SUMMARY).write_text(json.dumps(found.as_row()) + "\n", encoding="utf-8")
     (to / REPORT).write_text(audit_page(found, list(_drawn(source, pairs, rows))), encoding="utf-8")
     return found
+
+
+def set_name(data: str) -> str:
+    """What a set is called: an export by its own name and version, anything else by its file or folder."""
+    path = Path(data).resolve()
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        told = json.loads((path / "dataset_info.json").read_text(encoding="utf-8"))["guardset"]
+        return f"{told['name']}-{told['version']}"
+    return path.name if path.is_dir() else path.stem
 
 
 def _audited(source: PairSource, pair: SourcePair, seen: _Seen, *, probe: bool, search: bool) -> AuditedPair:

@@ -18,23 +18,13 @@ import pyarrow.json
 from storage.errors import FatalError
 from storage.folder import files_below
 from storage.images import SUFFIXES
-from storage.reading import read_file
+from storage.pair_columns import SPLIT, VARIANT, Layout, PairColumns
+from storage.reading import NO_CAP, read_file
 from storage.table_source import TableReader, is_table
 
 Role = Literal["original", "edited", "sham", "roundtrip"]
 Labels = Mapping[str, str]  # by policy: safe, unsafe, or "both" where the source contradicts itself
 
-# The first of these columns that is there, where no option names one.
-KNOWN: Mapping[str, tuple[str, ...]] = {
-    "image": ("image", "images", "original", "original_image", "input_image", "source_img", "unsafe_image"),
-    "edited": ("edited", "edited_image", "image_edited", "target_img", "safe_image"),
-    "path": ("image_path", "file_name", "path"),
-    "mask": ("mask", "mask_image", "mask_img"),
-    "policy": ("policy_name",),
-}
-_LABELS = ("safety_label", "label", "rating")
-_SPLIT = "split"
-_VARIANT = "policy_variant"  # of our own rows under changed policies, which say nothing of the policy itself
 _VERDICTS = {
     **dict.fromkeys(("safe", "0", "false", "pass", "compliant"), "safe"),
     **dict.fromkeys(("unsafe", "1", "true", "block", "review needed"), "unsafe"),
@@ -45,23 +35,6 @@ _SPLIT_OF_PART = re.compile(rf"(?:^|[/_.-])({'|'.join(_SPLIT_NAMES)})(?=[/_.-]|$
 _SIDE_FOLDERS = ("original", "originals", "edited")
 _METADATA = ("metadata.csv", "metadata.jsonl")
 _EXPORT = ("benchmark/", "rl/train")  # where our own export keeps labelled pictures, each once
-
-
-@dataclass(frozen=True)
-class PairColumns:
-    """Which columns hold what; None is the usual name, as far as it is there. `labels` may be several columns, one for
-    each policy, and `edited_labels` those of the other side where a row is a pair. `suffix` is how the name of an
-    edited picture ends, `root` a folder that paths may lead into."""
-
-    image: str | None = None
-    edited: str | None = None
-    path: str | None = None
-    mask: str | None = None
-    policy: str | None = None
-    labels: tuple[str, ...] = ()
-    edited_labels: tuple[str, ...] = ()
-    suffix: str = "_edited"
-    root: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +103,7 @@ class PairSource:
         Raises what `TableReader.image` and `read_file` raise.
         """
         if place.row < 0:
-            return read_file(self._path / place.part, 2**40)
+            return read_file(self._path / place.part, NO_CAP)
         return self._reader(reader).image(place.part, place.row, place.column)
 
     def _reader(self, name: str) -> TableReader:
@@ -146,7 +119,7 @@ class PairSource:
     def _list_part(self, part: str, found: "_Found") -> None:
         reader = self._reader("")
         schema = reader.schema(part)
-        layout = _Layout.of(f"{self._path}", schema, self._columns)
+        layout = Layout.of(f"{self._path}", schema, self._columns)
         names = reader.names(part, layout.image) if layout.edited is None and layout.path is None else None
         if layout.edited is None and layout.path is None and (not names or not any(names)):
             raise FatalError(
@@ -155,7 +128,7 @@ class PairSource:
                 f"x{self._columns.suffix}.jpg, with --path; or that of the edited pictures with --edited."
             )
         for number, values in enumerate(reader.rows(part, layout.told)):
-            split = str(values.get(_SPLIT) or _split_of_part(part))
+            split = str(values.get(SPLIT) or _split_of_part(part))
             before, after = self._labels(values, layout)
             if layout.edited is not None:
                 name = str(values[layout.path]) if layout.path else f"{part}#{number}"
@@ -163,24 +136,21 @@ class PairSource:
                          for c, said in ((layout.image, before), (layout.edited, after))]  # fmt: skip
                 mask = Place(part, number, layout.mask) if layout.mask else None
                 found.whole.append(SourcePair(name, "edited", sides[0], sides[1], mask))
-            elif not values.get(_VARIANT):
+            elif not values.get(VARIANT):
                 name = str(values[layout.path]) if layout.path else names[number] if names else ""
                 mask = Place(part, number, layout.mask) if layout.mask else None
                 found.add(Picture(name, split, Place(part, number, layout.image), before), mask)
 
-    def _labels(self, values: Mapping[str, Any], layout: "_Layout") -> tuple[dict[str, str], dict[str, str]]:
+    def _labels(self, values: Mapping[str, Any], layout: "Layout") -> tuple[dict[str, str], dict[str, str]]:
         """What a row says of its picture, or of both, by policy."""
-        policy = str(values[layout.policy]) if layout.policy else None
-        named = zip(layout.labels, layout.edited_labels or layout.labels, strict=True)
-        before: dict[str, str] = {}
-        after: dict[str, str] = {}
-        for column, other in named:
-            key = policy if policy is not None and len(layout.labels) == 1 else column
-            for side, name in ((before, column), (after, other)):
-                verdict = self._verdict(values[name])
-                if verdict:
-                    side[key] = verdict
-        return before, after if layout.edited_labels else {}
+        policy = str(values[layout.policy]) if layout.policy and len(layout.labels) == 1 else None
+
+        def said(columns: Sequence[str]) -> dict[str, str]:
+            names = [policy] if policy is not None else layout.labels
+            found = {name: self._verdict(values[column]) for name, column in zip(names, columns, strict=False)}
+            return {name: verdict for name, verdict in found.items() if verdict}
+
+        return said(layout.labels), said(layout.edited_labels)
 
     def _verdict(self, value: Any) -> str:
         """Safe or unsafe; "" for no label. What is neither is counted."""
@@ -212,71 +182,13 @@ class PairSource:
             raise FatalError(f"{file} cannot be read ({error}). Mend it, or leave it out.") from error
         if "file_name" not in table.column_names:
             raise FatalError(f"{file} has no column file_name. It has {', '.join(table.column_names)}.")
-        layout = _Layout.of_labels(str(file), table.column_names, self._columns)
+        layout = Layout.of_labels(str(file), table.column_names, self._columns)
         merged: dict[str, tuple[str, dict[str, str]]] = {}
         for row in table.to_pylist():
             picture = (Path(name).parent / str(row["file_name"])).as_posix()
-            known = merged.setdefault(picture, (str(row.get(_SPLIT) or _split_of_file(picture)), {}))
+            known = merged.setdefault(picture, (str(row.get(SPLIT) or _split_of_file(picture)), {}))
             _merge(known[1], self._labels(row, layout)[0])
         yield from merged.items()
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """The columns of one table that are read."""
-
-    image: str
-    edited: str | None
-    path: str | None
-    mask: str | None
-    policy: str | None
-    labels: tuple[str, ...]
-    edited_labels: tuple[str, ...]
-    others: tuple[str, ...]
-
-    @property
-    def told(self) -> list[str]:
-        """All but the pictures."""
-        named = (self.path, self.policy, *self.labels, *self.edited_labels, *self.others)
-        return list(dict.fromkeys(name for name in named if name))
-
-    @classmethod
-    def of(cls, what: str, schema: pa.Schema, columns: PairColumns) -> "_Layout":
-        there = schema.names
-        chosen = {name: _chosen(what, there, name, getattr(columns, name)) for name in KNOWN}
-        if chosen["image"] is None:
-            raise FatalError(
-                f"{what} has no column of pictures that is known here ({', '.join(KNOWN['image'])}). It has "
-                f"{', '.join(there)}. Name it with --image; where a row holds both sides, the other one with --edited."
-            )
-        labelled = cls.of_labels(what, there, columns)
-        others = tuple(name for name in (_SPLIT, _VARIANT) if name in there)
-        image = chosen.pop("image")
-        return cls(str(image), chosen["edited"], chosen["path"], chosen["mask"], labelled.policy, labelled.labels,
-                   labelled.edited_labels, others)  # fmt: skip
-
-    @classmethod
-    def of_labels(cls, what: str, there: Sequence[str], columns: PairColumns) -> "_Layout":
-        """Labels and policies alone."""
-        labels = columns.labels or tuple(name for name in _LABELS if name in there)[:1]
-        for name in columns.labels:
-            _chosen(what, there, "label", name)
-        edited = columns.edited_labels or tuple(n for label in labels for n in (f"edited_{label}",) if n in there)
-        for name in columns.edited_labels:
-            _chosen(what, there, "edited-label", name)
-        if edited and len(edited) != len(labels):
-            raise FatalError(f"{what}: there are {len(labels)} --label and {len(edited)} --edited-label; name as many.")
-        policy = _chosen(what, there, "policy", columns.policy)
-        return cls("", None, None, None, policy, labels, edited, ())
-
-
-def _chosen(what: str, there: Sequence[str], option: str, named: str | None) -> str | None:
-    """The column that an option names, or the first known one that is there."""
-    if named is None:
-        return next((name for name in KNOWN.get(option, ()) if name in there), None)
-    if named not in there:
-        raise FatalError(f"{what} has no column {named!r}. It has {', '.join(there)}. Correct --{option}.")
-    return named
 
 
 def _split_of_part(name: str) -> str:

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from storage.errors import FatalError
-from storage.pair_source import PairColumns, PairSource, Place
+from storage.pair_columns import PairColumns
+from storage.pair_source import PairSource, Place
 
 
 def png(value: int = 0) -> bytes:
@@ -82,9 +83,12 @@ def test_rows_of_lists_are_read_as_our_export_writes_them(tmp_path):
     rows = [
         {"images": [struct(v, name)], "policy_variant": variant, "policy_name": "L1", "safety_label": label}
         for v, name, variant, label in (
-            (1, "x.png", "", 1), (1, "x.png", "counterfactual", 0), (2, "x_edited.png", "", 0), (3, "x_sham.png", "", 1),
+            (1, "x.png", "", 1),
+            (1, "x.png", "counterfactual", 0),
+            (2, "x_edited.png", "", 0),
+            (3, "x_sham.png", "", 1),
         )
-    ]  # fmt: skip
+    ]
     path = write(tmp_path / "a.parquet", rows)
     edited, sham = listed(path)
     assert (edited.role, sham.role) == ("edited", "sham")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.audit import REPORT, SUMMARY
+from flows.audit import REPORT, SUMMARY, set_name
 from flows.audit import audit as audit_one
 from flows.cli.console import console
 from flows.cli.steps import progress
@@ -16,7 +16,7 @@ from flows.cli.tables import TextTable
 from guard.export.audit import GOOD, Audit
 from guard.export.audit_page import WORDS, shortcut_warnings
 from storage.errors import FatalError
-from storage.pair_source import PairColumns
+from storage.pair_columns import PairColumns
 from storage.reasons import remedy_of
 
 SETS = "sets.jsonl"
@@ -84,7 +84,7 @@ def _folders(data: Sequence[str], to: Path, overwrite: bool) -> dict[str, Path]:
         return {data[0]: to}
     folders: dict[str, Path] = {}
     for place in data:
-        name = Path(place).resolve().stem
+        name = set_name(place)
         taken = sum(folder.name.split("~")[0] == name for folder in folders.values())
         folders[place] = to / (f"{name}~{taken + 1}" if taken else name)
     return folders

@@ -141,7 +141,7 @@ def test_the_report_loads_nothing_and_blurs_what_may_be_unsafe(audited):
 
 
 def test_an_audit_is_replaced_only_when_told_to(published, audited, tmp_path):
-    with pytest.raises(FatalError, match="is there already.*--to.*--overwrite"):
+    with pytest.raises(FatalError, match=r"is there already.*--to.*--overwrite"):
         app(["audit", str(published), "--to", str(audited)], result_action="return_value")
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(FatalError, match="holds no audit"):
