@@ -75,6 +75,8 @@ class PairSource:
 
     def __init__(self, place: str, columns: PairColumns) -> None:
         self._path, self._columns = Path(place), columns
+        if "://" in place:
+            raise FatalError(f"{place} is not on this machine. Download it, and name the folder.")
         if not self._path.exists():
             raise FatalError(
                 f"{place} does not exist. Give a folder of pictures, a .parquet file, or a folder of them."

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,13 @@ from PIL import Image
 
 from flows.cli.main import app
 from guard.contract.features import IMAGE, TEXT, arrow_schema, class_label
+from guard.export.settings import GuardSettings
+from guard.export.write import export
 from storage.errors import FatalError
 from storage.records.audit import AuditedPair
 from storage.records.tables import from_table
+from storage.workspace import Workspace
+from tests.guard.conftest import synthetic
 from tests.photographs import collect, regions_for
 from tests.photographs.edits import Region, as_jpeg, marked
 from tests.photographs.pairs import KINDS
@@ -181,3 +186,24 @@ def test_what_cannot_be_read_at_all_is_said(tmp_path):
         app(["audit", str(tmp_path), "--to", str(tmp_path / "out")], result_action="return_value")
     with pytest.raises(FatalError, match="Name a set"):
         app(["audit"], result_action="return_value")
+
+
+def test_our_own_export_stands_beside_published_sets(tmp_path, capsys):
+    """Drawn pictures: five good pairs, each under the policies alone, and no family in two splits."""
+    workspace = Workspace.open(tmp_path / "workspace")
+    place = export(synthetic(workspace), workspace, GuardSettings(test_ratio=0.5)).path
+    app(["audit", str(place), "--to", str(tmp_path / "audit")], result_action="return_value")
+    told = json.loads((tmp_path / "audit" / "summary.json").read_text())
+    assert told["name"].startswith("guardset-")
+    assert set(told["splits"]) == {"train", "test"}
+    assert told["leaking_families"] == 0
+    rows = rows_of(tmp_path / "audit").values()
+    assert {row.verdict for row in rows} == {"good"}
+    assert all(row.original_split == row.edited_split for row in rows if row.edited and row.original)
+    policies = {label.policy for row in rows for label in row.labels}
+    assert policies
+    assert all(re.fullmatch(r"Policy L\d", policy) for policy in policies)
+    assert "not_an_image" not in told["reasons"]
+    parent = str(Path(place).parent)
+    with pytest.raises(FatalError, match="holds exports"):
+        app(["audit", parent, "--to", str(tmp_path / "other")], result_action="return_value")
