@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from editing.inside import agreement, measure_inside
 from editing.masks import Box, parts, resize_mask, resize_rgb
-from editing.registration import Registration, register
+from editing.registration import register
 from storage.images import Mask, Rgb
 
 _SIDE_PX = 1024  # pictures are compared at this size at most
@@ -31,6 +31,7 @@ _FIELDS = 4  # along each side, to see how widely changes are spread
 _FIELD_SHARE = 0.05
 
 _MOVED_PX = 0.5  # of pictures at the size at which they are compared; unmoved ones showed 0.2 at most
+_SURELY_MOVED_PX = 0.8
 _CAST = 2.5  # levels of 255 by which colours differ on average; JPEG of quality 50 reached 0.9
 _EVERYWHERE = 0.5  # of the picture changed
 _SPREAD = 0.9  # of its fields
@@ -71,8 +72,13 @@ def measure_pair(original: Rgb, edited: Rgb, mask: Mask | None = None) -> Change
         return Change(identical=True, outside_share=None if mask is None else 0.0)
     first, second = _brought_together(original, edited)
     found = register(first, second)
-    moved = found.mirrored or found.shift_px > _MOVED_PX or abs(found.zoom - 1) > 0.01
-    laid, there = _laid_over(first, second, found if moved else None)
+    laid, there = _still(first, second)
+    moved = found.mirrored or found.shift_px > _MOVED_PX
+    if moved and found.matrix is not None:
+        back = found.undone(second, (first.shape[0], first.shape[1]))
+        if found.shift_px < _SURELY_MOVED_PX:  # a few points may be that far off, so the pictures must say so, too
+            moved = _likeness(first, *back) > _likeness(first, laid, back[1])
+        laid, there = back if moved else (laid, there)
     expected, cast = _with_cast(first, laid, there)
     coloured, redrawn, detailed = _differing(expected, laid, there)
     changed = _without_specks(coloured | redrawn)
@@ -107,12 +113,13 @@ def judge_pair(change: Change) -> tuple[str, ...]:
     everywhere = _everywhere(change.changed_share, change.spread)
     local = bool(change.regions) and not everywhere
     most_kept = _MOST_KEPT_UNMASKED if change.outside_share is None else _MOST_KEPT
+    kept = (change.detail_kept or 0.0) > most_kept
     checks = (
-        ("pair_regenerated", everywhere),
+        ("pair_regenerated", everywhere and not kept),
         ("pair_moved", change.moved),
-        ("pair_recoloured", not everywhere and change.cast > _CAST),
+        ("pair_recoloured", kept if everywhere else change.cast > _CAST),
         ("pair_outside_mask", local and (change.outside_share or 0.0) > _MOST_OUTSIDE),
-        ("pair_target_left", local and (change.detail_kept or 0.0) > most_kept),
+        ("pair_target_left", local and kept),
     )
     found = tuple(code for code, holds in checks if holds)
     return found if found or local else ("pair_reencoded",)
@@ -133,11 +140,16 @@ def _brought_together(original: Rgb, edited: Rgb) -> tuple[Rgb, Rgb]:
     return resize_rgb(original, (width, height)), resize_rgb(edited, (other_width, other_height))
 
 
-def _laid_over(first: Rgb, second: Rgb, found: Registration | None) -> tuple[Rgb, Mask]:
-    """The second picture over the first, and where it can be compared."""
-    if found is None:
-        return resize_rgb(second, (first.shape[1], first.shape[0])), np.ones(first.shape[:2], np.bool_)
-    return found.undone(second, (first.shape[0], first.shape[1]))
+def _still(first: Rgb, second: Rgb) -> tuple[Rgb, Mask]:
+    """The second picture at the first one's size, and that it can be compared everywhere."""
+    return resize_rgb(second, (first.shape[1], first.shape[0])), np.ones(first.shape[:2], np.bool_)
+
+
+def _likeness(first: Rgb, second: Rgb, there: Mask) -> float:
+    """How well the detail of two pictures agrees where both have pixels: the median of its blocks, -1 to 1."""
+    correlation, variance = agreement(first, second)
+    seen = correlation[(variance > _DETAIL) & there]
+    return float(np.median(seen)) if len(seen) else 0.0
 
 
 def _with_cast(first: Rgb, second: Rgb, there: Mask) -> tuple[Rgb, float]:

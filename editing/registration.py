@@ -17,11 +17,11 @@ from storage.images import Mask, Rgb
 
 _SIDE_PX = 512  # points are looked for at this size at most
 _POINTS = 1500
-_CONTRAST = 0.02  # of a point; half of what SIFT asks for, since skies and walls have weak ones
+_CONTRAST = 0.005  # of a point; an eighth of what SIFT asks for, since skies and walls have weak ones
 _CLEARLY = 0.8  # the best match is so much nearer than the next one (Lowe's ratio)
 _NEAR_PX = 2.0  # of the map that a point follows
 _FEWEST = 8  # points that follow one map; fewer may be a coincidence
-_LEAST_SHARE = 0.3  # of the matches
+_LEAST_SHARE = 0.2  # of the matches
 _SCALES = (0.3, 3.0)  # of a map that can be meant
 _SKEW = 0.3
 
