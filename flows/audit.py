@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from editing.pair_change import judge_pair, measure_pair
@@ -19,7 +20,7 @@ from guard.export.leaks import Fingerprint, fingerprint
 from guard.export.manifest import check_one_export
 from guard.export.probe import MAX_IMAGES, Vector, statistics
 from storage.errors import FatalError, SampleError
-from storage.images import Decoded, Mask, decode, decode_mask, perceptual_hash
+from storage.images import Decoded, Mask, decode, perceptual_hash
 from storage.open_store import open_store
 from storage.pair_columns import PairColumns
 from storage.pair_source import PairSource, Place, SourcePair
@@ -155,7 +156,11 @@ def _bytes(source: PairSource, place: Place, reader: str) -> bytes:
 
 
 def _mask(source: PairSource, place: Place | None) -> Mask | None:
-    return None if place is None else decode_mask(_bytes(source, place, "mask"), max_pixels=_MAX_PIXELS)
+    """Where somebody's mask is light; it may be a JPEG, and grey at its edges."""
+    if place is None:
+        return None
+    grey = decode(_bytes(source, place, "mask"), max_pixels=_MAX_PIXELS).image.convert("L")
+    return np.asarray(grey) > 127
 
 
 def _keep(image_id: str, side: Decoded, seen: _Seen, *, probe: bool, search: bool) -> None:

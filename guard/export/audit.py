@@ -5,7 +5,7 @@ Everything follows from `AuditedPair` rows; no picture is read here.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,8 @@ _MAX_DISTANCE = 6  # bits of the perceptual hash, as `export.max_distance`
 class PolicyCounts:
     """Labelled sides under one policy, and of the `pairs` with a label on both sides how many change it.
 
-    `by_role` is the share of these sides that is labelled as whoever knows only which side is edited would guess best,
-    and `by_one_label` that of the commoner label.
+    `by_role` is the share of these sides whose label is the commoner one of their side, which is what whoever knows
+    only which side is edited guesses right at best; `by_one_label` is that of the commoner label of all.
     """
 
     policy: str
@@ -64,24 +64,24 @@ class Audit:
         return self.verdicts.get(GOOD, 0) / self.pairs if self.pairs else 0.0
 
     def as_row(self) -> dict[str, Any]:
-        """One flat row, to stand beside those of other sets."""
-        told = asdict(self)
-        probe = {name: _rounded(getattr(auc, "value", None)) for name, auc in asdict_of(self.probe).items()}
+        """One flat row, to stand beside those of other sets; shares and AUCs are means over policies, None where they
+        are not known."""
+        aucs = {"unsafe": self.probe.unsafe, "edited": self.probe.edited_without_controls}
         return {
-            **{name: told[name] for name in ("name", "pairs", "controls", "images", "families", "leaking_families")},
+            "name": self.name,
+            "pairs": self.pairs,
+            "controls": self.controls,
+            "images": self.images,
+            "families": self.families,
+            "leaking_families": self.leaking_families,
             "good": self.verdicts.get(GOOD, 0),
             "reasons": dict(self.reasons),
             "splits": dict(self.splits),
             "by_role": _rounded(_mean(p.by_role for p in self.policies)),
             "by_one_label": _rounded(_mean(p.by_one_label for p in self.policies)),
             "turned_safe": sum(p.turned_safe for p in self.policies),
-            "probe_auc": probe,
+            "probe_auc": {name: _rounded(None if auc is None else auc.value) for name, auc in aucs.items()},
         }
-
-
-def asdict_of(probe: Probe) -> dict[str, Any]:
-    """The AUCs of a probe that are not by policy."""
-    return {"unsafe": probe.unsafe, "edited": probe.edited_without_controls}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -119,10 +119,9 @@ def judged(rows: Sequence[AuditedPair]) -> list[AuditedPair]:
     for row in rows:
         several = row.family_id and len(splits[row.family_id]) > 1 and _TRAIN in splits[row.family_id]
         crossing = row.original_split != row.edited_split and bool(row.original_split and row.edited_split)
-        seen = _expected(row)
         reasons = (
             *_when("pair_relabelled", bool(_UNCHANGED & set(row.reasons)) and _differs(row.labels)),
-            *seen,
+            *_expected(row),
             *_when("pair_in_two_splits", crossing),
             *_when("family_in_two_splits", bool(several) and not crossing),
             *_when("labels_contradict", bool({row.original_id, row.edited_id} & contradicted)),
@@ -200,7 +199,7 @@ def _policy(policy: str, counts: Counter[tuple[bool, str]], turned: Counter[tupl
     unsafe = {original: counts[original, "unsafe"] for original in (True, False)}
     safe = {original: counts[original, "safe"] for original in (True, False)}
     total = sum(unsafe.values()) + sum(safe.values())
-    by_role = max(unsafe[True] + safe[False], safe[True] + unsafe[False]) / total if total else None
+    by_role = sum(max(unsafe[side], safe[side]) for side in (True, False)) / total if total else None
     by_one = max(sum(unsafe.values()), sum(safe.values())) / total if total else None
     pairs = sum(n for (name, *_), n in turned.items() if name == policy)
     return PolicyCounts(
