@@ -1,10 +1,14 @@
 """An audit: what the pixels, the labels and the splits of somebody's pairs say, with no build, no config and no model.
 
-Pictures are read one pair at a time. What is kept of each is its row, and of some their hashes and statistics.
+Pictures are read a pair at a time for each processor. What is kept of a pair is its row, and of some pictures their
+hashes and statistics.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,10 +31,12 @@ from storage.pair_source import PairSource, Place, SourcePair
 from storage.records.audit import AuditedPair, PairLabel
 from storage.records.ids import content_id, sha256_hex
 from storage.records.tables import to_table
+from storage.stage import BatchResult, quarantine_boundary
 
 REPORT, PAIRS, SUMMARY = "report.html", "pairs.parquet", "summary.json"
 _MAX_PIXELS = 200_000_000
 _PROBE_PX = 1024  # of each side, from the middle
+_MAX_WORKERS = 16
 _MAX_SEARCHED = 5000  # originals; all are held against all, to find crops
 _DRAWN_GOOD, _DRAWN = 12, 6  # pairs of each verdict on the page
 
@@ -63,9 +69,19 @@ def audit(data: str, columns: PairColumns, to: Path) -> Audit:
     searched = len(pairs) <= _MAX_SEARCHED
     seen, rows = _Seen(), []
     probed = set(sorted(range(len(pairs)), key=lambda n: content_id(0, n))[: MAX_IMAGES // 2])
-    for number, pair in enumerate(pairs):
-        rows.append(_audited(source, pair, seen, probe=number in probed, search=searched))
-        report_progress(name, number + 1, len(pairs))
+
+    def one(number: int) -> AuditedPair:
+        def look(told: Sequence[AuditedPair]) -> BatchResult[AuditedPair]:
+            return BatchResult([_looked_at(source, pairs[number], told[0], seen, number in probed, searched)])
+
+        told = _told(pairs[number])
+        found = quarantine_boundary([told], look, lambda row: row.pair_id)
+        refused = [replace(told, reasons=(no.code,), detail=no.detail) for no in found.rejected]
+        return [*found.ok, *refused][0]
+
+    for row in _side_by_side(one, len(pairs)):
+        rows.append(row)
+        report_progress(name, len(rows), len(pairs))
     rows = judged(with_families(rows, seen.hashes, seen.prints))
     found = audit_of(name, rows, probe_pairs(rows, seen.features), source.unread_labels, searched)
     to.mkdir(parents=True, exist_ok=True)
@@ -73,6 +89,19 @@ def audit(data: str, columns: PairColumns, to: Path) -> Audit:
     (to / SUMMARY).write_text(json.dumps(found.as_row()) + "\n", encoding="utf-8")
     (to / REPORT).write_text(audit_page(found, list(_drawn(source, pairs, rows))), encoding="utf-8")
     return found
+
+
+def _side_by_side(work: Callable[[int], AuditedPair], count: int) -> Iterator[AuditedPair]:
+    """The rows in order. As many pairs are in memory as there are processors: decoding and measuring free the GIL."""
+    workers = min(os.cpu_count() or 1, _MAX_WORKERS)
+    waiting: deque[Future[AuditedPair]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for number in range(count):
+            waiting.append(pool.submit(work, number))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def set_name(data: str) -> str:
@@ -84,9 +113,10 @@ def set_name(data: str) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def _audited(source: PairSource, pair: SourcePair, seen: _Seen, *, probe: bool, search: bool) -> AuditedPair:
-    """One row, without what only the whole set can tell."""
-    row = _told(pair)
+def _looked_at(
+    source: PairSource, pair: SourcePair, row: AuditedPair, seen: _Seen, probe: bool, search: bool
+) -> AuditedPair:
+    """The row with all but what only the whole set can tell."""
     sides: list[Decoded] = []
     for name, picture in (("original", pair.original), ("edited", pair.edited)):
         if picture is None:
@@ -107,11 +137,7 @@ def _audited(source: PairSource, pair: SourcePair, seen: _Seen, *, probe: bool, 
         sides.append(side)
     if len(sides) < 2:
         return row
-    try:
-        mask = _mask(source, pair.mask)
-    except SampleError as error:
-        return replace(row, reasons=(error.code,), detail=f"its mask: {error.detail}")
-    change = measure_pair(sides[0].rgb, sides[1].rgb, mask)
+    change = measure_pair(sides[0].rgb, sides[1].rgb, _mask(source, pair.mask))
     return replace(
         row,
         reasons=judge_pair(change),
@@ -159,7 +185,10 @@ def _mask(source: PairSource, place: Place | None) -> Mask | None:
     """Where somebody's mask is light; it may be a JPEG, and grey at its edges."""
     if place is None:
         return None
-    grey = decode(_bytes(source, place, "mask"), max_pixels=_MAX_PIXELS).image.convert("L")
+    try:
+        grey = decode(_bytes(source, place, "mask"), max_pixels=_MAX_PIXELS).image.convert("L")
+    except SampleError as error:
+        raise SampleError(error.code, f"The mask: {error.detail}") from error
     return np.asarray(grey) > 127
 
 

@@ -75,8 +75,20 @@ _COMMANDS = {
     "forgetting:forget": "Remove an image with all that was made of it and said of it, and keep it from coming back.",
     "hosting:workspace_app": "Look after a workspace.",
 }  # fmt: skip
+# Of a command that has them; the others show those of the whole program.
+_EXAMPLES = {
+    "auditing:audit": (
+        "Examples:\n\n"
+        "`guardset audit SafeEditBench` reads the folder of a published set as it was downloaded.\n\n"
+        "`guardset audit pairs.parquet --image before --edited after --label unsafe --edited-label unsafe_after` "
+        "reads a table with both sides in a row.\n\n"
+        "`guardset audit theirs.parquet work/exports/guardset/1.0 --to compared` holds sets against each other."
+    ),
+}
 for place, sentence in _COMMANDS.items():
-    app.command(f"flows.cli.commands.{place}", name=place.split(":")[1].removesuffix("_app"), help=sentence)
+    more = {"help_epilogue": _EXAMPLES[place]} if place in _EXAMPLES else {}
+    name = place.split(":")[1].removesuffix("_app")
+    app.command(f"flows.cli.commands.{place}", name=name, help=sentence, **more)
 
 
 def _guarded(run: Callable[[], object]) -> int:

@@ -45,14 +45,6 @@ def audit(
     No config, no workspace and no model is needed. SafeEditBench's columns, our own exports, tables with both sides in
     a row, and folders with `x.jpg`, `x_edited.jpg` and, if there is one, `x_mask.png` are known without an option.
     A folder's `metadata.csv` or `metadata.jsonl` gives labels and splits.
-
-    Examples:
-
-    `guardset audit SafeEditBench`
-
-    `guardset audit pairs.parquet --image before --edited after --label before_label --edited-label after_label`
-
-    `guardset audit theirs.parquet work/exports/guardset/1.0 --to compared` holds sets against each other.
     """
     if not data:
         raise FatalError("Name a set: a folder of pictures, a .parquet file, a folder of them, or an export.")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import flows.audit
 from flows.cli.main import app
 from guard.contract.features import IMAGE, TEXT, arrow_schema, class_label
 from guard.export.settings import GuardSettings
@@ -178,6 +179,31 @@ def test_several_sets_stand_in_one_table(regions, tmp_path, capsys):
     assert [one["name"] for one in told] == ["theirs", "ours"]
     assert all(row.outside_share is not None for row in rows_of(to / "theirs").values())
     app([*arguments, "--overwrite"], result_action="return_value")  # what an audit wrote may be replaced
+
+
+def test_one_bad_file_costs_its_own_row(regions, tmp_path, monkeypatch):
+    """A mask that does not decode, and an error that nobody foresaw."""
+    folder, region = tmp_path / "set", regions[0]
+    folder.mkdir()
+    for name in "abc":
+        (folder / f"{name}.png").write_bytes(encoded(region.original))
+        (folder / f"{name}_edited.png").write_bytes(encoded(region.good))
+    (folder / "a_mask.png").write_bytes(b"no mask")
+    (folder / "b_mask.jpg").write_bytes(encoded(np.repeat(region.mask[..., None] * np.uint8(255), 3, 2), "JPEG"))
+    measured = flows.audit.measure_pair
+
+    def fails(original, edited, mask):
+        if mask is None:
+            raise ZeroDivisionError("nobody foresaw this")
+        return measured(original, edited, mask)
+
+    monkeypatch.setattr(flows.audit, "measure_pair", fails)
+    app(["audit", str(folder), "--to", str(tmp_path / "out")], result_action="return_value")
+    found = rows_of(tmp_path / "out")
+    assert (found["a"].reasons, found["a"].detail[:9]) == (("not_an_image",), "The mask:")
+    assert found["b"].verdict == "good"
+    assert found["c"].reasons == ("unexpected_error",)
+    assert "nobody foresaw this" in found["c"].detail
 
 
 def test_what_cannot_be_read_at_all_is_said(tmp_path):
