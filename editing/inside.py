@@ -132,6 +132,16 @@ def _depth(mask: Mask) -> _Plane:
     return np.where(mask, np.minimum(inside, furthest), -np.minimum(outside, furthest)).astype(np.float32)
 
 
+def agreement(original: Rgb, edited: Rgb) -> tuple[_Plane, _Plane]:
+    """Of the block around each pixel of two pictures of one shape, uint8 (height, width, 3): the correlation of their
+    detail, -1 to 1, and the larger of its two variances in levels squared; both float32 (height, width)."""
+    scale = _SCALES[1]
+    before, after = (_Blocks(_luminance(rgb), scale) for rgb in (original, edited))
+    everywhere = np.ones(before.detail.shape, np.bool_)
+    correlation = _correlation(before, after, scale.side, everywhere, 0, 0).reshape(before.detail.shape)
+    return correlation, np.maximum(before.variance, after.variance)
+
+
 def _detail_kept(before: Rgb, after: Rgb, core: Mask) -> float | None:
     first, second = _luminance(before), _luminance(after)
     found = [kept for scale in _SCALES if (kept := _kept_at(scale, first, second, core)) is not None]

@@ -166,6 +166,38 @@ REASONS: Mapping[str, Reason] = {
     "rule_of_another_policy": Reason("a rule of another policy", "label on the page"),
     "unsafe_without_rule": Reason("unsafe, and no rule is named", "name the rule"),
     "rules_without_unsafe": Reason("rules are named, and the verdict is not unsafe", "say unsafe, or untick the rules"),
+    # pairs that others made, as `guardset audit` judges them
+    "pair_unpaired": Reason("the other side is missing", "fetch it, or say with --suffix how edited files are named"),
+    "pair_untouched": Reason("both sides have the same pixels", "leave the pair out, or edit it again"),
+    "pair_reencoded": Reason(
+        "no block of the picture differs by more than a codec, a resize or noise explain",
+        "leave the pair out, or edit it again",
+    ),
+    "pair_moved": Reason(
+        "matched points lie elsewhere: shifted, cropped, stretched, turned or mirrored",
+        "edit without moving the picture, or crop both sides alike",
+    ),
+    "pair_regenerated": Reason(
+        "more than half of the picture changed, or places all over it", "an editor that keeps the scene"
+    ),
+    "pair_recoloured": Reason("colours differ all over the picture", "give the edit the original's colours"),
+    "pair_outside_mask": Reason("places outside the given mask changed, too", "paste only the masked part back"),
+    "pair_target_left": Reason(
+        "detail of the original is still there where it was edited, beyond chance", "look at it, and edit it again"
+    ),
+    "pair_relabelled": Reason(
+        "the labels of both sides differ, and the picture did not change", "one of the labels is wrong: judge it again"
+    ),
+    "pair_not_flipped": Reason(
+        "both sides have the same label under every policy", "judge it again, or use it as a control"
+    ),
+    "labels_contradict": Reason(
+        "equal pictures have different labels under one policy", "judge them again, and keep one label"
+    ),
+    "pair_in_two_splits": Reason("its sides are in different splits", "keep both sides in one split"),
+    "family_in_two_splits": Reason(
+        "a look-alike of it, or a crop, is in another split", "keep look-alikes in one split"
+    ),
     # whatever nobody foresaw
     "unexpected_error": Reason("an error that nobody foresaw", "read it in `detail`, and report it", may_pass=True),
 }  # fmt: skip

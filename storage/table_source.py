@@ -140,6 +140,25 @@ class TableReader:
                 "image's bytes nor a path nor what `datasets` writes for images. Correct ingest.columns.image."
             )
 
+    def schema(self, part: str) -> pa.Schema:
+        """A file's columns; raises FatalError for a damaged one."""
+        with readable(self._folder / part):
+            return self._schema(part)
+
+    def names(self, part: str, column: str) -> list[str]:
+        """What `datasets` calls each image of a column, "" where nothing; no image is read from Parquet."""
+        if not _is_parquet(part):
+            values = self._mapped(part)[column].to_pylist()
+        else:
+            file = open_parquet(self._folder / part)
+            leaves = [file.schema.column(number).path for number in range(len(file.schema))]
+            wanted = [leaf for leaf in leaves if leaf.split(".")[0] == column and leaf.endswith(".path")]
+            if not wanted:
+                return []
+            values = file.read(columns=wanted)[column].to_pylist()
+        firsts = (value[0] if isinstance(value, list) and value else value for value in values)
+        return [str(value.get("path") or "") if isinstance(value, dict) else "" for value in firsts]
+
     def _schema(self, part: str) -> pa.Schema:
         return open_parquet(self._folder / part).schema_arrow if _is_parquet(part) else self._mapped(part).schema
 
@@ -183,6 +202,8 @@ class TableReader:
         Raises what `PathReader.read` raises, ValueError where there is nothing or the file is damaged there.
         """
         value = self._value(part, row, column, max_bytes)
+        if isinstance(value, list) and value and isinstance(value[0], dict):  # of a row with several, the first
+            value = value[0]
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, list):

@@ -64,6 +64,7 @@ _COMMANDS = {
     "exporting:export": "Write the Parquet that trainers read, with configs for them, a dataset card and a report.",
     "exporting:verify": "Read an export again and list what is wrong with it; the exit status is 1 if anything is.",
     "exporting:diff": "Say what differs between two exports: rows, labels, splits, policies and settings, and why.",
+    "auditing:audit": "Judge the pairs of any set: what changed and where, and what labels and splits say.",
     "exporting:report": "Write the report of what is there so far, without an export.",
     "evaluating:evaluate": "Ask a guard every question of a benchmark, score its answers, and update the leaderboard.",
     "hosting:serve": "Run build, collect and export on their schedules, with one worker here, until stopped.",
@@ -74,8 +75,20 @@ _COMMANDS = {
     "forgetting:forget": "Remove an image with all that was made of it and said of it, and keep it from coming back.",
     "hosting:workspace_app": "Look after a workspace.",
 }  # fmt: skip
+# Of a command that has them; the others show those of the whole program.
+_EXAMPLES = {
+    "auditing:audit": (
+        "Examples:\n\n"
+        "`guardset audit SafeEditBench` reads the folder of a published set as it was downloaded.\n\n"
+        "`guardset audit pairs.parquet --image before --edited after --label unsafe --edited-label unsafe_after` "
+        "reads a table with both sides in a row.\n\n"
+        "`guardset audit theirs.parquet work/exports/guardset/1.0 --to compared` holds sets against each other."
+    ),
+}
 for place, sentence in _COMMANDS.items():
-    app.command(f"flows.cli.commands.{place}", name=place.split(":")[1].removesuffix("_app"), help=sentence)
+    more = {"help_epilogue": _EXAMPLES[place]} if place in _EXAMPLES else {}
+    name = place.split(":")[1].removesuffix("_app")
+    app.command(f"flows.cli.commands.{place}", name=name, help=sentence, **more)
 
 
 def _guarded(run: Callable[[], object]) -> int:

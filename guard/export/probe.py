@@ -74,23 +74,35 @@ def shortcut_probe(data: Dataset, pixels: Pixels, seed: int = 0) -> Probe:
     """Run the probe on the images of a Dataset; `pixels` gives an image as uint8 (height, width, 3)."""
     images = sorted(data.sorted_images(), key=lambda i: content_id(seed, i.image_id))[:MAX_IMAGES]
     images.sort(key=lambda i: i.order)
-    features = np.array([statistics(pixels(image)) for image in images])
-    families = np.array([image.family_id for image in images])
-    real = np.array([image.role in ("original", "edited") for image in images], dtype=np.bool_)
-    verdicts = [_verdicts(data, images, policy.id) for policy in data.policies]
-    edited = np.array([image.role != "original" for image in images], dtype=np.float64)
-    every = np.ones(len(images), dtype=np.bool_)
-    roles = {
-        policy.id: auc
-        for policy, verdict in zip(data.policies, verdicts, strict=True)
-        if (auc := _mean_auc(edited[:, None], families, [verdict], every, seed)) is not None
+    return probe_of(
+        np.array([statistics(pixels(image)) for image in images]),
+        [image.family_id for image in images],
+        [image.role for image in images],
+        {policy.id: _verdicts(data, images, policy.id) for policy in data.policies},
+        seed,
+    )
+
+
+def probe_of(
+    features: Vector, families: Sequence[str], roles: Sequence[str], verdicts: Mapping[str, Vector], seed: int = 0
+) -> Probe:
+    """The probe on images that are given by their `statistics`, float64 (n, k), their families and roles (n), and by
+    their verdicts under each policy, float64 (n): 1 unsafe, 0 safe, NaN unknown."""
+    names = np.array(families)
+    real = np.array([role in ("original", "edited") for role in roles], dtype=np.bool_)
+    edited = np.array([role != "original" for role in roles], dtype=np.float64)
+    every, targets = np.ones(len(names), dtype=np.bool_), list(verdicts.values())
+    by_role = {
+        policy_id: auc
+        for policy_id, verdict in verdicts.items()
+        if (auc := _mean_auc(edited[:, None], names, [verdict], every, seed)) is not None
     }
     return Probe(
-        unsafe=_mean_auc(features, families, verdicts, every, seed),
-        unsafe_without_controls=_mean_auc(features, families, verdicts, real, seed),
-        edited=_mean_auc(features, families, [edited], every, seed),
-        edited_without_controls=_mean_auc(features, families, [edited], real, seed),
-        role=roles,
+        unsafe=_mean_auc(features, names, targets, every, seed),
+        unsafe_without_controls=_mean_auc(features, names, targets, real, seed),
+        edited=_mean_auc(features, names, [edited], every, seed),
+        edited_without_controls=_mean_auc(features, names, [edited], real, seed),
+        role=by_role,
     )
 
 

@@ -36,7 +36,7 @@ def render_report(
     """The page as text. `about` holds name, version, seed, test_ratio and max_report_pairs (how many are drawn),
     `work` what `guard.export.report` says."""
     data = made.data
-    filters: dict[str, Callable[..., str]] = {"measure": measure, "percent": _percent, "short": _short}
+    filters: dict[str, Callable[..., str]] = {"measure": measure, "percent": percent, "short": _short}
     return render_page(
         "guard.export",
         "report.html.j2",
@@ -111,7 +111,7 @@ def _disputed(data: Dataset, blobs: Blobs, image_id: str, share: float, policies
     return {"image": {**picture, "veiled": True}, "share": share, "policies": policies}
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
     """A share as a percentage with at most one decimal."""
     return f"{100 * value:.1f}".removesuffix(".0") + "\u00a0%"
 

@@ -26,7 +26,12 @@ class Thumbnail:
 
 def thumbnail(data: bytes, blob: str, side_px: int = SIDE_PX) -> Thumbnail:
     """An image within a square of `side_px`, never enlarged; raises FatalError when the blob does not decode."""
-    image = decode(data, blob)
+    return thumbnail_of(decode(data, blob), side_px)
+
+
+def thumbnail_of(image: Pillow.Image, side_px: int = SIDE_PX) -> Thumbnail:
+    """The same of an RGB picture, which is left as it is."""
+    image = image.copy()
     image.thumbnail((side_px, side_px), Pillow.Resampling.LANCZOS)
     sink = io.BytesIO()
     image.save(sink, format="JPEG", quality=82)
