@@ -15,7 +15,7 @@ from guard.export.settings import GuardSettings
 from reporting.page import PARTS, page_part
 from storage.records.ids import content_id, payload
 
-EXPORT_VERSION = 6  # raise it when the code changes what an export holds
+EXPORT_VERSION = 7  # raise it when the code changes what an export holds
 
 
 def fingerprint_of(dataset: Dataset, settings: GuardSettings) -> str:
