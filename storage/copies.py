@@ -47,7 +47,7 @@ def upright_of(pictures: Sequence[Sequence[str]], first: int = 0) -> Upright:
 def packed(image: PilImage.Image) -> bytes:
     """A picture as it is compared, some 8 kB: a JPEG of 128 x 128 px, to which its sides are scaled."""
     image.draft("RGB", (2 * _SIDE_PX, 2 * _SIDE_PX))
-    return encode_jpeg(np.asarray(image.convert("RGB").resize((_SIDE_PX, _SIDE_PX), PilImage.Resampling.BOX)))
+    return encode_jpeg(np.asarray(image.convert("RGB").resize((_SIDE_PX, _SIDE_PX), PilImage.Resampling.BILINEAR)))
 
 
 def same_packed(a: bytes, b: bytes) -> bool:

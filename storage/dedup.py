@@ -57,7 +57,7 @@ def _upright(column: pa.ChunkedArray) -> Upright:
     """A few thousand images at a time: a Python object for every hash would be gigabytes."""
     parts = [
         upright_of(column.slice(start, _IMAGES_AT_ONCE).to_pylist(), first=start)
-        for start in range(0, len(column), _IMAGES_AT_ONCE)
+        for start in range(0, max(1, len(column)), _IMAGES_AT_ONCE)
     ]
     return Upright(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "owners", "turns")))
 

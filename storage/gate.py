@@ -19,7 +19,7 @@ from storage.errors import FatalError, SampleError
 from storage.hash_lists import read_hashes
 from storage.images import Rgb
 from storage.records.ids import content_id
-from storage.turns import TURNS, Pixels, hash_of
+from storage.turns import TURNS, hash_of, hashed_pixels
 
 _EXACT = ("md5", "sha1", "sha256")
 _PDQ_DISTANCE, _PDQ_QUALITY = 31, 50  # of 256 bits, of 100: what PDQ's authors recommend (pdq/README.md)
@@ -58,21 +58,22 @@ class BlockList:
         digits = "".join(sorted(self.hashes["pdq"]))
         return np.frombuffer(bytes.fromhex(digits), dtype=np.uint8).reshape(-1, 32)
 
-    def check(self, data: bytes, rgb: Rgb, hashed: Pixels) -> None:
+    def check(self, data: bytes, rgb: Rgb) -> None:
         """Raise SampleError `blocked_hash` when the bytes of an image, or something that looks like it, are listed.
 
-        `rgb` are its pixels, uint8 (height, width, 3), `hashed` what `turns.hashed_pixels` makes of them.
+        `rgb` are its pixels, uint8 (height, width, 3).
         """
         for kind in _EXACT:
             if kind in self.hashes and hashlib.new(kind, data, usedforsecurity=False).hexdigest() in self.hashes[kind]:
                 raise SampleError("blocked_hash", "Its bytes are on the block list.")
-        if self._near_phash(hashed) or ("pdq" in self.hashes and self._near_pdq(rgb)):
+        if self._near_phash(rgb) or ("pdq" in self.hashes and self._near_pdq(rgb)):
             raise SampleError("blocked_hash", "It looks like an image on the block list.")
 
-    def _near_phash(self, hashed: Pixels) -> bool:
+    def _near_phash(self, rgb: Rgb) -> bool:
         """Whether the picture in any of its turns is near: the list says nothing of how a blocked one stood."""
         if not len(self._phashes):
             return False
+        hashed = hashed_pixels(PilImage.fromarray(rgb))
         values = np.array([int(hash_of(hashed, turn), 16) for turn in TURNS], dtype=np.uint64)
         return any((np.bitwise_count(self._phashes ^ value) <= self.max_distance).any() for value in values)
 

@@ -26,7 +26,7 @@ _TABLES, _KEY_BITS = 6, 22  # features meet where they agree in all bits of one 
 _CROWD = 64  # features under one key, above which they are a font's or a grid's and say nothing
 _MEETINGS = 3  # of features, for two pictures to be compared
 _COMPARED = 12  # pictures that one is compared with at most, those with most meetings first
-_INLIERS, _TRIES, _OFF_PX = 6, 1000, 1.5  # features that agree how one picture lies over the other; RANSAC's
+_INLIERS, _TRIES, _OFF_PX = 8, 1000, 1.5  # features that agree how one picture lies over the other; RANSAC's
 _SMALLEST = 0.1  # of the smaller picture, that must lie in the other
 _LARGEST_SCALE = 5.0
 _DECODED = 1024  # pictures held as pixels
@@ -49,7 +49,7 @@ def look_at(image: PilImage.Image) -> Look:
     """Of an image of any mode and size."""
     small = image.convert("RGB")
     upright = upright_hashes(hashed_pixels(small))
-    small.thumbnail((_FEATURES_PX, _FEATURES_PX), PilImage.Resampling.BOX)
+    small.thumbnail((_FEATURES_PX, _FEATURES_PX), PilImage.Resampling.BILINEAR)
     rgb = np.asarray(small)
     grey, scale = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), min(1.0, _KEPT_PX / max(rgb.shape))
     size = [max(1, round(scale * side)) for side in small.size]

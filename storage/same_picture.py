@@ -18,9 +18,9 @@ Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
 BLOCK_PX = 8
-_BLUR = 1.5  # px; what this blur takes away is detail
-_DETAIL = 2.0  # grey levels of standard deviation; a flatter block has none
-_AGREES = 0.7  # correlation of detail; of unrelated blocks it lies about 0
+_BANDS = (0.7, 2.0)  # px; what the second blur takes away is detail, the first leaves out what scaling spoils
+_DETAIL = 1.5  # grey levels of standard deviation; a flatter block has none
+_AGREES = 0.8  # correlation of detail; of unrelated blocks it lies about 0
 _SHARE, _INNER = 0.35, 0.9  # of the blocks with detail: of all, and of those within the rim
 _FEWEST = 6  # blocks with detail; with fewer the grey levels are all that there is
 _LEVELS, _TINT, _EMPTY = 12.0, 20.0, 3.0  # levels by which a block's grey, its colour, and an empty picture may be off
@@ -76,7 +76,8 @@ def _channels(rgb: Rgb) -> tuple[Floats, Floats]:
 
 
 def _detail(grey: Floats) -> Floats:
-    detail: Floats = grey - cv2.GaussianBlur(grey, (0, 0), _BLUR)
+    fine, coarse = _BANDS
+    detail: Floats = cv2.GaussianBlur(grey, (0, 0), fine) - cv2.GaussianBlur(grey, (0, 0), coarse)
     return detail
 
 
