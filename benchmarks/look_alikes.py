@@ -1,4 +1,4 @@
-"""Drawn pictures that are alike and not the same, for `families.py`: each set is uniform, and each picture another one."""
+"""Drawn pictures that are alike and not the same, for `families.py`: uniform sets, each picture another one."""
 
 from collections.abc import Callable
 
