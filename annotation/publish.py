@@ -50,7 +50,7 @@ _APART = 5  # images of one family are kept this far apart where there are enoug
 
 @dataclass(frozen=True, slots=True)
 class PublishItem:
-    """An image to be judged. The family only keeps near-duplicates apart; it is not sent.
+    """An image to be judged. The family only keeps copies apart; it is not sent.
 
     `draft`: what it shows; every answer that the rules derive from these stands on the page already when a
     person opens it. That saves time and pulls people towards the rules' view: fit for training labels, not for a

@@ -61,7 +61,7 @@ def pipeline(pool: ProcessPoolExecutor, folder: Path, root: str) -> None:
     shards = [(root, files.slice(start, _SHARD_ROWS)) for start in range(0, files.num_rows, _SHARD_ROWS)]
     prints = list(pool.map(piped, shards))
     images = pa.concat_tables(Workspace.open(root).ledger.read_many("ingest", prints))
-    assert len(DedupStage(DedupSettings()).run_shard(images).ok) == files.num_rows
+    assert len(DedupStage(DedupSettings(), Workspace.open(root).blobs).run_shard(images).ok) == files.num_rows
 
 
 def main() -> None:

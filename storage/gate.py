@@ -1,6 +1,7 @@
 """The gate: an image whose hash is on the block list goes no further, before it is stored or any model sees it.
 
-`md5:`, `sha1:` and `sha256:` block those exact bytes, `phash:` (ImageHash's 64-bit pHash) and `pdq:` everything near.
+`md5:`, `sha1:` and `sha256:` block those exact bytes, `phash:` (ImageHash's 64-bit pHash) and `pdq:` everything near,
+mirrored and turned copies included, and for `phash:` negatives.
 `hash_lists.py` reads the files.
 """
 
@@ -11,12 +12,14 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image as PilImage
 
 from storage.errors import FatalError, SampleError
 from storage.hash_lists import read_hashes
 from storage.images import Rgb
 from storage.records.ids import content_id
+from storage.turns import TURNS, hash_of, hashed_pixels
 
 _EXACT = ("md5", "sha1", "sha256")
 _PDQ_DISTANCE, _PDQ_QUALITY = 31, 50  # of 256 bits, of 100: what PDQ's authors recommend (pdq/README.md)
@@ -46,8 +49,8 @@ class BlockList:
         return content_id({kind: sorted(found) for kind, found in self.hashes.items()}, self.max_distance)
 
     @cached_property
-    def _phashes(self) -> list[int]:
-        return [int(digits, 16) for digits in self.hashes.get("phash", ())]
+    def _phashes(self) -> npt.NDArray[np.uint64]:
+        return np.array([int(digits, 16) for digits in self.hashes.get("phash", ())], dtype=np.uint64)
 
     @cached_property
     def _pdqs(self) -> Rgb:
@@ -55,7 +58,7 @@ class BlockList:
         digits = "".join(sorted(self.hashes["pdq"]))
         return np.frombuffer(bytes.fromhex(digits), dtype=np.uint8).reshape(-1, 32)
 
-    def check(self, data: bytes, rgb: Rgb, phash: str) -> None:
+    def check(self, data: bytes, rgb: Rgb) -> None:
         """Raise SampleError `blocked_hash` when the bytes of an image, or something that looks like it, are listed.
 
         `rgb` are its pixels, uint8 (height, width, 3).
@@ -63,10 +66,16 @@ class BlockList:
         for kind in _EXACT:
             if kind in self.hashes and hashlib.new(kind, data, usedforsecurity=False).hexdigest() in self.hashes[kind]:
                 raise SampleError("blocked_hash", "Its bytes are on the block list.")
-        value = int(phash, 16)
-        alike = any((value ^ blocked).bit_count() <= self.max_distance for blocked in self._phashes)
-        if alike or ("pdq" in self.hashes and self._near_pdq(rgb)):
+        if self._near_phash(rgb) or ("pdq" in self.hashes and self._near_pdq(rgb)):
             raise SampleError("blocked_hash", "It looks like an image on the block list.")
+
+    def _near_phash(self, rgb: Rgb) -> bool:
+        """Whether the picture in any of its turns is near: the list says nothing of how a blocked one stood."""
+        if not len(self._phashes):
+            return False
+        hashed = hashed_pixels(PilImage.fromarray(rgb))
+        values = np.array([int(hash_of(hashed, turn), 16) for turn in TURNS], dtype=np.uint64)
+        return any((np.bitwise_count(self._phashes ^ value) <= self.max_distance).any() for value in values)
 
     def _near_pdq(self, rgb: Rgb) -> bool:
         """Whether the picture or one of its eight turns is near. A picture with too little in it has no PDQ hash."""

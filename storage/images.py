@@ -207,13 +207,20 @@ def _to_rgb(image: PilImage.Image, changes: dict[str, Any]) -> PilImage.Image:
 
 
 def perceptual_hash(rgb: Rgb | PilImage.Image) -> str:
-    """ImageHash's 64-bit DCT hash of an RGB image or its uint8 (height, width, 3) pixels, as 16 hex digits."""
+    """ImageHash's 64-bit DCT hash of an image or its uint8 pixels, of colour or of grey, as 16 hex digits."""
     return str(imagehash.phash(rgb if isinstance(rgb, PilImage.Image) else PilImage.fromarray(rgb)))
 
 
 def encode_png(rgb: Rgb) -> bytes:
     """PNG bytes without any metadata; equal pixels give equal bytes for one Pillow version."""
     return _png(PilImage.fromarray(rgb))
+
+
+def encode_jpeg(rgb: Rgb) -> bytes:
+    """JPEG bytes of a small picture that is only compared: an eighth of its pixels, with its detail."""
+    sink = io.BytesIO()
+    PilImage.fromarray(rgb).save(sink, format="JPEG", quality=95)
+    return sink.getvalue()
 
 
 def encode_mask(mask: Mask) -> bytes:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from storage.errors import SampleError
 from storage.gate import BlockList
-from storage.images import SUFFIXES, Decoded, decode, encode_png, perceptual_hash
+from storage.images import SUFFIXES, Decoded, decode, encode_png
 from storage.listing import ColumnSettings
 from storage.reading import Read, too_many
 from storage.records.ids import canonical_json, sha256_hex
@@ -20,6 +20,7 @@ from storage.records.tables import from_table
 from storage.sources import Source, open_source
 from storage.stage import BatchResult, Decides, How, joined, quarantine_boundary
 from storage.tombstones import forgotten
+from storage.turns import hash_of, hashed_pixels, upright_hashes
 from storage.workspace import Workspace
 
 
@@ -72,6 +73,7 @@ class Admitted:
     decoded: Decoded
     image_id: str
     phash: str
+    upright: tuple[str, ...]
 
 
 def admit(file: SourceFile, data: Read, settings: IngestSettings, blocked: BlockList) -> Admitted:
@@ -91,9 +93,9 @@ def admit(file: SourceFile, data: Read, settings: IngestSettings, blocked: Block
         raise SampleError(
             "too_thin", f"{width}x{height}: one side is more than {settings.max_aspect:g} times the other."
         )
-    image_id, phash = sha256_hex(data), perceptual_hash(decoded.image)
-    blocked.check(data, decoded.rgb, phash)
-    return Admitted(decoded, image_id, phash)
+    hashed = hashed_pixels(decoded.image)
+    blocked.check(data, decoded.rgb)
+    return Admitted(decoded, sha256_hex(data), hash_of(hashed), upright_hashes(hashed))
 
 
 def _ingest(file: SourceFile, data: Read, workspace: Workspace, settings: IngestSettings, blocked: BlockList) -> Image:
@@ -113,6 +115,7 @@ def _ingest(file: SourceFile, data: Read, workspace: Workspace, settings: Ingest
         licence=file.licence or settings.licence,
         exportable=settings.exportable,
         meta_json=canonical_json(decoded.changes | json.loads(file.about_json)),
+        upright=admitted.upright,
     )
 
 

@@ -31,7 +31,7 @@ class Ingesting:
 INGEST = Stage[Ingesting](
     name="ingest",
     says="files that can be read and may be used",
-    version=6,
+    version=7,
     record=Image,
     decides=lambda values: values.decided_by,
     make=lambda values, workspace: IngestStage(workspace, values.place, values.settings, values.blocked),
@@ -42,11 +42,11 @@ INGEST = Stage[Ingesting](
 
 DEDUP = Stage[DedupSettings](
     name="dedup",
-    says="one of each set of equal images; look-alikes share a family",
-    version=2,
+    says="one of each set of equal images; copies of one picture share a family",
+    version=3,
     record=Image,
     decides=deciding,
-    make=lambda settings, _: DedupStage(settings),
+    make=lambda settings, workspace: DedupStage(settings, workspace.blobs),
     unit_in="source_key",
     unit_out="source_key",
 )

@@ -1,4 +1,4 @@
-"""Train or test, decided per family, so that an original and its edits and near-duplicates never straddle."""
+"""Train or test, decided per family, so that an original, its edits and its copies never straddle."""
 
 from typing import Literal
 

@@ -9,12 +9,13 @@ from guard.contract.prompt import IMAGE_TAG
 from guard.contract.splits import Split, split_of
 from guard.export import summary
 from guard.export.dataset import Dataset, exportable_part, restricted
-from guard.export.leaks import Fingerprint, Leak, fingerprint, leaks, merged_families
+from guard.export.leaks import Leak, leaks, merged_families
 from guard.export.png import decode
 from guard.export.settings import GuardSettings
 from guard.export.summary import ViewCounts
 from guard.export.views import Plan, plan
 from storage.errors import FatalError
+from storage.parts import Look, look_at
 from storage.workspace import Blobs
 
 
@@ -36,20 +37,22 @@ def prepare(dataset: Dataset, blobs: Blobs, settings: GuardSettings) -> Prepared
 
     A family of which people saw an image with the rules' verdicts filled in never tests, whatever was drawn: such
     verdicts lean towards the rules. Publishing fills in where the draw says train, but here families may have been
-    joined, and the ratio or the seed may be others by now.
+    joined, and the ratio or the seed may be others by now. Nor does one that has an image in common with another
+    family: a crop of each, say.
 
     Reads every image once when crops or other benchmarks are searched. Raises FatalError for a policy that trainers
     would misread, for wordings that do not exist, and when a blob is missing or broken.
     """
     part, not_exportable = exportable_part(dataset)
     check_policies(part, settings)
-    prints = dict(_fingerprints(part, blobs, settings))
+    looks = dict(_looks(part, blobs, settings))
     found = (
-        leaks(part.sorted_images(), prints, settings.other_benchmarks, settings.max_distance)
+        leaks(part.sorted_images(), looks, settings.other_benchmarks, settings.max_distance)
         if settings.other_benchmarks
         else []
     )
-    families = merged_families(part.sorted_images(), prints, settings.max_distance)
+    searched = {i: look for i, look in looks.items() if settings.crops and part.images[i].role == "original"}
+    families, alike = merged_families(part.sorted_images(), searched, blobs.get, settings.max_distance)
     before = {image.family_id for image in part.images.values()}
     leaked = {families[leak.image_id] for leak in found}
     kept = {
@@ -59,7 +62,7 @@ def prepare(dataset: Dataset, blobs: Blobs, settings: GuardSettings) -> Prepared
     }
     data = restricted(part, kept)
     drawn = functools.partial(split_of, test_ratio=settings.test_ratio, seed=settings.seed)
-    anchored = {image.family_id for image in kept.values() if image.image_id in part.prefilled}
+    anchored = {image.family_id for image in kept.values() if image.image_id in part.prefilled} | alike
 
     def split(family_id: str) -> Split:
         return "train" if family_id in anchored else drawn(family_id)
@@ -71,7 +74,8 @@ def prepare(dataset: Dataset, blobs: Blobs, settings: GuardSettings) -> Prepared
         **summary.left_out(data),
     }
     views = summary.view_counts(data, rows)
-    joined, moved = len(before) - len(set(families.values())), sum(drawn(family) == "test" for family in anchored)
+    joined = len(before) - len(set(families.values()))
+    moved = sum(drawn(family) == "test" for family in {image.family_id for image in kept.values()} & anchored)
     return Prepared(data, rows, views, missing, tuple(found), joined, moved)
 
 
@@ -89,9 +93,9 @@ def check_policies(data: Dataset, settings: GuardSettings) -> None:
             )
 
 
-def _fingerprints(data: Dataset, blobs: Blobs, settings: GuardSettings) -> Iterator[tuple[str, Fingerprint]]:
-    """Hashes of the images that are searched: originals for crops, all for other benchmarks."""
+def _looks(data: Dataset, blobs: Blobs, settings: GuardSettings) -> Iterator[tuple[str, Look]]:
+    """Of the images that are searched: originals for crops (an edit shows what its original shows), all for other
+    benchmarks."""
     for image in data.sorted_images():
-        windows = settings.crops and image.role == "original"  # an edit shows what its original shows
-        if windows or settings.other_benchmarks:
-            yield image.image_id, fingerprint(decode(blobs.get(image.blob), image.blob), windows=windows)
+        if settings.other_benchmarks or (settings.crops and image.role == "original"):
+            yield image.image_id, look_at(decode(blobs.get(image.blob), image.blob))

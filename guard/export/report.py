@@ -27,6 +27,7 @@ from storage.records.recaption import Recaption, Span
 from storage.workspace import Blobs
 
 MAX_DISPUTED = 12
+MAX_FAMILIES, MAX_MEMBERS = 8, 6
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -65,6 +66,7 @@ def render_report(
         probe_rows=probe_rows(finish.probe),
         work=work or {"projects": [], "cost": None, "minutes": 0.0},
         max_disputed=MAX_DISPUTED,
+        max_members=MAX_MEMBERS,
         plots=_plots(data, made.views),
     )
 
@@ -79,6 +81,7 @@ def _drawn(data: Dataset, blobs: Blobs, limit: int) -> dict[str, Any]:
         "alone": [{**_caption(r), "image": _picture(data, blobs, data.images[r.image_id])} for r in alone],
         "matrix": [_row(data, blobs, image) for image in listed[: 2 * limit]],
         "n_listed": len(listed),
+        "families": _families(data, blobs),
         "disputed": [_disputed(data, blobs, *found) for found in summary.most_disputed(data)[:MAX_DISPUTED]],
     }
 
@@ -103,6 +106,17 @@ def _plots(data: Dataset, views: ViewCounts) -> dict[str, Markup]:
             list(counts), verdicts, title="Verdicts that rl trains on", colours={"safe": "#3a9a7a", "unsafe": "#d1603d"}
         )
     return found
+
+
+def _families(data: Dataset, blobs: Blobs) -> list[dict[str, Any]]:
+    """The largest families, small and veiled: the first of their originals, and how many there are."""
+    return [
+        {
+            "originals": len(members),
+            "shown": [{**_picture(data, blobs, i, SMALL_SIDE_PX), "veiled": True} for i in members[:MAX_MEMBERS]],
+        }
+        for members in summary.largest_families(data)[:MAX_FAMILIES]
+    ]
 
 
 def _disputed(data: Dataset, blobs: Blobs, image_id: str, share: float, policies: Sequence[str]) -> dict[str, Any]:

@@ -59,12 +59,14 @@ class GuardSettings(BaseModel):
     test_ratio: Decides[float] = Field(default=0.3, ge=0.0, le=1.0, description="expected share of families held out")
     seed: Decides[int] = Field(default=0, description="of the split and of every sampling")
     max_distance: Decides[int] = Field(
-        default=6, ge=0, le=16, description="pHash bits (of 64) by which look-alikes may differ"
+        default=6, ge=0, le=16, description="pHash bits (of 64) that may differ in copies; their pixels decide"
     )
-    crops: Decides[bool] = Field(default=True, description="search for crops, too; reads every image once more")
+    crops: Decides[bool] = Field(
+        default=True, description="search for crops, frames and captions, too; reads every original once more"
+    )
     other_benchmarks: Decides[tuple[Path, ...]] = Field(
         default=(),
-        description="folders of images, or Parquet files; look-alikes of theirs are left out and listed",
+        description="folders of images, or Parquet files; copies and parts of theirs are left out and listed",
     )
     finish: Decides[FinishStep] = Field(
         default="none",

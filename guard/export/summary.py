@@ -7,7 +7,7 @@ from typing import Any
 
 from guard.contract.features import View
 from guard.contract.splits import Split
-from guard.export.dataset import Dataset
+from guard.export.dataset import Dataset, ImageRow
 from guard.export.views import CAPTION_VIEWS, Plan, image_of, is_tagged
 from storage.reasons import REASONS, Reason
 from storage.records.editing import Edit
@@ -211,6 +211,15 @@ def delta_counts(data: Dataset) -> Mapping[str, Counts]:
         "verdicts": dict(sorted(Counter(x.verdict for x in found).items())),
         "reasons": dict(sorted(Counter(code for x in found for code in x.reasons).items())),
     }
+
+
+def largest_families(data: Dataset) -> list[list[ImageRow]]:
+    """The originals of each family that has several, the largest family first."""
+    members: dict[str, list[ImageRow]] = {}
+    for image in data.sorted_images():
+        if image.role == "original":
+            members.setdefault(image.family_id, []).append(image)
+    return sorted((found for found in members.values() if len(found) > 1), key=lambda found: -len(found))
 
 
 def most_disputed(data: Dataset) -> list[tuple[str, float, tuple[str, ...]]]:

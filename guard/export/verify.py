@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,8 +19,9 @@ from guard.export.balance import ORDER
 from guard.export.manifest import MANIFEST, README, FileEntry, check_one_export, read_manifest
 from guard.export.verify_rows import Seen, row_faults
 from guard.export.views import VERDICTS
-from storage.dedup import near_pairs
+from storage.copies import same_packed
 from storage.errors import FatalError
+from storage.near_hashes import nearest
 from storage.open_store import open_store
 from storage.records.ids import sha256_hex
 from storage.store import Store
@@ -27,6 +29,7 @@ from storage.store import Store
 _INFO = "dataset_info.json"
 MAX_PER_CODE = 20  # a file that is all wrong need not be told row by row
 _BATCH_ROWS = 64
+_COMPARED = 16  # images by whose hashes one may have a copy among them
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -121,18 +124,19 @@ def _rows(parquet: pq.ParquetFile, view: str, split: str, path: str, seen: Seen,
 
 
 def _splits(info: Mapping[str, Any], seen: Seen) -> Iterator[Fault]:
-    """No family, and no pair of look-alikes, on both sides."""
+    """No family, and no copies of one picture, on both sides."""
     for family, splits in sorted(seen.splits_of.items()):
         if len(splits) > 1:
             yield Fault("straddles", "", f"Family {family} is in {' and '.join(sorted(splits))}.")
-    limit = int(info["guardset"]["max_distance"])
-    hashes = sorted(seen.hashes)
-    pairs = [(h, h) for h in hashes] + [(hashes[i], hashes[j]) for i, j in near_pairs(hashes, limit)]
+    hashes = np.array(sorted(seen.hashes), dtype=np.uint64)
+    low, high = nearest(hashes, int(info["guardset"]["max_distance"]), _COMPARED)
+    pairs = [*zip(hashes, hashes, strict=True), *zip(hashes[low], hashes[high], strict=True)]
     for first, second in pairs:
-        for split, image in seen.hashes[first].items():
-            for other, twin in seen.hashes[second].items():
-                if split < other:
-                    yield Fault("straddles", "", f"Look-alikes {image} and {twin} are in {split} and {other}.")
+        for split, image in seen.hashes[int(first)].items():
+            for other, twin in seen.hashes[int(second)].items():
+                if split != other and (split < other or first != second) and same_packed(image.packed, twin.packed):
+                    a, b = sorted([(split, image.image_id), (other, twin.image_id)])
+                    yield Fault("straddles", "", f"Look-alikes {a[1]} and {b[1]} are in {a[0]} and {b[0]}.")
 
 
 def _totals(info: Mapping[str, Any], seen: Seen) -> Iterator[Fault]:

@@ -7,14 +7,22 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image as Pillow
 
 from guard.contract.prompt import IMAGE_TAG, solution, truth
-from guard.export.leaks import fingerprint
 from guard.export.png import is_marked
 from guard.export.views import CAPTION_VIEWS, VERDICTS
+from storage.copies import packed
+from storage.images import perceptual_hash
+
+
+class Twin(NamedTuple):
+    """An image that may have a copy in another split; `packed` is what it is compared by."""
+
+    image_id: str
+    packed: bytes
 
 
 @dataclass
@@ -22,8 +30,8 @@ class Seen:
     """What is remembered of the rows that were read, over all files."""
 
     splits_of: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # family -> splits
-    hashes: dict[int, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))  # pHash -> split -> image
-    checked: dict[bytes, tuple[bool, int | None]] = field(default_factory=dict)  # image bytes -> is marked, pHash
+    hashes: dict[int, dict[str, Twin]] = field(default_factory=lambda: defaultdict(dict))  # pHash -> split -> image
+    checked: dict[bytes, tuple[bool, int, bytes]] = field(default_factory=dict)  # image bytes -> marked, pHash, packed
     ids: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     verdicts: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     policies: dict[tuple[str, str], Counter[tuple[int, str]]] = field(default_factory=lambda: defaultdict(Counter))
@@ -71,13 +79,12 @@ def _image(image: Mapping[str, Any], image_id: str, edited: bool, split: str, se
         try:
             with Pillow.open(io.BytesIO(data), formats=["PNG"]) as opened:
                 opened.load()
-                seen.checked[digest] = is_marked(opened), fingerprint(opened, windows=False).whole
+                seen.checked[digest] = is_marked(opened), int(perceptual_hash(opened), 16), packed(opened)
         except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
             yield "image", f"its image does not decode ({error})."
             return
-    marked, whole = seen.checked[digest]
-    if whole is not None:
-        seen.hashes[whole].setdefault(split, image_id)
+    marked, phash, small = seen.checked[digest]
+    seen.hashes[phash].setdefault(split, Twin(image_id, small))
     if marked != edited:
         yield "mark", f"the image says {'' if not edited else 'not '}that it was edited, and prov_json the opposite."
 

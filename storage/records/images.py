@@ -27,7 +27,7 @@ class Image:
 
     image_id: str
     blob: str
-    family_id: str  # the smallest image_id among its near-duplicates
+    family_id: str  # the smallest image_id among the copies of its picture
     source_key: str  # its name in its source
     width: int
     height: int
@@ -36,6 +36,7 @@ class Image:
     licence: str
     exportable: bool
     meta_json: str  # what was normalised when decoding, e.g. {"exif_orientation": 6}
+    upright: tuple[str, ...] = ()  # 17 hex digits: the hash of the picture stood upright, and the turn that does it
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,75 +1,51 @@
-"""Families of look-alikes."""
+"""One of equal bytes, and families of copies."""
 
-from dataclasses import replace
-
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image as PilImage
 
-from storage import dedup
-from storage.dedup import DedupSettings, DedupStage, components, families, first_places, masks_for, near_pairs
+from storage.dedup import DedupSettings, DedupStage, families_of, first_places
+from storage.images import encode_png
 from storage.records.images import Image
 from storage.records.tables import from_table, to_table
+from storage.turns import hash_of, hashed_pixels, turned, upright_hashes
+from storage.workspace import Workspace
+from tests.drawing import draw
 
 
-def image(image_id: str, phash: int, source_key: str = "k") -> Image:
-    return Image(image_id, image_id, image_id, source_key, 8, 8, "PNG", f"{phash:016x}", "unspecified", True, "{}")
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace.open(tmp_path / "ws")
 
 
-def brute(hashes: list[int], distance: int) -> set[tuple[int, int]]:
-    count = range(len(hashes))
-    return {(i, j) for j in count for i in range(j) if (hashes[i] ^ hashes[j]).bit_count() <= distance}
+def image(workspace, image_id: str, seed: int, turn: int = 0, source_key: str = "k") -> Image:
+    """A drawn picture, stored, in one of its turns."""
+    pixels = turned(draw(seed, (192, 128)), turn)
+    hashed = hashed_pixels(PilImage.fromarray(pixels))
+    return Image(
+        image_id, workspace.blobs.put(encode_png(pixels)), image_id, source_key, 192, 128, "PNG", hash_of(hashed),
+        "unspecified", True, "{}", upright_hashes(hashed),
+    )  # fmt: skip
 
 
-@st.composite
-def crowds(draw):
-    """Distinct hashes, many of them a few bits from one another."""
-    centre = draw(st.integers(0, 2**64 - 1))
-    flips = draw(st.lists(st.lists(st.integers(0, 63), max_size=9), max_size=25))
-    near = {centre ^ sum(1 << b for b in set(bits)) for bits in flips}
-    return sorted(near | set(draw(st.lists(st.integers(0, 2**64 - 1), max_size=5))))
+def family_of(workspace, images: list[Image]) -> dict[str, str]:
+    table = to_table(images, Image)
+    found = families_of(table, workspace.blobs.get, 6)
+    return dict(zip(table["image_id"].to_pylist(), found.to_pylist(), strict=True))
 
 
-@given(crowds(), st.integers(0, 12))
-def test_the_search_finds_just_the_pairs_that_comparing_all_finds(hashes, distance):
-    assert set(near_pairs(hashes, distance)) == brute(hashes, distance)
+def test_copies_in_any_turn_are_a_family_named_by_its_smallest_member(workspace):
+    turns = {"c": 0, "b": 1, "a": 6, "e": 8}
+    images = [image(workspace, name, 1, turn) for name, turn in turns.items()] + [image(workspace, "d", 2)]
+    expected = {**dict.fromkeys("abce", "a"), "d": "d"}
+    assert family_of(workspace, images) == expected
+    assert family_of(workspace, images[::-1]) == expected
 
 
-@pytest.mark.parametrize("k", [1, 2, 3])
-@given(hashes=crowds())
-def test_every_way_to_cut_the_bits_finds_them(k, hashes):
-    # A count for which that k is the cheapest at distance 6: see the sizes of the lists.
-    count = {1: 100, 2: 200_000, 3: 10_000_000}[k]
-    masks = masks_for(count, 6)
-    assert len(masks) == {1: 7, 2: 28, 3: 84}[k]  # 7 choose 1, 8 choose 2, 9 choose 3
-    for i, j in brute(hashes, 6):
-        assert any((hashes[i] & mask) == (hashes[j] & mask) for mask in masks)
-
-
-@given(crowds())
-def test_folding_early_changes_nothing(hashes):
-    array = np.array(hashes, dtype=np.uint64)
-    late = components(array, 6)
-    held, dedup._EDGES_HELD = dedup._EDGES_HELD, 1
-    try:
-        early = components(array, 6)
-    finally:
-        dedup._EDGES_HELD = held
-    assert (late[:, None] == late).tolist() == (early[:, None] == early).tolist()
-
-
-def family_of(images: list[Image], distance: int) -> dict[str, str]:
-    ids, phashes = pa.array([i.image_id for i in images]), pa.array([i.phash for i in images])
-    return dict(zip(ids.to_pylist(), families(ids, phashes, distance).to_pylist(), strict=True))
-
-
-def test_a_family_is_linked_through_others_and_named_by_its_smallest_member():
-    # a-b and b-c differ in 1 bit each, a-c in 2: one family at distance 1. d is far.
-    images = [image("c", 0b11), image("b", 0b01), image("a", 0b00), image("d", 2**64 - 1)]
-    assert family_of(images, 1) == {"a": "a", "b": "a", "c": "a", "d": "d"}
-    assert family_of(images[::-1], 1) == family_of(images, 1)
+def test_no_images_have_no_families(workspace):
+    assert family_of(workspace, []) == {}
 
 
 @given(st.lists(st.sampled_from("abcd")))
@@ -78,10 +54,10 @@ def test_each_text_knows_where_it_stood_first(texts):
     assert found.tolist() == [texts.index(text) for text in texts]
 
 
-def test_the_same_bytes_stay_once_and_the_second_is_refused():
-    first, other = image("b", 0, "one.png"), image("a", 1, "three.png")
-    rows = [first, replace(first, source_key="two.png"), other]
-    result = DedupStage(DedupSettings()).run_shard(to_table(rows, Image))
+def test_the_same_bytes_stay_once_and_the_second_is_refused(workspace):
+    first, other = image(workspace, "b", 1, 0, "one.png"), image(workspace, "a", 1, 1, "three.png")
+    second = image(workspace, "b", 1, 0, "two.png")
+    result = DedupStage(DedupSettings(), workspace.blobs).run_shard(to_table([first, second, other], Image))
     kept = from_table(result.ok, Image)
     assert [(i.source_key, i.family_id) for i in kept] == [("one.png", "a"), ("three.png", "a")]
     assert [(r.key, r.code, r.detail) for r in result.rejected] == [

@@ -73,7 +73,7 @@ def verify(path: Annotated[str, Parameter(help="An export's folder or s3:// URL.
     """Read an export again and list what is wrong with it; the exit status is 1 if anything is.
 
     Checks every file's hash, each shard's columns and rows, that images decode and say whether they were edited, that
-    labels agree with each other, that no family and no look-alikes stand in train and test, counts, and balance.
+    labels agree with each other, that no family and no two copies stand in train and test, counts, and balance.
 
     Example: `guardset verify work/exports/guardset/1.0`
     """

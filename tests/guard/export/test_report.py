@@ -125,6 +125,19 @@ def test_what_is_lost_and_what_is_disputed_is_shown(dataset: Dataset, render: Ca
     assert "Disputed images" not in render(dataclasses.replace(dataset, labels=agreed))
 
 
+def test_the_largest_families_are_shown(dataset: Dataset, render: Callable[..., str]) -> None:
+    assert "Largest families" not in render(dataset)
+    first, second, *_ = (i for i in dataset.sorted_images() if i.role == "original")
+    joined = {
+        name: dataclasses.replace(image, family_id=first.family_id) if image.original_id == second.image_id else image
+        for name, image in dataset.images.items()
+    }
+    page = render(dataclasses.replace(dataset, images=joined))
+    (section,) = re.findall(r'<section id="families">.*?</section>', page, re.DOTALL)
+    assert re.findall(r'<td class="n">(\d+)</td>', section) == ["2"]
+    assert section.count("<img") == 2
+
+
 def test_work_is_shown_where_it_is_known(dataset: Dataset, workspace: Workspace) -> None:
     projects = [{"kind": "verdicts", "items": 8, "done": 6, "answers": 13}]
     bill = {"accepted_pairs": 4, "total": 0.9, "lost": 0.1, "per_accepted_pair": 0.25}
