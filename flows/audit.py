@@ -20,14 +20,15 @@ from editing.pair_change import judge_pair, measure_pair
 from flows.engine.progress import report_progress
 from guard.export.audit import GOOD, Audit, audit_of, judged, probe_pairs, with_families
 from guard.export.audit_page import Drawn, audit_page
-from guard.export.leaks import Fingerprint, fingerprint
 from guard.export.manifest import check_one_export
 from guard.export.probe import MAX_IMAGES, Vector, statistics
+from storage.copies import packed
 from storage.errors import FatalError, SampleError
 from storage.images import Decoded, Mask, decode, perceptual_hash
 from storage.open_store import open_store
 from storage.pair_columns import PairColumns
 from storage.pair_source import PairSource, Place, SourcePair
+from storage.parts import Look, look_at
 from storage.records.audit import AuditedPair, PairLabel
 from storage.records.ids import content_id, sha256_hex
 from storage.records.tables import to_table
@@ -37,7 +38,7 @@ REPORT, PAIRS, SUMMARY = "report.html", "pairs.parquet", "summary.json"
 _MAX_PIXELS = 200_000_000
 _PROBE_PX = 1024  # of each side, from the middle
 _MAX_WORKERS = 16
-_MAX_SEARCHED = 5000  # originals; all are held against all, to find crops
+_MAX_SEARCHED = 5000  # originals in which crops and other parts are sought
 _DRAWN_GOOD, _DRAWN = 12, 6  # pairs of each verdict on the page
 
 
@@ -46,7 +47,8 @@ class _Seen:
     """What is kept of pictures, by image id."""
 
     hashes: dict[str, str] = field(default_factory=dict)
-    prints: dict[str, Fingerprint] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    looks: dict[str, Look] = field(default_factory=dict)
     features: dict[str, Vector] = field(default_factory=dict)
 
 
@@ -82,7 +84,7 @@ def audit(data: str, columns: PairColumns, to: Path) -> Audit:
     for row in _side_by_side(one, len(pairs)):
         rows.append(row)
         report_progress(name, len(rows), len(pairs))
-    rows = judged(with_families(rows, seen.hashes, seen.prints))
+    rows = judged(with_families(rows, seen.hashes, seen.looks, seen.pictures))
     found = audit_of(name, rows, probe_pairs(rows, seen.features), source.unread_labels, searched)
     to.mkdir(parents=True, exist_ok=True)
     pq.write_table(to_table(rows, AuditedPair), to / PAIRS, compression="zstd")
@@ -195,8 +197,9 @@ def _mask(source: PairSource, place: Place | None) -> Mask | None:
 def _keep(image_id: str, side: Decoded, seen: _Seen, *, probe: bool, search: bool) -> None:
     if image_id not in seen.hashes:
         seen.hashes[image_id] = perceptual_hash(side.image)
-    if search and image_id not in seen.prints:
-        seen.prints[image_id] = fingerprint(side.image)
+        seen.pictures[image_id] = packed(side.image)
+    if search and image_id not in seen.looks:
+        seen.looks[image_id] = look_at(side.image)
     if probe and image_id not in seen.features:
         height, width = side.rgb.shape[:2]
         # From the middle, and a multiple of 8 from the corner, so that the grid of a JPEG stays where it is.

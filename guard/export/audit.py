@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from guard.export.dataset import ImageRow
-from guard.export.leaks import Fingerprint, merged_families
+from guard.export.leaks import merged_families
 from guard.export.probe import Probe, Vector, probe_of
+from storage.parts import Look
 from storage.records.audit import AuditedPair, PairLabel
 
 GOOD = "good"
@@ -94,11 +95,15 @@ def _rounded(value: float | None) -> float | None:
 
 
 def with_families(
-    rows: Sequence[AuditedPair], hashes: Mapping[str, str], prints: Mapping[str, Fingerprint]
+    rows: Sequence[AuditedPair],
+    hashes: Mapping[str, str],
+    looks: Mapping[str, Look],
+    pictures: Mapping[str, bytes],
 ) -> list[AuditedPair]:
     """The rows with their families: pairs whose pictures look alike, or of which one is a crop of the other's, are one.
 
-    `hashes` are perceptual hashes by image id, 16 hex digits; `prints` those of the originals that are searched.
+    By image id: `hashes` are perceptual ones, 16 hex digits, `looks` those of the originals that are searched, and
+    `pictures` small files of all, by which look-alikes are told from copies.
     """
     images = []
     for row in rows:
@@ -107,7 +112,7 @@ def with_families(
                 first = row.original_id or row.edited_id
                 known = (image_id, image_id, first, first, role, 0, 0, "", True, hashes[image_id])
                 images.append(ImageRow(*known))  # type: ignore[arg-type]
-    families = merged_families(images, prints, _MAX_DISTANCE)
+    families, _ = merged_families(images, looks, pictures.__getitem__, _MAX_DISTANCE)
     return [replace(row, family_id=families.get(row.original_id or row.edited_id, "")) for row in rows]
 
 

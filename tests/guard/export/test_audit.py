@@ -7,7 +7,9 @@ import pytest
 from guard.export.audit import audit_of, judged, policy_counts, probe_pairs, with_families
 from guard.export.audit_page import Drawn, audit_page, shortcut_warnings
 from guard.export.probe import Probe
+from storage.images import encode_png
 from storage.records.audit import AuditedPair, PairLabel
+from tests.drawing import draw
 
 NO_PROBE = Probe(None, None, None)
 
@@ -72,8 +74,13 @@ def test_look_alikes_are_one_family():
         "o2": "0f" * 8,
         "e2": "3c" * 8,
     }
-    found = with_families([row(0), row(1), row(2)], hashes, {})
+    rows = [row(0), row(1), row(2)]
+    drawn = {name: draw(number, (128, 128)) for number, name in enumerate(hashes)}
+    copies = {name: encode_png(pixels) for name, pixels in (drawn | {"o1": drawn["o0"]}).items()}
+    found = with_families(rows, hashes, {}, copies)
     assert found[0].family_id == found[1].family_id != found[2].family_id
+    others = with_families(rows, hashes, {}, {name: encode_png(pixels) for name, pixels in drawn.items()})
+    assert len({one.family_id for one in others}) == 3  # near hashes alone make no family
 
 
 def test_the_role_alone_guesses_as_well_as_labels_follow_it():
