@@ -121,7 +121,9 @@ def main() -> None:
         if not number:
             say(f"\n| {options.look_alikes} each | in a family, before | largest | in a family | largest |")
             say("|---|---|---|---|---|")
-        looks += _false_merges(name, [drawn(np.random.default_rng([number, i])) for i in range(options.look_alikes)])
+        looks += _false_merges(
+            name, [drawn(np.random.default_rng([300 + number, i])) for i in range(options.look_alikes)]
+        )
     _search(options.hashes, float(np.mean([len(look.upright) for look in looks[: len(photos)]])))
     _costs(photos, looks)
 
@@ -141,10 +143,7 @@ def _found_changes(photos: list[Image.Image]) -> list[Look]:
         parts = {(int(i), j) for j, look in enumerate(new) for i in index.like(look) if is_part(looks[int(i)], look)}
         own = {(i, i) for i in range(count)}
         shares = [near, len(whole & own), len((whole | parts) & own)]
-        say(
-            f"| {name} | {' | '.join(f'{100 * n / count:.0f}' for n in shares)} | {len((whole | parts) - own)} |",
-            flush=True,
-        )
+        say(f"| {name} | {' | '.join(f'{100 * n / count:.0f}' for n in shares)} | {len((whole | parts) - own)} |")
     return looks
 
 
