@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from policies.vocabulary import Vocabulary
 from recaption.answers import is_refusal
-from recaption.grounding import IN_IMAGE, Fault, Wanted, faults_of, speaks_of_a_finding, wanted
+from recaption.grounding import IN_IMAGE, Fault, Wanted, faults_of, related, speaks_of_a_finding, wanted
 from recaption.lexicon import (
     MINORS,
     RELATIONS,
@@ -104,7 +104,8 @@ def _nouns(attributes: Iterable[str], vocabulary: Vocabulary) -> tuple[str, ...]
 
 def _uncovered(recaption: Recaption, need: Wanted, vocabulary: Vocabulary) -> list[str]:
     """Findings that the text says neither by their own words, nor by words that a witness confirmed or yet may."""
-    confirmed = {name for span in recaption.inserted if IN_IMAGE in span.grounding for name in span.grounding}
+    seen = [span for span in recaption.inserted if IN_IMAGE in span.grounding]
+    confirmed = {name for span in seen for name in (*span.grounding, *related(span, need, vocabulary))}
     missing = sorted(need.unsaid - confirmed - _denied(recaption, vocabulary))
     may_be_said = sum(
         need.count.keys().isdisjoint(span.grounding)

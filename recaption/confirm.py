@@ -9,7 +9,7 @@ from models.chat import ChatModel, ChatRequest
 from policies.vocabulary import Vocabulary
 from policies.words import with_article
 from recaption.answers import says_yes
-from recaption.grounding import IN_IMAGE, NOT_IN_IMAGE, Wanted, faults_of, is_for_a_witness, wanted
+from recaption.grounding import IN_IMAGE, NOT_IN_IMAGE, Wanted, faults_of, is_for_a_witness, related, wanted
 from recaption.prompt_files import fill, shipped
 from recaption.spans import sentence_around
 from storage.records.recaption import Recaption, Span
@@ -82,8 +82,8 @@ def _questions(row: int, recaption: Recaption, vocabulary: Vocabulary) -> Iterat
         text = sentence_around(recaption.text, span)
         yield _Question(row, index, fill(shipped("confirm"), text=text), True)
         yield _Question(row, index, fill(shipped("confirm_wrong"), text=text), False)
-        if need.count.keys().isdisjoint(span.grounding):  # its words may be another name of a finding
-            for name in sorted(need.unsaid):
+        if need.count.keys().isdisjoint(span.grounding) and not related(span, need, vocabulary):
+            for name in sorted(need.unsaid):  # its words may be another name of a finding
                 prompt = fill(shipped("confirm_name"), words=span.text, thing=with_article(vocabulary[name].noun))
                 yield _Question(row, index, prompt, names=name)
 

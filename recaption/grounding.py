@@ -124,6 +124,12 @@ def kin(attribute: str, vocabulary: Vocabulary) -> frozenset[str]:
 _LONGEST_NAME = 16  # words and signs
 
 
+def related(span: Span, need: Wanted, vocabulary: Vocabulary) -> frozenset[str]:
+    """The findings that a span names by a relative: a kind of them, what they are one of, or a sibling."""
+    others = set(span.grounding) - need.count.keys()
+    return frozenset(k for name in others for k in kin(name, vocabulary) & need.unsaid)
+
+
 class _Reading:
     """An inserted span, read as attributes, places and other words in order."""
 

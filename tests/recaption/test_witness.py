@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image as PilImage
 
+from policies.vocabulary import Attribute, Vocabulary
 from recaption.certify import judge
 from recaption.confirm import SpanVerifier, confirm_spans, needs_look
 from recaption.settings import MinimalitySettings
@@ -31,10 +32,10 @@ def sees_not(request):
     return "yes" if "wrong" in request.prompt else "no"
 
 
-def judged(row, answer):
-    recaption = as_recaption(row, VOCABULARY)
-    ((looked, _),) = confirm_spans([(recaption, IMAGE)], SpanVerifier(FakeChat(answer)), VOCABULARY)
-    return judge(looked, MinimalitySettings(), VOCABULARY)
+def judged(row, answer, vocabulary=VOCABULARY):
+    recaption = as_recaption(row, vocabulary)
+    ((looked, _),) = confirm_spans([(recaption, IMAGE)], SpanVerifier(FakeChat(answer)), vocabulary)
+    return judge(looked, MinimalitySettings(), vocabulary)
 
 
 def rows(expected):
@@ -80,3 +81,23 @@ def test_a_word_that_is_no_name_of_the_finding_does_not_stand_for_it():
         "findings": [{"attribute": "firearm", "place": "centre"}],
     }
     assert judged(row, lambda request: "no" if "these words name" in request.prompt else sees(request))
+
+
+ARMS = Vocabulary(
+    tuple(
+        Attribute(id=name, sensitive=True, is_a=is_a)
+        for name, is_a in (("weapon", ()), ("firearm", ("weapon",)), ("handgun", ("firearm",)), ("rifle", ("firearm",)))
+    )
+)
+
+
+@pytest.mark.parametrize("said", ["rifle", "firearm", "weapon"])  # a sibling, a parent, a parent's parent
+def test_a_relative_of_a_finding_is_for_a_witness_and_stands_for_it_once_confirmed(said):
+    row = {
+        "caption": "A man sits on a bench.",
+        "rewrite": f"A man sits on a bench with a {said} at the centre.",
+        "findings": [{"attribute": "handgun", "place": "centre"}],
+    }
+    assert judge(as_recaption(row, ARMS), MinimalitySettings(), ARMS) == ("needs_witness",)
+    assert judged(row, sees, ARMS) == ()
+    assert judged(row, sees_not, ARMS) == ("witness_denies",)
