@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,12 @@ OF_THE_ROW = {
     "context_length_exceeded": "chat_too_long",
 }
 """Error codes with which servers refuse one prompt although the request is well formed."""
+_TOO_LONG = re.compile(  # vLLM, SGLang, llama.cpp and LiteLLM say it in words, a parameter or a type
+    r"maximum context length|model's context length|requested token count exceeds|exceed_context_size|"
+    r"contextwindowexceeded|context_length_exceeded|input_(?:tokens|text)\b",
+    re.IGNORECASE,
+)
+_FILTERED = re.compile(r"contentpolicyviolation|content_policy_violation|\bmoderation\b", re.IGNORECASE)
 
 _BROKEN_OFF = ("error", "abort", "cancelled")  # finish reasons of an answer that has no end
 _MOST_TOKENS = 100_000_000
@@ -114,7 +121,7 @@ def read_reply(content: bytes, sizes: Sizes, latency_s: float) -> ChatReply:
             raise _trouble_of(answer)
         choice = answer["choices"][0]
         message, finish = choice["message"], choice.get("finish_reason")
-        text, refusal = message.get("content"), message.get("refusal")
+        text, refusal = _text_of(message, finish), message.get("refusal")
         if finish == "content_filter":
             raise SampleError("chat_content_filter", "The server's content filter stopped the answer.")
         if refusal:
@@ -128,6 +135,16 @@ def read_reply(content: bytes, sizes: Sizes, latency_s: float) -> ChatReply:
         head = " ".join(content[:80].decode(errors="replace").split())
         raise Trouble("chat_bad_reply", f"a 200 that is no chat completion ({head!r})") from error
     return ChatReply(valid_text(text).strip(), "length" if finish == "length" else "stop", sizes, *tokens, latency_s)
+
+
+def _text_of(message: Mapping[str, Any], finish: Any) -> Any:
+    """The answer's words: a string, or a list of parts of which some are text. What was cut while the model still
+    thought, in a field of its own, has none."""
+    content = message.get("content")
+    if isinstance(content, list) and content and all(isinstance(part, Mapping) for part in content):
+        return "".join(str(part.get("text") or "") for part in content if part.get("type") in ("text", "output_text"))
+    thought = message.get("reasoning") or message.get("reasoning_content")
+    return "" if content is None and thought and finish == "length" else content
 
 
 def _trouble_of(answer: Any) -> Trouble | SampleError:
@@ -155,4 +172,16 @@ def _error_in(answer: Any) -> tuple[str, str]:
     error = answer.get("error", answer) if isinstance(answer, Mapping) else answer
     if not isinstance(error, Mapping):
         return "", valid_text(str(error))[:200]
-    return str(error.get("code") or ""), valid_text(str(error.get("message") or ""))[:200]
+    said = error.get("message") or error.get("detail") or ""
+    return _code_of(error, str(said)), valid_text(said if isinstance(said, str) else json.dumps(said))[:200]
+
+
+def _code_of(error: Mapping[str, Any], said: str) -> str:
+    """The error's code, in OpenAI's spelling where it means one of `OF_THE_ROW`."""
+    code = str(error.get("code") or "")
+    if code in OF_THE_ROW:
+        return code
+    told = " ".join([code, str(error.get("type") or ""), str(error.get("param") or ""), said])
+    if _TOO_LONG.search(told):
+        return "context_length_exceeded"
+    return "content_policy_violation" if _FILTERED.search(told) else code

@@ -15,6 +15,39 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 KEY = "sk-test-5f2c"  # what the server wants when it wants one
+ANSWERS: dict[str, dict[str, Any]] = {
+    "parts": {
+        "content": [
+            {"type": "thinking", "thinking": "Hm."},
+            {"type": "text", "text": "A "},
+            {"type": "text", "text": "room."},
+        ]
+    },
+    "reasoned": {"content": "A room.", "reasoning": "A wall, so a room."},
+    "reasoned-in-sglang": {"content": "A room.", "reasoning_content": "A wall, so a room."},
+}
+"""Messages that say "A room." in other forms."""
+ERRORS: dict[str, dict[str, Any]] = {
+    "vllm-long": {
+        "error": {"message": "Input is too long.", "type": "BadRequestError", "param": "input_tokens", "code": 400}
+    },
+    "sglang-long": {
+        "object": "error",
+        "message": "The input is longer than the model's context length (8192).",
+        "code": 400,
+    },
+    "llama-long": {"error": {"code": 400, "type": "exceed_context_size_error", "message": "too many tokens"}},
+    "litellm-long": {"error": {"code": "400", "message": "litellm.ContextWindowExceededError: too long"}},
+    "litellm-filter": {"error": {"code": "400", "message": "litellm.ContentPolicyViolationError: no"}},
+    "detail": {"detail": "prompt holds no image"},
+    "detail-list": {"detail": [{"loc": ["body"], "msg": "field required"}]},
+}
+"""Bodies of a 400, as servers word it."""
+OTHERS = {
+    "refused": b'{"choices": [{"message": {"content": null, "refusal": "I will not."}}]}',
+    "thought-too-long": b'{"choices": [{"message": {"content": null, "reasoning": "A w"}, "finish_reason": "length"}]}',
+}
+"""Bodies of a 200 that says why there is no text."""
 BODIES = {
     "wrong-json": b'{"choices": [',
     "no-choices": b'{"choices": []}',
@@ -35,6 +68,17 @@ BODIES = {
     "latin": '{"choices": [{"message": {"content": "caf\u00e9"}}]}'.encode("latin-1"),
 }
 """Bodies of a 200 that is no answer."""
+
+
+def _fixed(deed: str) -> tuple[int, bytes] | None:
+    """The status and the body of a deed that depends on nothing."""
+    if deed in ERRORS:
+        return 400, json.dumps(ERRORS[deed]).encode()
+    if deed in ANSWERS:
+        message = {"role": "assistant", **ANSWERS[deed]}
+        return 200, json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
+    body = BODIES.get(deed) or OTHERS.get(deed)
+    return None if body is None and deed not in BODIES else (200, body or b"")
 
 
 @dataclass
@@ -98,10 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._cut()
         if deed == "no-schema" and has_schema:
             return self._error(400, "", "response_format is not supported")
-        if deed in BODIES:
-            return self._send(200, BODIES[deed])
-        if deed == "refused":
-            return self._send(200, b'{"choices": [{"message": {"content": null, "refusal": "I will not."}}]}')
+        if (fixed := _fixed(deed)) is not None:
+            return self._send(*fixed)
         texts = {"refusal": "I'm sorry, but I can't help with that.", "empty": "", "length": "A room with a"}
         finish = {"length": "length", "stopped-by-filter": "content_filter"}.get(deed, "stop")
         return self._answer(texts.get(deed, f"echo: {prompt}"), finish)

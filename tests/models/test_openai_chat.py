@@ -20,7 +20,7 @@ from models.settings import ServerSettings
 from storage.errors import FatalError, SampleError, TransientError
 from storage.stage import BatchResult, quarantine_boundary
 from tests.models import chat_server as chat_server_module
-from tests.models.chat_server import BODIES, KEY, chat_server
+from tests.models.chat_server import ANSWERS, BODIES, KEY, chat_server
 
 pytestmark = pytest.mark.server
 PROBE = "Answer with the word yes."
@@ -137,6 +137,38 @@ def test_a_server_that_refuses_whatever_it_is_asked_is_nobody_elses_fault(server
     server.always = deed
     with pytest.raises(FatalError, match="not even a small one"):
         chat(server).generate(ask("a", "b"))
+
+
+@pytest.mark.parametrize("deed", ANSWERS)
+def test_thinking_in_a_field_of_its_own_and_parts_are_read(server, deed):
+    (reply,) = chat(server).generate(ask(f"look {deed}"))
+    assert reply.text == "A room."
+
+
+def test_an_answer_cut_while_the_model_thought_is_a_cut_answer(server):
+    (reply,) = chat(server).generate(ask("look thought-too-long"))
+    assert (reply.text, reply.finish_reason) == ("", "length")
+
+
+@pytest.mark.parametrize(
+    ("deed", "code", "words"),
+    [
+        ("vllm-long", "chat_too_long", "too long"),
+        ("sglang-long", "chat_too_long", "context length"),
+        ("llama-long", "chat_too_long", "too many tokens"),
+        ("litellm-long", "chat_too_long", "too long"),
+        ("litellm-filter", "chat_content_filter", "Policy"),
+        ("detail", "chat_bad_request", "prompt holds no image"),
+        ("detail-list", "chat_bad_request", "field required"),
+    ],
+)
+def test_errors_of_many_servers_are_the_rows_own(server, deed, code, words):
+    model = chat(server)
+    model.generate(ask("good"))
+    with pytest.raises(SampleError) as caught:
+        model.generate(ask(f"look {deed}"))
+    assert caught.value.code == code
+    assert words in caught.value.detail
 
 
 @pytest.mark.parametrize("halves", ["\\ud83d", "\\ude00 \\ud83d\\ude00"])
