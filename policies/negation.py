@@ -19,7 +19,8 @@ _NONE = frozenset("no zero 0 nothing nobody none neither nor never".split())
 _NOT = frozenset("not cannot".split())
 _LACK = frozenset("without lacks lacking lack absent devoid minus sans".split())
 _CUE_PAIRS = frozenset(
-    "absence of|free of|free from|instead of|rather than|void of|empty of|bereft of|nowhere near".split("|")
+    "absence of|free of|free from|instead of|rather than|void of|empty of|bereft of|nowhere near"
+    "|hardly any|barely any|scarcely any|fails to|fail to|failed to|failing to".split("|")
 )
 _NO_CUE = (  # what begins like a cue and denies nothing
     r"(?:no|not) (?:only|just|merely|simply|far|doubt|wonder|(?:more|less|fewer|other|later|sooner) than)\b"
@@ -73,9 +74,14 @@ _GONE = (
     rf"(?:that |which )?{_BE} (?:(?:been|be|being|now|all|completely|entirely|clearly|\w+ly) )*"
     r"(?:nowhere|absent|missing|gone|removed|erased|invisible|lacking)\b"
 )
+_PLACED = (  # "the knife on the left is absent"
+    r"(?:(?:on|in|at|near|under|behind|beside|to|of) (?:the |an? |his |her |its |their )?(?:\w+ ){1,2}?)?"
+    r"(?:(?:that|which) (?:is|was|are|were) (?:\w+ ){1,2}?)?"
+)
 _DENIED_AFTER = re.compile(
-    rf"{_NOT_SEEN}|{_GONE}|(?:have|has) (?:vanished|disappeared)\b|[:?] (?:no|none|not|absent|0|zero|nope)\b"
-    r"|- free\b|free (?:zone|area|school|home|event|place|room|space|environment)\b|absent\b"
+    rf"{_PLACED}(?:{_NOT_SEEN}|{_GONE})|{_PLACED}(?:have|has) (?:been removed|vanished|disappeared)\b"
+    r"|[:?] (?:no|none|not|absent|0|zero|nope)\b|- free\b"
+    r"|free (?:zone|area|school|home|event|place|room|space|environment)\b|absent\b"
 )
 _NONE_SEEN = re.compile(rf"none (?:of (?:them|which|these|those|it) )?(?:{_BE} )*(?:to be )?{_SEEN}")
 _LAST_ITEM = re.compile(rf"[\w-]+ (?:[\w-]+ )?(?:is|are|was|were|can be) {_SEEN}")  # "no guns, knives are visible"
@@ -260,7 +266,7 @@ class _Sentence:
         """Whether the thing, or a list of things that it begins, is said not to be seen."""
         for _ in range(_LONGEST_LIST):
             end = self._things[number][1]
-            if _DENIED_AFTER.match(" ".join(self._words[end : end + 9])):
+            if _DENIED_AFTER.match(" ".join(self._words[end : end + 16])):
                 return True
             number += 1
             between = self._words[end : self._things[number][0]] if number < len(self._things) else []

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from policies.vocabulary import Vocabulary
 from recaption.answers import is_refusal
-from recaption.grounding import IN_IMAGE, Fault, Wanted, faults_of, related, speaks_of_a_finding, wanted
+from recaption.grounding import IN_IMAGE, Fault, faults_of, related, speaks_of_a_finding
 from recaption.lexicon import (
     MINORS,
     RELATIONS,
@@ -17,6 +17,7 @@ from recaption.lexicon import (
     is_content,
     vague_words,
 )
+from recaption.reading import Reading, Wanted, wanted
 from recaption.said import denying_words, doubted
 from recaption.settings import MinimalitySettings
 from recaption.spans import sentence_around, sentences, words
@@ -49,7 +50,7 @@ def faults(recaption: Recaption, settings: MinimalitySettings, vocabulary: Vocab
         ("minor_in_sentence", _beside_minors(recaption, need)),
         ("neutral_fact_changed", _lost(recaption, corrected)),
         ("wrong_owner", _moved(recaption, need)),
-        *_merged([*put_in, *_doubts(recaption, need, vocabulary)]),
+        *_merged([*put_in, *_doubts(recaption, need, vocabulary), *_miscounted(recaption, need, vocabulary)]),
         ("finding_not_covered", _nouns(_uncovered(recaption, need, vocabulary), vocabulary)),
     )
     found = [Fault("recaption_refused", ())] if is_refusal(recaption.text) else []
@@ -125,6 +126,18 @@ def _doubts(recaption: Recaption, need: Wanted, vocabulary: Vocabulary) -> list[
     """Findings that the text doubts where the caption did."""
     held = _nouns(doubted(recaption.text, vocabulary) & need.count.keys(), vocabulary)
     return [Fault("finding_hedged", held)] if held else []
+
+
+def _miscounted(recaption: Recaption, need: Wanted, vocabulary: Vocabulary) -> list[Fault]:
+    """Findings of which the text names more than were found, all its words together, or states another number."""
+    put_in = [mention for span in recaption.inserted for mention in Reading(span, need, vocabulary).mentions()]
+    wrong = []
+    for name, count in need.count.items():
+        own = [mention for mention in put_in if mention.attribute == name]
+        total = sum(mention.number for mention in own)
+        if count and (total > count or (total < count and any(mention.stated for mention in own))):
+            wrong.append(name)
+    return [Fault("wrong_count", _nouns(wrong, vocabulary))] if wrong else []
 
 
 def _beside_minors(recaption: Recaption, need: Wanted) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from models.chat import ChatModel, ChatRequest
 from policies.vocabulary import Vocabulary
 from policies.words import with_article
 from recaption.answers import says_yes
-from recaption.grounding import IN_IMAGE, NOT_IN_IMAGE, Wanted, faults_of, is_for_a_witness, related, wanted
+from recaption.grounding import IN_IMAGE, NOT_IN_IMAGE, faults_of, is_for_a_witness, related
 from recaption.prompt_files import fill, shipped
+from recaption.reading import Wanted, wanted
 from recaption.spans import sentence_around
 from storage.records.recaption import Recaption, Span
 

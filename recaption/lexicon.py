@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from policies.phrases import FUNCTION, POSITIONS
+from policies.phrases import FUNCTION
 
 # Words that judge. Stage 1 teaches what an image shows, never what to think of it.
 STRONG_VERDICTS = frozenset(
@@ -20,9 +20,13 @@ VERDICTS = STRONG_VERDICTS | frozenset(
 )
 # How a sentence places an object; nothing is added to what the finding says.
 PLACING = frozenset(
-    "visible seen shown present placed located positioned appears appear appearing shows showing includes including "
-    "contains containing features featuring corner side part area portion edge towards toward can foreground".split()
+    "visible seen shown present placed located positioned appears appear appearing including includes foreground "
+    "clearly plainly towards toward there's it's image's picture's photo's frame's".split()
 )
+# The same beside a place or before "of the": "the lower left corner", "the right third of the image".
+PART = frozenset("corner side part area portion edge section half third quadrant zone region far very".split())
+# The same where the picture is what shows: "the image shows a knife"; a man who shows one does something.
+SHOWING = frozenset("shows showing contains containing features featuring".split())
 # With "the" before them these place a thing as well; a picture of a handgun is no handgun.
 PICTURE = frozenset("frame image picture photo photograph scene".split())
 # A thing near a car is not one in a car.
@@ -36,20 +40,25 @@ VAGUE = frozenset("object objects item items thing things something device tool 
 HEDGED = re.compile(
     r"\b(?:possibl[ye]|potential(?:ly)?|perhaps|maybe|might|may|could|would|probabl[ye]|likely|presumabl[ye]|presumed"
     r"|apparent(?:ly)?|seeming(?:ly)?|seems?|alleged(?:ly)?|supposed(?:ly)?|suspected|resembl\w+|suggest\w*|unclear"
-    r"|indistinct|unidentified|(?:looks?|looking|shaped|something|much|a bit) like|appears? to"
-    r"|what (?:is|looks)|(?:some|a) (?:sort|kind|type) of|as if|as though|reminiscent|uncertain|not sure"
-    r"|hard to tell)\b"
-    r"|-\s*(?:like|shaped)\b|\(\s*\?\s*\)|(?<=[a-z])\?\s*$"
+    r"|indistinct|unidentified|(?:looks?|looking|shaped|something|much|a bit) like|appears? to|whether|or|so-called"
+    r"|what (?:is|looks)|(?:some|a) (?:sort|kind|type) of|as if|as though|reminiscent|uncertain"
+    r"|not (?:sure|clear|certain|known|obvious)|hard to (?:tell|say|see)|pretend\w*)\b"
+    r"|-\s*(?:like|shaped)\b|\(\s*\?\s*\)|(?<=[a-z])\?\s*$|[\"\u201c\u201d]"
 )
-HEDGING = frozenset("what looks look looking like sort kind type appear appears be hard tell sure to".split())
-"""Words that a doubt of several words is made of."""
+HEDGING = frozenset(
+    "what looks look looking like sort kind type some appear appears be hard tell say see sure clear certain known "
+    "obvious whether if i am can't nowhere sight to".split()
+)
+"""Words that a doubt or a denial of several words is made of."""
 
 # A picture of a handgun is no handgun, and a toy neither.
 DEPICTED = re.compile(
-    r"(?<!the )\b(?:pictures?|photos?|photographs?|images?|drawings?|drawn|paintings?|painted|posters?|sketch(?:es)?"
-    r"|illustrations?|cartoons?|toys?|replicas?|fake|imitation|props?|plastic|figurines?|statues?|sculptures?|stickers?"
-    r"|tattoos?|emojis?|icons?|logos?|print(?:s|ed)?|pretend|mock|model|silhouettes?|shadows?|outlines?|shapes?"
-    r"|depict\w*|portray\w*|video game|television|screens?|billboards?|costume|wallpaper)\b"
+    r"(?<!the )\b(?:pictures?|photos?|photographs?|images?|drawings?|paintings?|sketch(?:es)?|illustrations?|cartoons?"
+    r"|toys?|replicas?|fake|imitation|props?|plastic|figurines?|statues?|sculptures?|emojis?|icons?|mock|model"
+    r"|candy|chocolate|rubber|foam|inflatable|lego|origami|silhouettes?|shadows?|outlines?|depict\w*|portray\w*"
+    r"|video game|costume|wallpaper)\b"
+    r"|\b(?:posters?|stickers?|tattoos?|logos?|prints?|murals?|engravings?|carvings?|graffiti|adverts?|ads?|shapes?"
+    r"|advertisements?|billboards?|signs?|screens?|covers?|labels?) (?:\w+ ){0,2}of\b"
 )
 MINORS = frozenset(
     "child children childs kid kids boy boys girl girls toddler toddlers baby babies infant infants newborn newborns "
@@ -59,47 +68,14 @@ MINORS = frozenset(
 )
 QUANTITIES = frozenset(
     "no zero one two three four five six seven eight nine ten eleven twelve dozen dozens several many few some "
-    "multiple both pair couple numerous various hundreds lots".split()
+    "multiple both pair couple trio quartet single lone only another numerous various hundreds lots".split()
 )
-
-_SAME_PLACE = {"upper": "top", "lower": "bottom", "center": "centre", "middle": "centre"}
-_PLACES = frozenset(word for position in POSITIONS for word in position.split()) | _SAME_PLACE.keys()
-
-
-_BODY = "hand|arm|leg|shoulder|hip|fist|palm|eye|ear|cheek|pocket|thigh|wrist|knee|side pocket"
-ON_SOMETHING = re.compile(
-    rf"\b(?P<place>{'|'.join(sorted(_PLACES))})(?:-hand)? "
-    rf"(?:(?:{_BODY})s?\b|foot\b|feet\b|of (?:the|an?|his|her|its|their) (?!(?:{'|'.join(sorted(PICTURE))})\b))"
-)
-"""A place on a body or a thing, not in the picture: "his right hand", "the left of the table"."""
-
-_AXES = (frozenset({"top", "bottom"}), frozenset({"left", "right"}))
-
-
-def is_elsewhere(place: str, seen: frozenset[str]) -> bool:
-    """Whether a place contradicts where a finding was seen: "left" does if that was on the right or in the centre, and
-    "bottom" says nothing against "right"."""
-    if place in seen:
-        return False
-    return "centre" in (place, *seen) or any(place in axis and axis & seen for axis in _AXES)
 
 
 def vague_words(words: Sequence[str]) -> frozenset[str]:
     """The lower-case words that stand for a withheld thing, with the one before that describes it: "dark object"."""
     described = (pair for pair in pairwise(words) if pair[1] in VAGUE)
     return VAGUE.intersection(words) | {word for word, _ in described if is_content(word)}
-
-
-def apart(word: str) -> list[str]:
-    """A compound of places in its parts ("lower-left", "right-hand"), any other word as it is."""
-    parts = word.split("-")
-    compound = len(parts) > 1 and all(place_of(part) or part == "hand" for part in parts)
-    return [part for part in parts if part != "hand"] if compound else [word]
-
-
-def place_of(word: str) -> str | None:
-    """The part of the picture that a word names (top, bottom, left, right, centre), or None."""
-    return _SAME_PLACE.get(word, word) if word in _PLACES else None
 
 
 def is_content(word: str) -> bool:

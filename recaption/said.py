@@ -8,7 +8,7 @@ from policies.vocabulary import Vocabulary
 from recaption.lexicon import HEDGED, HEDGING, PICTURE, PLACING, is_content
 from recaption.spans import sentences, words
 
-_REACH = 6  # words before a thing in which a doubt is about it
+_REACH = 9  # words before a thing in which a doubt is about it
 
 
 def said_outright(text: str, vocabulary: Vocabulary) -> frozenset[str]:

@@ -10,7 +10,7 @@ from policies.vocabulary import Vocabulary
 from storage.records.recaption import Span
 
 _Pair = tuple[int, int]
-_SENTENCE_ENDS = frozenset(".!?;")
+SENTENCE_ENDS = frozenset(".!?;")
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ def words(text: str) -> list[str]:
 
 def sentences(text: str) -> list[tuple[int, int]]:
     """The sentences as (first word, one after the last); the sign that ends one belongs to it."""
-    ends = [number for number, word in enumerate(words(text), 1) if word in _SENTENCE_ENDS]
+    ends = [number for number, word in enumerate(words(text), 1) if word in SENTENCE_ENDS]
     length = len(words(text))
     return list(pairwise([0, *ends, *([length] if length not in ends else [])]))
 
 
 def sentence_around(text: str, span: Span) -> str:
     """The sentences of a text that hold the words of a span."""
-    found, signs = list(WORD.finditer(text)), [w in _SENTENCE_ENDS for w in words(text)]
+    found, signs = list(WORD.finditer(text)), [w in SENTENCE_ENDS for w in words(text)]
     own = [number for number in range(span.start, span.end) if not signs[number]] or [span.start]
     held = [(start, end) for start, end in sentences(text) if start <= own[-1] and own[0] < end]
     return text[found[held[0][0]].start() : found[held[-1][1] - 1].end()]

@@ -13,10 +13,10 @@ HERE = Path(__file__).parent
 
 @pytest.mark.parametrize(
     ("kind", "file"),
-    [("locator-answers", "locator-answers"), ("recaptions", "recaptions"), ("recaptions", "recaptions-doubts")],
+    [("locator-answers", ""), ("recaptions", ""), ("recaptions", "-doubts"), ("recaptions", "-fresh")],
 )
 def test_every_case_is_as_expected(kind, file, capsys):
-    assert run(kind, HERE / f"{file}.jsonl")[1] == 0, capsys.readouterr().out
+    assert run(kind, HERE / f"{kind}{file}.jsonl")[1] == 0, capsys.readouterr().out
 
 
 def test_the_runner_prints_what_is_not_as_expected(tmp_path):

@@ -17,7 +17,7 @@ CASES = Path(__file__).resolve().parents[1] / "cases"
 VOCABULARY = read_vocabulary(CASES / "recaption-vocabulary.yaml")
 ROWS = [
     json.loads(line)
-    for name in ("recaptions", "recaptions-doubts")
+    for name in ("recaptions", "recaptions-doubts", "recaptions-fresh")
     for line in (CASES / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
 ]
 IMAGE = PilImage.new("RGB", (8, 8))
