@@ -33,6 +33,7 @@ from storage.records.audit import AuditedPair, PairLabel
 from storage.records.ids import content_id, sha256_hex
 from storage.records.tables import to_table
 from storage.stage import BatchResult, quarantine_boundary
+from storage.table_source import EMPTY_CELL
 
 REPORT, PAIRS, SUMMARY = "report.html", "pairs.parquet", "summary.json"
 _MAX_PIXELS = 200_000_000
@@ -63,9 +64,9 @@ def audit(data: str, columns: PairColumns, to: Path) -> Audit:
     pairs = source.pairs()
     if all(pair.original is None or pair.edited is None for pair in pairs):
         raise FatalError(
-            f"{data} holds {len(pairs)} pictures and no pair. An edited picture is known by its name, as with x.jpg "
-            f"and x{columns.suffix}.jpg: say another ending with --suffix, or name the columns of both sides with "
-            "--image and --edited."
+            f"{data} holds {len(pairs)} pictures and no pair. Name edited pictures x{columns.suffix}.jpg beside x.jpg "
+            "(another ending: --suffix), or put the sides into folders original/ and edited/. Of a table, name the "
+            "columns of both sides with --image and --edited."
         )
     name = set_name(data)
     searched = len(pairs) <= _MAX_SEARCHED
@@ -128,7 +129,8 @@ def _looked_at(
             data = _bytes(source, picture.place, name)
             side = decode(data, max_pixels=_MAX_PIXELS)
         except SampleError as error:
-            row = replace(row, reasons=(error.code, *row.reasons), detail=f"{picture.name}: {error.detail}")
+            detail = "; ".join(filter(None, (row.detail, f"{picture.name}: {error.detail}")))
+            row = replace(row, reasons=tuple(dict.fromkeys((error.code, *row.reasons))), detail=detail)
             continue
         image_id = sha256_hex(data)
         _keep(image_id, side, seen, probe=probe, search=search and name == "original")
@@ -139,7 +141,7 @@ def _looked_at(
         sides.append(side)
     if len(sides) < 2:
         return row
-    change = measure_pair(sides[0].rgb, sides[1].rgb, _mask(source, pair.mask))
+    change = measure_pair(sides[0].rgb, sides[1].rgb, _mask(source, pair.masks))
     return replace(
         row,
         reasons=judge_pair(change),
@@ -183,15 +185,17 @@ def _bytes(source: PairSource, place: Place, reader: str) -> bytes:
         raise SampleError("unreadable", getattr(error, "strerror", None) or str(error)) from error
 
 
-def _mask(source: PairSource, place: Place | None) -> Mask | None:
-    """Where somebody's mask is light; it may be a JPEG, and grey at its edges."""
-    if place is None:
-        return None
-    try:
-        grey = decode(_bytes(source, place, "mask"), max_pixels=_MAX_PIXELS).image.convert("L")
-    except SampleError as error:
-        raise SampleError(error.code, f"The mask: {error.detail}") from error
-    return np.asarray(grey) > 127
+def _mask(source: PairSource, places: Sequence[Place]) -> Mask | None:
+    """Where somebody's mask is light; it may be a JPEG, and grey at its edges. None where all cells are empty."""
+    for place in places:
+        try:
+            data = _bytes(source, place, "mask")
+            if data:
+                return np.asarray(decode(data, max_pixels=_MAX_PIXELS).image.convert("L")) > 127
+        except SampleError as error:
+            if not error.detail.endswith(EMPTY_CELL):
+                raise SampleError(error.code, f"The mask: {error.detail}") from error
+    return None
 
 
 def _keep(image_id: str, side: Decoded, seen: _Seen, *, probe: bool, search: bool) -> None:

@@ -218,8 +218,7 @@ class OpenAIChat:
             except SampleError as error:
                 return error
             except Refusal as refusal:
-                reply = await self._without_schema(connection, request) if request.schema else None
-                return reply or await self._judged(connection, request, refusal, sent)
+                return await self._judged(connection, request, refusal, sent)
             except Trouble as trouble:
                 last = trouble
                 self._wait_as_told(trouble.wait_s)
@@ -238,15 +237,12 @@ class OpenAIChat:
         except Refusal as refusal:
             return refusal.refused
 
-    async def _without_schema(self, connection: Connection, request: ChatRequest) -> ChatReply | None:
-        """The answer to a refused request without its schema, if the schema was what the server does not take."""
-        body, sizes = self._body.of(replace(request, schema=None))
-        try:
-            reply = await self._attempt(connection, body, sizes)
-        except (Trouble, Refusal, SampleError):
-            return None
-        self._takes_schemas = False
-        return reply
+    async def _without_schema(self, connection: Connection, request: ChatRequest) -> _Outcome:
+        """The outcome of a refused request without its schema; if that is an answer, the server takes no schemas."""
+        plain = replace(request, schema=None)
+        outcome = await self._answer(connection, plain, *self._body.of(plain))
+        self._takes_schemas = self._takes_schemas and not isinstance(outcome, ChatReply)
+        return outcome
 
     async def _attempt(self, connection: Connection, body: bytes, sizes: Sizes) -> ChatReply:
         """One request, sent once. Raises Trouble, Refusal, or a SampleError that the server words itself."""
@@ -273,10 +269,11 @@ class OpenAIChat:
             raise SampleError(OF_THE_ROW[code], said)
         raise Refusal(status, said, SampleError("chat_bad_request", f"HTTP {status}: {said}"))
 
-    async def _judged(
-        self, connection: Connection, request: ChatRequest, refusal: Refusal, sent: float
-    ) -> SampleError | TransientError:
-        """Whose fault a refusal is: the row's where the server answers others."""
+    async def _judged(self, connection: Connection, request: ChatRequest, refusal: Refusal, sent: float) -> _Outcome:
+        """Whose fault a refusal is: the row's where the server answers others. With a schema it is asked again without,
+        which may be the answer."""
+        if request.schema is not None:
+            return await self._without_schema(connection, request)
         since = sent if refusal.status in OF_ACCESS else sent - _LATELY_S
         trouble = None if self._last_success > since else await self._probe(connection, request, sent)
         if trouble is None:

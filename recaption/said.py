@@ -1,6 +1,7 @@
 """What a caption says outright, and which of its words only deny or doubt what the image shows."""
 
 from collections.abc import Collection, Iterator
+from itertools import pairwise, zip_longest
 
 from policies.negation import CUES
 from policies.phrases import WORD
@@ -28,7 +29,7 @@ def _doubted(sentence: str, vocabulary: Vocabulary) -> Iterator[str]:
     """A doubt reaches over the list that it begins: "perhaps a gun, a knife or a bomb"."""
     parts = list(vocabulary.parts(sentence))
     before, in_doubt = "", False
-    for (part, name), (after, _) in zip(parts, [*parts[1:], ("", None)], strict=True):
+    for (part, name), (after, _) in zip_longest(parts, parts[1:], fillvalue=("", None)):
         if name is None:
             before = part
             continue
@@ -68,4 +69,6 @@ def without_denials(text: str, attributes: Collection[str], vocabulary: Vocabula
     kept = [(a, b) for a, b in sentences(text) if not denying.issuperset(range(a, b))]
     if not kept or len(kept) == len(sentences(text)):
         return text
-    return " ".join(text[found[a].start() : found[b - 1].end()] for a, b in kept)
+    starts = [found[a].start() for a, _ in sentences(text)] + [len(text)]
+    whole = dict(zip(sentences(text), pairwise(starts), strict=True))
+    return "".join(text[start:end] for start, end in (whole[one] for one in kept)).strip()

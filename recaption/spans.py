@@ -11,6 +11,7 @@ from storage.records.recaption import Span
 
 _Pair = tuple[int, int]
 SENTENCE_ENDS = frozenset(".!?;")
+_SHORTENED = frozenset("mr mrs ms dr st prof jr sr vs approx no fig etc".split())
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,26 @@ def words(text: str) -> list[str]:
 
 def sentences(text: str) -> list[tuple[int, int]]:
     """The sentences as (first word, one after the last); the sign that ends one belongs to it."""
-    ends = [number for number, word in enumerate(words(text), 1) if word in SENTENCE_ENDS]
-    length = len(words(text))
-    return list(pairwise([0, *ends, *([length] if length not in ends else [])]))
+    found = list(WORD.finditer(text))
+    ends = [number for number in range(1, len(found) + 1) if _ends_sentence(text, found, number - 1)]
+    return list(pairwise([0, *ends, *([len(found)] if found and len(found) not in ends else [])]))
+
+
+def _ends_sentence(text: str, found: Sequence[re.Match[str]], number: int) -> bool:
+    """Whether a sign ends a sentence: in "2.5 m", "p.m." and "Mr. Smith" none does."""
+    word = found[number]
+    if word[0] not in SENTENCE_ENDS or not (word.end() == len(text) or text[word.end()].isspace() or word[0] == ";"):
+        return False
+    before = found[number - 1] if number else None
+    if word[0] != "." or before is None or before.end() != word.start() or number + 1 == len(found):
+        return True
+    return before[0].lower() not in _SHORTENED and not (len(before[0]) == 1 and before[0].isalpha())
 
 
 def sentence_around(text: str, span: Span) -> str:
     """The sentences of a text that hold the words of a span."""
-    found, signs = list(WORD.finditer(text)), [w in SENTENCE_ENDS for w in words(text)]
+    found = list(WORD.finditer(text))
+    signs = [_ends_sentence(text, found, number) for number in range(len(found))]
     own = [number for number in range(span.start, span.end) if not signs[number]] or [span.start]
     held = [(start, end) for start, end in sentences(text) if start <= own[-1] and own[0] < end]
     return text[found[held[0][0]].start() : found[held[-1][1] - 1].end()]

@@ -5,6 +5,7 @@ a folder every file is a picture, and `metadata.csv` or `metadata.jsonl` beside 
 no pixels; they are read one picture at a time.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class SourcePair:
     role: Role
     original: Picture | None
     edited: Picture | None
-    mask: Place | None = None
+    masks: tuple[Place, ...] = ()  # the first that is not empty counts
 
 
 class PairSource:
@@ -137,7 +138,7 @@ class PairSource:
                 sides = [Picture(name, split, Place(part, number, c), said)
                          for c, said in ((layout.image, before), (layout.edited, after))]  # fmt: skip
                 mask = Place(part, number, layout.mask) if layout.mask else None
-                found.whole.append(SourcePair(name, "edited", sides[0], sides[1], mask))
+                found.whole.append(SourcePair(name, "edited", sides[0], sides[1], () if mask is None else (mask,)))
             elif not values.get(VARIANT):
                 name = str(values[layout.path]) if layout.path else names[number] if names else ""
                 mask = Place(part, number, layout.mask) if layout.mask else None
@@ -156,7 +157,9 @@ class PairSource:
 
     def _verdict(self, value: Any) -> str:
         """Safe or unsafe; "" for no label. What is neither is counted."""
-        text = str(value).strip().lower() if value is not None else ""
+        if isinstance(value, float):  # as pandas writes a column of numbers in which one is missing
+            value = None if math.isnan(value) else int(value) if value.is_integer() else value
+        text = str(value).strip().lower().removesuffix(".0") if value is not None else ""
         if text and text not in _VERDICTS:
             self.unread_labels[text] = self.unread_labels.get(text, 0) + 1
         return _VERDICTS.get(text, "")
@@ -230,9 +233,12 @@ class _Found:
         originals: dict[tuple[str, str], tuple[str, str]] = {}
         elsewhere: dict[str, tuple[str, str]] = {}
         edits: list[tuple[tuple[str, str], str, Role]] = []
+        more: list[tuple[str, tuple[str, str]]] = []
         for key in self._pictures:
             stem, role = self._side_of(key[1])
-            if role == "original":
+            if role == "original" and (key[0], stem) in originals:
+                more.append((stem, key))  # x.jpg beside x.png: nobody says which of them was edited
+            elif role == "original":
                 originals[key[0], stem] = key
                 elsewhere.setdefault(stem, key)
             else:
@@ -242,23 +248,25 @@ class _Found:
             at = originals.get((key[0], stem)) or elsewhere.get(stem)
             used.add(at)
             original = self._pictures[at] if at else None
-            mask = self._masks.get(key) or (self._masks.get(at) if at else None)
-            pairs.append(SourcePair(stem, role, original, self._pictures[key], mask))
+            masks = tuple(m for m in (self._masks.get(key), self._masks.get(at) if at else None) if m is not None)
+            pairs.append(SourcePair(stem, role, original, self._pictures[key], masks))
         alone = [
             SourcePair(stem, "original", self._pictures[at], None)
             for (_, stem), at in originals.items()
             if at not in used
         ]
+        alone += [SourcePair(stem, "original", self._pictures[key], None) for stem, key in more]
         return [*self.whole, *pairs, *alone]
 
     def _side_of(self, name: str) -> tuple[str, Role]:
         """What a picture's name shares with its other side, and which side it is: by its ending, or by a folder that is
         called `edited`. The folder of a split is no part of it."""
         *folders, last = (name.rpartition(".")[0] or name).split("/")
-        stem = "/".join([*(one for one in folders if one not in (*_SIDE_FOLDERS, *_SPLIT_NAMES)), last])
-        if stem.endswith(self._suffix) and stem != self._suffix:
-            return stem.removesuffix(self._suffix), "edited"
+        stem = "/".join([*(one for one in folders if one.lower() not in (*_SIDE_FOLDERS, *_SPLIT_NAMES)), last])
+        suffix = self._suffix.lower()
+        if suffix and stem.lower().endswith(suffix) and len(stem) > len(suffix):
+            return stem[: -len(suffix)], "edited"
         match = _SIDE.fullmatch(stem)
         if match:
             return match["stem"], "sham" if match["role"] == "sham" else "roundtrip"
-        return stem, "edited" if "edited" in folders else "original"
+        return stem, "edited" if "edited" in map(str.lower, folders) else "original"

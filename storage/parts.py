@@ -21,6 +21,7 @@ from storage.turns import hashed_pixels, upright_hashes
 
 _FEATURES_PX = 512  # longest side at which features are sought
 _SOUGHT, _TILES, _PER_TILE = 2500, 4, 20  # features of a picture; tiles of a side; features that stay of each tile
+_LEAST_PX = 32  # a shorter side has no features
 _KEPT_PX = 128  # longest side of the picture that is kept to decide
 _TABLES, _KEY_BITS = 6, 22  # features meet where they agree in all bits of one table's key
 _CROWD = 64  # features under one key, above which they are a font's or a grid's and say nothing
@@ -54,6 +55,8 @@ def look_at(image: PilImage.Image) -> Look:
     grey, scale = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), min(1.0, _KEPT_PX / max(rgb.shape))
     size = [max(1, round(scale * side)) for side in small.size]
     picture = encode_jpeg(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
+    if min(small.size) < _LEAST_PX:  # ORB takes no less
+        return Look(upright, picture, np.empty((0, 2), np.float32), np.empty((0, 32), np.uint8))
     orb = cv2.ORB.create(nfeatures=_SOUGHT, edgeThreshold=15, fastThreshold=8)
     points, bits = orb.compute(grey, _spread(orb.detect(grey, None), grey.shape))
     if bits is None:

@@ -38,7 +38,7 @@ def same_picture(a: Rgb, b: Rgb, seen: Bools | None = None) -> bool:
     told = whole & (np.maximum(power_a, power_b) >= _DETAIL**2)
     if told.sum() < _FEWEST:
         return seen is None and float(np.abs(grey_a - grey_b).mean()) <= _EMPTY
-    alike = told & (both >= _AGREES * np.sqrt(power_a * power_b))
+    alike = told & (both > 0) & (both >= _AGREES * np.sqrt(power_a * power_b))
     if alike.sum() < max(_FEWEST, _SHARE * told.sum()):
         return False
     contrast, off = _tone(_means(grey_a), _means(grey_b), alike)

@@ -95,6 +95,10 @@ def _classes(schema: pa.Schema, column: str) -> Sequence[str]:
         return []
 
 
+EMPTY_CELL = "is empty there"
+"""How the message ends where a cell holds nothing."""
+
+
 class TableReader:
     """Rows of all the tables below a path, by file name and row number. May be shared by threads."""
 
@@ -213,7 +217,7 @@ class TableReader:
                 raise too_many(len(value), max_bytes)
             return value
         if not isinstance(value, str):
-            raise ValueError(f"column {column} is empty there")
+            raise ValueError(f"column {column} {EMPTY_CELL}")
         return self._paths.read(value, max_bytes)
 
     def _value(self, part: str, row: int, column: str, max_bytes: int) -> Any:

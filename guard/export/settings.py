@@ -3,14 +3,25 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from guard.contract.features import VIEWS, View
 from storage.stage import Decides
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Balance = Literal["image", "policy"]
-FinishStep = Literal["none", "auto"] | Annotated[int, Field(ge=30, le=95)]
+
+
+def _step(value: object) -> object:
+    """`off` is how YAML writes false. Raises ValueError for what is no step."""
+    if value is None or value is False:
+        return "none"
+    if value in ("none", "auto") or (type(value) is int and 30 <= value <= 95):
+        return value
+    raise ValueError("give none, auto, or a JPEG quality from 30 to 95")
+
+
+FinishStep = Annotated[Literal["none", "auto"] | int, BeforeValidator(_step)]
 
 
 class RlSettings(BaseModel):

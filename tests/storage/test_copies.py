@@ -132,3 +132,18 @@ def test_a_picture_without_features_is_a_part_of_nothing(looks):
     flat = look_at(PilImage.new("RGB", (64, 64), "white"))
     assert len(PartsIndex([*looks, flat]).like(flat)) == 0
     assert not is_part(flat, flat)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 512), (5, 2000), (31, 31)])
+def test_tiny_and_thin_pictures_are_looked_at(size):
+    look = look_at(PilImage.new("RGB", size, "red"))
+    assert len(look.upright) >= 1
+    assert look.places.shape == (len(look.bits), 2)
+
+
+@pytest.mark.parametrize("colour", ["white", "black", "grey"])
+def test_a_blank_picture_is_no_copy_of_one_with_detail(photos, colour):
+    blank = packed(PilImage.new("RGB", photos[0].size, colour))
+    for photo in photos:
+        assert not same_packed(blank, packed(photo))
+        assert not same_packed(packed(photo), blank)

@@ -103,7 +103,7 @@ def test_a_row_may_be_a_pair_with_labels_per_policy(tmp_path):
     (pair,) = listed(write(tmp_path / "a.parquet", [row]), **columns)
     assert pair.original.labels == {"A": "unsafe", "B": "safe"}
     assert pair.edited.labels == {"A": "safe", "B": "safe"}
-    assert pair.mask == Place("a.parquet", 0, "m")
+    assert pair.masks == (Place("a.parquet", 0, "m"),)
 
 
 def test_paths_in_a_table_lead_below_its_folder(tmp_path):
@@ -129,7 +129,7 @@ def test_a_folder_may_say_more_about_its_pictures(tmp_path):
         (tmp_path / name).write_bytes(png())
     (tmp_path / "metadata.csv").write_text("file_name,label,split\nx.png,unsafe,val\nx_edited.png,safe,val\n")
     pair, alone = listed(tmp_path)
-    assert pair.mask == Place("x_mask.png")
+    assert pair.masks == (Place("x_mask.png"),)
     assert (pair.original.labels, pair.edited.split) == ({"label": "unsafe"}, "val")
     assert alone.original.name == "lone_mask.png"  # a mask of nothing is a picture
 
@@ -179,3 +179,27 @@ def test_nothing_there_is_said(tmp_path):
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(FatalError, match="neither a folder nor"):
         listed(tmp_path / "a.txt")
+
+
+def test_numbers_with_a_gap_are_labels_all_the_same(tmp_path):
+    rows = [{"original": png(1), "edited": png(2), "safety_label": value, "after": 0.0} for value in (1.0, None)]
+    first, second = listed(
+        write(tmp_path / "a.parquet", rows), labels=("safety_label",), edited_labels=("after",)
+    )  # fmt: skip
+    assert (first.original.labels, first.edited.labels) == ({"safety_label": "unsafe"}, {"safety_label": "safe"})
+    assert second.original.labels == {}
+
+
+def test_of_two_originals_of_one_stem_none_is_lost(tmp_path):
+    for name in ("x.jpg", "x.png", "x_edited.png"):
+        (tmp_path / name).write_bytes(png())
+    pairs = listed(tmp_path)
+    names = [side.name for pair in pairs for side in (pair.original, pair.edited) if side]
+    assert sorted(names) == ["x.jpg", "x.png", "x_edited.png"]
+
+
+def test_upper_case_endings_and_folders_are_known(tmp_path):
+    for name in ("x.jpg", "x_Edited.JPG", "Original/y.png", "Edited/y.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png())
+    assert all(pair.original and pair.edited for pair in listed(tmp_path))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.audit import REPORT, SUMMARY, set_name
+from flows.audit import PAIRS, REPORT, SUMMARY, set_name
 from flows.audit import audit as audit_one
 from flows.cli.console import console
 from flows.cli.steps import progress
@@ -49,11 +49,12 @@ def audit(
     if not data:
         raise FatalError("Name a set: a folder of pictures, a .parquet file, a folder of them, or an export.")
     columns = PairColumns(image, edited, path, mask, policy, label, edited_label, suffix, root)
-    folders = _folders(data, to, overwrite)
+    folders = _folders(tuple(dict.fromkeys(data)), to, overwrite)
     found = []
     with progress():
         for place, folder in folders.items():
             found.append(audit_one(place, columns, folder))
+    _remove_others(to, set(folders.values()))
     for one in found:
         _show(one)
     if len(found) > 1:
@@ -69,9 +70,10 @@ def _folders(data: Sequence[str], to: Path, overwrite: bool) -> dict[str, Path]:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         if not overwrite:
             raise FatalError(f"{to} is there already. Name another folder with --to, or replace it with --overwrite.")
-        if not to.is_dir() or not any(to.rglob(SUMMARY)):
-            raise FatalError(f"{to} holds no audit, so it is not replaced. Name another folder with --to.")
-        shutil.rmtree(to)
+        if not to.is_dir() or not _is_ours(to):
+            raise FatalError(f"{to} holds more than an audit, so it is not replaced. Name another folder with --to.")
+        if any(Path(place).resolve().is_relative_to(to.resolve()) for place in data):
+            raise FatalError(f"{to} holds what is to be audited, so it is not replaced. Name another folder with --to.")
     if len(data) == 1:
         return {data[0]: to}
     folders: dict[str, Path] = {}
@@ -82,13 +84,38 @@ def _folders(data: Sequence[str], to: Path, overwrite: bool) -> dict[str, Path]:
     return folders
 
 
+def _remove_others(to: Path, kept: set[Path]) -> None:
+    """What an audit that was replaced left there, once the new one is whole."""
+    if to in kept:
+        for one in [p for p in to.iterdir() if p.name not in (REPORT, PAIRS, SUMMARY)]:
+            shutil.rmtree(one) if one.is_dir() else one.unlink()
+        return
+    for one in [p for p in to.iterdir() if p not in kept]:
+        shutil.rmtree(one) if one.is_dir() else one.unlink()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder holds one audit or several, and nothing else."""
+    inside = list(folder.iterdir())
+    return _is_audit(folder) or all(p.name == SETS or (p.is_dir() and _is_audit(p)) for p in inside)
+
+
+def _is_audit(folder: Path) -> bool:
+    return {p.name for p in folder.iterdir()} == {REPORT, PAIRS, SUMMARY}
+
+
 def _show(audit: Audit) -> None:
     """The verdicts of one set."""
     rows = [(WORDS.get(code, code), remedy_of(code), str(audit.verdicts.get(code, 0)), str(n))
             for code, n in audit.reasons.items()]  # fmt: skip
     rows.insert(0, (GOOD, "", str(audit.verdicts.get(GOOD, 0)), ""))
     console.print(
-        TextTable(f"{audit.name}: {audit.pairs} pairs", ("verdict", "what to do", "pairs", "with it"), rows, 2)
+        TextTable(
+            f"{audit.name}: {audit.pairs} {'pair' if audit.pairs == 1 else 'pairs'}",
+            ("verdict", "what to do", "pairs", "with this reason"),
+            rows,
+            2,
+        )
     )
     for sentence in shortcut_warnings(audit):
         console.print(sentence, highlight=False, markup=False)

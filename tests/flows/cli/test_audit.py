@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -150,9 +151,24 @@ def test_an_audit_is_replaced_only_when_told_to(published, audited, tmp_path):
     with pytest.raises(FatalError, match=r"is there already.*--to.*--overwrite"):
         app(["audit", str(published), "--to", str(audited)], result_action="return_value")
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(FatalError, match="holds no audit"):
+    with pytest.raises(FatalError, match="holds more than an audit"):
+        app(["audit", str(published), "--to", str(tmp_path), "--overwrite"], result_action="return_value")
+    shutil.copytree(audited, tmp_path / "old" / "audit")
+    with pytest.raises(FatalError, match="holds more than an audit"):  # an audit deep within makes it none
         app(["audit", str(published), "--to", str(tmp_path), "--overwrite"], result_action="return_value")
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_set_that_cannot_be_read_costs_no_older_audit(audited, tmp_path):
+    shutil.copytree(audited, tmp_path / "audit")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "audit").iterdir()}
+    with pytest.raises(FatalError):
+        app(["audit", str(tmp_path / "gone"), "--to", str(tmp_path / "audit"), "--overwrite"],
+            result_action="return_value")  # fmt: skip
+    with pytest.raises(FatalError, match="holds what is to be audited"):
+        app(["audit", str(tmp_path / "audit"), "--to", str(tmp_path / "audit"), "--overwrite"],
+            result_action="return_value")  # fmt: skip
+    assert {p.name: p.read_bytes() for p in (tmp_path / "audit").iterdir()} == before
 
 
 def test_several_sets_stand_in_one_table(regions, tmp_path, capsys):

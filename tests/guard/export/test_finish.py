@@ -57,3 +57,13 @@ def test_the_step_keeps_size_and_form():
 @pytest.mark.parametrize("step", ["none", "auto", 30, 95])
 def test_what_may_be_asked_for(step):
     assert GuardSettings(finish=step).finish == step
+
+
+def test_off_is_none():
+    assert GuardSettings(finish=False).finish == "none"
+
+
+@pytest.mark.parametrize("step", [29, 96, True, "85", "strong"])
+def test_any_other_step_is_a_sentence(step):
+    with pytest.raises(ValueError, match="give none, auto, or a JPEG quality from 30 to 95"):
+        GuardSettings(finish=step)
