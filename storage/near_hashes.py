@@ -58,14 +58,6 @@ def near_chunks(hashes: Hashes, max_distance: int) -> Iterator[tuple[Indices, In
         give_back_memory(len(hashes))
 
 
-def near_pairs(hashes: Sequence[int], max_distance: int) -> list[tuple[int, int]]:
-    """The pairs of `near_chunks` as a sorted list of `(i, j)` with i < j, for few hashes."""
-    found: set[tuple[int, int]] = set()
-    for i, j in near_chunks(np.array(hashes, dtype=np.uint64), max_distance):
-        found.update((min(pair), max(pair)) for pair in zip(i.tolist(), j.tolist(), strict=True))
-    return sorted(found)
-
-
 def nearest(hashes: Hashes, max_distance: int, most: int) -> tuple[Indices, Indices]:
     """The pairs `i < j` of distinct hashes at Hamming distance <= `max_distance`, each once and sorted, where one is
     among the `most` nearest of the other; of those equally near the first count. A crowd of hashes within reach of

@@ -115,9 +115,14 @@ class PairSource:
         return self._readers[name]
 
     def _parts(self) -> list[str]:
-        parts = [name for name, _ in self._reader("").parts()]
+        parts = [name for name, _ in self._reader("").parts() if not self._is_of_an_audit(name)]
         ours = (self._path / "dataset_info.json").is_file() and [p for p in parts if p.startswith(_EXPORT)]
         return ours or parts
+
+    def _is_of_an_audit(self, part: str) -> bool:
+        """Whether a table was written by an earlier audit, below the set that it judged."""
+        file = self._path / part
+        return file.name == "pairs.parquet" and (file.parent / "summary.json").exists()
 
     def _list_part(self, part: str, found: "_Found") -> None:
         reader = self._reader("")
@@ -138,7 +143,7 @@ class PairSource:
                 sides = [Picture(name, split, Place(part, number, c), said)
                          for c, said in ((layout.image, before), (layout.edited, after))]  # fmt: skip
                 mask = Place(part, number, layout.mask) if layout.mask else None
-                found.whole.append(SourcePair(name, "edited", sides[0], sides[1], () if mask is None else (mask,)))
+                found.add_whole(SourcePair(name, "edited", sides[0], sides[1], () if mask is None else (mask,)))
             elif not values.get(VARIANT):
                 name = str(values[layout.path]) if layout.path else names[number] if names else ""
                 mask = Place(part, number, layout.mask) if layout.mask else None
@@ -217,7 +222,7 @@ class _Found:
         self._suffix = suffix
         self._pictures: dict[tuple[str, str], Picture] = {}
         self._masks: dict[tuple[str, str], Place] = {}
-        self.whole: list[SourcePair] = []
+        self._whole: dict[tuple[str, str], SourcePair] = {}
 
     def add(self, picture: Picture, mask: Place | None) -> None:
         """A picture that was seen before under the same name and split only adds its labels."""
@@ -227,6 +232,15 @@ class _Found:
             _merge(known.labels, picture.labels)
         if mask is not None:
             self._masks.setdefault(key, mask)
+
+    def add_whole(self, pair: SourcePair) -> None:
+        """A pair that was seen before under the same name and split (a row for each policy) only adds its labels."""
+        assert pair.original is not None
+        assert pair.edited is not None
+        known = self._whole.setdefault((pair.original.split, pair.pair_id), pair)
+        if known is not pair and known.original is not None and known.edited is not None:
+            _merge(known.original.labels, pair.original.labels)
+            _merge(known.edited.labels, pair.edited.labels)
 
     def pairs(self) -> list[SourcePair]:
         """Partners of one split first; what is left over may have its partner in another one."""
@@ -256,7 +270,7 @@ class _Found:
             if at not in used
         ]
         alone += [SourcePair(stem, "original", self._pictures[key], None) for stem, key in more]
-        return [*self.whole, *pairs, *alone]
+        return [*self._whole.values(), *pairs, *alone]
 
     def _side_of(self, name: str) -> tuple[str, Role]:
         """What a picture's name shares with its other side, and which side it is: by its ending, or by a folder that is

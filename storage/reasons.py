@@ -196,7 +196,7 @@ REASONS: Mapping[str, Reason] = {
     ),
     "pair_in_two_splits": Reason("its sides are in different splits", "keep both sides in one split"),
     "family_in_two_splits": Reason(
-        "a look-alike of it, or a crop, is in another split", "keep look-alikes in one split"
+        "a copy of it, or a crop, is in another split", "keep copies of one picture in one split"
     ),
     # whatever nobody foresaw
     "unexpected_error": Reason("an error that nobody foresaw", "read it in `detail`, and report it", may_pass=True),

@@ -100,7 +100,7 @@ def with_families(
     looks: Mapping[str, Look],
     pictures: Mapping[str, bytes],
 ) -> list[AuditedPair]:
-    """The rows with their families: pairs whose pictures look alike, or of which one is a crop of the other's, are one.
+    """The rows with their families: pairs that show one picture, or a crop of it, are one.
 
     By image id: `hashes` are perceptual ones, 16 hex digits, `looks` those of the originals that are searched, and
     `pictures` small files of all, by which look-alikes are told from copies.

@@ -136,7 +136,7 @@ def _splits(info: Mapping[str, Any], seen: Seen) -> Iterator[Fault]:
             for other, twin in seen.hashes[int(second)].items():
                 if split != other and (split < other or first != second) and same_packed(image.packed, twin.packed):
                     a, b = sorted([(split, image.image_id), (other, twin.image_id)])
-                    yield Fault("straddles", "", f"Look-alikes {a[1]} and {b[1]} are in {a[0]} and {b[0]}.")
+                    yield Fault("straddles", "", f"Copies of one picture, {a[1]} and {b[1]}, are in {a[0]} and {b[0]}.")
 
 
 def _totals(info: Mapping[str, Any], seen: Seen) -> Iterator[Fault]:

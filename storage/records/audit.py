@@ -32,7 +32,7 @@ class AuditedPair:
     edited: str
     original_id: str
     edited_id: str
-    family_id: str  # pairs of look-alikes share it
+    family_id: str  # pairs that show one picture share it
     original_split: str
     edited_split: str
     labels: tuple[PairLabel, ...]

@@ -203,3 +203,21 @@ def test_upper_case_endings_and_folders_are_known(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(png())
     assert all(pair.original and pair.edited for pair in listed(tmp_path))
+
+
+def test_a_pair_in_a_row_for_each_policy_is_one_pair(tmp_path):
+    rows = [
+        {"name": "x", "original": png(1), "edited": png(2), "label": label, "after": 0, "policy_name": policy}
+        for policy, label in (("A", 1), ("B", 0))
+    ]
+    columns = {"path": "name", "labels": ("label",), "edited_labels": ("after",), "policy": "policy_name"}
+    (pair,) = listed(write(tmp_path / "a.parquet", rows), **columns)
+    assert pair.original.labels == {"A": "unsafe", "B": "safe"}
+    assert pair.edited.labels == {"A": "safe", "B": "safe"}
+
+
+def test_an_audit_below_the_set_is_no_part_of_it(tmp_path):
+    write(tmp_path / "a.parquet", [{"original": png(1), "edited": png(2)}])
+    write(tmp_path / "audit" / "pairs.parquet", [{"original": "x.png", "edited": "y.png"}])
+    (tmp_path / "audit" / "summary.json").write_text("{}")
+    assert len(listed(tmp_path)) == 1

@@ -17,6 +17,7 @@ from guard.export.audit import GOOD, Audit
 from guard.export.audit_page import WORDS, shortcut_warnings
 from storage.errors import FatalError
 from storage.pair_columns import PairColumns
+from storage.pair_source import PairSource
 from storage.reasons import remedy_of
 
 SETS = "sets.jsonl"
@@ -50,6 +51,8 @@ def audit(
         raise FatalError("Name a set: a folder of pictures, a .parquet file, a folder of them, or an export.")
     columns = PairColumns(image, edited, path, mask, policy, label, edited_label, suffix, root)
     folders = _folders(tuple(dict.fromkeys(data)), to, overwrite)
+    for place in folders if len(folders) > 1 else ():
+        PairSource(place, columns).pairs()  # a set that cannot be read stops the command before any picture is
     found = []
     with progress():
         for place, folder in folders.items():
