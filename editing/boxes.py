@@ -16,9 +16,15 @@ from storage.listing import clean
 
 BoxUnits = Literal["resized_pixels", "thousandths"]
 _FAMILIES: Mapping[str, BoxUnits] = {
-    "qwen2_5_vl": "resized_pixels", "qwen2_vl": "thousandths", "qwen3_vl": "thousandths",
-}  # fmt: skip
-_SIDE_MULTIPLES: Mapping[str, int] = {"qwen2_5_vl": 28}
+    r"qwen2_5_vl": "resized_pixels",  # QwenLM/Qwen3-VL issues 676, 721
+    r"qwen2_vl": "thousandths",
+    r"qwen[3-9]": "thousandths",  # 3-VL (issue 1741), 3.5, 3.6, Omni; later ones are taken to go on so
+    r"internvl": "thousandths",  # OpenGVLab/InternVL issue 844
+    r"glm_?4_\d+v|glm4v": "thousandths",  # zai-org's grounding guide for GLM-4.5V
+    r"minicpm_?[vo]": "thousandths",  # OpenBMB/MiniCPM-V issue 982
+}
+"""How families count, by a pattern of their names: their makers' pages and issues, none tried here but Qwen2.5-VL's."""
+_SIDE_MULTIPLES: Mapping[str, int] = {r"qwen2_5_vl": 28}
 _BOX_NAMES = ("bbox_2d", "bbox", "box")
 SCHEMA: Mapping[str, Any] = {
     "type": "array",
@@ -145,12 +151,12 @@ def side_multiple_of(model: str) -> int:
 
 
 def _family(model: str) -> str | None:
-    """By the type in a local folder's config.json, else by the name; None when neither names one that is known."""
+    """The pattern of the type in a local folder's config.json, else of the name; None when neither is known."""
     config, name = Path(model) / "config.json", model
     if config.is_file():
         name = str(json.loads(config.read_text(encoding="utf-8")).get("model_type"))
     spelled = re.sub(r"[-.\s]", "_", name.lower())
-    return next((family for family in _FAMILIES if family in spelled), None)
+    return next((family for family in _FAMILIES if re.search(family, spelled)), None)
 
 
 _NO_INSTRUCTION = re.compile(

@@ -23,7 +23,7 @@ _DETAIL = 1.5  # grey levels of standard deviation; a flatter block has none
 _AGREES = 0.8  # correlation of detail; of unrelated blocks it lies about 0
 _SHARE, _INNER = 0.35, 0.94  # of the blocks with detail: of all, and of those within the rim
 _FEWEST = 6  # blocks with detail; with fewer the grey levels are all that there is
-_LEVELS, _TINT, _EMPTY = 12.0, 20.0, 3.0  # levels by which a block's grey, its colour, and an empty picture may be off
+_LEVELS, _TINT, _EMPTY = 12.0, 14.0, 3.0  # levels by which a block's grey, its colour, and an empty picture may be off
 _CONTRAST = (0.3, 3.0)  # of one picture in the other's
 _COLOURLESS = 4.0  # levels of chroma; a picture that has less was made grey
 

@@ -56,6 +56,13 @@ def test_thinking_that_never_ends_is_no_answer():
         ("Qwen/Qwen3-VL-30B-A3B-Instruct", "thousandths"),
         ("Qwen/Qwen2-VL-7B-Instruct", "thousandths"),
         ("/models/qwen3_vl_finetuned", "thousandths"),
+        ("Qwen/Qwen3.5-9B", "thousandths"),
+        ("Qwen/Qwen3.6-35B-A3B", "thousandths"),
+        ("Qwen/Qwen3-Omni-30B-A3B-Instruct", "thousandths"),
+        ("Qwen/Qwen4-VL", "thousandths"),
+        ("OpenGVLab/InternVL3_5-8B", "thousandths"),
+        ("zai-org/GLM-4.6V", "thousandths"),
+        ("openbmb/MiniCPM-V-4_5", "thousandths"),
         ("some-model", "resized_pixels"),
     ],
 )
