@@ -1,4 +1,4 @@
-"""A witness decides what only who sees the image can judge, and nothing else."""
+"""A witness decides what only somebody who sees the image can judge, and nothing else."""
 
 import json
 from pathlib import Path

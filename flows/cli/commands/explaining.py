@@ -1,0 +1,27 @@
+"""`guardset explain`."""
+
+from difflib import get_close_matches
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.cli.console import console
+from flows.cli.tables import TextTable
+from storage.errors import FatalError
+from storage.reasons import REASONS
+
+
+def explain(
+    *codes: Annotated[str, Parameter(help="Reason codes, as status, report and quarantine show them; default: all.")],
+) -> None:
+    """Say what a reason code means, and what to do about it."""
+    for code in codes:
+        if code not in REASONS:
+            near = get_close_matches(code, REASONS, 3, 0.5)
+            meant = f" Did you mean {' or '.join(near)}?" if near else " `guardset explain` lists all."
+            raise FatalError(f"There is no reason code {code}.{meant}")
+    rows = [
+        (code, REASONS[code].measured, REASONS[code].remedy, "yes" if REASONS[code].may_pass else "no")
+        for code in codes or REASONS
+    ]
+    console.print(TextTable("Why rows are refused", ("code", "what was found", "what to do", "tried again"), rows, 4))
