@@ -128,7 +128,7 @@ REASONS: Mapping[str, Reason] = {
     "finding_hedged": Reason("a finding is doubted", "a stronger rewriter"),
     "wrong_count": Reason("more or fewer of a finding than were found", "a stronger rewriter"),
     "needs_witness": Reason(
-        "words about a finding that only somebody who sees the image can judge", "`confirm_spans` asks a model that sees it"
+        "words about a finding that only somebody who sees the image can judge", "`confirm_spans` asks a model"
     ),
     "witness_denies": Reason("the model that sees the image does not confirm such words", "a stronger rewriter"),
     "wrong_place": Reason("a finding placed where it was not found", "a stronger rewriter"),
