@@ -51,7 +51,6 @@ class Change:
     """
 
     identical: bool = False
-    resized: bool = False
     mirrored: bool = False
     shift_px: float = 0.0
     zoom: float = 1.0
@@ -67,8 +66,7 @@ class Change:
 def measure_pair(original: Rgb, edited: Rgb, mask: Mask | None = None) -> Change:
     """Compare two pictures, uint8 (height, width, 3) of any two shapes. `mask` is bool, of any shape, and says where
     the edit was meant to be."""
-    resized = original.shape != edited.shape
-    if not resized and np.array_equal(original, edited):
+    if original.shape == edited.shape and np.array_equal(original, edited):
         return Change(identical=True, outside_share=None if mask is None else 0.0)
     first, second = _brought_together(original, edited)
     found = register(first, second)
@@ -92,7 +90,6 @@ def measure_pair(original: Rgb, edited: Rgb, mask: Mask | None = None) -> Change
     # Of what was found by its difference, what lies between changed places was not meant to go.
     wanted = region & (changed > 0) if mask is None else resize_mask(mask, (first.shape[1], first.shape[0]))
     return Change(
-        resized=resized,
         mirrored=found.mirrored,
         shift_px=found.shift_px * scale[0] if moved else 0.0,
         zoom=found.zoom if moved else 1.0,

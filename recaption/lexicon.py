@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from policies.phrases import FUNCTION
+from policies.phrases import COUNTS, FUNCTION
 
 # Words that judge. Stage 1 teaches what an image shows, never what to think of it.
 STRONG_VERDICTS = frozenset(
@@ -81,3 +81,24 @@ def vague_words(words: Sequence[str]) -> frozenset[str]:
 def is_content(word: str) -> bool:
     """Whether a lower-case word carries a fact: it is no function word and no sign."""
     return word not in FUNCTION and any(character.isalnum() for character in word)
+
+
+_SEVERAL = {
+    "pair": 2,
+    "couple": 2,
+    "both": 2,
+    "trio": 3,
+    "quartet": 4,
+    "dozen": 12,
+    "single": 1,
+    "lone": 1,
+    "only": 1,
+    "another": 1,
+}
+
+
+def number_of(word: str) -> int | None:
+    """What a word of number says; None for "several" and for any other word."""
+    if word.isdigit():
+        return int(word)
+    return COUNTS.index(word) if word in COUNTS else _SEVERAL.get(word)

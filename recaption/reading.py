@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from policies.phrases import COUNTS
 from policies.vocabulary import Vocabulary
 from policies.words import key, plurals
-from recaption.lexicon import PART, PICTURE, PLACING, QUANTITIES, SHOWING, is_content, vague_words
+from recaption.lexicon import PART, PICTURE, PLACING, QUANTITIES, SHOWING, is_content, number_of, vague_words
 from recaption.places import ON_SOMETHING, Place, apart, contradicts, place, place_of
 from recaption.spans import SENTENCE_ENDS, words
 from storage.records.recaption import Recaption, Span
@@ -62,18 +61,6 @@ Token = tuple[str, str]
 """A part of a text: ("attribute", id) for a phrase that names one, ("place", words) for where in the picture it is,
 ("part", word) for a place on something else, ("end", sign) for the end of a clause, ("word", in lower case) else."""
 
-_SEVERAL = {
-    "pair": 2,
-    "couple": 2,
-    "both": 2,
-    "trio": 3,
-    "quartet": 4,
-    "dozen": 12,
-    "single": 1,
-    "lone": 1,
-    "only": 1,
-    "another": 1,
-}
 _DEFINITE = frozenset("the that this these those his her its their".split())
 
 
@@ -154,7 +141,7 @@ class Reading:
 
     def _mention(self, name: str, clause: Sequence[Token], number: int, places: tuple[Place, ...]) -> Mention:
         near = [word for kind, word in clause[max(0, number - 3) : number] if kind == "word"]
-        stated = next((n for word in reversed(near) if (n := _number(word)) is not None), None)
+        stated = next((n for word in reversed(near) if (n := number_of(word)) is not None), None)
         if stated is not None:
             return Mention(name, stated, True, places)
         if self._goes_on or (near and near[-1] in _DEFINITE):
@@ -170,7 +157,7 @@ class Reading:
         """Numbers of a finding that are too many, and plurals of what was found once."""
         parts = self._vocabulary.parts(self._text)
         wrong = [p for p, n in parts if n and self._need.count.get(n) == 1 and self._names_several(p, n)]
-        vague = [word for word in self._number_words() if _number(word) is None]
+        vague = [word for word in self._number_words() if number_of(word) is None]
         return [
             *wrong,
             *vague,
@@ -240,13 +227,6 @@ class Reading:
     def _of_the_picture(self) -> frozenset[str]:
         values = [word for _, word in self._tokens]
         return frozenset(w for before, w in pairwise(values) if before == "the" and w in PICTURE)
-
-
-def _number(word: str) -> int | None:
-    """What a word of number says; None for "several" and for any other word."""
-    if word.isdigit():
-        return int(word)
-    return COUNTS.index(word) if word in COUNTS else _SEVERAL.get(word)
 
 
 def _owner(span: Span, need: Wanted, vocabulary: Vocabulary) -> str | None:

@@ -8,10 +8,9 @@ from typing import Any
 from PIL import Image as Pillow
 
 from guard.export.audit import GOOD, Audit
-from guard.export.card import measure
 from guard.export.probe import WARN_ABOVE
-from guard.export.report import percent
 from guard.export.thumbnails import Thumbnail, thumbnail_of
+from reporting.figures import measure, percent
 from reporting.page import render_page
 from storage.reasons import REASONS
 from storage.records.audit import AuditedPair

@@ -1,6 +1,5 @@
 """The dataset card: README.md with the front matter that `datasets.load_dataset` reads, and counts for people."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +13,7 @@ from guard.export.parquet import Shard, Shards
 from guard.export.prepare import Prepared
 from guard.export.probe import Auc, Probe
 from guard.export.summary import ViewCounts
-
-
-def measure(value: float | None) -> str:
-    """A number with two decimals, or n/a where it is not defined."""
-    return "n/a" if value is None or math.isnan(value) else f"{value:.2f}"
+from reporting.figures import measure
 
 
 def probe_rows(probe: Probe) -> list[tuple[str, Auc | None]]:

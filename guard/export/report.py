@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from guard.export import summary
-from guard.export.card import measure, probe_rows
+from guard.export.card import probe_rows
 from guard.export.dataset import Dataset, ImageRow
 from guard.export.finish import Finish
 from guard.export.prepare import Prepared
@@ -20,6 +20,7 @@ from guard.export.summary import ViewCounts
 from guard.export.thumbnails import SMALL_SIDE_PX, outline, thumbnail
 from policies.phrases import WORD
 from reporting import plots
+from reporting.figures import measure, percent
 from reporting.page import render_page
 from storage.records.annotation import Label
 from storage.records.editing import Edit
@@ -123,11 +124,6 @@ def _disputed(data: Dataset, blobs: Blobs, image_id: str, share: float, policies
     """An image that people disagree about, small and veiled."""
     picture = _picture(data, blobs, data.images[image_id], SMALL_SIDE_PX)
     return {"image": {**picture, "veiled": True}, "share": share, "policies": policies}
-
-
-def percent(value: float) -> str:
-    """A share as a percentage with at most one decimal."""
-    return f"{100 * value:.1f}".removesuffix(".0") + "\u00a0%"
 
 
 def _short(key: str) -> str:
