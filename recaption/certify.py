@@ -134,8 +134,9 @@ def _miscounted(recaption: Recaption, need: Wanted, vocabulary: Vocabulary) -> l
     wrong = []
     for name, count in need.count.items():
         own = [mention for mention in put_in if mention.attribute == name]
-        total = sum(mention.number for mention in own)
-        if count and (total > count or (total < count and any(mention.stated for mention in own))):
+        total, more = sum(mention.number for mention in own), sum(mention.more for mention in own)
+        stated = any(mention.stated for mention in own)
+        if count and total + more != count and (total > count or (total < count and stated)):
             wrong.append(name)
     return [Fault("wrong_count", _nouns(wrong, vocabulary))] if wrong else []
 

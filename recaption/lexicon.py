@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import takewhile
 
 from policies.phrases import COUNTS, FUNCTION
 
@@ -21,7 +21,7 @@ VERDICTS = STRONG_VERDICTS | frozenset(
 # How a sentence places an object; nothing is added to what the finding says.
 PLACING = frozenset(
     "visible seen shown present placed located positioned appears appear appearing including includes foreground "
-    "clearly plainly towards toward there's it's image's picture's photo's frame's".split()
+    "clearly plainly towards toward there's it's image's picture's photo's frame's sight view".split()
 )
 # The same beside a place or before "of the": "the lower left corner", "the right third of the image".
 PART = frozenset("corner side part area portion edge section half third quadrant zone region far very".split())
@@ -34,7 +34,7 @@ RELATIONS = frozenset(
     "in on at near under over behind beside inside above below between against around through without".split()
 )
 # Words that stand where a cautious captioner withheld the thing; the thing may take their place.
-VAGUE = frozenset("object objects item items thing things something device tool shape".split())
+VAGUE = frozenset("object objects item items thing things something device tool shape implement gadget".split())
 
 # A finding is seen or it is not; a text that doubts it teaches to doubt.
 HEDGED = re.compile(
@@ -47,7 +47,7 @@ HEDGED = re.compile(
 )
 HEDGING = frozenset(
     "what looks look looking like sort kind type some appear appears be hard tell say see sure clear certain known "
-    "obvious whether if i am can't nowhere sight to".split()
+    "obvious whether though although if i am can't nowhere sight to".split()
 )
 """Words that a doubt or a denial of several words is made of."""
 
@@ -73,9 +73,13 @@ QUANTITIES = frozenset(
 
 
 def vague_words(words: Sequence[str]) -> frozenset[str]:
-    """The lower-case words that stand for a withheld thing, with the one before that describes it: "dark object"."""
-    described = (pair for pair in pairwise(words) if pair[1] in VAGUE)
-    return VAGUE.intersection(words) | {word for word, _ in described if is_content(word)}
+    """The lower-case words that stand for a withheld thing, with up to two before that describe it: "a small dark
+    object"."""
+    found = set(VAGUE.intersection(words))
+    for at in (number for number, word in enumerate(words) if word in VAGUE):
+        describing = takewhile(is_content, reversed(words[max(0, at - 2) : at]))
+        found.update(describing)
+    return frozenset(found)
 
 
 def is_content(word: str) -> bool:

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from policies.vocabulary import Vocabulary
@@ -73,6 +73,7 @@ class Mention:
     number: int
     stated: bool
     places: tuple[Place, ...]
+    more: int = 0  # that follow without their name: "two knives on the left and one on the right"
 
 
 class Reading:
@@ -86,6 +87,7 @@ class Reading:
             self._tokens.insert(0, ("attribute", owner))
         self._goes_on = owner is not None
         self._after = "".join(words(need.text)[: span.start][-1:]).lower()
+        self._counting = _counting(span, need, vocabulary)
         self._named = {name for kind, name in self._tokens if kind == "attribute"}
         self._kin = frozenset(k for name in need.count for k in kin(name, vocabulary))
         self.may_be_about_a_finding = bool(need.unsaid) or not self._named.isdisjoint(need.count)
@@ -137,7 +139,9 @@ class Reading:
                 after = at[index + 1] if index + 1 < len(at) else len(clause)
                 span = clause[before:number] if first == "place" else clause[number:after]
                 places = tuple(place(words.split()) for kind, words in span if kind == "place")
-                yield self._mention(name, clause, number, places)
+                rest = clause[number + 1 : after if after == len(clause) else after - 3]
+                more = sum(number_of(word) or 0 for kind, word in rest if kind == "word")
+                yield replace(self._mention(name, clause, number, places), more=more)
 
     def _mention(self, name: str, clause: Sequence[Token], number: int, places: tuple[Place, ...]) -> Mention:
         near = [word for kind, word in clause[max(0, number - 3) : number] if kind == "word"]
@@ -204,13 +208,10 @@ class Reading:
         things = [part for part, name in self._vocabulary.parts(self._text) if name in foreign]
         loose = [word for kind, word in self._tokens if kind == "place"] if not self.may_be_about_a_finding else []
         plain = [n for n, (kind, word) in enumerate(self._tokens) if kind in ("word", "part") and is_content(word)]
-        if not self._named:
-            return [
-                *(self._tokens[n][1] for n in plain if self._tokens[n][1] not in self._of_the_picture()),
-                *things,
-                *loose,
-            ]
-        return [*(self._tokens[n][1] for n in plain if self._tokens[n][1] not in said and not self._places(n)), *things]
+        if self._named:
+            return [*(w for n in plain if (w := self._tokens[n][1]) not in said and not self._places(n)), *things]
+        said = self._of_the_picture() | self._counting
+        return [*(w for n in plain if (w := self._tokens[n][1]) not in said), *things, *loose]
 
     def _places(self, number: int) -> bool:
         """Whether a word only helps to place a thing."""
@@ -239,6 +240,15 @@ def _owner(span: Span, need: Wanted, vocabulary: Vocabulary) -> str | None:
     parts = list(vocabulary.parts(" ".join(before[-_LONGEST_NAME:])))
     name = parts[-1][1] if parts else None
     return name if name in need.count else None
+
+
+def _counting(span: Span, need: Wanted, vocabulary: Vocabulary) -> frozenset[str]:
+    """The word of number at a span's end that is right for the finding that the caption names just after it."""
+    last, after = words(span.text)[-1:], words(need.text)[span.end : span.end + _LONGEST_NAME]
+    name = next((name for _, name in vocabulary.parts(" ".join(after))), None)
+    if name is None or name not in need.count:
+        return frozenset()
+    return frozenset(word.lower() for word in last if number_of(word.lower()) == need.count[name])
 
 
 def _tokens(text: str, vocabulary: Vocabulary) -> Iterator[Token]:
