@@ -131,7 +131,7 @@ def _try_words(vocabulary: Vocabulary, path: Traversable) -> None:
     """Holds each word against sentences, as the certificate of a recaption will."""
     for attribute in vocabulary.values():
         for word in attribute.words:
-            if _COMMON.issuperset(WORD.findall(word.lower())):
+            if _COMMON.issuperset(WORD.findall(word.lower().rstrip(".!? "))):  # as words are compared
                 raise FatalError(
                     f"{path}: attribute {attribute.id}: any sentence may say {word!r}. Choose another word."
                 )
