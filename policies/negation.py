@@ -92,16 +92,11 @@ _LISTING = frozenset([",", "and", "or", "nor", "a", "an", "the", "any", "other",
 _BEFORE_NO_NAME = frozenset({"non", "anti", "pro"})
 
 
-def negated(text: str, spans: Sequence[Range]) -> list[bool]:
-    """For each span of characters that names a thing, in order and apart, whether the text denies the thing."""
+def negated(text: str, spans: Sequence[Range]) -> list[bool | None]:
+    """For each span of characters that names a thing, in order and apart, whether the text denies the thing; None where
+    it names no thing but what somebody does: "fires a rifle"."""
     sentence, _ = _sentence(text, spans)
-    return [sentence.denies(number) for number in range(len(spans))]
-
-
-def verbs(text: str, spans: Sequence[Range]) -> list[bool]:
-    """For each span as for `negated`, whether it names no thing but what somebody does: "fires a rifle"."""
-    sentence, _ = _sentence(text, spans)
-    return [sentence.is_verb(number) for number in range(len(spans))]
+    return [None if sentence.is_verb(number) else sentence.denies(number) for number in range(len(spans))]
 
 
 def denied_ranges(text: str, spans: Sequence[Range]) -> list[Range]:

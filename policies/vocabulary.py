@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from policies.negation import denied_ranges, negated, verbs
+from policies.negation import denied_ranges, negated
 from policies.words import Phrases, key, plain, plurals, tokens
 from policies.words import plural as plural_of
 from storage.validation import formed
@@ -152,12 +152,8 @@ class Vocabulary(Mapping[str, Attribute]):
         word is a verb."""
         places, written = list(self._places(text)), "".join(tokens(text))
         spans = [(start, end) for start, end, _ in places]
-        if spans:
-            for (*_, name), is_denied, is_verb in zip(
-                places, negated(written, spans), verbs(written, spans), strict=True
-            ):
-                if not is_verb:
-                    yield name, is_denied
+        denials = negated(written, spans) if spans else []
+        yield from ((name, denied) for (*_, name), denied in zip(places, denials, strict=True) if denied is not None)
 
     def _places(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Where a text names attributes, as characters of its NFC form."""

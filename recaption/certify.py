@@ -42,7 +42,8 @@ def faults(recaption: Recaption, settings: MinimalitySettings, vocabulary: Vocab
     What the codes mean: `storage/reasons.py`. What was put in is judged by `faults_of`.
     """
     need = wanted(recaption, vocabulary)
-    put_in = [fault for span in recaption.inserted for fault in faults_of(span, need, vocabulary)]
+    by_span = [faults_of(span, need, vocabulary) for span in recaption.inserted]
+    put_in = [fault for found in by_span for fault in found]
     corrected = denying_words(recaption.caption, recaption.attributes, vocabulary)
     checks = (
         ("verdict_word", _verdicts(recaption, vocabulary)),
@@ -51,7 +52,7 @@ def faults(recaption: Recaption, settings: MinimalitySettings, vocabulary: Vocab
         ("neutral_fact_changed", _lost(recaption, corrected)),
         ("wrong_owner", _moved(recaption, need)),
         *_merged([*put_in, *_doubts(recaption, need, vocabulary), *_miscounted(recaption, need, vocabulary)]),
-        ("finding_not_covered", _nouns(_uncovered(recaption, need, vocabulary), vocabulary)),
+        ("finding_not_covered", _nouns(_uncovered(recaption, need, by_span, vocabulary), vocabulary)),
     )
     found = [Fault("recaption_refused", ())] if is_refusal(recaption.text) else []
     found += [Fault(code, held) for code, held in checks if held]
@@ -103,15 +104,17 @@ def _nouns(attributes: Iterable[str], vocabulary: Vocabulary) -> tuple[str, ...]
     return tuple(vocabulary[name].noun for name in sorted(attributes))
 
 
-def _uncovered(recaption: Recaption, need: Wanted, vocabulary: Vocabulary) -> list[str]:
+def _uncovered(
+    recaption: Recaption, need: Wanted, by_span: Sequence[Sequence[Fault]], vocabulary: Vocabulary
+) -> list[str]:
     """Findings that the text says neither by their own words, nor by words that a witness confirmed or yet may."""
     seen = [span for span in recaption.inserted if IN_IMAGE in span.grounding]
     confirmed = {name for span in seen for name in (*span.grounding, *related(span, need, vocabulary))}
     missing = sorted(need.unsaid - confirmed - _denied(recaption, vocabulary))
     may_be_said = sum(
         need.count.keys().isdisjoint(span.grounding)
-        and any(fault.code in ("needs_witness", "witness_denies") for fault in faults_of(span, need, vocabulary))
-        for span in recaption.inserted
+        and any(fault.code in ("needs_witness", "witness_denies") for fault in found)
+        for span, found in zip(recaption.inserted, by_span, strict=True)
     )
     return missing[may_be_said:]
 

@@ -150,10 +150,9 @@ class Reading:
             return Mention(name, stated, True, places)
         if self._goes_on or (near and near[-1] in _DEFINITE):
             return Mention(name, 0, False, places)
-        return Mention(name, max(1, self._need.count[name]) if self._is_plural(number, clause) else 1, False, places)
+        return Mention(name, max(1, self._need.count[name]) if self._is_plural(name) else 1, False, places)
 
-    def _is_plural(self, number: int, clause: Sequence[Token]) -> bool:
-        name = clause[number][1]
+    def _is_plural(self, name: str) -> bool:
         phrases = [part for part, named in self._vocabulary.parts(self._text) if named == name]
         return any(self._names_several(part, name) for part in phrases)
 
@@ -291,8 +290,4 @@ _PLAIN = ".,;:!?()'\"-&%$/\u2018\u2019\u201c\u201d\u2013\u2014"
 def _is_plain(character: str) -> bool:
     if character.isalpha():
         return unicodedata.name(character, "").startswith("LATIN")
-    return (
-        character.isspace()
-        or character.isdigit()
-        or character in ".,;:!?()'\"-&%$/\u2018\u2019\u201c\u201d\u2013\u2014"
-    )
+    return character.isspace() or character.isdigit() or character in _PLAIN

@@ -66,9 +66,7 @@ def without_denials(text: str, attributes: Collection[str], vocabulary: Vocabula
     """A caption without the sentences that do nothing but deny or doubt some of `attributes`; as it is, where nothing
     else would be left."""
     denying, found = denying_words(text, attributes, vocabulary), list(WORD.finditer(text))
-    kept = [(a, b) for a, b in sentences(text) if not denying.issuperset(range(a, b))]
-    if not kept or len(kept) == len(sentences(text)):
-        return text
-    starts = [found[a].start() for a, _ in sentences(text)] + [len(text)]
-    whole = dict(zip(sentences(text), pairwise(starts), strict=True))
-    return "".join(text[start:end] for start, end in (whole[one] for one in kept)).strip()
+    runs = sentences(text)
+    bounds = pairwise([*(found[first].start() for first, _ in runs), len(text)])
+    kept = [text[a:b] for run, (a, b) in zip(runs, bounds, strict=True) if not denying.issuperset(range(*run))]
+    return text if len(kept) == len(runs) else "".join(kept).strip() or text

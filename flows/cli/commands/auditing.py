@@ -89,11 +89,8 @@ def _folders(data: Sequence[str], to: Path, overwrite: bool) -> dict[str, Path]:
 
 def _remove_others(to: Path, kept: set[Path]) -> None:
     """What an audit that was replaced left there, once the new one is whole."""
-    if to in kept:
-        for one in [p for p in to.iterdir() if p.name not in (REPORT, PAIRS, SUMMARY)]:
-            shutil.rmtree(one) if one.is_dir() else one.unlink()
-        return
-    for one in [p for p in to.iterdir() if p not in kept]:
+    own = kept | {to / name for name in (REPORT, PAIRS, SUMMARY) if to in kept}
+    for one in [path for path in to.iterdir() if path not in own]:
         shutil.rmtree(one) if one.is_dir() else one.unlink()
 
 
