@@ -4,13 +4,13 @@ Only a transformation that explains the edited picture better than standing stil
 by normalised correlation of their detail, where a plain wall with faint noise counts as much as a crowded street.
 """
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from skimage.color import rgb2gray
 from skimage.registration import phase_cross_correlation
 
-from editing.masks import resize_mask, resize_rgb
+from editing.masks import resize_mask
 from storage.images import Mask, Rgb
 
 Grey = npt.NDArray[np.float64]
@@ -41,13 +41,18 @@ def alignment(original: Rgb, edited: Rgb, outside: Mask) -> tuple[float, float]:
     valid: Mask = ~hidden
     if min(size) < _LEAST_PX or not valid.any():
         return 0.0, 1.0
-    first, second = (rgb2gray(resize_rgb(rgb, size)) for rgb in (original, edited))
+    first, second = (_grey(rgb, size) for rgb in (original, edited))
     shift, match = _best_shift(_detail(first, valid, 0.0), _detail(second, valid, 0.0), valid)
     if match < _EXPLAINED:
         zoom, zoomed = _best_zoom(first, second, valid)
         if zoomed > max(_MATCH, match + _BETTER):
             return 0.0, zoom
     return float(np.hypot(*shift) * factor), 1.0
+
+
+def _grey(rgb: Rgb, size: tuple[int, int]) -> Grey:
+    grey = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float64) / 255
 
 
 def _detail(grey: Grey, valid: Mask, blur: float) -> Grey:
@@ -65,7 +70,7 @@ def _smooth(grey: Grey, valid: Mask, sigma: float) -> Grey:
 def _best_shift(first: Grey, second: Grey, valid: Mask) -> tuple[tuple[float, float], float]:
     """(rows, columns) by which `second` was moved, and how well it then matches; (0, 0) unless that is better."""
     still = _match(first, second, valid, (0, 0))
-    if first.std() == 0 or second.std() == 0:
+    if still >= _EXPLAINED or first.std() == 0 or second.std() == 0:  # nothing could match better by `_BETTER`
         return (0.0, 0.0), still
     found, _, _ = phase_cross_correlation(
         second, first, reference_mask=valid, moving_mask=valid, overlap_ratio=_LEAST_OVERLAP

@@ -19,6 +19,7 @@ from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
 from storage.images import decode_mask, decode_stored, open_stored
 from storage.network import Batching, run_network
+from storage.reasons import reasons_against
 from storage.records.editing import Answer, Edit
 from storage.records.tables import from_table
 from storage.stage import BatchResult
@@ -140,5 +141,5 @@ class QuestioningStage:
 
     def finish(self, row: Edit, _: Asked, answer: tuple[Answer, ...]) -> list[Edit]:
         assert row.certificate is not None
-        reasons = () if all(one.passed for one in answer) else ("question_failed",)
+        reasons = reasons_against(("question_failed", not all(one.passed for one in answer)))
         return [_with_verdict(replace(row, certificate=replace(row.certificate, answers=answer), reasons=reasons))]

@@ -13,10 +13,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from editing.inside import agreement, measure_inside
+from editing.inside import measure_inside
+from editing.kept import agreement
 from editing.masks import Box, parts, resize_mask, resize_rgb
 from editing.registration import register
 from storage.images import Mask, Rgb
+from storage.reasons import reasons_against
 
 _SIDE_PX = 1024  # pictures are compared at this size at most
 _SAME_ASPECT = 0.02
@@ -106,20 +108,19 @@ def measure_pair(original: Rgb, edited: Rgb, mask: Mask | None = None) -> Change
 def judge_pair(change: Change) -> tuple[str, ...]:
     """The reason codes that the pixels give against a pair, the gravest first."""
     if change.identical:
-        return ("pair_untouched",)
+        return reasons_against(("pair_untouched", True))
     everywhere = _everywhere(change.changed_share, change.spread)
     local = bool(change.regions) and not everywhere
     most_kept = _MOST_KEPT_UNMASKED if change.outside_share is None else _MOST_KEPT
     kept = (change.detail_kept or 0.0) > most_kept
-    checks = (
+    found = reasons_against(
         ("pair_regenerated", everywhere and not kept),
         ("pair_moved", change.moved),
         ("pair_recoloured", kept if everywhere else change.cast > _CAST),
         ("pair_outside_mask", local and (change.outside_share or 0.0) > _MOST_OUTSIDE),
         ("pair_target_left", local and kept),
     )
-    found = tuple(code for code, holds in checks if holds)
-    return found if found or local else ("pair_reencoded",)
+    return found or reasons_against(("pair_reencoded", not local))
 
 
 def _everywhere(changed_share: float, spread: float) -> bool:

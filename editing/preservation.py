@@ -68,10 +68,10 @@ def measure_outside(original: Rgb, edited: Rgb, outside: Outside) -> Preservatio
         difference = _difference(original[start:stop], edited[start:stop])
         if difference is None:
             continue
-        largest = difference.max(axis=2)[seen]
+        largest = np.maximum.reduce([difference[..., channel] for channel in range(3)])[seen]
         worst = max(worst, int(largest.max(initial=0)))
         visible += int((largest > VISIBLE).sum())
-        squares += int(np.square(difference[seen], dtype=np.int64).sum())
+        squares += int(cv2.norm(difference, cv2.NORM_L2SQR, seen.astype(np.uint8)))
     if worst == 0:
         return Preservation(0, 1.0, None, 0.0, 0.0, 1.0, 0.0)
     shift_px, zoom = alignment(original, edited, outside.rows(0, height, width))

@@ -29,6 +29,7 @@ from storage.open_store import open_store
 from storage.pair_columns import PairColumns
 from storage.pair_source import PairSource, Place, SourcePair
 from storage.parts import Look, look_at
+from storage.reasons import catalogued
 from storage.records.audit import AuditedPair, PairLabel
 from storage.records.ids import content_id, sha256_hex
 from storage.records.tables import to_table
@@ -123,7 +124,7 @@ def _looked_at(
     sides: list[Decoded] = []
     for name, picture in (("original", pair.original), ("edited", pair.edited)):
         if picture is None:
-            row = replace(row, reasons=(*row.reasons, "pair_unpaired"))
+            row = replace(row, reasons=(*row.reasons, catalogued("pair_unpaired")))
             continue
         try:
             data = _bytes(source, picture.place, name)

@@ -14,6 +14,7 @@ from guard.export.dataset import ImageRow
 from guard.export.leaks import merged_families
 from guard.export.probe import Probe, Vector, probe_of
 from storage.parts import Look
+from storage.reasons import reasons_against
 from storage.records.audit import AuditedPair, PairLabel
 
 GOOD = "good"
@@ -125,12 +126,14 @@ def judged(rows: Sequence[AuditedPair]) -> list[AuditedPair]:
         several = row.family_id and len(splits[row.family_id]) > 1 and _TRAIN in splits[row.family_id]
         crossing = row.original_split != row.edited_split and bool(row.original_split and row.edited_split)
         reasons = (
-            *_when("pair_relabelled", bool(_UNCHANGED & set(row.reasons)) and _differs(row.labels)),
+            *reasons_against(("pair_relabelled", bool(_UNCHANGED & set(row.reasons)) and _differs(row.labels))),
             *_expected(row),
-            *_when("pair_in_two_splits", crossing),
-            *_when("family_in_two_splits", bool(several) and not crossing),
-            *_when("labels_contradict", bool({row.original_id, row.edited_id} & contradicted)),
-            *_when("pair_not_flipped", row.role == "edited" and bool(row.labels) and _agrees(row.labels)),
+            *reasons_against(
+                ("pair_in_two_splits", crossing),
+                ("family_in_two_splits", bool(several) and not crossing),
+                ("labels_contradict", bool({row.original_id, row.edited_id} & contradicted)),
+                ("pair_not_flipped", row.role == "edited" and bool(row.labels) and _agrees(row.labels)),
+            ),
         )
         found.append(replace(row, reasons=reasons, verdict=reasons[0] if reasons else GOOD))
     return found
@@ -139,10 +142,6 @@ def judged(rows: Sequence[AuditedPair]) -> list[AuditedPair]:
 def _expected(row: AuditedPair) -> tuple[str, ...]:
     """What the pixels say, less what a round trip is meant to be."""
     return tuple(code for code in row.reasons if not (row.role == "roundtrip" and code in _UNCHANGED))
-
-
-def _when(code: str, holds: bool) -> tuple[str, ...]:
-    return (code,) if holds else ()
 
 
 def _both(labels: Sequence[PairLabel]) -> list[PairLabel]:

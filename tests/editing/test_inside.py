@@ -25,7 +25,7 @@ def regions(tmp_path_factory):
 @pytest.mark.parametrize("fault", INSIDE)
 def test_a_fault_inside_the_mask_is_refused_for_its_own_reason(regions, fault):
     ((_, count, refused, other),) = rows(regions, {fault: INSIDE[fault]}, composited=True)
-    assert refused >= (count - 1 if fault == "its outline" else count), other
+    assert refused == count, other
 
 
 @pytest.mark.parametrize("fault", FREE)
