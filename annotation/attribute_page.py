@@ -1,6 +1,6 @@
 """The page on which people confirm what is visible, and what its answers mean.
 
-One image, blurred until the pointer is on it, and every attribute of the vocabulary twice: what is visible, and what
+One image, blurred until the annotator shows it, and every attribute of the vocabulary twice: what is visible, and what
 cannot be told. What is ticked in neither list is not there. The list comes with the task, so that what a model
 believes to see stands first, ticked by nobody and marked by nothing.
 

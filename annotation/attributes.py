@@ -34,7 +34,7 @@ from storage.workspace import Workspace
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
 
-ATTRIBUTE_VERSION = 1  # raise it whenever the page changes: a new page is a new project
+ATTRIBUTE_VERSION = 2  # raise it whenever the page changes: a new page is a new project
 
 
 def attribute_projects(workspace: Workspace) -> list[Project]:

@@ -1,6 +1,6 @@
 """The labelling page: Label Studio's config for the blind verdict project, made from any number of policies.
 
-One image, of which nothing says whether it was edited, blurred until the pointer is on it. Per policy its text
+One image, of which nothing says whether it was edited, blurred until the annotator shows it. Per policy its text
 and a required verdict; the rules to name appear when the verdict is "unsafe". A project belongs to one hash of
 config and policies and is never changed: the server would let a used choice vanish and break the data.
 """
@@ -16,26 +16,35 @@ from policies.engine import Policy, PolicySet, regulated
 from storage.records.ids import content_id
 from storage.records.verdicts import Verdict
 
-CONFIG_VERSION = 2  # raise it whenever the page changes: a new page is a new project
-IMAGE, COMMENT, BOXES = "image", "comment", "boxes"
+CONFIG_VERSION = 3  # raise it whenever the page changes: a new page is a new project
+IMAGE, COMMENT, BOXES, SHOW = "image", "comment", "boxes", "show"
 _TITLE_CHARS = 50  # Label Studio's limit
 
 # One keyboard column per policy: safe above unsafe above unsure. Rules take the keys that are left, because
 # Label Studio gives every choice without a key one of its own choosing. Never the image's own keys: `h` pans, `r`
-# draws, `v` selects.
-_COLUMNS = ("1qa", "2ws", "3ed", "4tf", "5yg", "6uj", "7ik", "8ol", "9pn", "0mb")
-_KEYS = "67890uiopjklzxcbnm"
+# draws, `v` selects; and `b` ends the blur.
+_COLUMNS = ("1qa", "2ws", "3ed", "4tf", "5yg", "6uj", "7ik", "8ol", "9pn", "0mc")
+_KEYS = "67890uiopjklzxcnm"
+_SHOW_KEY = "b"
 
-# The page's own stylesheet. The first rules blur; Label Studio sets `filter` on the image itself, hence the
-# `!important`. The next give the width of its region panels, which this page has no use for, to the policies.
-_STYLE = """
+# What all pages have in common. The first rules blur until a box is ticked, which is empty again with each task. Where
+# the pointer is does not matter: it rests where the next picture appears. Label Studio sets `filter` on the image
+# itself, hence the `!important`. The next rules take away its region panels, which no page has a use for.
+STYLE = """
 .gs-image { overflow: hidden; }
 .gs-image img, .gs-image canvas { filter: blur(24px) !important; }
-.gs-image:hover img, .gs-image:hover canvas { filter: none !important; }
+body:has(.gs-show .ant-checkbox-checked) .gs-image :is(img, canvas) { filter: none !important; }
+.gs-show .lsf-choices { margin: 0 !important; }
 .lsf-sidepanels { padding-right: 0 !important; }
 .lsf-sidepanels__wrapper { display: none !important; }
+[data-testid=textarea-submit-section] { display: none !important; }
+"""
+_STYLE = (
+    STYLE
+    + """\
 .gs-page { display: flex; gap: 20px; align-items: flex-start; }
 .gs-left { flex: 0 0 34%; position: sticky; top: 0; }
+@media (min-width: 1600px) { .gs-left { flex-basis: 42%; } }
 .gs-right { flex: 1 1 0; min-width: 0; }
 .gs-policy { border-top: 1px solid #c8c8c8; padding: 3px 0; }
 .gs-head { display: flex; gap: 0 12px; align-items: center; flex-wrap: wrap; }
@@ -47,8 +56,8 @@ _STYLE = """
 .gs-votes * { margin: 0 !important; padding: 0 !important; }
 .gs-head .lsf-choices { margin: 0 !important; }
 .gs-head .lsf-choice__checkbox { height: 22px; line-height: 22px; white-space: nowrap; }
-[data-testid=textarea-submit-section] { display: none !important; }
 """
+)
 
 
 def verdict_control(policy_id: str) -> str:
@@ -94,13 +103,23 @@ def image_page(comment: str = "Comment (optional)") -> tuple[ET.Element, ET.Elem
     page = ET.SubElement(root, "View", className="gs-page")
     left = ET.SubElement(page, "View", className="gs-left")
     image = ET.SubElement(left, "View", className="gs-image")
-    ET.SubElement(image, "Image", name=IMAGE, value="$image", maxHeight="44vh", defaultZoom="fit")
+    ET.SubElement(image, "Image", name=IMAGE, value="$image", maxHeight="58vh", defaultZoom="fit")
     ET.SubElement(image, "Rectangle", name=BOXES, toName=IMAGE, strokeWidth="2")
+    add_show(left, IMAGE)
     ET.SubElement(
         left, "TextArea", name=COMMENT, toName=IMAGE, placeholder=comment, rows="2", maxSubmissions="1",
         required="false",
     )  # fmt: skip
     return root, ET.SubElement(page, "View", className="gs-right")
+
+
+def add_show(parent: ET.Element, image: str) -> None:
+    """The box that ends the blur of all pictures on the page. It is part of the answer, and nobody reads it."""
+    row = ET.SubElement(parent, "View", className="gs-show")
+    show = ET.SubElement(
+        row, "Choices", name=SHOW, toName=image, choice="multiple", required="false", showInline="true"
+    )
+    ET.SubElement(show, "Choice", value="Show", hotkey=_SHOW_KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +219,12 @@ def wellbeing_html(policies: PolicySet) -> str:
     listed = html.escape(", ".join(kinds)) or "anything"
     return (
         "<h4>Look after yourself</h4>"
-        "<p>The image is blurred until the pointer is on it. Stop for five minutes after half an hour and for a "
-        "longer while after two hours; stop at once when something stays with you, and tell the person who runs "
-        f"this project.</p><p>What you may meet here: {listed}. You may opt out of any of these, without a "
-        "reason: tell that person before you begin, and pictures known to show it are not given to you. For what "
-        "slips through, and for whatever else you would rather not judge, press <b>Skip</b>. Skips are counted but "
-        "never held against you; the picture goes to somebody else.</p>"
+        "<p>Every picture is blurred until you tick <b>Show</b> or press <b>b</b>. Stop for five minutes after half "
+        "an hour and for a longer while after two hours; stop at once when something stays with you, and tell the "
+        f"person who runs this project.</p><p>What you may meet here: {listed}. You may opt out of any of these, "
+        "without a reason: tell that person before you begin, and pictures known to show it are not given to you. For "
+        "what slips through, and for whatever else you would rather not judge, press <b>Skip</b>. Skips are counted "
+        "but never held against you; the picture goes to somebody else.</p>"
     )
 
 

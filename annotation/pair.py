@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from annotation.changes import Place, read_answers
 from annotation.collect import SIMULATED_DOMAIN, evidence
-from annotation.config import COMMENT, add_choice, page_xml, project_title, wellbeing_html
+from annotation.config import COMMENT, STYLE, add_choice, add_show, page_xml, project_title, wellbeing_html
 from annotation.reading import Task
 from annotation.tasks import (
     Progress,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
     from label_studio_sdk.label_interface import LabelInterface
 
-PAIR_VERSION = 1  # raise it whenever the page changes: a new page is a new project
+PAIR_VERSION = 2  # raise it whenever the page changes: a new page is a new project
 Side = Literal["left", "right"]
 _KEY = "key"
 _ANSWERS = ("left", "right", "both", "neither")
@@ -51,20 +51,17 @@ QUESTIONS = {
     "realistic": "Which image looks like a real picture?",
 }
 
-# Blurred like the verdict page; see annotation/config.py for what each rule is for.
-_STYLE = """
-.gs-image { overflow: hidden; flex: 1 1 0; min-width: 0; }
-.gs-image img, .gs-image canvas { filter: blur(24px) !important; }
-.gs-image:hover img, .gs-image:hover canvas { filter: none !important; }
-.lsf-sidepanels { padding-right: 0 !important; }
-.lsf-sidepanels__wrapper { display: none !important; }
+_STYLE = (
+    STYLE
+    + """\
+.gs-image { flex: 1 1 0; min-width: 0; }
 .gs-pair { display: flex; gap: 20px; }
 .gs-row { display: flex; gap: 0 12px; align-items: center; border-top: 1px solid #c8c8c8; padding: 3px 0; }
 .gs-question { flex: 0 0 380px; }
 .gs-question *, .gs-what * { font-size: 14px !important; margin: 0 !important; line-height: 1.4 !important; }
 .gs-row .lsf-choices { margin: 0 !important; }
-[data-testid=textarea-submit-section] { display: none !important; }
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +104,7 @@ def pair_config() -> str:
     for side in ("left", "right"):
         frame = ET.SubElement(images, "View", className="gs-image")
         ET.SubElement(frame, "Image", name=side, value=f"${side}", maxHeight="46vh", defaultZoom="fit")
+    add_show(root, "left")
     what = ET.SubElement(root, "View", className="gs-what")
     ET.SubElement(what, "Text", name="what", value="$what")
     for (name, question), keys in zip(QUESTIONS.items(), _KEYS, strict=True):

@@ -77,6 +77,12 @@ def labelling(studio, name, project_id):
         browser.close()
 
 
+def blurs(page):
+    """The filters of the pictures on the page, each once."""
+    filters = "pictures => [...new Set(pictures.map(one => getComputedStyle(one).filter))]"
+    return page.locator(".gs-image img").evaluate_all(filters)
+
+
 def picture(page, name):
     if folder := os.environ.get("GUARDSET_SCREENSHOTS"):
         page.wait_for_load_state("networkidle")
@@ -127,7 +133,7 @@ def test_what_two_people_choose_on_the_page_arrives_unchanged(studio, own_polici
                     picture(page, "verdicts-blurred")
                 answer(page, plan(name, number), by_keys=(number % 2 == 0) == (name == "ann"))
                 if number == 1:
-                    page.locator(".gs-image").hover()
+                    page.keyboard.press("b")
                     picture(page, "verdicts-answered")
                 save(page)
 
@@ -141,6 +147,33 @@ def test_what_two_people_choose_on_the_page_arrives_unchanged(studio, own_polici
     assert [(x.votes_safe, x.votes_unsafe, x.votes_unsure) for x in matrix] == [
         tuple(2 * (plan("ann", 0)[policy] == verdict) for verdict in VERDICTS) for policy in range(5)
     ]
+
+
+def test_every_picture_starts_blurred_under_a_resting_pointer_and_a_key_shows_it(studio, own_policies):
+    """By keys alone, to the last task."""
+    items = large_images(studio.workspace, 10)
+    project_id = publish(studio.client, studio.workspace, items, own_policies, OPTIONS).projects[0].project_id
+    with labelling(studio, "ann", project_id) as page:
+        place = page.locator(".gs-image").bounding_box()
+        page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        for number in range(10):
+            playwright.expect(page.locator(".gs-show .ant-checkbox-checked")).to_have_count(0)  # the next task is there
+            page.locator(".gs-image img").first.wait_for()
+            assert blurs(page) == ["blur(24px)"]
+            page.keyboard.press("b")
+            playwright.expect(page.locator(".gs-show .ant-checkbox-checked")).to_have_count(1)
+            assert blurs(page) == ["none"]
+            if number == 0:
+                picture(page, "shown")
+            for safe, *_ in COLUMNS:
+                page.keyboard.press(safe)
+            with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as saved:
+                page.keyboard.press("Control+Enter")
+            assert saved.value.status == 201
+            page.wait_for_load_state("networkidle")
+    votes = collect(studio.client, studio.workspace, own_policies).votes
+    mine = {item.image_id for item in items}
+    assert [v.verdict for v in votes if v.image_id in mine] == ["safe"] * 50
 
 
 def test_the_page_opens_with_a_draft_where_there_is_one_and_a_person_may_change_it(studio, own_policies):
@@ -177,6 +210,9 @@ def test_a_pair_is_rated_by_keys(studio, policies):
         studio.client, studio.workspace, [pair], policies, ProjectOptions("browser", overlap=1)
     ).project_id
     with labelling(studio, "ann", project_id) as page:
+        assert blurs(page) == ["blur(24px)"]
+        page.keyboard.press("b")
+        assert blurs(page) == ["none"]  # both pictures
         for key in ("1", "t", "d"):  # shows: left; damaged: neither; realistic: both
             page.keyboard.press(key)
         fits_every_screen(page, "pair")
