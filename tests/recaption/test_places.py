@@ -65,16 +65,14 @@ def regions(coco):
 
 
 def test_regions_of_photographs_keep_a_place_that_is_right():
+    """82 marked regions, each moved in eight directions and left alone: 57 of 738 boxes (7.7 %) say another word."""
     changed = refused = 0
     found = list(regions(regions_for([f"{source.name}.jpg" for source in SOURCES])))
     for (box, size), move in product(found, MOVES):
         word = position_word(moved(box, size, move), *size)
         changed += word != position_word(box, *size)
         refused += word not in position_words(box, *size)
-    share = changed / (len(found) * len(MOVES))
-    print(f"{len(found)} regions, moved by {JITTER:.0%}: {share:.1%} change their word, {refused} are refused")
-    assert share > 0.05  # or this shows nothing
-    assert refused == 0
+    assert (len(found) * len(MOVES), changed, refused) == (738, 57, 0)
 
 
 def recaption(place, said):
@@ -116,9 +114,7 @@ WIDTH, HEIGHT = 300, 150
 
 def second_look(workspace, findings, boxes):
     """What becomes of findings when the mirrored image shows things in these boxes of the upright one."""
-    task = RewriteTask(
-        "i", "A park.", ("blade",), findings, workspace.blobs.put(encode_png(draw(1, (WIDTH, HEIGHT))))
-    )
+    task = RewriteTask("i", "A park.", ("blade",), findings, workspace.blobs.put(encode_png(draw(1, (WIDTH, HEIGHT)))))
     mirrored = tuple(("blade", (WIDTH - x1, y0, WIDTH - x0, y1)) for x0, y0, x1, y1 in boxes)
     result = SecondLookStage(workspace, lambda images: [mirrored for _ in images], 4).run_shard(
         to_table([task], RewriteTask)
