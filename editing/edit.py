@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from editing.masks import Box, boxes_mask, composite, dilate, feather
+from editing.masks import Box, boxes_mask, composite, dilate, feather, scene_left
 from editing.settings import EditSettings
 from policies.engine import Policy, regulated
 from policies.vocabulary import Vocabulary
@@ -100,8 +100,11 @@ class Draft:
 def _drafts(task: EditTask, workspace: Workspace, editor: str, settings: EditSettings) -> list[Draft]:
     rgb = decode_stored(workspace.blobs.get(task.blob))
     mask = _target_mask(task, workspace, (rgb.shape[0], rgb.shape[1]), settings.dilate_ratio)
-    if mask.mean() > settings.max_mask_ratio:
-        raise SampleError("mask_too_large", f"{mask.mean():.0%} of the image would be repainted.")
+    left = scene_left(mask)
+    if left < settings.min_scene_left:
+        raise SampleError(
+            "mask_too_large", f"{mask.mean():.0%} would be repainted, which leaves {left:.0%} of the scene."
+        )
     mask_blob = workspace.blobs.put(encode_mask(feather(mask, settings.feather_px) > 0))
     pixels = sha256_hex(np.packbits(mask).tobytes())  # not the blob's hash: libraries compress differently
     told = tuple((_box(f), settings.instruction.replace("{instruction}", f.instruction)) for f in task.targets)

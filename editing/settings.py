@@ -124,8 +124,12 @@ class EditSettings(PictureSettings):
         description="matched: what was painted gets grain as strong as that around it, for editors whose fills are "
         "smooth; auto: for classical inpainting only",
     )
-    max_mask_ratio: Decides[float] = Field(
-        default=0.5, gt=0, le=1, description="more masked than this leaves too little of the scene for a pair"
+    min_scene_left: Decides[float] = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="share of the picture outside the mask, in parts at least a tenth of the shorter side wide; with "
+        "less nobody could tell which scene it is",
     )
     mode: Decides[Literal["composite", "free"]] = Field(
         default="composite",

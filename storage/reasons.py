@@ -63,7 +63,10 @@ REASONS: Mapping[str, Reason] = {
     "locator_no_instruction": Reason("it does not tell the editor what to do", "another prompt, or a stronger model"),
     "locator_bad_box": Reason("its box is no box, or lies outside the image", "check `editing.locate.box_units`"),
     # edit
-    "mask_too_large": Reason("more of the image would be repainted than `editing.edit.max_mask_ratio`", "raise it"),
+    "mask_too_large": Reason(
+        "less of the scene would be left beside the mask than `editing.edit.min_scene_left`",
+        "tighter regions or masks, or lower it",
+    ),
     "mask_empty": Reason("no pixel is masked", "check the regions"),
     "editor_no_codec": Reason("the editor cannot pass a picture through its codec", "turn round trips off"),
     "editor_wrong_size": Reason("the editor's picture has another size than asked for", "check the editor's sizes"),
