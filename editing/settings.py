@@ -212,6 +212,21 @@ class EditingSettings(BaseModel):
     controls: ControlSettings = ControlSettings()
 
     @model_validator(mode="after")
+    def _insertions_have_what_they_need(self) -> "EditingSettings":
+        if not self.controls.insert:
+            return self
+        if self.locate.knows_originals_only:
+            raise ValueError(
+                "controls.insert needs locate.source: chat or detector; regions that were marked beforehand do not say "
+                "that no child is visible"
+            )
+        if self.certify.recheck == "none":
+            raise ValueError("controls.insert needs certify.recheck: locate; only a witness sees what was put in")
+        if self.edit.model in CLASSICAL:
+            raise ValueError(f"controls.insert needs an editor that draws; edit.model: {self.edit.model} does not")
+        return self
+
+    @model_validator(mode="after")
     def _someone_answers(self) -> "EditingSettings":
         if self.certify.questions and self.looking.source == "detector":
             raise ValueError("certify.questions need a chat model; source: detector names none")

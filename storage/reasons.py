@@ -98,6 +98,12 @@ REASONS: Mapping[str, Reason] = {
     "witness_blind": Reason(
         "the witness does not see the target in the original", "another `certify.witness`, clearer nouns"
     ),
+    "already_there": Reason(
+        "the witness sees in the original what was to be put in", "none: the original was not safe"
+    ),
+    "insertion_missing": Reason(
+        "no witness sees what was to be put in, at its place", "another editor, seed or prompt; clearer nouns"
+    ),
     "target_still_there": Reason("the witness still sees a target", "more candidates, a larger `dilate_ratio`"),
     "neutral_lost": Reason("the witness misses what was to stay", "a smaller mask; try the witness on originals"),
     "new_attribute": Reason("the witness sees what was not there before", "another seed or prompt"),
