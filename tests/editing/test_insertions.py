@@ -1,4 +1,4 @@
-"""Insertions: only harmless things, only into what is plainly safe, and believed only when a witness sees them there."""
+"""Insertions: harmless things alone, into what is plainly safe, and believed only when a witness sees them there."""
 
 from collections import Counter
 from dataclasses import replace
@@ -262,7 +262,7 @@ def sees_the_thing(rgb):
     return (Region(("handgun",), box),)
 
 
-def inserted(workspace, editor, find=sees_the_thing, settings=CertifySettings(), looks=True):
+def inserted(workspace, editor, find=sees_the_thing, looks=True):
     """An insertion that went through edit and certify."""
     blob = workspace.blobs.put(encode_png(draw(3, SIZE)))
     image, row = scene(1)
@@ -273,7 +273,7 @@ def inserted(workspace, editor, find=sees_the_thing, settings=CertifySettings(),
     stage = EditStage(workspace, WindowEditor(editor, context_ratio=1.8), edit_settings())
     (edit,) = stage.run_shard(to_table([task], EditTask)).ok
     witnesses = Witnesses(FakeLocator(find)) if looks else Witnesses()
-    certify = CertifyStage(workspace, witnesses, 3, settings, None, VOCABULARY)
+    certify = CertifyStage(workspace, witnesses, 3, CertifySettings(), None, VOCABULARY)
     (certified,) = certify.run_shard(to_table([edit], Edit)).ok
     return task, certified
 
