@@ -1,4 +1,5 @@
-"""A build of photographs with insertions: a served editor that draws, and a served model that sees what was drawn."""
+"""Builds of photographs that edits make unsafe: a served editor draws, and a served model sees what was drawn; or an
+excuse is removed."""
 
 import io
 import json
@@ -22,6 +23,7 @@ from storage.images import decode, decode_mask, decode_stored
 from storage.workspace import Workspace
 from tests.models.test_openai_images import Server, picture
 from tests.photographs import POLICIES, collect
+from tests.photographs.team import make_team, settings_of_team
 from tests.scripted_chat import scripted_chat
 
 PHOTOGRAPHS = ("rocket.jpg", "coffee.jpg", "pagoda.jpg", "dahlia.jpg", "astronaut.jpg")
@@ -154,3 +156,17 @@ def test_without_a_word_for_a_child_no_build_starts(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="no word for a child, so nobody looks for one"):
         run(tmp_path, config("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1"))
     assert not (tmp_path / "work").exists()
+
+
+def test_a_photograph_that_an_exception_makes_safe_loses_the_excuse(tmp_path: Path) -> None:
+    """A flag is allowed beside a space helmet; without the helmet it is not."""
+    settings = make_team(tmp_path, "http://127.0.0.1:9/v1", ("astronaut.jpg",))
+    del settings["recaption"]
+    settings["editing"]["controls"] = {"excuse_share": 1.0, "sham_share": 1.0, "roundtrip_share": 0.0}
+    build(settings_of_team(tmp_path, settings), tmp_path / "photographs", str(tmp_path / "work"))
+    edits = {edit.kind: edit for edit in read_outcome(Workspace.open(tmp_path / "work")).edits}
+    removal = edits["remove"]
+    assert (removal.target_attributes, removal.attributes_removed) == (("space_helmet",), ("space_helmet",))
+    assert "flag" in removal.attributes_before
+    flips = {pair.policy_id: (pair.before, pair.after, pair.rules_after) for pair in removal.derived if pair.flips}
+    assert flips == {"Quiet": ("safe", "unsafe", ("Quiet.R5",))}
