@@ -16,12 +16,14 @@ from storage.records.editing import Edit
 from storage.records.verdicts import Decision, EditKind
 
 FlipOutcome = Literal["confirmed", "refuted", "unfounded", "open"]
-EditDoubt = Literal["still_unsafe", "not_gone", "damaged", "unrealistic"]
+EditDoubt = Literal["not_turned", "not_gone", "damaged", "unrealistic"]
+_TURNS = (("unsafe", "safe"), ("safe", "unsafe"))
 
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """A verdict that an edit should have turned from unsafe to safe under one policy, and what people say of it."""
+    """A verdict that an edit should have turned under one policy, from unsafe to safe or, where it put something in or
+    took an excuse away, from safe to unsafe; and what people say of it."""
 
     edit_id: str
     image_id: str
@@ -46,14 +48,14 @@ class FlipCounts:
 @dataclass(frozen=True, slots=True)
 class EditReport:
     """One edit that people doubt although its certificate may praise it. `certificate` is the certificate's verdict,
-    `still_unsafe` names policies; the counts are people of the pair project; `doubts` says why it is reported."""
+    `not_turned` names policies; the counts are people of the pair project; `doubts` says why it is reported."""
 
     edit_id: str
     image_id: str
     edited_id: str
     kind: EditKind
     certificate: Decision | None
-    still_unsafe: tuple[str, ...]
+    not_turned: tuple[str, ...]
     raters: int
     not_gone: int
     damaged: int
@@ -77,28 +79,32 @@ class RatingCounts:
 
 
 def flips(labels: Iterable[Label], edits: Iterable[Edit], policies: PolicySet) -> list[Flip]:
-    """What became of every flip that an edit's certificate promises: by the rules, unsafe before and safe after.
+    """What became of every flip that an edit's certificate promises: by the rules, unsafe on one side and safe on the
+    other.
 
-    `refuted`: people call the edited image unsafe, so the certificate is wrong, or the rules are. `unfounded`: they
-    call the original safe, so there was nothing to turn. `confirmed`: they call the original unsafe and the edit safe.
-    `open`: they have not decided. Edits without a certificate promise nothing.
+    `refuted`: people give the edited image the verdict that it was to lose, so the certificate is wrong, or the rules
+    are. `unfounded`: they give the original the verdict that the edit was to bring, so there was nothing to turn.
+    `confirmed`: both are as promised. `open`: they have not decided. Edits without a certificate promise nothing.
     """
     verdicts = _verdicts(labels)
     found = []
     for edit in edits:
         for policy in policies:
-            if _promised(edit, policy, policies) == ("unsafe", "safe"):
-                outcome = _outcome(verdicts.get((edit.image_id, policy.id)), verdicts.get((edit.edited_id, policy.id)))
+            promised = _promised(edit, policy, policies)
+            if promised in _TURNS:
+                said = verdicts.get((edit.image_id, policy.id)), verdicts.get((edit.edited_id, policy.id))
+                outcome = _outcome(promised, said)
                 found.append(Flip(edit.edit_id, edit.image_id, edit.edited_id, policy.id, outcome))
     return sorted(found, key=lambda flip: (flip.image_id, flip.edit_id, flip.policy_id))
 
 
-def _outcome(before: str | None, after: str | None) -> FlipOutcome:
-    if after == "unsafe":
+def _outcome(promised: tuple[str, str], said: tuple[str | None, str | None]) -> FlipOutcome:
+    before, after = promised
+    if said[1] == before:
         return "refuted"
-    if before == "safe":
+    if said[0] == after:
         return "unfounded"
-    return "confirmed" if (before, after) == ("unsafe", "safe") else "open"
+    return "confirmed" if said == promised else "open"
 
 
 def flip_counts(labels: Sequence[Label], edits: Sequence[Edit], policies: PolicySet) -> list[FlipCounts]:
@@ -111,10 +117,9 @@ def flip_counts(labels: Sequence[Label], edits: Sequence[Edit], policies: Policy
     for policy in policies:
         seen = outcomes[policy.id]
         unpredicted = sum(
-            verdicts.get((edit.image_id, policy.id)) == "unsafe"
-            and verdicts.get((edit.edited_id, policy.id)) == "safe"
-            and _promised(edit, policy, policies) != ("unsafe", "safe")
+            said in _TURNS and _promised(edit, policy, policies) != said
             for edit in edits
+            for said in [(verdicts.get((edit.image_id, policy.id)), verdicts.get((edit.edited_id, policy.id)))]
         )
         rows.append(
             FlipCounts(
@@ -130,8 +135,9 @@ def against_certificates(
 ) -> list[EditReport]:
     """The edits that people doubt, by original and edit id.
 
-    `still_unsafe`: the original is unsafe (as people say, or the rules where people have not decided), the
-    certificate's attributes make the edited image safe, and people call it unsafe. `not_gone`, `damaged`,
+    `not_turned`: the original is unsafe (as people say, or the rules where people have not decided), the certificate's
+    attributes make the edited image safe, and people call it unsafe; or all of that the other way round, where the
+    certificate promises it. `not_gone`, `damaged`,
     `unrealistic`: more than half of its raters said so.
     """
     verdicts = _verdicts(labels)
@@ -143,7 +149,7 @@ def against_certificates(
 def _report(
     edit: Edit, ratings: Sequence[EditRating], verdicts: Mapping[Cell, str | None], policies: PolicySet
 ) -> EditReport:
-    still_unsafe = tuple(policy.id for policy in policies if _still_unsafe(edit, policy, policies, verdicts))
+    not_turned = tuple(policy.id for policy in policies if _not_turned(edit, policy, policies, verdicts))
     counts = (
         sum(not rating.gone for rating in ratings),
         sum(rating.damaged for rating in ratings),
@@ -151,18 +157,19 @@ def _report(
     )
     names: tuple[EditDoubt, ...] = ("not_gone", "damaged", "unrealistic")
     doubts = [name for name, count in zip(names, counts, strict=True) if _most(count, len(ratings))]
-    if still_unsafe:
-        doubts.insert(0, "still_unsafe")
+    if not_turned:
+        doubts.insert(0, "not_turned")
     return EditReport(
-        edit.edit_id, edit.image_id, edit.edited_id, edit.kind, edit.verdict, still_unsafe, len(ratings), *counts,
+        edit.edit_id, edit.image_id, edit.edited_id, edit.kind, edit.verdict, not_turned, len(ratings), *counts,
         doubts=tuple(doubts),
     )  # fmt: skip
 
 
-def _still_unsafe(edit: Edit, policy: Policy, policies: PolicySet, verdicts: Mapping[Cell, str | None]) -> bool:
-    derived_before, derived_after = _promised(edit, policy, policies)
-    before = verdicts.get((edit.image_id, policy.id)) or derived_before
-    return before == "unsafe" and derived_after == "safe" and verdicts.get((edit.edited_id, policy.id)) == "unsafe"
+def _not_turned(edit: Edit, policy: Policy, policies: PolicySet, verdicts: Mapping[Cell, str | None]) -> bool:
+    promised = _promised(edit, policy, policies)
+    before = verdicts.get((edit.image_id, policy.id)) or promised[0]
+    turns = (before, promised[1]) == ("unsafe", "safe") or (before == "safe" and promised == ("safe", "unsafe"))
+    return turns and verdicts.get((edit.edited_id, policy.id)) == before
 
 
 def rating_counts(ratings: Iterable[EditRating]) -> RatingCounts:

@@ -1,11 +1,12 @@
 """How well edits of photographs are told from originals by their traces, before and after one common last step.
 
-    PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/last_step.py PACKAGES
+    PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/last_step.py PACKAGES [--insertions]
 
 PACKAGES is a folder of unpacked Debian wallpapers (tests/photographs/README.md). Each picture, or half of a large one,
 becomes a JPEG of 640 px and a quality between 75 and 96, and is the original of a pair (unsafe against safe under one
 policy) and of a sham (unsafe): a region at random is painted anew, by inpainting with grain or by a piece from
-elsewhere. Stand-ins for an editor: what a diffusion model leaves behind was not measured.
+elsewhere. With `--insertions` every second original is safe and its edit, where a piece of another photograph was put
+in, unsafe; it has no sham. Stand-ins for an editor: what a diffusion model leaves behind was not measured.
 """
 
 import argparse
@@ -55,19 +56,32 @@ def regions(packages: Path, folder: Path) -> Iterator[tuple[Region, Region]]:
     yield from (tuple(found) for found in by_file.values() if len(found) == 2)  # type: ignore[misc]
 
 
-def families(packages: Path) -> tuple[Dataset, dict[str, Rgb]]:
+def put_in(region: Region) -> Rgb:
+    """A round piece of another photograph in the middle of the region."""
+    rows, columns = np.nonzero(region.thing)
+    down, across = np.indices(region.thing.shape)
+    y, x = (down - rows.mean()) / (np.ptp(rows) / 2), (across - columns.mean()) / (np.ptp(columns) / 2)
+    donor = np.asarray(Image.fromarray(region.donor).resize(region.thing.shape[::-1]))
+    return composite(region.original, donor, (x**2 + y**2 < 1) & region.thing, FEATHER_PX)
+
+
+def families(packages: Path, *, insertions: bool) -> tuple[Dataset, dict[str, Rgb]]:
     """The records, and the pixels by image id."""
     images, labels, pixels = {}, [], {}
     with tempfile.TemporaryDirectory() as folder:
         for number, (target, elsewhere) in enumerate(regions(packages, Path(folder))):
             sides: dict[Role, Rgb] = {"original": target.original}
-            for role, region in (("edited", target), ("sham", elsewhere)):
-                sides[role] = composite(region.original, region.good, region.mask, FEATHER_PX)  # type: ignore[index]
+            worse = insertions and number % 2 == 1
+            if worse:
+                sides["edited"] = put_in(target)
+            else:
+                sides["edited"] = composite(target.original, target.good, target.mask, FEATHER_PX)
+                sides["sham"] = composite(elsewhere.original, elsewhere.good, elsewhere.mask, FEATHER_PX)
             family = f"{number:064x}"
             for role, rgb in sides.items():
                 name = f"{number:08x}{role}"
                 images[name] = ImageRow(name, name, family, family, role, 1, 1, "", True, "0" * 16)
-                verdict = "safe" if role == "edited" else "unsafe"
+                verdict = "safe" if (role == "edited") != worse else "unsafe"
                 labels.append(Label(name, _POLICY, verdict, "agreed", (), 2, 0, 0, verdict, (), False, False))
                 pixels[name] = rgb
     policies = dataclasses.replace(WORLD, policies=tuple(p for p in WORLD if p.id == _POLICY))
@@ -81,7 +95,9 @@ def _words(auc: Auc | None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("packages", type=Path)
-    data, pixels = families(parser.parse_args().packages)
+    parser.add_argument("--insertions", action="store_true", help="half of the edits make their picture unsafe")
+    options = parser.parse_args()
+    data, pixels = families(options.packages, insertions=options.insertions)
     table = Table("last step", "edited or sham against original", "unsafe against safe", "the same, without shams")
     for quality in (None, *QUALITIES):
         probe = shortcut_probe(
@@ -89,7 +105,9 @@ def main() -> None:
         )
         step = "none" if quality is None else f"JPEG {quality}"
         table.add_row(step, *map(_words, (probe.edited, probe.unsafe, probe.unsafe_without_controls)))
-    table.title = f"{len(data.images) // 3} families; by the role alone {_words(probe.role[_POLICY])}"
+    table.title = (
+        f"{len({i.family_id for i in data.images.values()})} families; by the role alone {_words(probe.role[_POLICY])}"
+    )
     Console(width=140).print(table)
 
 

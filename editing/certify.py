@@ -11,13 +11,13 @@ from editing.locate import LocateRequest, Locator
 from editing.measure import Pair, judge, measure
 from editing.questions import Asked, ask
 from editing.settings import CertifySettings
-from editing.witness import Comparison, Testimony, WitnessRequest, ask_witness
+from editing.witness import Arrival, Comparison, Testimony, WitnessRequest, ask_witness
 from models.chat import ChatModel
 from models.perceptual import PerceptualDistance
 from models.text_reader import TextReader
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
-from storage.images import decode_mask, decode_stored, open_stored
+from storage.images import Mask, decode_mask, decode_stored, open_stored
 from storage.network import Batching, run_network
 from storage.reasons import reasons_against
 from storage.records.editing import Answer, Edit
@@ -40,7 +40,8 @@ class CertifyStage:
     """Candidates to certified candidates. Rows are conserved by `edit_id`.
 
     Both verdicts go on: a rejected candidate is a negative worth keeping. Without a locator, what the image shows after
-    is what it showed before less the targets. A candidate that the locator cannot read is refused.
+    is what it showed before less the targets, and no insertion is accepted. A candidate that the locator cannot read is
+    refused.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class CertifyStage:
         blobs = self.workspace.blobs
         original, edited = decode_stored(blobs.get(row.original_blob)), decode_stored(blobs.get(row.edited_id))
         pair = Pair(original, edited, decode_mask(blobs.get(row.mask)))
-        after, speaking_against = self._seen(row, answer)
+        after, speaking_against = self._seen(row, answer, pair.mask)
         certificate = measure(pair, row, after, feather_px=self._feather_px, perceptual=self._witnesses.perceptual)
         looked = self._witnesses.locator.fingerprint if self._witnesses.locator else ""
         certificate = replace(certificate, witness=looked, new_text=self._new_text(pair))
@@ -92,12 +93,19 @@ class CertifyStage:
         removed = tuple(sorted(set(row.attributes_before) - set(after)))
         return [replace(row, certificate=certificate, attributes_removed=removed, reasons=reasons + speaking_against)]
 
-    def _seen(self, row: Edit, answer: Testimony | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _seen(self, row: Edit, answer: Testimony | None, mask: Mask) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What the edited image shows, and the reasons that this gives."""
-        if answer is None:
-            return tuple(a for a in row.attributes_before if a not in row.target_attributes), ()
-        before = row.shown_before if answer.before is None else answer.before
-        seen = Comparison(Counter(before), Counter(answer.after), frozenset(row.target_attributes), self._vocabulary)
+        if answer is None:  # that something is gone may be assumed, that it is there may not
+            gone = tuple(a for a in row.attributes_before if a not in row.target_attributes)
+            return gone, reasons_against(("insertion_missing", row.kind == "insert"))
+        before, after = Counter(row.shown_before if answer.before is None else answer.before), Counter(answer.after)
+        seen: Comparison | Arrival
+        if row.kind == "insert":
+            (target,) = row.target_attributes
+            inside = Counter(answer.inside(mask))
+            seen = Arrival(before, after, inside, answer.unknown, target, self._vocabulary)
+        else:
+            seen = Comparison(before, after, frozenset(row.target_attributes), self._vocabulary)
         return seen.attributes_after(row.attributes_before), seen.reasons()
 
     def _new_text(self, pair: Pair) -> tuple[str, ...]:

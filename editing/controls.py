@@ -24,7 +24,7 @@ Box = tuple[int, int, int, int]
 
 
 class ControlSettings(BaseModel):
-    """How many of the edited images get a control of each kind."""
+    """How many of the edited images get a control of each kind, and what safe images are given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,6 +33,21 @@ class ControlSettings(BaseModel):
     )
     roundtrip_share: Decides[float] = Field(
         default=0.1, ge=0, le=1, description="of the edited images, through the codec only"
+    )
+    insert: Decides[tuple[str, ...]] = Field(
+        default=(),
+        description="harmless objects, marked drawable in the vocabulary, that are put into safe images, so that the "
+        "edited side is not always the safe one; off by default",
+    )
+    insert_share: Decides[float] = Field(
+        default=0.3, ge=0, le=1, description="of the safe images, where `insert` names something"
+    )
+    excuse_share: Decides[float] = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="of the images that an exception makes safe under every target policy: these lose what excuses "
+        "them (the museum label) instead of what it excuses; off by default",
     )
     seed: Decides[int] = Field(default=0, description="which images are chosen")
 
@@ -49,24 +64,25 @@ def plan_controls(
     findings = {row.image_id: row.findings for row in located}
     controls = []
     for task in tasks:
-        if _draw("sham", task.image_id, settings.seed).random() < settings.sham_share:
+        if draw_for("sham", task.image_id, settings.seed).random() < settings.sham_share:
             controls += _sham(task, findings[task.image_id], sizes[task.image_id], settings.seed)
-        if _draw("roundtrip", task.image_id, settings.seed).random() < settings.roundtrip_share:
+        if draw_for("roundtrip", task.image_id, settings.seed).random() < settings.roundtrip_share:
             controls.append(replace(task, kind="roundtrip"))
     return controls
 
 
-def _draw(kind: str, image_id: str, seed: int) -> random.Random:
+def draw_for(kind: str, image_id: str, seed: int) -> random.Random:
+    """Chance that depends on what is drawn for, the image and the seed alone."""
     return random.Random(content_id(kind, image_id, seed))
 
 
 def _sham(task: EditTask, findings: Sequence[Finding], size: tuple[int, int], seed: int) -> list[EditTask]:
     """A task that repaints as many neutral regions as the removal has targets; none when they find no place."""
-    draw = _draw("place", task.image_id, seed)
+    draw = draw_for("place", task.image_id, seed)
     taken = [_box(finding) for finding in findings]
     neutral = []
     for target in task.targets:
-        box = _free_box(draw, _box(target), taken, size)
+        box = free_box(draw, _box(target), taken, size)
         if box is None:
             return []
         taken.append(box)
@@ -89,7 +105,7 @@ def _box(finding: Finding) -> Box:
     return x0, y0, x1, y1
 
 
-def _free_box(draw: random.Random, like: Box, taken: Sequence[Box], size: tuple[int, int]) -> Box | None:
+def free_box(draw: random.Random, like: Box, taken: Sequence[tuple[int, ...]], size: tuple[int, int]) -> Box | None:
     """A box of the size of `like`, inside the image and clear of every taken one."""
     width, height = like[2] - like[0], like[3] - like[1]
     gap = max(2, round(_MARGIN * max(width, height)))

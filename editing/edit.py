@@ -1,4 +1,4 @@
-"""Edit: remove what a policy forbids, and nothing else."""
+"""Edit: remove what a policy forbids, or put it in, and nothing else."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from editing.masks import Box, boxes_mask, composite, dilate, feather
+from editing.masks import Box, boxes_mask, composite, dilate, feather, scene_left
 from editing.settings import EditSettings
 from policies.engine import Policy, regulated
 from policies.vocabulary import Vocabulary
@@ -18,6 +18,7 @@ from storage.records.editing import Edit, EditTask, Finding, Located
 from storage.records.ids import content_id, sha256_hex
 from storage.records.images import Image
 from storage.records.tables import from_table
+from storage.records.verdicts import PAIRED
 from storage.stage import BatchResult
 from storage.workspace import Workspace
 
@@ -72,15 +73,21 @@ def plan_edits(
     for image in images:
         row = found.get(image.image_id)
         kept = (f for f in row.findings if forbidden & set(f.attributes)) if row else ()
-        findings = tuple(_worded(finding, vocabulary) for finding in kept)
+        findings = tuple(worded(finding, vocabulary) for finding in kept)
         if row and findings:
-            shown = tuple(sorted(a for finding in row.findings for a in finding.attributes))
-            task = EditTask(image.image_id, image.blob, image.family_id, image.phash, row.attributes, findings)
-            tasks.append(replace(task, shown=shown, locator=row.locator))
+            tasks.append(task_of(image, row, findings))
     return tasks
 
 
-def _worded(finding: Finding, vocabulary: Vocabulary) -> Finding:
+def task_of(image: Image, found: Located, targets: tuple[Finding, ...]) -> EditTask:
+    """A removal of `targets` from an image that shows what was `found`."""
+    shown = tuple(sorted(a for finding in found.findings for a in finding.attributes))
+    task = EditTask(image.image_id, image.blob, image.family_id, image.phash, found.attributes, targets)
+    return replace(task, shown=shown, locator=found.locator)
+
+
+def worded(finding: Finding, vocabulary: Vocabulary) -> Finding:
+    """The finding with an instruction that removes it, unless it has one."""
     if finding.instruction:
         return finding
     nouns = " and the ".join(vocabulary[attribute].noun for attribute in finding.attributes)
@@ -100,20 +107,22 @@ class Draft:
 def _drafts(task: EditTask, workspace: Workspace, editor: str, settings: EditSettings) -> list[Draft]:
     rgb = decode_stored(workspace.blobs.get(task.blob))
     mask = _target_mask(task, workspace, (rgb.shape[0], rgb.shape[1]), settings.dilate_ratio)
-    if mask.mean() > settings.max_mask_ratio:
-        raise SampleError("mask_too_large", f"{mask.mean():.0%} of the image would be repainted.")
+    left = scene_left(mask)
+    if left < settings.min_scene_left:
+        raise SampleError(
+            "mask_too_large", f"{mask.mean():.0%} would be repainted, which leaves {left:.0%} of the scene."
+        )
     mask_blob = workspace.blobs.put(encode_mask(feather(mask, settings.feather_px) > 0))
     pixels = sha256_hex(np.packbits(mask).tobytes())  # not the blob's hash: libraries compress differently
     told = tuple((_box(f), settings.instruction.replace("{instruction}", f.instruction)) for f in task.targets)
-    composited = settings.mode == "composite"
+    composited, prompt = settings.mode == "composite", task.prompt or settings.prompt
     drafts = []
     for candidate in range(settings.candidates):
         edit_id = content_id(
-            task.image_id, task.kind, pixels, editor, settings.prompt, told, settings.feather_px, composited,
-            candidate,
-        )  # fmt: skip
+            task.image_id, task.kind, pixels, editor, prompt, told, settings.feather_px, composited, candidate
+        )
         repaint = task.kind != "roundtrip"
-        request = EditRequest(rgb, mask, settings.prompt, int(edit_id[:8], 16), repaint, told)
+        request = EditRequest(rgb, mask, prompt, int(edit_id[:8], 16), repaint, told)
         drafts.append(Draft(edit_id, candidate, mask_blob, request))
     return drafts
 
@@ -133,8 +142,8 @@ def _target_mask(task: EditTask, workspace: Workspace, shape: tuple[int, int], d
 
 
 def _targets(task: EditTask) -> tuple[str, ...]:
-    """What the editor was asked to remove; a control removes nothing."""
-    return tuple(sorted({a for f in task.targets for a in f.attributes})) if task.kind == "remove" else ()
+    """What the editor was asked to remove, or to put in; a sham and a round trip have none."""
+    return tuple(sorted({a for f in task.targets for a in f.attributes})) if task.kind in PAIRED else ()
 
 
 def _edit(

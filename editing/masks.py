@@ -15,6 +15,7 @@ Alpha = npt.NDArray[np.float32]
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels, ends exclusive
 Window = tuple[slice, slice]  # rows, columns
 _BAND_ROWS = 256
+_NARROW, _SCENE_PX = 0.1, 128  # of the shorter side; its pixels when looked at scaled down, at least
 Pixel = TypeVar("Pixel", bound=np.generic)
 
 
@@ -74,6 +75,23 @@ def composite(original: Rgb, edited: Rgb, mask: Mask, feather_px: int) -> Rgb:
     part[edge] = np.rint(share * edited[window][edge] + (1.0 - share) * part[edge]).astype(np.uint8)
     np.copyto(part, edited[window], where=inside[..., None])
     return result
+
+
+def scene_left(mask: Mask) -> float:
+    """Share (0 to 1) of a picture that still shows its scene: what lies outside the bool (height, width) mask, strips
+    and corners left out that are too narrow to show anything.
+
+    That is the opening (Serra 1982) of what lies outside, by a disc whose radius is `_NARROW` of the shorter side; a
+    strip along the picture's border counts from that width on. Large masks are looked at scaled down.
+    """
+    small = mask[(slice(None, None, max(1, min(mask.shape) // _SCENE_PX)),) * 2]
+    if not small.any():
+        return 1.0
+    radius = _NARROW * min(small.shape)
+    deep = ndimage.distance_transform_edt(~small) >= radius
+    if not deep.any():
+        return 0.0
+    return float(((ndimage.distance_transform_edt(~deep) <= radius) & ~small).mean())
 
 
 def bands(height: int) -> Iterator[tuple[int, int]]:

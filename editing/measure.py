@@ -71,17 +71,18 @@ def _outside_lpips(pair: Pair, outside: Outside, worst: int, perceptual: Percept
 def judge(edit: Edit, certificate: Certificate, settings: CertifySettings) -> tuple[str, ...]:
     """The reason codes that the pixels give against an edit, the gravest first.
 
-    A moved picture is named before what it looks like elsewhere, since moving explains that.
+    A moved picture is named before what it looks like elsewhere, since moving explains that. What an insertion leaves
+    of the original around its thing, and the thing's own grain, say nothing against it.
     """
-    repainted = edit.kind != "roundtrip"
+    repainted, filled = edit.kind != "roundtrip", edit.kind in ("remove", "sham")
     return reasons_against(
         ("black_output", certificate.inside_brightest < settings.black_below),
         ("shifted", certificate.shift_px > settings.max_shift_px or abs(certificate.zoom - 1) > settings.max_zoom),
         ("outside_changed", _damaged(edit, certificate, settings)),
         ("unchanged", repainted and certificate.inside_changed_ratio < settings.min_inside_changed),
-        ("detail_kept", repainted and _above(certificate.detail_kept, settings.max_detail_kept)),
-        ("flat_fill", repainted and _above(certificate.flat_share, settings.max_flat_share)),
-        ("rough_fill", repainted and _above(certificate.rough_share, settings.max_rough_share)),
+        ("detail_kept", filled and _above(certificate.detail_kept, settings.max_detail_kept)),
+        ("flat_fill", filled and _above(certificate.flat_share, settings.max_flat_share)),
+        ("rough_fill", filled and _above(certificate.rough_share, settings.max_rough_share)),
         ("visible_seam", repainted and _above(certificate.seam_share, settings.max_seam_share)),
         ("new_text", bool(certificate.new_text)),
     )

@@ -34,7 +34,8 @@ def ask(
 ) -> list[tuple[Answer, ...]]:
     """The answers about each edited image, all asked in one call.
 
-    `{targets}` in a question becomes what was to be removed. Questions about it are not asked of a control.
+    `{targets}` in a question becomes what was to be removed. Questions about it are not asked of a control or an
+    insertion.
     """
     asked: list[tuple[int, str, str, PilImage.Image]] = []
     for row, one in enumerate(batch):
@@ -50,7 +51,8 @@ def ask(
 
 
 def _worded(questions: Sequence[str], vocabulary: Vocabulary, edit: Edit) -> list[str]:
-    nouns = " and ".join(vocabulary[attribute].noun for attribute in edit.target_attributes)
+    removed = edit.target_attributes if edit.kind == "remove" else ()
+    nouns = " and ".join(vocabulary[attribute].noun for attribute in removed)
     return [q.replace("{targets}", nouns) for q in questions if nouns or "{targets}" not in q]
 
 

@@ -124,8 +124,12 @@ class EditSettings(PictureSettings):
         description="matched: what was painted gets grain as strong as that around it, for editors whose fills are "
         "smooth; auto: for classical inpainting only",
     )
-    max_mask_ratio: Decides[float] = Field(
-        default=0.5, gt=0, le=1, description="more masked than this leaves too little of the scene for a pair"
+    min_scene_left: Decides[float] = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="share of the picture outside the mask, in parts at least a tenth of the shorter side wide; with "
+        "less nobody could tell which scene it is",
     )
     mode: Decides[Literal["composite", "free"]] = Field(
         default="composite",
@@ -206,6 +210,21 @@ class EditingSettings(BaseModel):
     edit: EditSettings
     certify: CertifySettings = CertifySettings()
     controls: ControlSettings = ControlSettings()
+
+    @model_validator(mode="after")
+    def _insertions_have_what_they_need(self) -> "EditingSettings":
+        if not self.controls.insert:
+            return self
+        if self.locate.knows_originals_only:
+            raise ValueError(
+                "controls.insert needs locate.source: chat or detector; regions that were marked beforehand do not say "
+                "that no child is visible"
+            )
+        if self.certify.recheck == "none":
+            raise ValueError("controls.insert needs certify.recheck: locate; only a witness sees what was put in")
+        if self.edit.model in CLASSICAL:
+            raise ValueError(f"controls.insert needs an editor that draws; edit.model: {self.edit.model} does not")
+        return self
 
     @model_validator(mode="after")
     def _someone_answers(self) -> "EditingSettings":

@@ -83,7 +83,7 @@ class Certifying:
         values.pop("witness", None)  # what of it decides is in `look`
         if self.settings.recheck == "locate":
             kinds = [[a.id, *a.is_a] for a in self.looking.vocabulary.values()]
-            values["look"] = [look_decided_by(self.looking), kinds]
+            values["look"] = [look_decided_by(self.looking), kinds, self.looking.vocabulary.blocking]
         if self.settings.questions:
             values["asked"] = [self.looking.settings.model_decided_by(), self.looking.vocabulary.spoken]
         return values

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from editing.boxes import Region
 from editing.locate import LocateRequest, Locator
+from policies.people import MINORS, OF_ANY_AGE, named_in
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
+from storage.images import Mask
 from storage.reasons import reasons_against
 
 _MANY = 5  # of one thing; models do not count further
@@ -26,10 +28,20 @@ class WitnessRequest:
 @dataclass(frozen=True)
 class Testimony:
     """What the witness sees, one attribute for each region that shows it; `before` is None where it was not asked about
-    the original."""
+    the original. `regions` are those of the edited image."""
 
     before: tuple[str, ...] | None
     after: tuple[str, ...]
+    regions: tuple[Region, ...] = ()
+
+    def inside(self, mask: Mask) -> tuple[str, ...]:
+        """What it sees in the edited image with the centre of its box on the bool (height, width) mask."""
+        return shown([region for region in self.regions if mask[_centre(region)]])
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What it sees in the edited image and the vocabulary does not have, in its own words."""
+        return tuple(region.label for region in self.regions if not region.attributes)
 
 
 def ask_witness(witness: Locator, asked: Sequence[WitnessRequest]) -> list[Testimony | SampleError]:
@@ -47,7 +59,13 @@ def _testimony(
         return before
     if isinstance(after, SampleError):
         return after
-    return Testimony(None if before is None else shown(before), shown(after))
+    return Testimony(None if before is None else shown(before), shown(after), after)
+
+
+def _centre(region: Region) -> tuple[int, int]:
+    """Row and column."""
+    x0, y0, x1, y1 = region.box
+    return (y0 + y1) // 2, (x0 + x1) // 2
 
 
 def shown(regions: Sequence[Region]) -> tuple[str, ...]:
@@ -70,8 +88,8 @@ class Comparison:
         return reasons_against(
             ("witness_blind", any(not self._names(target) for target in self.targets)),
             ("target_still_there", any(self._is_there(target) for target in self.targets)),
-            ("neutral_lost", any(self._fewer(a, self.before, self.after) for a in self.before.keys() - kin)),
-            ("new_attribute", any(self._fewer(a, self.after, self.before) for a in self.after.keys() - kin)),
+            ("neutral_lost", any(_fewer(a, self.before, self.after) for a in self.before.keys() - kin)),
+            ("new_attribute", any(_fewer(a, self.after, self.before) for a in self.after.keys() - kin)),
         )
 
     def attributes_after(self, attributes_before: Collection[str]) -> tuple[str, ...]:
@@ -95,8 +113,45 @@ class Comparison:
         if kinds & self.after.keys():
             return True
         general = self._names(target) - kinds
-        return bool(general) and not any(self._fewer(name, self.before, self.after) for name in general)
+        return bool(general) and not any(_fewer(name, self.before, self.after) for name in general)
 
-    @staticmethod
-    def _fewer(attribute: str, first: Counter[str], second: Counter[str]) -> bool:
-        return min(_MANY, second[attribute]) < min(_MANY, first[attribute])
+
+def _fewer(attribute: str, first: Counter[str], second: Counter[str]) -> bool:
+    """Whether there are fewer of it the second time, as far as models count."""
+    return min(_MANY, second[attribute]) < min(_MANY, first[attribute])
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What a witness saw before and after something was put in, the mirror of `Comparison`: it must find the thing
+    where it was to be put, and must not have found it before. `inside` is what it sees there, `unknown` what it sees
+    anywhere that the vocabulary does not have."""
+
+    before: Counter[str]
+    after: Counter[str]
+    inside: Counter[str]
+    unknown: tuple[str, ...]
+    target: str
+    vocabulary: Vocabulary
+
+    def reasons(self) -> tuple[str, ...]:
+        """The reason codes against the insertion."""
+        kin = self.vocabulary.kinds(self.target) | self.vocabulary.general(self.target)
+        elsewhere = any(self.after[name] > self.inside[name] for name in kin)
+        return reasons_against(
+            ("minor_beside_sensitive", self._may_show_minor()),
+            ("already_there", not kin.isdisjoint(self.before)),
+            ("insertion_missing", kin.isdisjoint(self.inside)),
+            ("neutral_lost", any(_fewer(a, self.before, self.after) for a in self.before)),
+            ("new_attribute", elsewhere or any(_fewer(a, self.after, self.before) for a in self.after.keys() - kin)),
+        )
+
+    def _may_show_minor(self) -> bool:
+        seen = self.before.keys() | self.after.keys()
+        return not seen.isdisjoint(self.vocabulary.perhaps_minors) or bool(named_in(self.unknown, MINORS | OF_ANY_AGE))
+
+    def attributes_after(self, attributes_before: Collection[str]) -> tuple[str, ...]:
+        """What the edited image shows: that of `attributes_before` which the witness does not miss, and what only the
+        edited image shows to it, by the name that it gives."""
+        missed = self.before.keys() - self.after.keys()
+        return tuple(sorted((set(attributes_before) - missed) | (self.after.keys() - self.before.keys())))

@@ -104,11 +104,11 @@ def pairs_of(outcome: Outcome, vocabulary: Vocabulary) -> list[PairItem]:
 
 def may_show(outcome: Outcome) -> dict[str, set[str]]:
     """What somebody who opted out should be spared, by image and by edit (as a pair): what was found there. An edit
-    may have failed, so its image counts as showing what its original shows too."""
+    may have failed, so its image counts as showing what its original shows too, and what was to be put in."""
     shown = {row.image_id: set(row.attributes) for row in outcome.located}
     for edit in outcome.edits:
         after = edit.certificate.attributes_after if edit.certificate else ()
-        shown[edit.edited_id] = shown[edit.edit_id] = {*edit.attributes_before, *after}
+        shown[edit.edited_id] = shown[edit.edit_id] = {*edit.attributes_before, *after, *edit.target_attributes}
     return shown
 
 

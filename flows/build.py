@@ -76,7 +76,7 @@ def build(
     with open_pool(settings.engine, settings.ray, hold) as pool:
         job = Job(workspace, pool, budget, _threads(settings, stages), ORDER, around)
         edits = run_stages(job, stages, settings, policies, plan)
-    pairs = sum(rows.num_rows for rows in planning.removals(edits))
+    pairs = sum(rows.num_rows for rows in planning.pairs(edits))
     hashes = {policy.id: policy.content_hash for policy in policies}
     build_id = write_record(
         workspace,

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from annotation.controls import read_controls
 from annotation.opt_out import check_attributes
+from editing.insertions import check_insertions
 from editing.manifest import read_manifest
 from flows.engine.progress import report_progress
 from flows.pipeline import ORDER, targets_of
@@ -15,8 +16,9 @@ from storage.errors import FatalError
 
 
 def check_names(settings: Settings, policies: PolicySet) -> None:
-    """Raises FatalError for a policy, an attribute, a stage or a file of control items that does not exist."""
-    targets_of(settings, policies)
+    """Raises FatalError for a policy, an attribute, a stage or a file of control items that does not exist, and for an
+    attribute that insertions must not draw."""
+    check_insertions(settings.editing.controls.insert, targets_of(settings, policies), policies.vocabulary)
     settings.ray.check_stages(ORDER)
     check_attributes(settings.annotation.opt_outs, policies.vocabulary)
     if settings.annotation.controls is not None:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from editing.controls import ControlSettings, plan_controls
 from editing.edit import plan_edits
+from editing.insertions import losing_excuses, plan_insertions
 from policies.engine import Policy
 from policies.vocabulary import Vocabulary
 from recaption.delta import edited_twins, plan_deltas
@@ -18,6 +19,7 @@ from storage.records.editing import Edit, EditTask, Located
 from storage.records.images import Image, Picture
 from storage.records.recaption import Caption, DeltaTask, Recaption, RewriteTask
 from storage.records.tables import from_table, to_table
+from storage.records.verdicts import PAIRED
 from storage.rows import followed
 
 Rows = Iterable[pa.Table]
@@ -37,11 +39,13 @@ def pictures(images: Rows, columns: Sequence[str]) -> Iterator[pa.Table]:
 def edit_tasks(
     images: Rows, located: Rows, targets: Sequence[Policy], vocabulary: Vocabulary, controls: ControlSettings
 ) -> Iterator[pa.Table]:
-    """In the order of the images, each one's removal before its controls: a new image changes no other's place."""
+    """In the order of the images, each one's removal or insertion before its controls: a new image changes no other's
+    place."""
     for some, found in _seen(images, located):
-        removals = plan_edits(some, found, targets, vocabulary)
-        place = {task.image_id: number for number, task in enumerate(removals)}
-        tasks = [*removals, *plan_controls(removals, some, found, controls)]
+        removals = losing_excuses(plan_edits(some, found, targets, vocabulary), found, targets, vocabulary, controls)
+        place = {image.image_id: number for number, image in enumerate(some)}
+        insertions = plan_insertions(some, found, targets, vocabulary, controls)
+        tasks = [*removals, *insertions, *plan_controls(removals, some, found, controls)]
         yield to_table(sorted(tasks, key=lambda task: place[task.image_id]), EditTask)
 
 
@@ -70,8 +74,13 @@ def rewrite_tasks(images: Rows, located: Rows, described: Rows, vocabulary: Voca
             yield to_table(tasks, RewriteTask)
 
 
-def removals(edits: Rows) -> Iterator[pa.Table]:
+def pairs(edits: Rows) -> Iterator[pa.Table]:
     """Edits without the controls, in the order of the images."""
+    return (rows.filter(pc.is_in(rows["kind"], value_set=pa.array(PAIRED))) for rows in edits)
+
+
+def removals(edits: Rows) -> Iterator[pa.Table]:
+    """Edits that took something away, in the order of the images."""
     return (rows.filter(pc.equal(rows["kind"], "remove")) for rows in edits)
 
 

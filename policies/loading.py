@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from policies.checking import logical_faults
 from policies.engine import Policy, PolicySet
+from policies.people import NEVER_DRAWN, named_in
 from policies.phrases import COUNTS, FUNCTION, POSITIONS, WORD
 from policies.vocabulary import Attribute, Vocabulary
 from policies.wording import Wordings
@@ -110,9 +111,21 @@ def _vocabulary(root: Traversable) -> tuple[Vocabulary, str]:
         raise FatalError(
             f"{path}: {word!r} names both {owners[0]} and {owners[1]}, as it is or as a plural. Keep it at one of them."
         )
+    _try_drawable(vocabulary, path)
     _try_words(vocabulary, path)
     _try_exclusions(vocabulary, path)
     return vocabulary, str(path)
+
+
+def _try_drawable(vocabulary: Vocabulary, path: Traversable) -> None:
+    for attribute in (a for a in vocabulary.values() if a.drawable):
+        kin = vocabulary.kinds(attribute.id) | vocabulary.general(attribute.id)
+        word = named_in((word for name in sorted(kin) for word in vocabulary[name].words), NEVER_DRAWN)
+        if word or not vocabulary.minors.isdisjoint(kin):
+            raise FatalError(
+                f"{path}: attribute {attribute.id} is marked drawable, and {word or 'a minor'} is no harmless object: "
+                "nudity, sexual content, injuries and people are never drawn. Take the mark out."
+            )
 
 
 def _try_exclusions(vocabulary: Vocabulary, path: Traversable) -> None:

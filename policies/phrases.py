@@ -23,11 +23,25 @@ POSITIONS: tuple[str, ...] = (
 )  # fmt: skip
 
 
+_JITTER = 0.03  # of the picture's side: boxes that models draw twice differ by about 2 %
+
+
 def position_word(box: Sequence[float], width: int, height: int) -> str:
     """Which cell of a 3x3 grid holds the centre of `box` (xyxy, same units as width and height)."""
-    column = min(2, max(0, int((box[0] + box[2]) / 2 / width * 3)))
-    row = min(2, max(0, int((box[1] + box[3]) / 2 / height * 3)))
-    return POSITIONS[3 * row + column]
+    return position_words(box, width, height)[0]
+
+
+def position_words(box: Sequence[float], width: int, height: int) -> tuple[str, ...]:
+    """The word of the cell that holds the centre of `box`, and then those of the cells whose border it is so near that
+    another box of the same thing may lie there: as true of the thing as the first."""
+    columns, rows = _cells((box[0] + box[2]) / 2 / width), _cells((box[1] + box[3]) / 2 / height)
+    return tuple(POSITIONS[3 * row + column] for row in rows for column in columns)
+
+
+def _cells(centre: float) -> list[int]:
+    """The third of the picture that holds a centre (0 to 1 inside it), and the one that is near."""
+    thirds = (min(2, max(0, int((centre + shift) * 3))) for shift in (0, -_JITTER, _JITTER))
+    return list(dict.fromkeys(thirds))
 
 
 def phrase(vocabulary: Vocabulary, attribute: str, position: str) -> str:

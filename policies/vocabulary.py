@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from policies.negation import denied_ranges, negated
+from policies.people import MINORS, OF_ANY_AGE, named_in
 from policies.words import Phrases, key, plain, plurals, tokens
 from policies.words import plural as plural_of
 from storage.validation import formed
@@ -72,6 +73,10 @@ class Attribute(BaseModel):
     sensitive: bool
     minor: bool = Field(
         default=False, description="people under age: an image that shows one beside anything sensitive is blocked"
+    )
+    drawable: bool = Field(
+        default=False,
+        description="a harmless object, which insertions may draw; never nudity, sexual content, an injury or anybody",
     )
     certain_from: float = Field(
         default=0.5,
@@ -196,6 +201,16 @@ class Vocabulary(Mapping[str, Attribute]):
     def minors(self) -> frozenset[str]:
         """The attributes that stand for people under age, and their kinds."""
         return frozenset(kind for a in self.attributes if a.minor for kind in self.kinds(a.id))
+
+    @cached_property
+    def perhaps_minors(self) -> frozenset[str]:
+        """The attributes of which one in a picture may be somebody under age: those marked or named so, more general
+        ones, and people of any age. Empty where the vocabulary has no word for somebody under age: nobody looks."""
+        under_age = self.minors | {a.id for a in self.attributes if named_in(a.words, MINORS)}
+        if not under_age:
+            return frozenset()
+        unknown = frozenset(a.id for a in self.attributes if named_in(a.words, OF_ANY_AGE))
+        return unknown.union(*(self.kinds(name) | self.general(name) for name in under_age))
 
     @property
     def blocking(self) -> list[list[str]]:

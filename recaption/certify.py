@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from policies.people import MINORS
 from policies.vocabulary import Vocabulary
 from recaption.answers import is_refusal
 from recaption.grounding import IN_IMAGE, Fault, faults_of, related, speaks_of_a_finding
 from recaption.lexicon import (
-    MINORS,
     RELATIONS,
     STRONG_VERDICTS,
     VERDICTS,

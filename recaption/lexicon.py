@@ -60,12 +60,6 @@ DEPICTED = re.compile(
     r"|\b(?:posters?|stickers?|tattoos?|logos?|prints?|murals?|engravings?|carvings?|graffiti|adverts?|ads?|shapes?"
     r"|advertisements?|billboards?|signs?|screens?|covers?|labels?) (?:\w+ ){0,2}of\b"
 )
-MINORS = frozenset(
-    "child children childs kid kids boy boys girl girls toddler toddlers baby babies infant infants newborn newborns "
-    "teen teens teenager teenagers teenage minor minors youngster youngsters schoolboy schoolboys schoolgirl "
-    "schoolgirls schoolchild schoolchildren preteen preteens adolescent adolescents underage juvenile juveniles son "
-    "daughter grandson granddaughter pupil pupils preschooler preschoolers".split()
-)
 QUANTITIES = frozenset(
     "no zero one two three four five six seven eight nine ten eleven twelve dozen dozens several many few some "
     "multiple both pair couple trio quartet single lone only another numerous various hundreds lots".split()

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from policies.phrases import POSITIONS
+from policies.phrases import POSITIONS, position_words
 from recaption.lexicon import PICTURE
+from storage.records.recaption import Placed
 
 _SAME_PLACE = {
     "upper": "top", "uppermost": "top", "topmost": "top", "lower": "bottom", "lowermost": "bottom",
@@ -24,6 +25,12 @@ Place = frozenset[str]
 """The words of one place: top, bottom, left, right, centre."""
 
 
+def placed(attribute: str, box: Sequence[int], size: tuple[int, int]) -> Placed:
+    """A finding with the places that are right for its `box` (xyxy) in a picture of this (width, height)."""
+    place, *also = position_words(box, *size)
+    return Placed(attribute, place, tuple(also))
+
+
 def place_of(word: str) -> str | None:
     """The part of the picture that a word names (top, bottom, left, right, centre), or None."""
     return _SAME_PLACE.get(word, word) if word in _PLACES else None
@@ -39,6 +46,11 @@ def apart(word: str) -> list[str]:
 def place(words: Sequence[str]) -> Place:
     """One place from neighbouring words: "lower left", "bottom center"."""
     return frozenset(found for word in words if (found := place_of(word)))
+
+
+def fits(said: Place, seen: Sequence[Place]) -> bool:
+    """Whether a place is right for a finding: beside a border of the grid several are."""
+    return any(not contradicts(said, one) for one in seen)
 
 
 def contradicts(said: Place, seen: Place) -> bool:

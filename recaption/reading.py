@@ -10,7 +10,7 @@ from itertools import pairwise
 from policies.vocabulary import Vocabulary
 from policies.words import key, plurals
 from recaption.lexicon import PART, PICTURE, PLACING, QUANTITIES, SHOWING, is_content, number_of, vague_words
-from recaption.places import ON_SOMETHING, Place, apart, contradicts, place, place_of
+from recaption.places import ON_SOMETHING, Place, apart, fits, place, place_of
 from recaption.spans import SENTENCE_ENDS, words
 from storage.records.recaption import Recaption, Span
 
@@ -19,14 +19,15 @@ _LONGEST_NAME = 16  # words and signs
 
 @dataclass(frozen=True)
 class Wanted:
-    """What had to be put in: how often each attribute was found, and where, each time; no places means nobody said.
+    """What had to be put in: how often each attribute was found, and each time the places that are right for it; none
+    means that nobody said.
 
     `withheld` are the caption's own words for a thing that it does not name, `in_caption` the attributes that it speaks
     of, and `unsaid` those findings that the new `text` does not say by their own words.
     """
 
     count: Mapping[str, int]
-    places: Mapping[str, Sequence[Place]]
+    places: Mapping[str, Sequence[Sequence[Place]]]
     withheld: frozenset[str]
     in_caption: frozenset[str]
     unsaid: frozenset[str]
@@ -36,10 +37,10 @@ class Wanted:
 def wanted(recaption: Recaption, vocabulary: Vocabulary) -> Wanted:
     """The findings by attribute; one without a finding may stand anywhere."""
     count = Counter(dict.fromkeys(recaption.attributes, 0))
-    places: dict[str, list[Place]] = {}
+    places: dict[str, list[list[Place]]] = {}
     for finding in recaption.findings:
         count[finding.attribute] += 1
-        places.setdefault(finding.attribute, []).append(place(finding.place.split()))
+        places.setdefault(finding.attribute, []).append([place(words.split()) for words in finding.places])
     return Wanted(
         count,
         places,
@@ -186,14 +187,14 @@ class Reading:
         placed = [word for kind, word in self._tokens if kind == "place"]
         if self._named.isdisjoint(self._need.count):
             seen = [one for name in self._need.unsaid for one in self._need.places.get(name, ())]
-            wrong = bool(seen) and any(all(contradicts(place(p.split()), one) for one in seen) for p in placed)
+            wrong = bool(seen) and any(not any(fits(place(p.split()), one) for one in seen) for p in placed)
         else:
             wrong = any(self._is_elsewhere(mention) for mention in self.mentions())
         return placed if wrong else []
 
     def _is_elsewhere(self, mention: Mention) -> bool:
         seen = self._need.places.get(mention.attribute, ())
-        fitting = [sum(not contradicts(said, one) for one in seen) for said in mention.places]
+        fitting = [sum(fits(said, one) for one in seen) for said in mention.places]
         if not seen or not fitting:
             return False
         return 0 in fitting or (len(fitting) == 1 and mention.number > fitting[0])

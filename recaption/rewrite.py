@@ -8,13 +8,14 @@ import pyarrow as pa
 from PIL.Image import Image as PilImage
 
 from models.chat import ChatModel, ChatReply, ChatRequest
-from policies.phrases import findings_text, position_word
+from policies.phrases import findings_text
 from policies.vocabulary import Vocabulary
 from recaption.answers import answer_text, clean_answer
 from recaption.certify import faults
 from recaption.confirm import Confirmed, SpanVerifier, confirm_spans, needs_look
 from recaption.generation import Sampling, plus
 from recaption.grounding import Fault
+from recaption.places import placed
 from recaption.prompt_files import check_placeholders, fill, problem_sentences, shipped
 from recaption.said import said_outright, without_denials
 from recaption.settings import MinimalitySettings, RewriteSettings
@@ -25,7 +26,7 @@ from storage.network import Batching, Network, run_network
 from storage.records.editing import Located
 from storage.records.ids import sha256_hex
 from storage.records.images import Image
-from storage.records.recaption import Attempt, Caption, Placed, Recaption, RewriteTask
+from storage.records.recaption import Attempt, Caption, Recaption, RewriteTask
 from storage.records.tables import from_table
 from storage.stage import BatchResult, reject
 from storage.workspace import Workspace
@@ -49,7 +50,7 @@ def plan_rewrites(
             continue
         said, image = said_outright(caption.text, vocabulary), by_id[caption.image_id]
         missing = tuple(
-            Placed(attribute, position_word(finding.box, image.width, image.height))
+            placed(attribute, finding.box, (image.width, image.height))
             for finding in found[caption.image_id]
             for attribute in finding.attributes
             if vocabulary[attribute].sensitive and attribute not in said

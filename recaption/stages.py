@@ -59,7 +59,7 @@ class SecondLook:
 SECOND_LOOK = Stage[SecondLook](
     name="second_look",
     says="findings looked at again, in the mirrored image",
-    version=3,
+    version=4,
     record=RewriteTask,
     decides=lambda values: values.decided_by(),
     make=lambda values, workspace: SecondLookStage(workspace, values.make(), values.rows_at_once),

@@ -63,7 +63,10 @@ REASONS: Mapping[str, Reason] = {
     "locator_no_instruction": Reason("it does not tell the editor what to do", "another prompt, or a stronger model"),
     "locator_bad_box": Reason("its box is no box, or lies outside the image", "check `editing.locate.box_units`"),
     # edit
-    "mask_too_large": Reason("more of the image would be repainted than `editing.edit.max_mask_ratio`", "raise it"),
+    "mask_too_large": Reason(
+        "less of the scene would be left beside the mask than `editing.edit.min_scene_left`",
+        "tighter regions or masks, or lower it",
+    ),
     "mask_empty": Reason("no pixel is masked", "check the regions"),
     "editor_no_codec": Reason("the editor cannot pass a picture through its codec", "turn round trips off"),
     "editor_wrong_size": Reason("the editor's picture has another size than asked for", "check the editor's sizes"),
@@ -94,6 +97,12 @@ REASONS: Mapping[str, Reason] = {
     "new_text": Reason("words inside the mask that the original does not have", "another seed or prompt"),
     "witness_blind": Reason(
         "the witness does not see the target in the original", "another `certify.witness`, clearer nouns"
+    ),
+    "already_there": Reason(
+        "the witness sees in the original what was to be put in", "none: the original was not safe"
+    ),
+    "insertion_missing": Reason(
+        "no witness sees what was to be put in, at its place", "another editor, seed or prompt; clearer nouns"
     ),
     "target_still_there": Reason("the witness still sees a target", "more candidates, a larger `dilate_ratio`"),
     "neutral_lost": Reason("the witness misses what was to stay", "a smaller mask; try the witness on originals"),

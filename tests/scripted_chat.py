@@ -1,5 +1,7 @@
 """An OpenAI-compatible chat server on the loopback that answers by a function of the prompt."""
 
+import base64
+import io
 import json
 import threading
 import time
@@ -8,7 +10,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from PIL import Image
+
 Answer = Callable[[str], str]
+Look = Callable[[str, Image.Image], str]
 
 
 class _Server(ThreadingHTTPServer):
@@ -22,11 +27,20 @@ class Prompts(list[str]):
     most_at_once = now = 0
 
 
+def _picture(uri: str) -> Image.Image:
+    """Of a data URI."""
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")
+
+
 @contextmanager
 def scripted_chat(
-    answer: Answer, models: tuple[str, ...] | None = ("scripted",), latency_s: float = 0.0
+    answer: Answer | None = None,
+    models: tuple[str, ...] | None = ("scripted",),
+    latency_s: float = 0.0,
+    look: Look | None = None,
 ) -> Iterator[tuple[str, Prompts]]:
-    """The base URL of the server, and what reached it. Without `models` it has no list of them."""
+    """The base URL of the server, and what reached it. Without `models` it has no list of them. Where `look` is given,
+    it answers about pictures."""
     prompts, lock = Prompts(), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -53,7 +67,13 @@ def scripted_chat(
             time.sleep(latency_s)
             with lock:
                 prompts.now -= 1
-            message = {"role": "assistant", "content": answer(prompt)}
+            pictures = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+            if look is not None and pictures:
+                said = look(prompt, _picture(pictures[0]))
+            else:
+                assert answer is not None
+                said = answer(prompt)
+            message = {"role": "assistant", "content": said}
             self._send(
                 {
                     "id": "1",

@@ -217,10 +217,8 @@ def _flips(rows: Sequence[FlipCounts]) -> TextTable:
         for r in rows
         if r.predicted or r.unpredicted
     ]
-    headings = ("predicted", "confirmed", "still unsafe", "safe before", "undecided", "seen, not predicted")
-    return _table(
-        "Edits that turn unsafe into safe: the rules' prediction and people's verdicts", "policy", headings, lines
-    )
+    headings = ("predicted", "confirmed", "not turned", "nothing to turn", "undecided", "seen, not predicted")
+    return _table("Edits that turn a verdict: the rules' prediction and people's verdicts", "policy", headings, lines)
 
 
 def _against(rows: Sequence[EditReport], names: Mapping[str, str]) -> TextTable:
@@ -228,10 +226,10 @@ def _against(rows: Sequence[EditReport], names: Mapping[str, str]) -> TextTable:
     return _table(
         title if len(rows) <= _SHOWN_EDITS else f"{title} ({_SHOWN_EDITS} of {len(rows)})",
         "edit of",
-        ("kind", "certificate", "still unsafe under", "not gone", "damaged", "not real", "raters"),
+        ("kind", "certificate", "not turned under", "not gone", "damaged", "not real", "raters"),
         [
             (
-                names.get(r.image_id, r.image_id), r.kind, r.certificate or "none", " ".join(r.still_unsafe) or "-",
+                names.get(r.image_id, r.image_id), r.kind, r.certificate or "none", " ".join(r.not_turned) or "-",
                 r.not_gone, r.damaged, r.unrealistic, r.raters,
             )
             for r in rows[:_SHOWN_EDITS]

@@ -140,8 +140,17 @@ def judged(rows: Sequence[AuditedPair]) -> list[AuditedPair]:
 
 
 def _expected(row: AuditedPair) -> tuple[str, ...]:
-    """What the pixels say, less what a round trip is meant to be."""
-    return tuple(code for code in row.reasons if not (row.role == "roundtrip" and code in _UNCHANGED))
+    """What the pixels say, less what a round trip is meant to be, and what stays around a thing that was put in."""
+    meant = _UNCHANGED if row.role == "roundtrip" else frozenset[str]()
+    if _turned_unsafe(row.labels):
+        meant = meant | {"pair_target_left"}
+    return tuple(code for code in row.reasons if code not in meant)
+
+
+def _turned_unsafe(labels: Sequence[PairLabel]) -> bool:
+    """Whether the edit made the picture worse, and under no policy better."""
+    turned = {(x.original, x.edited) for x in _both(labels) if x.original != x.edited}
+    return turned == {("safe", "unsafe")}
 
 
 def _both(labels: Sequence[PairLabel]) -> list[PairLabel]:

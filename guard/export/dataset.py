@@ -19,7 +19,7 @@ from storage.records.rejection import Rejection
 from storage.records.verdicts import EditKind
 
 Role = Literal["original", "edited", "sham", "roundtrip"]
-ROLE_OF: Mapping[EditKind, Role] = {"remove": "edited", "sham": "sham", "roundtrip": "roundtrip"}
+ROLE_OF: Mapping[EditKind, Role] = {"remove": "edited", "insert": "edited", "sham": "sham", "roundtrip": "roundtrip"}
 ROLES: tuple[Role, ...] = ("original", "edited", "sham", "roundtrip")
 
 
@@ -85,7 +85,7 @@ class Dataset:
     """Every record of an export, in one order whatever order it came in. Made by `assemble`."""
 
     images: Mapping[str, ImageRow]  # by image_id
-    pairs: tuple[Edit, ...]  # accepted edits, at most one per original and kind
+    pairs: tuple[Edit, ...]  # accepted edits, at most one per original and role
     recaptions: tuple[Recaption, ...]  # accepted
     labels: tuple[Label, ...]  # cells of the matrix, conflicts and gaps included
     policies: PolicySet
@@ -156,7 +156,7 @@ def assemble(records: Records) -> Dataset:
 
     Only edits and recaptions whose verdict is `accepted` are used. Records about an image that is not there any
     more (its build changed since) are dropped and counted, and so is an edit whose bytes equal another image.
-    Raises FatalError when an original has two accepted edits of one kind, or a cell two labels.
+    Raises FatalError when an original has two accepted edits of one role, or a cell two labels.
     """
     dropped: Counter[str] = Counter()
     images, blocked = list(records.images), _blocked(records)
@@ -244,7 +244,7 @@ def _pairs(edits: Sequence[Edit], rows: dict[str, ImageRow], dropped: Counter[st
                 height=edit.height,
                 phash=edit.phash,
             )
-    _once([(e.image_id, e.kind) for e in kept], "accepted edits of one original and kind; select one of them")
+    _once([(e.image_id, ROLE_OF[e.kind]) for e in kept], "accepted edits of one original and role; select one of them")
     return kept
 
 

@@ -34,6 +34,7 @@ def of_image(data: Dataset, image: ImageRow) -> dict[str, Any]:
             "editor": edit.editor,
             "seed": edit.seed,
             "attributes_removed": edit.attributes_removed,
+            "attributes_added": edit.attributes_added,
             "certificate": asdict(edit.certificate) if edit.certificate else None,
         }
     return found

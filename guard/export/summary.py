@@ -11,6 +11,7 @@ from guard.export.dataset import Dataset, ImageRow
 from guard.export.views import CAPTION_VIEWS, Plan, image_of, is_tagged
 from storage.reasons import REASONS, Reason
 from storage.records.editing import Edit
+from storage.records.verdicts import PAIRED
 
 Counts = dict[str, Any]
 ViewCounts = Mapping[View, Mapping[Split, Counts]]
@@ -72,6 +73,7 @@ def image_counts(data: Dataset) -> dict[str, int]:
         "families": len({i.family_id for i in data.images.values()}),
         "originals": roles["original"],
         "pairs": roles["edited"],
+        "insertions": sum(edit.kind == "insert" for edit in data.pairs),
         "controls": roles["sham"] + roles["roundtrip"],
         "recaptions": len(data.recaptions),
         "simulated_labels": sum(x.simulated for x in data.labels),
@@ -150,17 +152,17 @@ _SIZES = ((0.02, "under 2 % of the image"), (0.08, "2 to 8 %"), (0.2, "8 to 20 %
 
 
 def edit_yields(data: Dataset) -> list[Yield]:
-    """Yield of the edit stage by kind, editor where there are several, attribute to remove, and region size; every
-    candidate counts."""
+    """Yield of the edit stage by kind, editor where there are several, attribute to remove or to put in, and region
+    size; every candidate counts."""
     groups: dict[tuple[str, str], list[Edit]] = {}
     for edit in data.candidates:
         keys = [("kind", edit.kind), ("editor", edit.editor[:12]), ("region", _size_of(edit))]
-        keys += [("attribute", attribute) for attribute in edit.target_attributes]
+        keys += [("put in" if edit.kind == "insert" else "attribute", name) for name in edit.target_attributes]
         for key in keys:
             groups.setdefault(key, []).append(edit)
     if sum(group == "editor" for group, _ in groups) == 1:  # one editor's yield is the whole
         groups = {key: edits for key, edits in groups.items() if key[0] != "editor"}
-    order = ["kind", "editor", "attribute", "region"]
+    order = ["kind", "editor", "attribute", "put in", "region"]
     return [_yield(*key, groups[key]) for key in sorted(groups, key=lambda k: (order.index(k[0]), k[1]))]
 
 
@@ -177,7 +179,7 @@ def _yield(group: str, name: str, edits: Sequence[Edit]) -> Yield:
 
 def flips(data: Dataset) -> Mapping[str, Counts]:
     """Per policy: unsafe share of labelled originals and edits, and of the `judged` pairs, those with a verdict on both
-    sides, how many people say the edit turned from unsafe to safe and of how many the rules predicted it."""
+    sides, how many people say the edit turned safe and unsafe, and of how many the rules predicted a turn."""
     found: dict[str, Counts] = {}
     for policy in data.policies:
         sides: dict[str, list[str]] = {"original": [], "edited": []}
@@ -185,12 +187,13 @@ def flips(data: Dataset) -> Mapping[str, Counts]:
             label = data.matrix.get((image.image_id, policy.id))
             if image.role in sides and label is not None and label.verdict is not None:
                 sides[image.role].append(label.verdict)
-        judged = [e for e in data.pairs if e.kind == "remove" and _verdicts(data, e, policy.id)]
+        judged = [e for e in data.pairs if e.kind in PAIRED and _verdicts(data, e, policy.id)]
         found[policy.id] = {
             "original": {"rows": len(sides["original"]), "unsafe": sides["original"].count("unsafe")},
             "edited": {"rows": len(sides["edited"]), "unsafe": sides["edited"].count("unsafe")},
             "judged": len(judged),
-            "flipped": sum(_verdicts(data, e, policy.id) == ("unsafe", "safe") for e in judged),
+            "turned_safe": sum(_verdicts(data, e, policy.id) == ("unsafe", "safe") for e in judged),
+            "turned_unsafe": sum(_verdicts(data, e, policy.id) == ("safe", "unsafe") for e in judged),
             "predicted": sum(d.flips for e in judged for d in e.derived if d.policy_id == policy.id),
         }
     return found

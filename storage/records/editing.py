@@ -57,8 +57,8 @@ class DerivedPair:
 
     @property
     def flips(self) -> bool:
-        """The rules forbid the original and allow the edit."""
-        return self.before == "unsafe" and self.after == "safe"
+        """The rules forbid one side and allow the other."""
+        return {self.before, self.after} == {"safe", "unsafe"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,8 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class EditTask:
-    """One image to be edited: the regions to repaint (the violating ones, or neutral ones for a sham)."""
+    """One image to be edited: the regions to repaint (the violating ones, neutral ones for a sham, a free place with
+    what is to be put there for an insertion)."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
 
@@ -102,6 +103,7 @@ class EditTask:
     kind: EditKind = "remove"
     shown: tuple[str, ...] = ()  # the attribute of each region, repeated where several show it
     locator: str = ""  # fingerprint
+    prompt: str = ""  # what the hole should show; "" leaves it to the settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class Edit:
     candidate: int  # 0-based
     seed: int
     attributes_before: tuple[str, ...]
-    target_attributes: tuple[str, ...]  # what the editor was asked to remove
+    target_attributes: tuple[str, ...]  # what the editor was asked to remove, or to put in
     mask: str  # blob of what may differ, feather included: a 1-bit PNG of the image's size
     editor: str  # fingerprint
     width: int
@@ -139,3 +141,9 @@ class Edit:
     def blob(self) -> str:
         """The edited image's bytes; an edit is stored just as it was encoded."""
         return self.edited_id
+
+    @property
+    def attributes_added(self) -> tuple[str, ...]:
+        """What the edited image shows and its original does not; nothing where it was not certified."""
+        after = self.certificate.attributes_after if self.certificate else ()
+        return tuple(sorted(set(after) - set(self.attributes_before)))

@@ -40,6 +40,12 @@ class Placed:
 
     attribute: str
     place: str
+    also: tuple[str, ...] = ()  # neighbouring cells, where its centre is so near a border that they are right, too
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Every place that is right, its own first."""
+        return (self.place, *self.also)
 
 
 @dataclass(frozen=True, slots=True)

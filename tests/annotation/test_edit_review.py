@@ -50,6 +50,30 @@ def test_a_promised_flip_and_what_people_say(policies, matrix, before, after, ou
     assert [(f.policy_id, f.outcome) for f in flips(cells, [EDIT], policies)] == [("L2", outcome), ("L3", "open")]
 
 
+PUT_IN = replace(
+    EDIT, kind="insert", attributes_before=(), certificate=replace(CERTIFICATE, attributes_after=("blade",)),
+    attributes_removed=(),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome", "doubts"),
+    [
+        ("safe", "unsafe", "confirmed", ()),
+        ("safe", "safe", "refuted", ("not_turned",)),
+        ("unsafe", "unsafe", "unfounded", ()),
+        (None, "unsafe", "open", ()),
+        (None, "safe", "refuted", ("not_turned",)),  # the rules call the original safe
+    ],
+)
+def test_what_was_put_in_promises_an_unsafe_edit(policies, matrix, before, after, outcome, doubts):
+    said = {("before", "L2"): before, ("after", "L2"): after}
+    cells = matrix({cell: verdict for cell, verdict in said.items() if verdict})
+    assert [(f.policy_id, f.outcome) for f in flips(cells, [PUT_IN], policies)] == [("L2", outcome), ("L3", "open")]
+    reports = against_certificates(cells, [PUT_IN], [], policies)
+    assert [(r.not_turned, r.doubts) for r in reports] == ([(("L2",), doubts)] if doubts else [])
+
+
 def test_no_certificate_no_promise(policies):
     assert flips([], [replace(EDIT, certificate=None), SHAM], policies) == []
 
@@ -68,7 +92,7 @@ def test_an_edit_that_people_still_call_unsafe_is_held_against_its_certificate(p
     cells = matrix({("before", "L2"): "unsafe", ("after", "L2"): "unsafe", ("after", "L3"): "unsafe"})
     (report,) = against_certificates(cells, [EDIT], [], policies)
     # L3: people have not decided about the original, the rules have
-    assert (report.certificate, report.still_unsafe, report.doubts) == ("accepted", ("L2", "L3"), ("still_unsafe",))
+    assert (report.certificate, report.not_turned, report.doubts) == ("accepted", ("L2", "L3"), ("not_turned",))
 
 
 def test_an_original_that_people_call_safe_cannot_stay_unsafe(policies, matrix):

@@ -24,7 +24,7 @@ from storage.records.tables import to_table
 from tests.drawing import draw
 from tests.fakes import ANY_FILL, FakeImageEditor, edit_settings
 
-ANY_MASK = edit_settings(max_mask_ratio=1.0, batch_size=8)
+ANY_MASK = edit_settings(min_scene_left=0.0, batch_size=8)
 
 
 def task(workspace, seed, size, box, mask=None):
@@ -67,7 +67,7 @@ ACCEPTED = ("accepted",)
 )
 def test_every_size_and_place_is_edited_and_certified(workspace, size, box, mode):
     row = task(workspace, 1, size, box)
-    found = edit_and_certify(workspace, [row], settings=edit_settings(max_mask_ratio=1.0, mode=mode))
+    found = edit_and_certify(workspace, [row], settings=edit_settings(min_scene_left=0.0, mode=mode))
     assert found[row.image_id][0] in ("accepted", "rejected")
     if mode == "composite":
         assert found[row.image_id] == ACCEPTED

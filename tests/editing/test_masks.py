@@ -16,8 +16,14 @@ from editing.masks import (
     parts,
     paste,
     resize_mask,
+    scene_left,
     square_around,
 )
+from editing.settings import EditSettings
+from policies.engine import regulated
+from policies.loading import load_policy_set
+from tests.photographs import LABEL_MAP, POLICIES, SOURCES, regions_for
+from tests.photographs.edits import polygons
 
 
 def test_a_box_grows_by_a_share_of_its_longer_side_and_stops_at_the_border():
@@ -109,3 +115,53 @@ def test_a_speck_of_a_large_mask_survives_where_eight_bits_would_round_it_away()
     mask = np.zeros((2000, 2000), dtype=bool)
     mask[1000, 1000] = True
     assert resize_mask(mask, (8, 8)).sum() == 1
+
+
+def masked(shape, rows, columns):
+    mask = np.zeros(shape, dtype=bool)
+    height, width = shape
+    mask[round(rows[0] * height) : round(rows[1] * height), round(columns[0] * width) : round(columns[1] * width)] = (
+        True
+    )
+    return mask
+
+
+@pytest.mark.parametrize("shape", [(100, 100), (1000, 1000), (300, 400)])
+@pytest.mark.parametrize(
+    ("rows", "columns", "left"),
+    [
+        ((0, 0), (0, 0), 1.0),
+        ((0, 1), (0, 1), 0.0),
+        ((0, 1), (0.15, 0.85), 0.3),  # a person from top to bottom: 15 % on either side, wide enough
+        ((0, 1), (0, 0.75), 0.25),
+        ((0.05, 0.95), (0.05, 0.95), 0.0),  # a frame of 5 %, 19 % of the picture: shows nothing
+        ((0.05, 0.95), (0, 0.7), 0.3),  # 3.5 % above and below do not count
+    ],
+)
+def test_what_is_left_of_the_scene_counts_where_it_is_wide_enough(shape, rows, columns, left):
+    assert scene_left(masked(shape, rows, columns)) == pytest.approx(left, abs=0.035)  # discs reach into the strips
+
+
+def test_of_the_marked_photographs_one_has_too_little_scene_left():
+    """A fixed half of the picture would refuse six of the 24 that show something forbidden."""
+    coco, policies = regions_for([f"{source.name}.jpg" for source in SOURCES]), load_policy_set(POLICIES)
+    forbidden, least = regulated(policies, policies.vocabulary), EditSettings.model_fields["min_scene_left"].default
+    named = {c["id"]: LABEL_MAP.get(c["name"]) or policies.vocabulary.named(c["name"]) for c in coco["categories"]}
+    large, refused, tried = [], [], 0
+    for image in coco["images"]:
+        mask = np.zeros((image["height"], image["width"]), dtype=bool)
+        for one in (a for a in coco["annotations"] if a["image_id"] == image["id"]):
+            if named[one["category_id"]] in forbidden:
+                mask |= grown(one, mask.shape)
+        tried += mask.any()
+        large += [image["file_name"]] if mask.mean() > 0.5 else []
+        refused += [image["file_name"]] if scene_left(mask) < least else []
+    assert (tried, len(large), refused) == (24, 6, ["chelsea.jpg"])
+
+
+def grown(annotation, shape, ratio=0.12):
+    """As the edit stage grows it: what was drawn, or the box."""
+    if annotation.get("segmentation"):
+        return dilate(polygons(annotation["segmentation"], shape), ratio)
+    x, y, width, height = annotation["bbox"]
+    return boxes_mask([(x, y, x + width, y + height)], shape, ratio)

@@ -58,7 +58,7 @@ def marked(folder: Path, regions: Mapping[str, Any]) -> Iterator[Region]:
         thing = boxes_mask([(x, y, x + w, y + h)], picture.shape[:2], 0.0)
         mask = boxes_mask([(x, y, x + w, y + h)], picture.shape[:2], DILATE_RATIO)
         if annotation.get("segmentation"):
-            thing = _polygons(annotation["segmentation"], picture.shape[:2])
+            thing = polygons(annotation["segmentation"], picture.shape[:2])
             mask = dilate(thing, DILATE_RATIO)
         donor = pictures[order[(order.index(annotation["image_id"]) + 7) % len(order)]]
         yield from _fit(f"{images[annotation['image_id']]['file_name']}:{number}", picture, thing, mask, donor)
@@ -90,9 +90,10 @@ def _read(path: Path, longest: int | None = None) -> Rgb:
     return np.asarray(image)
 
 
-def _polygons(polygons: list[list[float]], shape: tuple[int, ...]) -> Mask:
+def polygons(outlines: list[list[float]], shape: tuple[int, ...]) -> Mask:
+    """COCO's polygons, filled."""
     drawn = np.zeros(shape, np.uint8)
-    for polygon in polygons:
+    for polygon in outlines:
         cv2.fillPoly(drawn, [np.rint(np.reshape(polygon, (-1, 2))).astype(np.int32)], 1)
     return drawn.astype(bool)
 

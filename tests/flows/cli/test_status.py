@@ -109,7 +109,7 @@ def test_edits_are_held_against_their_certificates(summary):
     flips = {row.policy_id: row for row in summary.flips}
     assert (flips["L2"].predicted, flips["L2"].refuted) == (1, 1)
     reports = {report.edit_id: report for report in summary.against_certificates}
-    assert reports["edit-remove-knife"].doubts == ("still_unsafe",)
+    assert reports["edit-remove-knife"].doubts == ("not_turned",)
     assert reports["edit-remove-love"].doubts == ("not_gone",)
     assert "edit-sham-knife" not in reports
 

@@ -36,6 +36,12 @@ def test_a_pair_that_turns_is_good():
     assert (found.verdict, found.reasons) == ("good", ())
 
 
+def test_what_stays_around_a_thing_that_was_put_in_is_no_fault():
+    assert verdict(row(0, ("safe", "unsafe"), SAME, reasons=("pair_target_left",))) == [()]
+    assert verdict(row(0, TURNED, reasons=("pair_target_left",))) == [("pair_target_left",)]
+    assert verdict(row(0, ("safe", "unsafe"), TURNED, reasons=("pair_target_left",))) == [("pair_target_left",)]
+
+
 def test_labels_may_not_turn_where_nothing_changed():
     assert verdict(row(0, TURNED, reasons=("pair_reencoded",))) == [("pair_relabelled", "pair_reencoded")]
     assert verdict(row(0, SAME, reasons=("pair_untouched",))) == [("pair_untouched", "pair_not_flipped")]

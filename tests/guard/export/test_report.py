@@ -233,7 +233,7 @@ def test_flips_that_the_rules_predict_stand_beside_those_people_saw(dataset: Dat
     pairs = (dataclasses.replace(dataset.pairs[0], derived=derived), *dataset.pairs[1:])
     before, after = (summary.flips(data) for data in (dataset, dataclasses.replace(dataset, pairs=pairs)))
     assert (before[policy]["predicted"], after[policy]["predicted"]) == (0, 1)
-    assert before[policy]["flipped"] == after[policy]["flipped"]
+    assert before[policy]["turned_safe"] == after[policy]["turned_safe"]
     # A pair without a verdict on one side is neither judged nor predicted: both counts speak of the same pairs.
     lost = tuple(x for x in dataset.labels if (x.image_id, x.policy_id) != (pairs[0].edited_id, policy))
     without = summary.flips(dataclasses.replace(dataset, pairs=pairs, labels=lost))[policy]
