@@ -25,10 +25,9 @@ def look_decided_by(looking: Looking) -> Any:
     settings = looking.settings
     if settings.knows_originals_only:
         return {settings.source: looking.marked.fingerprint}
-    asked = looking.prompts if settings.source == "chat" else ()
-    values = settings.decided_by(
-        prompt=asked, box_units=settings.units, words=looking.vocabulary.spoken, rules=sorted(looking.rules)
-    )
+    values = settings.decided_by(words=looking.vocabulary.spoken, rules=sorted(looking.rules))
+    if settings.source == "chat":
+        values |= {"prompt": looking.prompts, "box_units": settings.units}
     return {name: value for name, value in values.items() if name not in _OF_OTHER_SOURCES[settings.source]}
 
 

@@ -140,6 +140,23 @@ def test_a_server_that_is_not_there_and_one_that_serves_another_model(tmp_path: 
     assert "lists other, not wanted" in found["caption model"]
 
 
+def test_an_unknown_family_of_models_is_asked_for_the_units_of_its_boxes_before_an_image_is_read(
+    tmp_path: Path,
+) -> None:
+    with scripted_chat(lambda _: "[]", models=("our-model",)) as (url, prompts):
+        locate = {"model": "our-model", "server": {"base_url": url}}
+        settings = preset({"editing": {"locate": locate}})
+        found = advice(settings, tmp_path)
+        assert list(found) == ["locate model"]
+        assert "box_units, one of resized_pixels, thousandths, thousandths_y_first, fractions" in found["locate model"]
+        with pytest.raises(FatalError, match=r"how our-model writes its boxes. Say it: editing\.locate\.box_units"):
+            build(settings, tmp_path, str(tmp_path / "work"))
+        assert not (tmp_path / "work").exists()
+        checks = examine(preset({"editing": {"locate": {**locate, "box_units": "fractions"}}}), str(tmp_path))
+    assert "our-model, served, boxes in fractions" in [check.found for check in checks]
+    assert len(prompts) == 0
+
+
 def test_a_missing_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     server = {"base_url": "http://127.0.0.1:9/v1", "api_key_env": "NO_SUCH_KEY"}
