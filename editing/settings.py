@@ -221,6 +221,11 @@ class EditingSettings(BaseModel):
         return self
 
     @property
+    def planned_controls(self) -> ControlSettings:
+        """The controls that the editor can make: one without a codec makes no round trips."""
+        return self.controls if self.edit.has_codec else self.controls.model_copy(update={"roundtrip_share": 0.0})
+
+    @property
     def looking(self) -> LocateSettings:
         """The model that looks at edits."""
         return self.certify.witness or self.locate.looking()
