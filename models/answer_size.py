@@ -8,7 +8,7 @@ from PIL import Image
 from storage.errors import SampleError
 from storage.images import Rgb
 
-_MOST_STRETCH = 0.05  # 1 megapixel with sides in multiples of 32 is up to 3 % off, the seven or 49 sizes of some more
+_MOST_STRETCH = 0.04  # 1 megapixel with sides rounded to multiples of 32 is up to 3 % off
 
 
 def is_like(shape: tuple[int, ...], asked: tuple[int, ...]) -> bool:

@@ -9,7 +9,12 @@ from models.pipeline_traits import read_traits
 from models.settings import Dtype
 from storage.errors import FatalError
 
-_PICTURE_TEXT_PROCESSORS = ("Qwen2VLProcessor", "Qwen2_5_VLProcessor")
+_PICTURE_TEXT_PROCESSORS = {
+    "Qwen2VLProcessor": "qwen2_5_vl",
+    "Qwen2_5_VLProcessor": "qwen2_5_vl",
+    "Qwen3VLProcessor": "qwen3_vl",
+}
+"""Processors with a video part, which needs torchvision, and the type of model whose processor does without it."""
 
 
 def load_pipeline(source: str, revision: str | None = None, dtype: Dtype = "auto") -> Any:
@@ -27,7 +32,7 @@ def load_pipeline(source: str, revision: str | None = None, dtype: Dtype = "auto
     diffusers.logging.set_verbosity_error()
     diffusers.logging.disable_progress_bar()
     try:
-        extra = _picture_text_processor(source)
+        extra = _picture_text_processors(source)
         pipeline = diffusers.DiffusionPipeline.from_pretrained(
             source, revision=revision, dtype=getattr(torch, chosen), **extra
         )
@@ -43,17 +48,21 @@ def load_pipeline(source: str, revision: str | None = None, dtype: Dtype = "auto
         diffusers.logging.enable_progress_bar()
 
 
-def _picture_text_processor(source: str) -> dict[str, Any]:
-    """Without torchvision, a Qwen-VL processor less its video part, which alone needs it.
+def _picture_text_processors(source: str) -> dict[str, Any]:
+    """Without torchvision, the Qwen-VL processors of a pipeline less their video part, which alone needs it; by the
+    names of the parts that they are.
 
     Only for a local folder: on a machine without torchvision a hub id has to be downloaded first.
     """
     index = Path(source) / "model_index.json"
     if importlib.util.find_spec("torchvision") or not index.is_file():
         return {}
-    named = json.loads(index.read_text(encoding="utf-8")).get("processor")
-    if not named or named[1] not in _PICTURE_TEXT_PROCESSORS:
-        return {}
     from models.chat import load_processor  # the same processor that a Qwen-VL chat model gets
 
-    return {"processor": load_processor(str(Path(source) / "processor"), None, "qwen2_5_vl", True)}
+    parts = json.loads(index.read_text(encoding="utf-8"))
+    kinds = {part: str(of[1]) for part, of in parts.items() if isinstance(of, list) and len(of) == 2}
+    return {
+        part: load_processor(str(Path(source) / part), None, _PICTURE_TEXT_PROCESSORS[kind], True)
+        for part, kind in kinds.items()
+        if kind in _PICTURE_TEXT_PROCESSORS
+    }

@@ -18,7 +18,8 @@ from tests.models.tiny_pipelines import BUILDERS, build
 
 BATCHED = {
     "sd-inpaint-9", "sd-inpaint-4", "sd-text-to-image", "sdxl-inpaint-9", "sdxl-inpaint-4", "flux-fill",
-    "flux-kontext", "instruct-pix2pix",
+    "flux-kontext", "instruct-pix2pix", "qwen-edit", "z-image-inpaint", "sd3-inpaint", "flux-inpaint",
+    "flux-kontext-inpaint", "flux2-klein-inpaint", "qwen-image-inpaint", "qwen-edit-inpaint",
 }  # fmt: skip
 # Its code feeds bfloat16 to the autoencoder whatever that is in.
 DTYPES = {"z-image-omni": "bfloat16"}
@@ -51,7 +52,7 @@ def codes(answers: Any) -> list[str]:
 def small_reference() -> Iterator[None]:
     """The Qwen pipelines show the network a copy at 1 megapixel, always: here at a hundredth, for time."""
     patch = pytest.MonkeyPatch()
-    for name in ("edit", "edit_plus"):
+    for name in ("edit", "edit_plus", "edit_inpaint"):
         module = importlib.import_module(f"diffusers.pipelines.qwenimage.pipeline_qwenimage_{name}")
         stock = module.calculate_dimensions
         patch.setattr(module, "calculate_dimensions", lambda _area, ratio, stock=stock: stock(96 * 96, ratio))

@@ -130,11 +130,25 @@ def _text_sizes(layers: int, vocabulary: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _flux2_klein() -> Any:
+def _sd3() -> Any:
+    tokenizer_3, text_encoder_3 = _t5()
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=16, patch_size=2, in_channels=16, out_channels=16, num_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=TEXT_WIDTH, caption_projection_dim=32,
+        pooled_projection_dim=2 * TEXT_WIDTH, pos_embed_max_size=96,
+    )  # fmt: skip
+    return diffusers.StableDiffusion3InpaintPipeline(
+        transformer=transformer, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=_vae(16, shift_factor=0.1),
+        text_encoder=_clip_text(projected=True), tokenizer=clip_tokenizer(), text_encoder_2=_clip_text(projected=True),
+        tokenizer_2=clip_tokenizer(), text_encoder_3=text_encoder_3, tokenizer_3=tokenizer_3,
+    )  # fmt: skip
+
+
+def _flux2_klein(pipeline: str = "Flux2KleinPipeline") -> Any:
     tokenizer = _byte_tokenizer()
     # The pipeline reads hidden states 9, 18 and 27.
     encoder = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**_text_sizes(28, len(tokenizer))))
-    return diffusers.Flux2KleinPipeline(
+    return getattr(diffusers, pipeline)(
         **_flux2_parts(16, guidance=False), text_encoder=encoder, tokenizer=tokenizer, is_distilled=False
     )
 
@@ -156,23 +170,29 @@ def _flux2() -> Any:
     )
 
 
-def _z_image() -> Any:
+def _z_image_parts(**more: Any) -> dict[str, Any]:
     tokenizer = _byte_tokenizer()
     transformer = diffusers.ZImageTransformer2DModel(
         all_patch_size=(2,), all_f_patch_size=(1,), in_channels=16, dim=32, n_layers=1, n_refiner_layers=1, n_heads=2,
-        n_kv_heads=2, cap_feat_dim=16, siglip_feat_dim=16, axes_dims=[8, 4, 4], axes_lens=[1024, 128, 128],
+        n_kv_heads=2, cap_feat_dim=16, axes_dims=[8, 4, 4], axes_lens=[1024, 128, 128], **more,
     )  # fmt: skip
     with torch.no_grad():  # made by torch.empty: whatever was in memory, NaN included
         for name, parameter in transformer.named_parameters():
             if name.endswith("pad_token"):
                 parameter.fill_(0.1)
+    encoder = transformers.Qwen3Model(transformers.Qwen3Config(**_text_sizes(2, len(tokenizer))))
+    return {
+        "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(), "text_encoder": encoder, "tokenizer": tokenizer,
+        "vae": _vae(16, scaling_factor=0.36, shift_factor=0.1), "transformer": transformer,
+    }  # fmt: skip
+
+
+def _z_image_omni() -> Any:
     siglip = transformers.Siglip2VisionConfig(
         hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_patches=16, patch_size=16
     )
     return diffusers.ZImageOmniPipeline(
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=_vae(16, scaling_factor=0.36, shift_factor=0.1),
-        text_encoder=transformers.Qwen3Model(transformers.Qwen3Config(**_text_sizes(2, len(tokenizer)))),
-        tokenizer=tokenizer, transformer=transformer, siglip=transformers.Siglip2VisionModel(siglip),
+        **_z_image_parts(siglip_feat_dim=16), siglip=transformers.Siglip2VisionModel(siglip),
         siglip_processor=transformers.Siglip2ImageProcessor(patch_size=16, max_num_patches=16),
     )  # fmt: skip
 
@@ -190,8 +210,7 @@ def _qwen_encoder(tokenizer: Any) -> Any:
     return transformers.Qwen2_5_VLForConditionalGeneration(config)
 
 
-def _save_qwen(pipeline: str, folder: Path) -> None:
-    """Saved without its processor, which needs torchvision to exist at all; its files are written one by one."""
+def _qwen(pipeline: str, **more: Any) -> Any:
     tokenizer = _byte_tokenizer()
     transformer = diffusers.QwenImageTransformer2DModel(
         patch_size=2, in_channels=4 * LATENTS, out_channels=LATENTS, num_layers=1, attention_head_dim=16,
@@ -201,17 +220,55 @@ def _save_qwen(pipeline: str, folder: Path) -> None:
         base_dim=8, z_dim=LATENTS, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
         latents_mean=[0.0] * LATENTS, latents_std=[1.0] * LATENTS,
     )  # fmt: skip
-    getattr(diffusers, pipeline)(
+    return getattr(diffusers, pipeline)(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=vae, text_encoder=_qwen_encoder(tokenizer),
-        tokenizer=tokenizer, processor=None, transformer=transformer,
-    ).save_pretrained(folder)  # fmt: skip
-    tokenizer.save_pretrained(folder / "processor")
+        tokenizer=tokenizer, transformer=transformer, **more,
+    )  # fmt: skip
+
+
+def _save_with_processor(pipeline: Any, folder: Path, part: str, kind: str = "Qwen2VLProcessor") -> None:
+    """A pipeline without its processor, which needs torchvision to exist at all; its files are written one by one."""
+    pipeline.save_pretrained(folder)
+    _byte_tokenizer().save_pretrained(folder / part)
     transformers.Qwen2VLImageProcessorPil(patch_size=8, min_pixels=16 * 16, max_pixels=64 * 64).save_pretrained(
-        folder / "processor"
+        folder / part
     )
     index = json.loads((folder / "model_index.json").read_text())
-    index["processor"] = ["transformers", "Qwen2VLProcessor"]
+    index[part] = ["transformers", kind]
     (folder / "model_index.json").write_text(json.dumps(index))
+
+
+def _qwen_edit(pipeline: str) -> Callable[[Path], None]:
+    return lambda folder: _save_with_processor(_qwen(pipeline, processor=None), folder, "processor")
+
+
+def _save_longcat(folder: Path) -> None:
+    tokenizer = _byte_tokenizer()
+    transformer = diffusers.LongCatImageTransformer2DModel(
+        patch_size=1, in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=16, pooled_projection_dim=16, axes_dims_rope=[4, 4, 8],
+    )  # fmt: skip
+    pipeline = diffusers.LongCatImageEditPipeline.__new__(diffusers.LongCatImageEditPipeline)
+    diffusers.DiffusionPipeline.__init__(pipeline)
+    pipeline.register_modules(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=_vae(16, shift_factor=0.1), tokenizer=tokenizer,
+        text_encoder=_qwen_encoder(tokenizer), text_processor=None, transformer=transformer,
+    )  # fmt: skip
+    _save_with_processor(pipeline, folder, "text_processor")
+
+
+def _save_kandinsky(folder: Path) -> None:
+    tokenizer = _byte_tokenizer()
+    transformer = diffusers.Kandinsky5Transformer3DModel(
+        in_visual_dim=16, in_text_dim=16, in_text_dim2=TEXT_WIDTH, time_dim=16, out_visual_dim=16, model_dim=32,
+        ff_dim=32, num_text_blocks=1, num_visual_blocks=1, axes_dims=(4, 6, 6), visual_cond=True,
+    )  # fmt: skip
+    pipeline = diffusers.Kandinsky5I2IPipeline(
+        transformer=transformer, vae=_vae(16, scaling_factor=0.36, shift_factor=0.1),
+        text_encoder=_qwen_encoder(tokenizer), tokenizer=None, text_encoder_2=_clip_text(),
+        tokenizer_2=clip_tokenizer(), scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+    )  # fmt: skip
+    _save_with_processor(pipeline, folder, "tokenizer", "Qwen2_5_VLProcessor")
 
 
 def _saved(make: Callable[[], Any]) -> Callable[[Path], None]:
@@ -227,11 +284,20 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
     "flux-fill": _saved(lambda: _flux("FluxFillPipeline", 4 * LATENTS + 4 * LATENTS + 4 * 64)),
     "flux-kontext": _saved(lambda: _flux("FluxKontextPipeline", 4 * LATENTS)),
     "instruct-pix2pix": _saved(lambda: _sd("StableDiffusionInstructPix2PixPipeline", 8)),
-    "qwen-edit": lambda folder: _save_qwen("QwenImageEditPipeline", folder),
-    "qwen-edit-plus": lambda folder: _save_qwen("QwenImageEditPlusPipeline", folder),
+    "qwen-edit": _qwen_edit("QwenImageEditPipeline"),
+    "qwen-edit-plus": _qwen_edit("QwenImageEditPlusPipeline"),
     "flux2": _saved(_flux2),
     "flux2-klein": _saved(_flux2_klein),
-    "z-image-omni": _saved(_z_image),
+    "z-image-omni": _saved(_z_image_omni),
+    "z-image-inpaint": _saved(lambda: diffusers.ZImageInpaintPipeline(**_z_image_parts())),
+    "sd3-inpaint": _saved(_sd3),
+    "flux-inpaint": _saved(lambda: _flux("FluxInpaintPipeline", 4 * LATENTS)),
+    "flux-kontext-inpaint": _saved(lambda: _flux("FluxKontextInpaintPipeline", 4 * LATENTS)),
+    "flux2-klein-inpaint": _saved(lambda: _flux2_klein("Flux2KleinInpaintPipeline")),
+    "qwen-image-inpaint": _saved(lambda: _qwen("QwenImageInpaintPipeline")),
+    "longcat-edit": _save_longcat,
+    "kandinsky5-i2i": _save_kandinsky,
+    "qwen-edit-inpaint": _qwen_edit("QwenImageEditInpaintPipeline"),
 }
 
 
