@@ -152,7 +152,7 @@ class PipelineEditor:
         padded_height, padded_width = _padded(held, self._traits.multiple)
         grow = (0, padded_height - height), (0, padded_width - width)
         padded = np.pad(image, (*grow, (0, 0)), mode="edge")
-        prompt = edit.prompt if self._traits.takes_mask else edit.instruction or edit.prompt
+        prompt = (edit.instruction if self._traits.follows_instructions else "") or edit.prompt
         return Job(padded, np.pad(edit.mask, grow), prompt, edit.seed, (height, width))
 
     def _bucket(self, jobs: Sequence[Job]) -> list[Rgb | SampleError]:
@@ -204,14 +204,14 @@ class PipelineEditor:
         self._ready()  # a stuck call may have taken the pipeline away
         pipeline, limit_s = self._pipeline, self._settings.time_limit_s
         networks = getattr(pipeline, "components", {})
-        if not self._traits.takes_mask and not jobs[0].mask.any():
+        if self._traits.follows_instructions and not jobs[0].mask.any():
             # It would follow the prompt, so only its autoencoder is asked.
             run = [partial(through_codec, pipeline, job.image) for job in jobs]
             return [
                 accepted(job, call_within(limit_s, networks, one), False) for job, one in zip(jobs, run, strict=True)
             ]
         arguments = arguments_of(jobs, self._traits, self._fixed)
-        output = call_within(limit_s, networks, lambda: inferred(pipeline, arguments))
+        output = call_within(limit_s, networks, lambda: inferred(pipeline, arguments, jobs[0].seed))
         answers = zip(jobs, pictures_in(output), flags_in(output, len(jobs)), strict=True)
         return [accepted(job, picture, flag) for job, picture, flag in answers]
 

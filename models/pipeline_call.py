@@ -1,5 +1,6 @@
 """One call of a diffusers pipeline: the arguments that edits become, and the pictures in what it answers."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ def arguments_of(jobs: Sequence[Job], traits: Traits, fixed: Mapping[str, Any]) 
 
     height, width = jobs[0].mask.shape
     arguments = dict(fixed) | sized_arguments(traits, (height, width))
-    arguments["prompt"] = per_sample(traits, [job.prompt for job in jobs])
+    arguments["prompt"] = per_sample(traits, [_worded(job.prompt, traits) for job in jobs])
     images = [Image.fromarray(job.image) for job in jobs]
     arguments[traits.image_argument or "image"] = images if traits.wants_list else per_sample(traits, images)
     generators = [torch.Generator("cpu").manual_seed(job.seed) for job in jobs]
@@ -48,11 +49,18 @@ def arguments_of(jobs: Sequence[Job], traits: Traits, fixed: Mapping[str, Any]) 
     return arguments
 
 
-def inferred(pipeline: Any, arguments: Mapping[str, Any]) -> Any:
-    """What the pipeline answers."""
+def _worded(prompt: str, traits: Traits) -> str:
+    return json.dumps({"edit_instruction": prompt}) if traits.wants_json else prompt
+
+
+def inferred(pipeline: Any, arguments: Mapping[str, Any], seed: int) -> Any:
+    """What the pipeline answers. Some draw from the process's own generator as well (JoyImageEdit's encoder), so that
+    is seeded, too, and put back."""
     import torch
 
-    with torch.inference_mode():
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.inference_mode(), torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
         return pipeline(**arguments)
 
 
@@ -73,8 +81,14 @@ def flags_in(output: Any, count: int) -> Sequence[bool]:
 
 
 def pixels_of(picture: Any) -> NDArray[Any]:
-    """A picture of an answer as an array (height, width, 3), uint8 or float in [0, 1]."""
-    return np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture)
+    """A picture of an answer as an array (height, width, 3), uint8 or float in [0, 1]; transparency, which QwenImage
+    2.1 answers with, is laid on white."""
+    if isinstance(picture, Image.Image):
+        return np.asarray(picture.convert("RGB"))
+    values: NDArray[Any] = np.asarray(picture)
+    if values.ndim == 3 and values.shape[2] == 4:
+        values = values[..., :3] * values[..., 3:] + (1 - values[..., 3:])
+    return values
 
 
 def accepted(job: Job, picture: Any, flagged: bool) -> Rgb | SampleError:

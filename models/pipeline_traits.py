@@ -24,13 +24,15 @@ class Traits:
 
     `multiple`: height and width in pixels must be divisible by it. `batches`: a list of images means a batch,
     not several references of one sample. `parameters`: name -> default of each argument. `wants_list`: a single image
-    goes as a list of one. `own_size`: it makes pictures of sizes of its own.
+    goes as a list of one. `wants_json`: its prompt is an instruction in JSON, as FIBO-Edit's. `own_size`: it makes
+    pictures of sizes of its own.
     """
 
     parameters: Mapping[str, Any]
     multiple: int
     batches: bool
     wants_list: bool = False
+    wants_json: bool = False
     own_size: bool = False
 
     @property
@@ -45,8 +47,13 @@ class Traits:
 
     @property
     def takes_mask(self) -> bool:
-        """An inpainting pipeline; otherwise the prompt is an instruction about the whole picture."""
+        """An inpainting pipeline."""
         return self.mask_argument is not None
+
+    @property
+    def follows_instructions(self) -> bool:
+        """The prompt says what to do, and not what the hole should show."""
+        return self.wants_json or not self.takes_mask
 
     @property
     def strength(self) -> float:
@@ -146,7 +153,8 @@ def fixed_arguments(traits: Traits, settings: PictureSettings, *, ignores_prompt
 def sized_arguments(traits: Traits, shape: tuple[int, int]) -> dict[str, Any]:
     """Height and width in pixels, by every name the signature has for them."""
     height, width = shape
-    wanted = {"height": height, "width": width, "max_area": height * width}
+    side = round(math.sqrt(height * width))
+    wanted = {"height": height, "width": width, "max_area": height * width, "output_resolution": side}
     return {name: value for name, value in wanted.items() if name in traits.parameters}
 
 

@@ -32,7 +32,7 @@ def tried(
     fixed = fixed_arguments(traits, settings.model_copy(update={"steps": steps}), ignores_prompt=ignores_prompt)
 
     def answer(traits: Traits, jobs: Sequence[Job]) -> list[Any]:
-        output = within(lambda: inferred(pipeline, arguments_of(jobs, traits, fixed)))
+        output = within(lambda: inferred(pipeline, arguments_of(jobs, traits, fixed), _SEED))
         return [pixels_of(picture) for picture in pictures_in(output)]
 
     single = replace(traits, batches=False)
@@ -55,18 +55,23 @@ def _job(side: int, number: int) -> Job:
     return Job(picture.astype(np.uint8), mask, TRIAL, _SEED, (side, side))
 
 
+_FORMS: tuple[dict[str, Any], ...] = ({}, {"wants_list": True}, {"wants_json": True})
+
+
 def _first_answer(answer: Callable[..., list[Any]], traits: Traits, job: Job) -> tuple[Any, Traits]:
-    """The answer to one job, given as it is or as a list of one: some pipelines take nothing else."""
-    try:
-        found = answer(traits, [job])
-    except (TypeError, ValueError, AttributeError, IndexError, KeyError):
-        if traits.wants_list:
-            raise
-        traits = replace(traits, wants_list=True)
-        found = answer(traits, [job])
-    if len(found) != 1 or found[0].ndim != 3 or found[0].shape[2] != 3:
-        raise FatalError(f"to one picture it answers {[f.shape for f in found]}, and not one picture in colour")
-    return found[0], traits
+    """The answer to one job in the first form that the pipeline takes; raises what it raised about the plainest."""
+    refusals: list[Exception] = []
+    for form in _FORMS:
+        formed = replace(traits, **form)
+        try:
+            found = answer(formed, [job])
+        except (TypeError, ValueError, AttributeError, LookupError) as error:
+            refusals.append(error)
+            continue
+        if len(found) != 1 or found[0].ndim != 3 or found[0].shape[2] != 3:
+            raise FatalError(f"to one picture it answers {[f.shape for f in found]}, and not one picture in colour")
+        return found[0], formed
+    raise refusals[0]
 
 
 def _has_own_size(answer: Callable[..., list[Any]], traits: Traits, alone: Any, side: int) -> bool:

@@ -226,11 +226,13 @@ def _qwen(pipeline: str, **more: Any) -> Any:
     )  # fmt: skip
 
 
-def _save_with_processor(pipeline: Any, folder: Path, part: str, kind: str = "Qwen2VLProcessor") -> None:
+def _save_with_processor(
+    pipeline: Any, folder: Path, part: str, kind: str = "Qwen2VLProcessor", *, patch: int = 8, most: int = 64
+) -> None:
     """A pipeline without its processor, which needs torchvision to exist at all; its files are written one by one."""
     pipeline.save_pretrained(folder)
     _byte_tokenizer().save_pretrained(folder / part)
-    transformers.Qwen2VLImageProcessorPil(patch_size=8, min_pixels=16 * 16, max_pixels=64 * 64).save_pretrained(
+    transformers.Qwen2VLImageProcessorPil(patch_size=patch, min_pixels=16 * 16, max_pixels=most * most).save_pretrained(
         folder / part
     )
     index = json.loads((folder / "model_index.json").read_text())
@@ -271,6 +273,79 @@ def _save_kandinsky(folder: Path) -> None:
     _save_with_processor(pipeline, folder, "tokenizer", "Qwen2_5_VLProcessor")
 
 
+def _qwen3_vl_encoder(tokenizer: Any, patch: int = 8) -> Any:
+    token = tokenizer.convert_tokens_to_ids
+    rope = {"rope_type": "default", "rope_theta": 1000.0, "mrope_section": [2, 1, 1], "mrope_interleaved": True}
+    config = transformers.Qwen3VLConfig(
+        vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16,
+                       "patch_size": patch, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
+        text_config=_text_sizes(1, len(tokenizer)) | {"rope_parameters": rope},
+        image_token_id=token("<|image_pad|>"), video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"), vision_end_token_id=token("<|vision_end|>"),
+    )  # fmt: skip
+    return transformers.Qwen3VLForConditionalGeneration(config)
+
+
+def _wan_vae(levels: int = 4) -> Any:
+    """Scales by 2 at each level but the last."""
+    return diffusers.AutoencoderKLWan(
+        base_dim=8, z_dim=16, dim_mult=[1] * levels, num_res_blocks=1,
+        temperal_downsample=[False, *[True] * (levels - 2)], latents_mean=[0.0] * 16, latents_std=[1.0] * 16,
+    )  # fmt: skip
+
+
+def _joy(kind: str) -> Callable[[Path], None]:
+    def save(folder: Path) -> None:
+        tokenizer = _byte_tokenizer()
+        transformer = getattr(diffusers, f"JoyImageEdit{kind}Transformer3DModel")(
+            patch_size=[1, 2, 2], in_channels=16, hidden_size=32, num_attention_heads=2, text_dim=16,
+            mlp_width_ratio=1.0, num_layers=1, rope_dim_list=[4, 6, 6],
+        )  # fmt: skip
+        pipeline = getattr(diffusers, f"JoyImageEdit{kind}Pipeline")(
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=_wan_vae(),
+            text_encoder=_qwen3_vl_encoder(tokenizer), tokenizer=tokenizer, transformer=transformer, processor=None,
+        )  # fmt: skip
+        _save_with_processor(pipeline, folder, "processor", "Qwen3VLProcessor")
+
+    return save
+
+
+def _save_qwen_image_21(folder: Path) -> None:
+    """Written part by part, since the constructor asks its processor, which needs torchvision to exist at all."""
+    tokenizer = _byte_tokenizer()
+    transformer = diffusers.QwenImage21Transformer2DModel(
+        patch_size=1, in_channels=8, out_channels=8, num_layers=1, attention_head_dim=16, num_attention_heads=2,
+        context_in_dim=16, mlp_ratio=1, axes_dims_rope=(4, 4, 8),
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKLQwenImage21(
+        base_dim=8, decoder_base_dim=8, z_dim=8, dim_mult=[1, 1, 1, 1, 1], num_res_blocks=1,
+        latents_mean=[0.0] * 8, latents_std=[1.0] * 8,
+    )  # fmt: skip
+    pipeline = diffusers.QwenImage21Pipeline.__new__(diffusers.QwenImage21Pipeline)
+    diffusers.DiffusionPipeline.__init__(pipeline)
+    pipeline.register_modules(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=vae, processor=None, transformer=transformer,
+        text_encoder=_qwen3_vl_encoder(tokenizer, 16),
+    )  # fmt: skip
+    pipeline.register_to_config(sample_sigmas=None)
+    _save_with_processor(pipeline, folder, "processor", "Qwen3VLProcessor", patch=16, most=1024)
+
+
+def _save_fibo_edit(folder: Path) -> None:
+    tokenizer = _byte_tokenizer()
+    encoder = transformers.SmolLM3ForCausalLM(
+        transformers.SmolLM3Config(**_text_sizes(2, 128_002), pad_token_id=0, bos_token_id=0, eos_token_id=0)
+    )
+    transformer = diffusers.BriaFiboTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, axes_dims_rope=[4, 4, 8], text_encoder_dim=16,
+    )  # fmt: skip
+    diffusers.BriaFiboEditPipeline(
+        transformer=transformer, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=_wan_vae(5),
+        text_encoder=encoder, tokenizer=tokenizer,
+    ).save_pretrained(folder)  # fmt: skip
+
+
 def _saved(make: Callable[[], Any]) -> Callable[[Path], None]:
     return lambda folder: make().save_pretrained(folder)
 
@@ -296,6 +371,10 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
     "flux2-klein-inpaint": _saved(lambda: _flux2_klein("Flux2KleinInpaintPipeline")),
     "qwen-image-inpaint": _saved(lambda: _qwen("QwenImageInpaintPipeline")),
     "longcat-edit": _save_longcat,
+    "qwen-image-21": _save_qwen_image_21,
+    "fibo-edit": _save_fibo_edit,
+    "joy-edit": _joy(""),
+    "joy-edit-plus": _joy("Plus"),
     "kandinsky5-i2i": _save_kandinsky,
     "qwen-edit-inpaint": _qwen_edit("QwenImageEditInpaintPipeline"),
 }
