@@ -60,11 +60,11 @@ def _byte_tokenizer() -> Any:
     return tokenizer
 
 
-def _vae(latents: int = LATENTS, **more: Any) -> Any:
+def _vae(latents: int = LATENTS, levels: int = 4, **more: Any) -> Any:
     """Scales by 8, as the real ones do."""
     return diffusers.AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8,) * 4, norm_num_groups=4, layers_per_block=1, latent_channels=latents,
+        down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=(8,) * levels, norm_num_groups=4, layers_per_block=1, latent_channels=latents,
         sample_size=64, **more,
     )  # fmt: skip
 
@@ -380,8 +380,41 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
 }
 
 
+def _upscaler() -> Any:
+    return diffusers.StableDiffusionUpscalePipeline(
+        vae=_vae(levels=3, scaling_factor=0.08333), text_encoder=_clip_text(), tokenizer=clip_tokenizer(),
+        unet=_unet(7, num_class_embeds=1000), low_res_scheduler=diffusers.DDPMScheduler(),
+        scheduler=diffusers.DDIMScheduler(steps_offset=1, clip_sample=False), max_noise_level=350,
+    )  # fmt: skip
+
+
+def _controlnet() -> Any:
+    unet = _unet(LATENTS)
+    return diffusers.StableDiffusionControlNetPipeline(
+        vae=_vae(), text_encoder=_clip_text(), tokenizer=clip_tokenizer(), unet=unet,
+        controlnet=diffusers.ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 8)),
+        scheduler=diffusers.DDIMScheduler(steps_offset=1, clip_sample=False), safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def _depth() -> Any:
+    return diffusers.MarigoldDepthPipeline(
+        unet=_unet(2 * LATENTS), vae=_vae(), text_encoder=_clip_text(), tokenizer=clip_tokenizer(),
+        scheduler=diffusers.DDIMScheduler(), default_denoising_steps=1, default_processing_resolution=64,
+    )  # fmt: skip
+
+
+NO_EDITORS: dict[str, Callable[[Path], None]] = {
+    "upscaler": _saved(_upscaler),
+    "controlnet": _saved(_controlnet),
+    "depth": _saved(_depth),
+}
+"""Pipelines that take a picture and edit none."""
+
+
 def build(name: str, folder: Path) -> Path:
     """Writes the named pipeline to `folder`; the same weights every time."""
     torch.manual_seed(0)
-    BUILDERS[name](folder)
+    (BUILDERS | NO_EDITORS)[name](folder)
     return folder

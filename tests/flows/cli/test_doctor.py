@@ -15,6 +15,7 @@ from flows.settings import Settings, load_settings
 from micro.preset import preset
 from storage.errors import FatalError
 from tests.configs import write_config
+from tests.models.tiny_pipelines import build as tiny_pipeline
 from tests.scripted_chat import scripted_chat
 
 
@@ -226,6 +227,41 @@ def test_with_try_each_model_answers_and_edits_once(tmp_path: Path) -> None:
         found = advice(settings, tmp_path, try_models=True)
         assert len(prompts) == 1  # one model, asked once for both steps
     assert "answers without a word" in found["caption, rewrite model"]
+
+
+def with_editor(folder: Path) -> Settings:
+    edit = {"model": str(folder), "size_px": 64, "steps": 2, "strength": 1.0}
+    return preset({"editing": {"edit": edit}})
+
+
+def test_with_try_a_good_model_folder_edits_once(tmp_path: Path) -> None:
+    settings = with_editor(tiny_pipeline("sd-inpaint-4", tmp_path / "editor"))
+    checks = {check.name: check for check in examine(settings, str(tmp_path), try_models=True)}
+    assert not checks["edit model"].advice
+    assert re.search(r"\(StableDiffusionInpaintPipeline\); edits in \d", checks["edit model"].found)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("upscaler", "(StableDiffusionUpscalePipeline) cannot edit: it makes every picture 4 times as large"),
+        ("controlnet", "(StableDiffusionControlNetPipeline) cannot edit: it needs a control image"),
+        ("depth", "(MarigoldDepthPipeline) cannot edit: it takes no prompt"),
+    ],
+)
+def test_with_try_a_model_folder_that_loads_and_edits_nothing_is_one_sentence(
+    name: str, sentence: str, tmp_path: Path
+) -> None:
+    settings = with_editor(tiny_pipeline(name, tmp_path / "editor"))
+    assert advice(settings, tmp_path) == {}  # its files are whole
+    assert sentence in advice(settings, tmp_path, try_models=True)["edit model"]
+
+
+def test_with_try_weights_that_are_cut_off_are_one_sentence(tmp_path: Path) -> None:
+    folder = tiny_pipeline("sd-inpaint-4", tmp_path / "editor")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "cannot be loaded" in advice(with_editor(folder), tmp_path, try_models=True)["edit model"]
 
 
 def test_a_server_that_lists_no_models_is_asked_for_real(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A stage whose first rows are all refused for one reason stops before it refuses the rest."""
 
+from dataclasses import replace
+
 import pytest
 
 from flows.engine.job import Job
@@ -31,7 +33,7 @@ class Refusing:
 def run(workspace, *codes, needs="gpu", shard_rows=8, retry=()):
     stage = toy_stage("refusing", Refusing, *codes, needs=needs)
     if retry:
-        stage = type(stage)(stage.stage, stage.values, frozenset(retry))
+        stage = replace(stage, retry=frozenset(retry))
     job = Job(workspace, LocalPool(), Budget({}), threads=1)
     list(job.stage(stage, [ROWS], shard_rows))
     return job.summaries[0]
