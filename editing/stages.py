@@ -34,7 +34,7 @@ def look_decided_by(looking: Looking) -> Any:
 LOCATE = Stage[Looking](
     name="locate",
     says="what an image shows, and where",
-    version=6,
+    version=7,
     record=Located,
     decides=lambda looking: [look_decided_by(looking), looking.vocabulary.blocking],
     make=lambda looking, workspace: LocateStage(
@@ -51,7 +51,7 @@ LOCATE = Stage[Looking](
 EDIT = Stage[EditSettings](
     name="edit",
     says="regions repainted, and controls beside them",
-    version=6,
+    version=7,
     record=Edit,
     decides=lambda settings: {
         k: v for k, v in settings.decided_by().items() if k != "target_policies"
@@ -101,7 +101,7 @@ def _certify(values: Certifying, workspace: Workspace) -> Tool:
 CERTIFY = Stage[Certifying](
     name="certify",
     says="each edit measured and looked at again",
-    version=6,
+    version=7,
     record=Edit,
     decides=lambda values: values.decided_by,
     make=_certify,
@@ -114,7 +114,7 @@ CERTIFY = Stage[Certifying](
 SELECT = Stage[PolicySet](
     name="select",
     says="the best certified candidate of each image, and what it means under each policy",
-    version=3,
+    version=4,
     record=Edit,
     decides=lambda policies: [
         [p.content_hash for p in policies],

@@ -44,7 +44,8 @@ class ImageEdit:
 class ImageEditor(Protocol):
     """Repaints pictures of any size. One answer per edit, in order: a picture of the same shape, or why not.
 
-    `size_px` is the side in pixels of the squares it works best at. Pixels outside the mask may change too,
+    `size_px` is the side in pixels of the squares it works best at. `own_size`: its pictures come in a size of its own,
+    and are scaled to that asked for; known once it has edited. Pixels outside the mask may change too,
     and a model without a mask argument decides by the prompt alone: the caller composites.
     """
 
@@ -53,6 +54,9 @@ class ImageEditor(Protocol):
 
     @property
     def size_px(self) -> int: ...
+
+    @property
+    def own_size(self) -> bool: ...
 
     def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]: ...
 
@@ -95,6 +99,11 @@ class PipelineEditor:
         if size is None:
             raise FatalError(f"The pipeline {self._settings.model} does not say its size. Set editing.edit.size_px.")
         return size
+
+    @property
+    def own_size(self) -> bool:
+        """As its trial showed."""
+        return self._traits.own_size
 
     def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
         """Repaints each picture. See `ImageEditor`."""

@@ -61,6 +61,7 @@ class OpenAIImages:
         self._size_px, self._host = settings.size_px, httpx.URL(self._endpoint.base_url).host
         self._url = httpx.URL(f"{self._endpoint.base_url.rstrip('/')}/images/edits")
         self._client = httpx.Client(verify=tls(), follow_redirects=False)
+        self._own_size = False
         self._jitter = random.Random()
         self._slots = threading.Semaphore(self._endpoint.max_in_flight)  # shards that run side by side share them
         self._key = Key(self._endpoint.api_key_env, self._host)
@@ -75,6 +76,11 @@ class OpenAIImages:
     def size_px(self) -> int:
         """The side of the squares that the model is asked for."""
         return self._size_px
+
+    @property
+    def own_size(self) -> bool:
+        """Whether an answer had another size than asked for, so far."""
+        return self._own_size
 
     def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
         """Repaints each picture. See `ImageEditor`."""
@@ -204,6 +210,7 @@ class OpenAIImages:
             rgb = decode(data, max_pixels=_MOST_PIXELS).rgb
         except SampleError as error:
             raise Trouble("editor_bad_reply", f"the answer is no usable picture: {error}") from error
+        self._own_size = self._own_size or rgb.shape[:2] != shape
         return fitted(rgb, shape)
 
 

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ _PICTURE_TEXT_PROCESSORS = {
     "Qwen3VLProcessor": "qwen3_vl",
 }
 """Processors with a video part, which needs torchvision, and the type of model whose processor does without it."""
+_NEEDS_TORCHVISION = ("PixtralProcessor",)  # of FLUX.2; nothing does without
+_LACKS_TORCHVISION = re.compile("torchvision|Placeholder", re.IGNORECASE)  # transformers puts one in a class's place
+_WAY_OUT = "Install torchvision in the build that fits your torch: pip install 'guardset[gpu]'."
 
 
 def load_pipeline(source: str, revision: str | None = None, dtype: Dtype = "auto") -> Any:
@@ -42,10 +47,20 @@ def load_pipeline(source: str, revision: str | None = None, dtype: Dtype = "auto
         return pipeline.to("cuda" if cuda else "cpu")
     except Exception as error:
         # Of any kind, memory included: no row is at fault, and each would load again only to fail again.
-        raise FatalError(f"The editing pipeline {source} cannot be loaded: {error}") from error
+        lacks = importlib.util.find_spec("torchvision") is None and _LACKS_TORCHVISION.search(str(error))
+        way_out = f" {_WAY_OUT}" if lacks else ""
+        raise FatalError(f"The editing pipeline {source} cannot be loaded: {error}{way_out}") from error
     finally:
         diffusers.logging.set_verbosity(level)
         diffusers.logging.enable_progress_bar()
+
+
+def check_torchvision(source: str, kinds: Iterable[str], *, is_folder: bool) -> None:
+    """Raises FatalError where a pipeline whose parts are of these classes needs a torchvision that is not here."""
+    needing = (*_NEEDS_TORCHVISION, *(() if is_folder else _PICTURE_TEXT_PROCESSORS))
+    found = next((kind for kind in kinds if kind in needing), None)
+    if found is not None and not importlib.util.find_spec("torchvision"):
+        raise FatalError(f"{source} needs torchvision, for its {found}. {_WAY_OUT}")
 
 
 def _picture_text_processors(source: str) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def test_a_misbehaving_model_costs_its_own_row_only(workspace, act, code, scope)
 class AnyShape:
     """An editor of the edit step itself that returns what `answer` makes of the first request."""
 
-    fingerprint = "any-shape"
+    fingerprint, own_size = "any-shape", False
 
     def edit(self, requests):
         return [request.image[:, :-1] if i == 0 else 255 - request.image for i, request in enumerate(requests)]

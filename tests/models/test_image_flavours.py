@@ -200,8 +200,11 @@ def test_a_fetched_picture_may_be_no_larger_than_an_answer(server: ImageServer) 
 
 
 def test_an_answer_of_another_size_with_the_same_proportions_is_scaled(server: ImageServer) -> None:
-    server.respond = lambda *_: picture(draw(3, (128, 128)))
-    assert only(editor(server, "sglang").edit([edit()])).shape == (64, 64, 3)
+    for side, own_size in ((64, False), (128, True)):
+        server.respond = lambda *_, side=side: picture(draw(3, (side, side)))
+        one = editor(server, "sglang")
+        assert only(one.edit([edit()])).shape == (64, 64, 3)
+        assert one.own_size is own_size
 
 
 def test_a_canvas_continues_the_border_and_masks_nothing_there() -> None:

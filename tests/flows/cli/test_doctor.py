@@ -1,5 +1,6 @@
 """The doctor tries things: what does not work is named, with what to do."""
 
+import importlib.util
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ from flows.build import build
 from flows.cli.doctor import examine
 from flows.settings import Settings, load_settings
 from micro.preset import preset
+from models.pipeline_load import load_pipeline
 from storage.errors import FatalError
 from tests.configs import write_config
 from tests.models.tiny_pipelines import build as tiny_pipeline
@@ -227,6 +229,18 @@ def test_with_try_each_model_answers_and_edits_once(tmp_path: Path) -> None:
         found = advice(settings, tmp_path, try_models=True)
         assert len(prompts) == 1  # one model, asked once for both steps
     assert "answers without a word" in found["caption, rewrite model"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="it is installed")
+def test_a_processor_that_needs_torchvision_is_named_with_the_extra(tmp_path: Path) -> None:
+    folder = tiny_pipeline("sd-inpaint-4", tmp_path / "editor")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "PixtralProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    found = advice(with_editor(folder), tmp_path)["edit model"]
+    assert "needs torchvision, for its PixtralProcessor. Install torchvision" in found
+    with pytest.raises(FatalError, match=r"cannot be loaded: .*\'guardset\[gpu\]\'"):
+        load_pipeline(str(folder))
 
 
 def with_editor(folder: Path) -> Settings:
