@@ -80,5 +80,8 @@ def _spelled(model: str) -> str:
     """The type in a local folder's config.json, or else the name, in the spelling that patterns are in."""
     config, name = Path(model) / "config.json", model
     if config.is_file():
-        name = str(json.loads(config.read_text(encoding="utf-8")).get("model_type"))
+        try:
+            name = str(json.loads(config.read_text(encoding="utf-8")).get("model_type"))
+        except (OSError, ValueError, AttributeError):
+            name = ""  # whoever loads it says what is wrong with it
     return re.sub(r"[^a-z0-9]+", "_", name.lower())

@@ -123,7 +123,7 @@ class PipelineEditor:
             return
         settings = self._settings
         pipeline = self._load(settings.model, settings.revision, settings.dtype)
-        traits, blind = read_traits(pipeline, settings.batched), ignores_prompt(pipeline)
+        traits, blind = read_traits(pipeline), ignores_prompt(pipeline)
         if traits.takes_mask and int(traits.steps_run(settings)) < 1:
             raise FatalError(
                 f"{settings.steps} steps at strength {settings.strength} leave none to run. Raise one of the two."
@@ -137,19 +137,21 @@ class PipelineEditor:
         settings, networks = self._settings, getattr(pipeline, "components", {})
         side = settings.size_px or native_size(pipeline) or _TRIAL_PX
         within = partial(call_within, settings.time_limit_s, networks)
-        told = f"The pipeline {settings.model} ({type(pipeline).__name__}) cannot edit"
+        problem = f"The pipeline {settings.model} ({type(pipeline).__name__}) cannot edit"
         if traits.cannot_edit:
-            raise FatalError(f"{told}: {traits.cannot_edit}. Name one that does: editing.edit.model.")
+            raise FatalError(f"{problem}: {traits.cannot_edit}. Name one that does: editing.edit.model.")
         try:
             (side, _) = _padded((side, side), traits.multiple)
             return tried(pipeline, traits, settings, side, ignores_prompt=blind, within=within)
         except StuckError as error:
-            raise FatalError(f"{told}: two steps did not end within {2 * (settings.time_limit_s or 0):g} s.") from error
+            raise FatalError(
+                f"{problem}: two steps did not end within {2 * (settings.time_limit_s or 0):g} s."
+            ) from error
         except FatalError as error:
-            raise FatalError(f"{told}: {error}. Name one that does: editing.edit.model.") from error
+            raise FatalError(f"{problem}: {error}. Name one that does: editing.edit.model.") from error
         except Exception as error:
             why = _failure(error, settings.time_limit_s)
-            raise FatalError(f"{told} a square of {side} pixels: {why.detail or why.code}") from error
+            raise FatalError(f"{problem} a square of {side} pixels: {why.detail or why.code}") from error
 
     def _prepare(self, edit: ImageEdit) -> Job:
         height, width = edit.mask.shape

@@ -12,7 +12,6 @@ from typing import Any
 
 from models.settings import PictureSettings
 
-_TENSOR_BATCH_SIGNS = ("mask_image", "image_guidance_scale", "_auto_resize")
 _FRAMES = 5  # of a pipeline that edits by a short clip and answers its last frame: one latent frame beside the first
 _MULTIPLE = 32  # of sides: several pipelines need more than their image processor says (SD 3: 16, not 8; 2.1: 32)
 _FALLBACK_MULTIPLE = 64  # divides the steps of every latent grid in use
@@ -88,20 +87,15 @@ class Traits:
         return ""
 
 
-def read_traits(pipeline: Any, batched: bool | None = None) -> Traits:
-    """The traits of a loaded pipeline.
-
-    A mask, an image guidance scale or `_auto_resize` go with an `image` argument that is a batch. Without
-    them a list may mean references of one sample, which mixes pictures without an error (the signatures of
-    QwenImageEdit, a batch, and QwenImageEditPlus, references, are identical), so those are called one by one.
-    """
+def read_traits(pipeline: Any) -> Traits:
+    """The traits of a loaded pipeline, as far as its signature tells. Whether a list is a batch it does not tell: those
+    of QwenImageEdit, which makes one of it, and QwenImageEditPlus, to which it is references, are identical."""
     parameters = {
         name: parameter.default
         for name, parameter in inspect.signature(type(pipeline).__call__).parameters.items()
         if name != "self"
     }
-    signs = any(name in parameters for name in _TENSOR_BATCH_SIGNS)
-    return Traits(parameters, _multiple(pipeline), signs if batched is None else batched)
+    return Traits(parameters, _multiple(pipeline), batches=False)
 
 
 def _multiple(pipeline: Any) -> int:

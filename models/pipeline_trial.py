@@ -35,9 +35,8 @@ def tried(
         output = within(lambda: inferred(pipeline, arguments_of(jobs, traits, fixed), _SEED))
         return [pixels_of(picture) for picture in pictures_in(output)]
 
-    single = replace(traits, batches=False)
     first, other = _job(side, 0), _job(side, 1)
-    alone, single = _first_answer(answer, single, first)
+    alone, single = _first_answer(answer, traits, first)
     single = replace(single, own_size=_has_own_size(answer, single, alone, side))
     if settings.batch_size == 1 or settings.batched is not None:
         return replace(single, batches=bool(settings.batched))

@@ -155,7 +155,7 @@ class PictureSettings(BaseModel):
     negative_prompt: Decides[str | None] = Field(default=None, description="what must not appear")
     dtype: Decides[Dtype] = Field(default="auto", description="auto: bfloat16 on a GPU, else float32")
     batched: Decides[bool | None] = Field(
-        default=None, description="default: as the call signature shows; QwenImageEdit: true"
+        default=None, description="whether a list of pictures is a batch; default: as the pipeline's trial shows"
     )
     batch_size: How[int] = Field(default=1, gt=0, description="pictures in one call of the pipeline, as memory allows")
     time_limit_s: How[float | None] = Field(default=600, gt=0, description="of one call of the pipeline")

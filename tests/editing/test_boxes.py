@@ -132,6 +132,12 @@ def test_a_folder_says_itself_of_which_family_it_is(tmp_path):
     assert units_of(str(folder)) == "thousandths"
 
 
+def test_a_folder_whose_type_cannot_be_read_is_of_no_family(tmp_path):
+    (tmp_path / "config.json").write_text("[")
+    with pytest.raises(FatalError, match="box_units"):
+        units_of(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     "text", ["Safe.", "Unsafe", "None", "N/A", "No change needed.", "I cannot help with that.", "I'm sorry, but no.",
              "Sorry, I can't.", "<think>Remove it?</think>", "As an AI, I will not.", "**Safe**", ["Remove it."]],

@@ -277,10 +277,11 @@ def test_a_list_is_a_batch_only_where_each_picture_comes_back_as_alone() -> None
         assert editor._traits.batches is not mixes
 
 
-def test_batches_can_be_forced_or_forbidden() -> None:
-    pipeline = FakePipeline(lambda images, _: images)
-    assert read_traits(pipeline).batches
-    assert not read_traits(pipeline, batched=False).batches
+@pytest.mark.parametrize("batched", [True, False])
+def test_batches_can_be_forced_or_forbidden(batched: bool) -> None:
+    editor, pipeline = fake_editor(lambda images, _: images, batched=batched)
+    assert codes(editor.edit(worded("a", "b"))) == ["ok", "ok"]
+    assert [len(call["prompt"]) for call in pipeline.calls] == ([2] if batched else [1, 1])
 
 
 def test_fingerprint_follows_what_changes_pixels() -> None:
