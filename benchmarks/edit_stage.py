@@ -43,7 +43,7 @@ class Recorder:
     def __init__(self, model: PipelineEditor) -> None:
         self._model = model
         self.edits: list[ImageEdit] = []
-        self.fingerprint, self.size_px = model.fingerprint, model.size_px
+        self.fingerprint, self.size_px, self.own_size = model.fingerprint, model.size_px, False
 
     def edit(self, edits: Any) -> Any:
         self.edits += edits

@@ -1,47 +1,41 @@
 """From a model's answer to regions in original pixels."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from editing.answers import Item, listed_objects
+from editing.box_units import BoxUnits, is_y_first
 from editing.labels import LabelMap, attribute_named, box_of, is_ignored
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
 from storage.images import Mask
 from storage.listing import clean
 
-BoxUnits = Literal["resized_pixels", "thousandths"]
-_FAMILIES: Mapping[str, BoxUnits] = {
-    r"qwen2_5_vl": "resized_pixels",  # QwenLM/Qwen3-VL issues 676, 721
-    r"qwen2_vl": "thousandths",
-    r"qwen[3-9]": "thousandths",  # 3-VL (issue 1741), 3.5, 3.6, Omni; later ones are taken to go on so
-    r"internvl": "thousandths",  # OpenGVLab/InternVL issue 844
-    r"glm_?4_\d+v|glm4v": "thousandths",  # zai-org's grounding guide for GLM-4.5V
-    r"minicpm_?[vo]": "thousandths",  # OpenBMB/MiniCPM-V issue 982
+_BOX_NAMES = ("bbox_2d", "bbox", "box", "box_2d")
+_BOX = {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}
+_OTHERS = {
+    "label": {"type": "string"},
+    "rules": {"type": "array", "items": {"type": "string"}},
+    "instruction": {"type": "string"},
 }
-"""How families count, by a pattern of their names: their makers' pages and issues, none tried here but Qwen2.5-VL's."""
-_SIDE_MULTIPLES: Mapping[str, int] = {r"qwen2_5_vl": 28}
-_BOX_NAMES = ("bbox_2d", "bbox", "box")
-SCHEMA: Mapping[str, Any] = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "properties": {
-            "bbox_2d": {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4},
-            "label": {"type": "string"},
-            "rules": {"type": "array", "items": {"type": "string"}},
-            "instruction": {"type": "string"},
-        },
-        "required": ["bbox_2d", "label"],
-    },
-}
-"""The form of an answer to the shipped prompt, as JSON schema."""
+_FORMS = {False: ("bbox_2d", "[x0, y0, x1, y1]"), True: ("box_2d", "[y0, x0, y1, x1]")}  # y first: as Gemini has it
+_MOST: Mapping[BoxUnits, int] = {"thousandths": 1000, "thousandths_y_first": 1000, "fractions": 1}
 _SAME_BOX = 0.8  # intersection over union from which two boxes show one thing
-_SLACK = 0.05  # a box may reach this share beyond the frame before it counts as nonsense
+
+
+def form_of(units: BoxUnits) -> str:
+    """How an answer writes a box, as a prompt shows it: `"bbox_2d": [x0, y0, x1, y1]`, or y first."""
+    name, corners = _FORMS[is_y_first(units)]
+    return f'"{name}": {corners}'
+
+
+def schema_of(units: BoxUnits) -> Mapping[str, Any]:
+    """The form of an answer to the shipped prompt, as JSON schema."""
+    name, _ = _FORMS[is_y_first(units)]
+    item = {"type": "object", "properties": {name: _BOX, **_OTHERS}, "required": [name, "label"]}
+    return {"type": "array", "items": item}
 
 
 @dataclass(frozen=True)
@@ -74,13 +68,14 @@ def parse_regions(
 ) -> tuple[Region, ...]:
     """Regions from a JSON list of `{"bbox_2d": [x0, y0, x1, y1], "label": ...}`, as `answers.listed_objects` reads it.
 
-    An entry may also give `rules` (ids out of `known_rules`) and `instruction` (what an editor is asked to do).
+    The order of the four numbers is that of `units`, whatever the box is called. An entry may also give `rules` (ids
+    out of `known_rules`) and `instruction` (what an editor is asked to do).
     `seen` and `original` are (width, height): what the network saw, and the image's own. A label that `label_map` maps
     to None is dropped, one that means nothing makes a region without attributes. Of two boxes of one thing one is kept.
-    Raises SampleError `locator_unparsable`, `locator_unknown_rule`, `locator_bad_box`, or `locator_no_instruction` for
-    a verdict or a refusal in an instruction's place.
+    Raises SampleError `locator_unparsable`, `locator_unknown_rule`, `locator_bad_box` (also for numbers that cannot be
+    in `units`), or `locator_no_instruction` for a verdict or a refusal in an instruction's place.
     """
-    frame = seen if units == "resized_pixels" else (1000, 1000)
+    frame = _Frame(units, *seen) if units == "resized_pixels" else _Frame(units, _MOST[units], _MOST[units])
     regions = []
     entries = ((item, label) for item in listed_objects(answer) for label in _labels(item["label"]))
     for entry, label in entries:
@@ -92,7 +87,16 @@ def parse_regions(
     return tuple(merged(regions, vocabulary))
 
 
-def _unknown(item: Item, label: str, frame: tuple[int, int], original: tuple[int, int]) -> Region:
+@dataclass(frozen=True)
+class _Frame:
+    """What boxes are written in: their units, and the numbers at the right and lower border."""
+
+    units: BoxUnits
+    width: int
+    height: int
+
+
+def _unknown(item: Item, label: str, frame: _Frame, original: tuple[int, int]) -> Region:
     """A thing that the vocabulary does not have; a verdict in a label's place is none."""
     if _NO_INSTRUCTION.match(label):
         raise SampleError("locator_unparsable", f"{label!r} is no thing.")
@@ -140,25 +144,6 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
     return shared / total if total > 0 else 0.0
 
 
-def units_of(model: str) -> BoxUnits:
-    """How a model counts; pixels of the resized image where its family is not known."""
-    return _FAMILIES.get(_family(model) or "", "resized_pixels")
-
-
-def side_multiple_of(model: str) -> int:
-    """What a model's own processor rounds the sides of a picture to, where its boxes are in those pixels; else 1."""
-    return _SIDE_MULTIPLES.get(_family(model) or "", 1)
-
-
-def _family(model: str) -> str | None:
-    """The pattern of the type in a local folder's config.json, else of the name; None when neither is known."""
-    config, name = Path(model) / "config.json", model
-    if config.is_file():
-        name = str(json.loads(config.read_text(encoding="utf-8")).get("model_type"))
-    spelled = re.sub(r"[-.\s]", "_", name.lower())
-    return next((family for family in _FAMILIES if re.search(family, spelled)), None)
-
-
 _NO_INSTRUCTION = re.compile(
     r"\W*(?:(?:(?:un)?safe|none|null|n/?a|nothing)(?=\W*$|\s*[.,;:!])"
     r"|no (?:change|edit|violation|issue|action)s?\b|not (?:needed|required|applicable)\b"
@@ -168,7 +153,7 @@ _NO_INSTRUCTION = re.compile(
 
 
 def _region(
-    item: Item, attribute: str, frame: tuple[int, int], original: tuple[int, int], known_rules: frozenset[str]
+    item: Item, attribute: str, frame: _Frame, original: tuple[int, int], known_rules: frozenset[str]
 ) -> Region:
     rules = _rules(item.get("rules") or [])
     unknown = [rule for rule in rules if rule not in known_rules]
@@ -190,16 +175,25 @@ def _rules(given: Any) -> tuple[str, ...]:
     return tuple(map(str, given))
 
 
-def _box(raw: Any, frame: tuple[int, int], original: tuple[int, int]) -> tuple[int, int, int, int]:
+def _box(raw: Any, frame: _Frame, original: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The box in original pixels.
+
+    Numbers beyond the frame are in other units, and so are four of which none is above 1 in a frame that is larger:
+    such an answer is not clipped to a box, because that would lie elsewhere.
+    """
     try:
-        numbers = box_of(raw, "x0, y0, x1, y1")
+        numbers = box_of(raw, "four corners")
     except ValueError as error:
         raise SampleError("locator_bad_box", f"{error}.") from error
-    x0, x1 = (numbers[i] / frame[0] for i in (0, 2))
-    y0, y1 = (numbers[i] / frame[1] for i in (1, 3))
-    if not (-_SLACK <= x0 < x1 <= 1 + _SLACK and -_SLACK <= y0 < y1 <= 1 + _SLACK):
-        raise SampleError("locator_bad_box", f"{numbers} does not lie in a frame of {frame[0]}x{frame[1]}.")
-    width, height = original
-    left, top = (min(max(0, int(v * s)), s - 1) for v, s in ((x0, width), (y0, height)))
-    right, bottom = (min(s, -int(-v * s // 1)) for v, s in ((x1, width), (y1, height)))
+    a, b, c, d = numbers
+    x0, y0, x1, y1 = (b, a, d, c) if is_y_first(frame.units) else numbers
+    inside = 0 <= x0 < x1 <= frame.width and 0 <= y0 < y1 <= frame.height
+    if not inside or max(numbers) <= 1 < max(frame.width, frame.height):
+        raise SampleError(
+            "locator_bad_box", f"{numbers} is no box in {frame.units}, of {frame.width} by {frame.height}."
+        )
+    (left, right), (top, bottom) = (
+        (min(int(start / most * size), size - 1), min(size, -int(-end / most * size // 1)))
+        for start, end, most, size in ((x0, x1, frame.width, original[0]), (y0, y1, frame.height, original[1]))
+    )
     return left, top, max(right, left + 1), max(bottom, top + 1)

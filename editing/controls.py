@@ -32,7 +32,10 @@ class ControlSettings(BaseModel):
         default=0.3, ge=0, le=1, description="of the edited images, repainted where it is neutral"
     )
     roundtrip_share: Decides[float] = Field(
-        default=0.1, ge=0, le=1, description="of the edited images, through the codec only"
+        default=0.1,
+        ge=0,
+        le=1,
+        description="of the edited images, through the codec only; none by an endpoint or a method without weights",
     )
     insert: Decides[tuple[str, ...]] = Field(
         default=(),

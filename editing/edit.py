@@ -52,10 +52,14 @@ def _overlap(a: Box, b: Box) -> bool:
 
 
 class Editor(Protocol):
-    """Repaints masked regions. One answer per request, in order: an image of the same shape, or why not."""
+    """Repaints masked regions. One answer per request, in order: an image of the same shape, or why not. `own_size` is
+    that of the model, as `ImageEditor` has it."""
 
     @property
     def fingerprint(self) -> str: ...
+
+    @property
+    def own_size(self) -> bool: ...
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Rgb | SampleError]: ...
 
@@ -147,7 +151,7 @@ def _targets(task: EditTask) -> tuple[str, ...]:
 
 
 def _edit(
-    task: EditTask, draft: Draft, painted: Rgb, workspace: Workspace, editor: str, settings: EditSettings
+    task: EditTask, draft: Draft, painted: Rgb, workspace: Workspace, editor: Editor, settings: EditSettings
 ) -> Edit:
     request = draft.request
     composited = settings.mode == "composite"
@@ -166,7 +170,7 @@ def _edit(
         attributes_before=task.attributes,
         target_attributes=_targets(task),
         mask=draft.mask_blob,
-        editor=editor,
+        editor=editor.fingerprint,
         width=painted.shape[1],
         height=painted.shape[0],
         phash=perceptual_hash(painted),
@@ -177,6 +181,7 @@ def _edit(
         composited=composited,
         shown_before=task.shown,
         locator=task.locator,
+        own_size=editor.own_size,
     )
 
 
@@ -219,7 +224,7 @@ class EditStage:
             if isinstance(painted, SampleError):
                 refusal = painted
             else:
-                edits.append(_edit(row, draft, painted, self._workspace, self._editor.fingerprint, self._settings))
+                edits.append(_edit(row, draft, painted, self._workspace, self._editor, self._settings))
         if not edits:
             raise refusal
         return edits

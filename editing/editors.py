@@ -55,6 +55,10 @@ class WindowEditor:
         grain = ("grain",) if self._adds_grain else ()
         return content_id(self._model.fingerprint, self._context_ratio, self._min_window_px, self._scope, *grain)
 
+    @property
+    def own_size(self) -> bool:
+        return self._model.own_size
+
     def edit(self, requests: Sequence[EditRequest]) -> list[Rgb | SampleError]:
         images: list[Rgb | SampleError] = [
             r.image if r.mask.any() else SampleError("mask_empty", "No pixel is masked.") for r in requests

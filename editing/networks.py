@@ -6,7 +6,7 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
-from editing.boxes import SCHEMA
+from editing.boxes import form_of, schema_of
 from editing.certify import Witnesses
 from editing.detect import DetectorLocator
 from editing.editors import WindowEditor
@@ -43,10 +43,12 @@ class Looking:
     def prompts(self) -> tuple[str, ...]:
         """The prompt with its blanks filled, once for each part of a vocabulary that is too long for one question.
 
-        Raises FatalError for a file that cannot be read.
+        Raises FatalError for a file that cannot be read, and where nothing says how the model writes boxes.
         """
         shipped = files("editing").joinpath("prompts", "locate.txt")
         text, ids = read_prompt("locate", self.settings.prompt, shipped), list(self.vocabulary)
+        if "{box}" in text:
+            text = text.replace("{box}", form_of(self.settings.units))
         groups = [ids[at : at + _ATTRIBUTES_AT_ONCE] for at in range(0, len(ids), _ATTRIBUTES_AT_ONCE)]
         return tuple(self._filled(text, group, self._rules_about(group, groups)) for group in groups)
 
@@ -75,7 +77,9 @@ class Looking:
 def _chat_locator(looking: Looking) -> Locator:
     settings = looking.settings
     known_rules = frozenset(looking.rules)
-    schema = SCHEMA if settings.prompt is None else None  # a prompt of the user's may ask for another form
+    schema = (
+        schema_of(settings.units) if settings.prompt is None else None
+    )  # a prompt of the user's may ask for another form
     return ChatLocator(chat_model(settings), looking.prompts, looking.vocabulary, settings, known_rules, schema)
 
 

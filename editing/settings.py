@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from editing.boxes import BoxUnits, side_multiple_of, units_of
+from editing.box_units import BoxUnits, side_multiple_of, units_of
 from editing.controls import ControlSettings
 from models.settings import CLASSICAL, ChatSettings, ModelName, PictureSettings
 from storage.stage import Decides, How, Needs
@@ -39,17 +39,17 @@ class LocateSettings(ChatSettings):
     prompt: Decides[Path | None] = Field(
         default=None, description="prompt file, where {attributes} and {rules} stand for their lists; default: shipped"
     )
-    box_units: Decides[Literal["auto", "resized_pixels", "thousandths"]] = Field(
+    box_units: Decides[Literal["auto", BoxUnits]] = Field(
         default="auto",
-        description="Qwen2.5-VL answers in pixels of the resized image, Qwen2-VL and Qwen3-VL in 0-1000; auto goes by "
-        "a folder's config or the model's name, and reads boxes of an unknown family as pixels",
+        description="how the model writes boxes; auto knows the families of docs/editing.md by a folder's config or "
+        "the model's name, and stops at any other before an image is read",
     )
     max_new_tokens: Decides[int] = Field(default=1024, gt=0, description="a longer answer refuses its image")
     shard_rows: How[int] = Field(default=64, gt=0, description="images per shard; finished shards keep their size")
 
     @property
     def units(self) -> BoxUnits:
-        """How the model counts the pixels of its boxes."""
+        """How the model writes boxes. Raises FatalError where nothing says so."""
         return units_of(self.model) if self.box_units == "auto" else self.box_units
 
     @property
@@ -238,6 +238,11 @@ class EditingSettings(BaseModel):
                 "certify.recheck: none"
             )
         return self
+
+    @property
+    def planned_controls(self) -> ControlSettings:
+        """The controls that the editor can make: one without a codec makes no round trips."""
+        return self.controls if self.edit.has_codec else self.controls.model_copy(update={"roundtrip_share": 0.0})
 
     @property
     def looking(self) -> LocateSettings:

@@ -25,17 +25,16 @@ def look_decided_by(looking: Looking) -> Any:
     settings = looking.settings
     if settings.knows_originals_only:
         return {settings.source: looking.marked.fingerprint}
-    asked = looking.prompts if settings.source == "chat" else ()
-    values = settings.decided_by(
-        prompt=asked, box_units=settings.units, words=looking.vocabulary.spoken, rules=sorted(looking.rules)
-    )
+    values = settings.decided_by(words=looking.vocabulary.spoken, rules=sorted(looking.rules))
+    if settings.source == "chat":
+        values |= {"prompt": looking.prompts, "box_units": settings.units}
     return {name: value for name, value in values.items() if name not in _OF_OTHER_SOURCES[settings.source]}
 
 
 LOCATE = Stage[Looking](
     name="locate",
     says="what an image shows, and where",
-    version=6,
+    version=7,
     record=Located,
     decides=lambda looking: [look_decided_by(looking), looking.vocabulary.blocking],
     make=lambda looking, workspace: LocateStage(
@@ -52,7 +51,7 @@ LOCATE = Stage[Looking](
 EDIT = Stage[EditSettings](
     name="edit",
     says="regions repainted, and controls beside them",
-    version=6,
+    version=7,
     record=Edit,
     decides=lambda settings: {
         k: v for k, v in settings.decided_by().items() if k != "target_policies"
@@ -102,7 +101,7 @@ def _certify(values: Certifying, workspace: Workspace) -> Tool:
 CERTIFY = Stage[Certifying](
     name="certify",
     says="each edit measured and looked at again",
-    version=6,
+    version=7,
     record=Edit,
     decides=lambda values: values.decided_by,
     make=_certify,
@@ -115,7 +114,7 @@ CERTIFY = Stage[Certifying](
 SELECT = Stage[PolicySet](
     name="select",
     says="the best certified candidate of each image, and what it means under each policy",
-    version=3,
+    version=4,
     record=Edit,
     decides=lambda policies: [
         [p.content_hash for p in policies],

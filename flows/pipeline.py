@@ -142,7 +142,7 @@ def run_stages(job: Job, stages: Ready, settings: Settings, policies: PolicySet,
     known = _SHOWN + (_OF_SOURCE if settings.editing.locate.knows_originals_only else ())
     located = job.stage(stages["locate"], planning.pictures(kept, known))
     tasks = planning.edit_tasks(
-        kept, located, targets_of(settings, policies), policies.vocabulary, settings.editing.controls
+        kept, located, targets_of(settings, policies), policies.vocabulary, settings.editing.planned_controls
     )
     edits, recaptions = _side_by_side(
         settings.engine,
@@ -197,7 +197,7 @@ def _compare_twins(job: Job, stages: Ready, images: StoredRows, edits: StoredRow
 def decided(settings: Settings, policies: PolicySet) -> dict[str, str]:
     """A hash for each stage of all that settings and policies say about its results: of what it does with a row, and
     of which rows it gets."""
-    spoken, controls = policies.vocabulary.spoken, deciding(settings.editing.controls)
+    spoken, controls = policies.vocabulary.spoken, deciding(settings.editing.planned_controls)
     chosen = {
         "edit": [[policy.content_hash for policy in targets_of(settings, policies)], spoken, controls],
         "rewrite": [[*words, policies.vocabulary[words[0]].sensitive] for words in spoken],

@@ -34,6 +34,10 @@ class ClassicalEditor:
     def size_px(self) -> int:
         return _SIZE_PX
 
+    @property
+    def own_size(self) -> bool:
+        return False
+
     def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
         """Repaints each picture. See `ImageEditor`."""
         return [self._filled(edit) for edit in edits]

@@ -8,20 +8,12 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from models.codec import through_codec
+from models.pipeline_call import Job, accepted, arguments_of, flags_in, inferred, pictures_in
 from models.pipeline_load import load_pipeline
-from models.pipeline_traits import (
-    Traits,
-    fixed_arguments,
-    ignores_prompt,
-    native_size,
-    per_sample,
-    read_traits,
-    sized_arguments,
-)
+from models.pipeline_traits import Traits, fixed_arguments, ignores_prompt, native_size, read_traits
+from models.pipeline_trial import tried
 from models.prefill import biharmonic_fill
 from models.settings import PictureSettings
 from models.time_limit import PastDeadlineError, StuckError, call_within
@@ -29,9 +21,8 @@ from storage.errors import FatalError, SampleError
 from storage.images import Mask, Rgb
 from storage.records.ids import content_id
 
-_BLACK_BELOW = 2  # a filter's black image; JPEG-free, so it is black to the last level
 _LEAST_PX, _MOST_ASPECT = 64, 8  # what Flux2 insists on; harmless to the others
-_DARK_BELOW = 16  # a picture that was as dark before the edit may stay so
+_TRIAL_PX = 512  # of a trial, where neither the settings nor the pipeline says a size
 
 
 @dataclass(frozen=True)
@@ -53,7 +44,8 @@ class ImageEdit:
 class ImageEditor(Protocol):
     """Repaints pictures of any size. One answer per edit, in order: a picture of the same shape, or why not.
 
-    `size_px` is the side in pixels of the squares it works best at. Pixels outside the mask may change too,
+    `size_px` is the side in pixels of the squares it works best at. `own_size`: its pictures come in a size of its own,
+    and are scaled to that asked for; known once it has edited. Pixels outside the mask may change too,
     and a model without a mask argument decides by the prompt alone: the caller composites.
     """
 
@@ -63,18 +55,10 @@ class ImageEditor(Protocol):
     @property
     def size_px(self) -> int: ...
 
+    @property
+    def own_size(self) -> bool: ...
+
     def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]: ...
-
-
-@dataclass(frozen=True)
-class _Job:
-    """An edit padded to the pipeline's multiple; `shape` is its (height, width) before."""
-
-    image: Rgb
-    mask: Mask
-    prompt: str
-    seed: int
-    shape: tuple[int, int]
 
 
 class PipelineEditor:
@@ -84,9 +68,9 @@ class PipelineEditor:
     the pipeline has real batches. Out of memory halves the batch from then on. A failure is narrowed down to
     the sample that causes it, which alone is refused: `editor_failed`, `editor_flagged`, `editor_black`,
     `editor_not_finite`, `editor_wrong_size`, `editor_timeout`, `editor_out_of_memory`. The same seed gives
-    the same pixels. The weights are loaded by the first call; calls from several threads wait for each other.
-    Raises FatalError when the model is not there or cannot be loaded, when no step is left to run, when the
-    accelerator itself fails, or when two calls in a row never come back.
+    the same pixels. The weights are loaded by the first call, which tries the pipeline; calls from several threads
+    wait for each other. Raises FatalError when the model is not there, cannot be loaded or cannot edit, when no step
+    is left to run, when the accelerator itself fails, or when two calls in a row never come back.
     """
 
     def __init__(self, settings: PictureSettings, *, load: Any = load_pipeline) -> None:
@@ -116,6 +100,11 @@ class PipelineEditor:
             raise FatalError(f"The pipeline {self._settings.model} does not say its size. Set editing.edit.size_px.")
         return size
 
+    @property
+    def own_size(self) -> bool:
+        """As its trial showed."""
+        return self._traits.own_size
+
     def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
         """Repaints each picture. See `ImageEditor`."""
         answers: dict[int, Rgb | SampleError] = {}
@@ -134,26 +123,50 @@ class PipelineEditor:
             return
         settings = self._settings
         pipeline = self._load(settings.model, settings.revision, settings.dtype)
-        self._traits = read_traits(pipeline, settings.batched)
-        if self._traits.takes_mask and int(self._traits.steps_run(settings)) < 1:
+        traits, blind = read_traits(pipeline), ignores_prompt(pipeline)
+        if traits.takes_mask and int(traits.steps_run(settings)) < 1:
             raise FatalError(
                 f"{settings.steps} steps at strength {settings.strength} leave none to run. Raise one of the two."
             )
-        self._fixed = fixed_arguments(self._traits, settings, ignores_prompt=ignores_prompt(pipeline))
+        self._traits = self._tried(pipeline, traits, blind)
+        self._fixed = fixed_arguments(self._traits, settings, ignores_prompt=blind)
         self._pipeline = pipeline
 
-    def _prepare(self, edit: ImageEdit) -> _Job:
+    def _tried(self, pipeline: Any, traits: Traits, blind: bool) -> Traits:
+        """The traits that one small edit at the size asked for showed; FatalError where it cannot be done."""
+        settings, networks = self._settings, getattr(pipeline, "components", {})
+        side = settings.size_px or native_size(pipeline) or _TRIAL_PX
+        within = partial(call_within, settings.time_limit_s, networks)
+        problem = f"The pipeline {settings.model} ({type(pipeline).__name__}) cannot edit"
+        if traits.cannot_edit:
+            raise FatalError(f"{problem}: {traits.cannot_edit}. Name one that does: editing.edit.model.")
+        try:
+            (side, _) = _padded((side, side), traits.multiple)
+            return tried(pipeline, traits, settings, side, ignores_prompt=blind, within=within)
+        except StuckError as error:
+            raise FatalError(
+                f"{problem}: two steps did not end within {2 * (settings.time_limit_s or 0):g} s."
+            ) from error
+        except FatalError as error:
+            raise FatalError(f"{problem}: {error}. Name one that does: editing.edit.model.") from error
+        except Exception as error:
+            why = _failure(error, settings.time_limit_s)
+            raise FatalError(f"{problem} a square of {side} pixels: {why.detail or why.code}") from error
+
+    def _prepare(self, edit: ImageEdit) -> Job:
         height, width = edit.mask.shape
         image = edit.image
         if self._settings.prefill == "biharmonic" and self._traits.takes_mask:
             image = biharmonic_fill(image, edit.mask)
-        padded_height, padded_width = _padded((height, width), self._traits.multiple)
+        # Of sizes of their own all models have a square: of another form they would stretch or crop a picture.
+        held = (max(height, width),) * 2 if self._traits.own_size else (height, width)
+        padded_height, padded_width = _padded(held, self._traits.multiple)
         grow = (0, padded_height - height), (0, padded_width - width)
         padded = np.pad(image, (*grow, (0, 0)), mode="edge")
-        prompt = edit.prompt if self._traits.takes_mask else edit.instruction or edit.prompt
-        return _Job(padded, np.pad(edit.mask, grow), prompt, edit.seed, (height, width))
+        prompt = (edit.instruction if self._traits.follows_instructions else "") or edit.prompt
+        return Job(padded, np.pad(edit.mask, grow), prompt, edit.seed, (height, width))
 
-    def _bucket(self, jobs: Sequence[_Job]) -> list[Rgb | SampleError]:
+    def _bucket(self, jobs: Sequence[Job]) -> list[Rgb | SampleError]:
         """All jobs of one size, in batches of what memory was found to hold."""
         answers: list[Rgb | SampleError] = []
         while len(answers) < len(jobs):
@@ -161,7 +174,7 @@ class PipelineEditor:
             answers += self._attempt(jobs[len(answers) : len(answers) + size])
         return answers
 
-    def _attempt(self, jobs: Sequence[_Job]) -> list[Rgb | SampleError]:
+    def _attempt(self, jobs: Sequence[Job]) -> list[Rgb | SampleError]:
         """One batch; when it fails, its halves, down to the sample at fault."""
         import torch
 
@@ -197,47 +210,21 @@ class PipelineEditor:
             )
         return SampleError("editor_timeout", f"No step ended within {2 * (self._settings.time_limit_s or 0):g} s.")
 
-    def _call(self, jobs: Sequence[_Job]) -> list[Rgb | SampleError]:
+    def _call(self, jobs: Sequence[Job]) -> list[Rgb | SampleError]:
         """One call of the pipeline. `jobs` have one size, and all of them a mask or none."""
         self._ready()  # a stuck call may have taken the pipeline away
         pipeline, limit_s = self._pipeline, self._settings.time_limit_s
         networks = getattr(pipeline, "components", {})
-        if not self._traits.takes_mask and not jobs[0].mask.any():
+        if self._traits.follows_instructions and not jobs[0].mask.any():
             # It would follow the prompt, so only its autoencoder is asked.
             run = [partial(through_codec, pipeline, job.image) for job in jobs]
             return [
-                _accept(job, call_within(limit_s, networks, one), False) for job, one in zip(jobs, run, strict=True)
+                accepted(job, call_within(limit_s, networks, one), False) for job, one in zip(jobs, run, strict=True)
             ]
-        arguments = self._arguments(jobs)
-        output = call_within(limit_s, networks, lambda: _inferred(pipeline, arguments))
-        flags = getattr(output, "nsfw_content_detected", None) or [False] * len(jobs)
-        return [
-            _accept(job, picture, bool(flag)) for job, picture, flag in zip(jobs, output.images, flags, strict=True)
-        ]
-
-    def _arguments(self, jobs: Sequence[_Job]) -> dict[str, Any]:
-        import torch
-
-        traits = self._traits
-        height, width = jobs[0].mask.shape
-        arguments = self._fixed | sized_arguments(traits, (height, width))
-        arguments["prompt"] = per_sample(traits, [job.prompt for job in jobs])
-        arguments["image"] = per_sample(traits, [Image.fromarray(job.image) for job in jobs])
-        generators = [torch.Generator("cpu").manual_seed(job.seed) for job in jobs]
-        arguments["generator"] = per_sample(traits, generators)
-        if "negative_prompt" in arguments:
-            arguments["negative_prompt"] = per_sample(traits, [arguments["negative_prompt"]] * len(jobs))
-        if traits.takes_mask:
-            masks = [Image.fromarray(job.mask.astype(np.uint8) * 255) for job in jobs]
-            arguments["mask_image"] = per_sample(traits, masks)
-        return arguments
-
-
-def _inferred(pipeline: Any, arguments: dict[str, Any]) -> Any:
-    import torch
-
-    with torch.inference_mode():
-        return pipeline(**arguments)
+        arguments = arguments_of(jobs, self._traits, self._fixed)
+        output = call_within(limit_s, networks, lambda: inferred(pipeline, arguments, jobs[0].seed))
+        answers = zip(jobs, pictures_in(output), flags_in(output, len(jobs)), strict=True)
+        return [accepted(job, picture, flag) for job, picture, flag in answers]
 
 
 def _padded(shape: tuple[int, int], multiple: int) -> tuple[int, int]:
@@ -259,20 +246,3 @@ def _failure(error: Exception, limit_s: float | None) -> SampleError:
     if isinstance(error, PastDeadlineError):
         return SampleError("editor_timeout", f"One call took longer than {limit_s:g} s.")
     return SampleError("editor_failed", f"{type(error).__name__}: {text}")
-
-
-def _accept(job: _Job, picture: Any, flagged: bool) -> Rgb | SampleError:
-    """The picture at its original size, or why it is none. `picture` is PIL, or float (h, w, 3) in [0, 1]."""
-    if flagged:
-        return SampleError("editor_flagged", "The pipeline's safety checker refused its own output.")
-    values: NDArray[Any] = np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture)
-    if values.shape != job.image.shape:
-        return SampleError("editor_wrong_size", f"Asked for {job.image.shape}, got {values.shape}.")
-    if values.dtype != np.uint8:
-        if not np.isfinite(values).all():
-            return SampleError("editor_not_finite", "The output holds NaN or infinite values.")
-        values = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
-    if values.max() < _BLACK_BELOW and job.image.max() >= _DARK_BELOW:
-        return SampleError("editor_black", "The output is black and the input was not.")
-    height, width = job.shape
-    return values[:height, :width]

@@ -211,6 +211,10 @@ class MeteredEditor:
     def size_px(self) -> int:
         return self._editor.size_px
 
+    @property
+    def own_size(self) -> bool:
+        return self._editor.own_size
+
     def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
         """As the editor's own; raises CostLimitError too. A refused picture counts as made: servers bill it."""
         meter = _meter.get()

@@ -1,7 +1,5 @@
 """Editing through an OpenAI-compatible endpoint: `POST {base}/images/edits`, multipart."""
 
-import base64
-import binascii
 import logging
 import random
 import threading
@@ -14,16 +12,19 @@ from typing import Any
 import httpx
 import numpy as np
 
+from models.answer_size import fitted
 from models.image_edit import ImageEdit
+from models.image_wire import Form, Placed, form_of, picture_in, placed
 from models.openai_wire import error_of, retry_after_s
 from models.server_faults import MAX_REPLY_BYTES, OF_ACCESS, Key, Refusal, Trouble, is_trouble
 from models.settings import PictureSettings
 from storage.errors import FatalError, SampleError, TransientError
-from storage.images import Rgb, decode, encode_png
+from storage.images import Rgb, decode
 from storage.records.ids import content_id
 from storage.transport import check_trusted, tls
 
 log = logging.getLogger(__name__)
+_MOST_PIXELS = 32_000_000  # of an answer; servers make up to 8 megapixels
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,10 @@ _Outcome = Rgb | SampleError | Trouble | Refusal
 
 
 class OpenAIImages:
-    """An `ImageEditor` over HTTP. Pictures go as PNG, the mask as a PNG that is transparent where to repaint.
+    """An `ImageEditor` over HTTP, whose form is that of the server's flavour (`image_wire.py`). Pictures go as PNG.
 
-    The endpoint's prompt is the edit's instruction where there is one.
+    The endpoint's prompt is the edit's instruction where there is one. An answer may hold its picture, or an address of
+    it, which is read within the attempt's time and with the key only where it is the endpoint's own.
 
     Whose fault a failure is follows from `server_faults.py`. What is refused: `editor_refused` (with the server's
     words), `editor_timeout`, `editor_wrong_size`, `editor_bad_reply`, and `editor_unavailable` when the retries were
@@ -57,7 +59,9 @@ class OpenAIImages:
         if settings.size_px is None:
             raise FatalError("An endpoint does not say its size. Set editing.edit.size_px, such as 1024.")
         self._size_px, self._host = settings.size_px, httpx.URL(self._endpoint.base_url).host
+        self._url = httpx.URL(f"{self._endpoint.base_url.rstrip('/')}/images/edits")
         self._client = httpx.Client(verify=tls(), follow_redirects=False)
+        self._own_size = False
         self._jitter = random.Random()
         self._slots = threading.Semaphore(self._endpoint.max_in_flight)  # shards that run side by side share them
         self._key = Key(self._endpoint.api_key_env, self._host)
@@ -72,6 +76,11 @@ class OpenAIImages:
     def size_px(self) -> int:
         """The side of the squares that the model is asked for."""
         return self._size_px
+
+    @property
+    def own_size(self) -> bool:
+        """Whether an answer had another size than asked for, so far."""
+        return self._own_size
 
     def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
         """Repaints each picture. See `ImageEditor`."""
@@ -94,7 +103,7 @@ class OpenAIImages:
         mask = np.zeros(shape, dtype=np.bool_)
         mask[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2] = True
         plain = ImageEdit(np.full((*shape, 3), 128, dtype=np.uint8), mask, "a plain grey wall", 0)
-        found = self._attempt(*self._form(plain), mask.shape)
+        found = self._attempt(*self._request(plain))
         if isinstance(found, np.ndarray):
             return
         refusal = next((one for one in (*outcomes, found) if isinstance(one, Refusal)), None)
@@ -111,11 +120,11 @@ class OpenAIImages:
         """One picture, with retries until `stop` is set."""
         if not edit.mask.any():
             return SampleError("editor_no_codec", "An endpoint cannot pass a picture through its codec alone.")
-        files, fields = self._form(edit)
+        sent, form = self._request(edit)
         outcome: _Outcome = SampleError("editor_unavailable")
         for attempt in range(self._endpoint.attempts):
             with self._slots:
-                outcome = self._attempt(files, fields, edit.mask.shape)
+                outcome = self._attempt(sent, form)
             if isinstance(outcome, Refusal) and outcome.status in OF_ACCESS:
                 stop.set()
             if not isinstance(outcome, Trouble) or outcome.code == "editor_timeout":  # it would take as long again
@@ -125,44 +134,31 @@ class OpenAIImages:
                 break
         return outcome
 
-    def _attempt(self, files: dict[str, Any], fields: dict[str, str], shape: tuple[int, ...]) -> _Outcome:
+    def _request(self, edit: ImageEdit) -> tuple[Placed, Form]:
+        sent = placed(edit, self._endpoint.flavour, self._size_px)
+        files, fields = form_of(sent.edit, self._settings, self._endpoint.flavour)
+        return sent, (files, fields | self._endpoint.extra)
+
+    def _attempt(self, sent: Placed, form: Form) -> _Outcome:
+        files, fields = form
+        end = time.monotonic() + self._endpoint.timeout_s
         try:
-            return self._picture(self._post(files, fields), shape)
+            key = self._key.headers()
+            reply = self._received(self._url, end, method="POST", files=files, data=fields, headers=key)
+            self._check_answered(reply)
+            return sent.cut(self._picture(self._bytes(picture_in(reply.content), end), sent.canvas))
         except (SampleError, Trouble, Refusal) as error:
             return error
-
-    def _form(self, edit: ImageEdit) -> tuple[dict[str, Any], dict[str, str]]:
-        height, width = edit.mask.shape
-        alpha = np.where(edit.mask, 0, 255).astype(np.uint8)
-        files = {
-            "image": ("image.png", encode_png(edit.image), "image/png"),
-            "mask": ("mask.png", encode_png(np.dstack([edit.image, alpha])), "image/png"),
-        }
-        fields = {
-            "model": self._settings.model,
-            "prompt": edit.instruction or edit.prompt,
-            "n": "1",
-            "size": f"{width}x{height}",
-        }
-        if self._endpoint.response_format:
-            fields["response_format"] = self._endpoint.response_format
-        if self._endpoint.send_seed:
-            fields["seed"] = str(edit.seed)
-        return files, fields | self._endpoint.extra
 
     def _wait_s(self, attempt: int, asked_s: float) -> float:
         grown = self._patience.first_wait_s * 2.0**attempt * self._jitter.uniform(0.5, 1.0)
         return min(self._patience.max_wait_s, max(grown, asked_s))
 
-    def _post(self, files: dict[str, Any], fields: dict[str, str]) -> httpx.Response:
-        """One attempt, within the time limit from first byte to last."""
-        end = time.monotonic() + self._endpoint.timeout_s
-        url = f"{self._endpoint.base_url.rstrip('/')}/images/edits"
-        body = bytearray()
+    def _received(self, url: httpx.URL, end: float, **request: Any) -> httpx.Response:
+        """A whole answer, before the monotonic time `end` from first byte to last."""
+        body, left_s = bytearray(), max(0.001, end - time.monotonic())
         try:
-            with self._client.stream(
-                "POST", url, data=fields, files=files, headers=self._key.headers(), timeout=self._endpoint.timeout_s
-            ) as response:
+            with self._client.stream(url=url, timeout=left_s, **request) as response:
                 for chunk in response.iter_bytes():
                     body += chunk
                     if time.monotonic() > end:  # a reply that drips would restart httpx's own clock for ever
@@ -182,8 +178,8 @@ class OpenAIImages:
     def _too_late(self) -> Trouble:
         return Trouble("editor_timeout", f"no whole answer within {self._endpoint.timeout_s:g} s")
 
-    def _picture(self, reply: httpx.Response, shape: tuple[int, ...]) -> Rgb:
-        """The picture in a reply; raises what its status or its content means."""
+    def _check_answered(self, reply: httpx.Response) -> None:
+        """Raises what a status other than 200 means."""
         status = reply.status_code
         if is_trouble(status):
             pause_s = retry_after_s(reply.headers.get("retry-after"))
@@ -191,19 +187,31 @@ class OpenAIImages:
         if status != 200:
             said = self._key.hidden(error_of(reply)[1])
             raise Refusal(status, said, SampleError("editor_refused", f"Status {status}: {said}"))
+
+    def _bytes(self, found: bytes | str, end: float) -> bytes:
+        """A picture's bytes, read from its address where that is what the answer gave; it may be relative."""
+        if isinstance(found, bytes):
+            return found
         try:
-            encoded = reply.json()["data"][0]["b64_json"]
-            data = base64.b64decode(encoded, validate=True)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
-            head = " ".join(reply.text[:80].split())
-            raise Trouble("editor_bad_reply", f"a 200 without data[0].b64_json ({head!r})") from error
+            url = self._url.join(found)
+        except httpx.InvalidURL as error:
+            raise Trouble("editor_bad_reply", f"the picture's address is none ({found[:80]!r})") from error
+        if url.scheme not in ("http", "https"):
+            raise Trouble("editor_bad_reply", f"the picture's address is not of the web ({found[:80]!r})")
+        is_own = (url.scheme, url.host, url.port) == (self._url.scheme, self._url.host, self._url.port)
+        reply = self._received(url, end, method="GET", headers=self._key.headers() if is_own else {})
+        if reply.status_code != 200:
+            raise Trouble("editor_bad_reply", f"the picture's address answers {reply.status_code}")
+        return reply.content
+
+    def _picture(self, data: bytes, shape: tuple[int, int]) -> Rgb:
+        """The picture, scaled to the (height, width) that was asked for where it has the same proportions."""
         try:
-            rgb = decode(data, max_pixels=4 * shape[0] * shape[1]).rgb
+            rgb = decode(data, max_pixels=_MOST_PIXELS).rgb
         except SampleError as error:
             raise Trouble("editor_bad_reply", f"the answer is no usable picture: {error}") from error
-        if rgb.shape[:2] != shape:
-            raise SampleError("editor_wrong_size", f"Asked for {shape}, got {rgb.shape[:2]}.")
-        return rgb
+        self._own_size = self._own_size or rgb.shape[:2] != shape
+        return fitted(rgb, shape)
 
 
 def _refused(outcome: _Outcome) -> Rgb | SampleError:

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,15 @@ from models.pipeline_traits import read_traits
 from models.settings import Dtype
 from storage.errors import FatalError
 
-_PICTURE_TEXT_PROCESSORS = ("Qwen2VLProcessor", "Qwen2_5_VLProcessor")
+_PICTURE_TEXT_PROCESSORS = {
+    "Qwen2VLProcessor": "qwen2_5_vl",
+    "Qwen2_5_VLProcessor": "qwen2_5_vl",
+    "Qwen3VLProcessor": "qwen3_vl",
+}
+"""Processors with a video part, which needs torchvision, and the type of model whose processor does without it."""
+_NEEDS_TORCHVISION = ("PixtralProcessor",)  # of FLUX.2; nothing does without
+_LACKS_TORCHVISION = re.compile("torchvision|Placeholder", re.IGNORECASE)  # transformers puts one in a class's place
+_WAY_OUT = "Install torchvision in the build that fits your torch: pip install 'guardset[gpu]'."
 
 
 def load_pipeline(source: str, revision: str | None = None, dtype: Dtype = "auto") -> Any:
@@ -27,7 +37,7 @@ def load_pipeline(source: str, revision: str | None = None, dtype: Dtype = "auto
     diffusers.logging.set_verbosity_error()
     diffusers.logging.disable_progress_bar()
     try:
-        extra = _picture_text_processor(source)
+        extra = _picture_text_processors(source)
         pipeline = diffusers.DiffusionPipeline.from_pretrained(
             source, revision=revision, dtype=getattr(torch, chosen), **extra
         )
@@ -37,23 +47,37 @@ def load_pipeline(source: str, revision: str | None = None, dtype: Dtype = "auto
         return pipeline.to("cuda" if cuda else "cpu")
     except Exception as error:
         # Of any kind, memory included: no row is at fault, and each would load again only to fail again.
-        raise FatalError(f"The editing pipeline {source} cannot be loaded: {error}") from error
+        lacks = importlib.util.find_spec("torchvision") is None and _LACKS_TORCHVISION.search(str(error))
+        way_out = f" {_WAY_OUT}" if lacks else ""
+        raise FatalError(f"The editing pipeline {source} cannot be loaded: {error}{way_out}") from error
     finally:
         diffusers.logging.set_verbosity(level)
         diffusers.logging.enable_progress_bar()
 
 
-def _picture_text_processor(source: str) -> dict[str, Any]:
-    """Without torchvision, a Qwen-VL processor less its video part, which alone needs it.
+def check_torchvision(source: str, kinds: Iterable[str], *, is_folder: bool) -> None:
+    """Raises FatalError where a pipeline whose parts are of these classes needs a torchvision that is not here."""
+    needing = (*_NEEDS_TORCHVISION, *(() if is_folder else _PICTURE_TEXT_PROCESSORS))
+    found = next((kind for kind in kinds if kind in needing), None)
+    if found is not None and not importlib.util.find_spec("torchvision"):
+        raise FatalError(f"{source} needs torchvision, for its {found}. {_WAY_OUT}")
+
+
+def _picture_text_processors(source: str) -> dict[str, Any]:
+    """Without torchvision, the Qwen-VL processors of a pipeline less their video part, which alone needs it; by the
+    names of the parts that they are.
 
     Only for a local folder: on a machine without torchvision a hub id has to be downloaded first.
     """
     index = Path(source) / "model_index.json"
     if importlib.util.find_spec("torchvision") or not index.is_file():
         return {}
-    named = json.loads(index.read_text(encoding="utf-8")).get("processor")
-    if not named or named[1] not in _PICTURE_TEXT_PROCESSORS:
-        return {}
     from models.chat import load_processor  # the same processor that a Qwen-VL chat model gets
 
-    return {"processor": load_processor(str(Path(source) / "processor"), None, "qwen2_5_vl", True)}
+    parts = json.loads(index.read_text(encoding="utf-8"))
+    kinds = {part: str(of[1]) for part, of in parts.items() if isinstance(of, list) and len(of) == 2}
+    return {
+        part: load_processor(str(Path(source) / part), None, _PICTURE_TEXT_PROCESSORS[kind], True)
+        for part, kind in kinds.items()
+        if kind in _PICTURE_TEXT_PROCESSORS
+    }

@@ -1,16 +1,19 @@
-"""What a diffusers pipeline can do, read from its call signature, and the arguments that follow from it.
+"""What a diffusers pipeline may be able to do, read from its call signature, and the arguments that follow from it.
 
-Class names are never asked: a new pipeline with a known signature works as it is.
+Class names are never asked: a new pipeline with a known signature works as it is. What the signature leaves open is
+tried (`pipeline_trial.py`).
 """
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from models.settings import PictureSettings
 
-_TENSOR_BATCH_SIGNS = ("mask_image", "image_guidance_scale", "_auto_resize")
+_FRAMES = 5  # of a pipeline that edits by a short clip and answers its last frame: one latent frame beside the first
+_MULTIPLE = 32  # of sides: several pipelines need more than their image processor says (SD 3: 16, not 8; 2.1: 32)
 _FALLBACK_MULTIPLE = 64  # divides the steps of every latent grid in use
 
 
@@ -19,17 +22,43 @@ class Traits:
     """What the signature promises.
 
     `multiple`: height and width in pixels must be divisible by it. `batches`: a list of images means a batch,
-    not several references of one sample. `parameters`: name -> default of each argument.
+    not several references of one sample. `parameters`: name -> default of each argument. `wants_list`: a single image
+    goes as a list of one. `wants_json`: its prompt is an instruction in JSON, as FIBO-Edit's. `own_size`: it makes
+    pictures of sizes of its own.
     """
 
     parameters: Mapping[str, Any]
     multiple: int
     batches: bool
+    wants_list: bool = False
+    wants_json: bool = False
+    own_size: bool = False
+
+    @property
+    def image_argument(self) -> str | None:
+        """The argument that takes the picture."""
+        return next((name for name in ("image", "images") if name in self.parameters), None)
+
+    @property
+    def mask_argument(self) -> str | None:
+        """The argument that takes the mask, white where to repaint."""
+        return next((name for name in ("mask_image", "mask") if name in self.parameters), None)
 
     @property
     def takes_mask(self) -> bool:
-        """An inpainting pipeline; otherwise the prompt is an instruction about the whole picture."""
-        return "mask_image" in self.parameters
+        """An inpainting pipeline."""
+        return self.mask_argument is not None
+
+    @property
+    def follows_instructions(self) -> bool:
+        """The prompt says what to do, and not what the hole should show."""
+        return self.wants_json or not self.takes_mask
+
+    @property
+    def strength(self) -> float:
+        """The share of the schedule that runs where nobody says."""
+        default = self.parameters.get("strength")
+        return float(default) if isinstance(default, int | float) and default > 0 else 1.0
 
     def steps_run(self, settings: PictureSettings) -> float:
         """How many steps of the schedule a masked call runs, by the settings or else the pipeline's own defaults; 1
@@ -41,30 +70,38 @@ class Traits:
 
     @property
     def takes_image(self) -> bool:
-        """The pipeline edits; image-to-image with a strength but no mask is not enough."""
-        return self.takes_mask or ("image" in self.parameters and "strength" not in self.parameters)
+        """The pipeline may edit; image-to-image with a strength but no mask is not enough."""
+        return self.takes_mask or (self.image_argument is not None and "strength" not in self.parameters)
+
+    @property
+    def cannot_edit(self) -> str:
+        """Why the signature rules editing out, "" where it does not."""
+        if any(name.startswith("control") for name in self.parameters):
+            return "it needs a control image"
+        if "prompt" not in self.parameters:
+            return "it takes no prompt"
+        if "num_frames" in self.parameters and "enable_temporal_reasoning" not in self.parameters:
+            return "it makes videos"
+        if not self.takes_image:
+            return "it takes no picture, or only as a start for another one"
+        return ""
 
 
-def read_traits(pipeline: Any, batched: bool | None = None) -> Traits:
-    """The traits of a loaded pipeline.
-
-    A mask, an image guidance scale or `_auto_resize` go with an `image` argument that is a batch. Without
-    them a list may mean references of one sample, which mixes pictures without an error (the signatures of
-    QwenImageEdit, a batch, and QwenImageEditPlus, references, are identical), so those are called one by one.
-    """
+def read_traits(pipeline: Any) -> Traits:
+    """The traits of a loaded pipeline, as far as its signature tells. Whether a list is a batch it does not tell: those
+    of QwenImageEdit, which makes one of it, and QwenImageEditPlus, to which it is references, are identical."""
     parameters = {
         name: parameter.default
         for name, parameter in inspect.signature(type(pipeline).__call__).parameters.items()
         if name != "self"
     }
-    signs = any(name in parameters for name in _TENSOR_BATCH_SIGNS)
-    return Traits(parameters, _multiple(pipeline), signs if batched is None else batched)
+    return Traits(parameters, _multiple(pipeline), batches=False)
 
 
 def _multiple(pipeline: Any) -> int:
     config = getattr(getattr(pipeline, "image_processor", None), "config", None)
     factor = getattr(config, "vae_scale_factor", None)
-    return int(factor) if isinstance(factor, int) else _FALLBACK_MULTIPLE
+    return math.lcm(factor, _MULTIPLE) if isinstance(factor, int) else _FALLBACK_MULTIPLE
 
 
 def native_size(pipeline: Any) -> int | None:
@@ -92,6 +129,7 @@ def fixed_arguments(traits: Traits, settings: PictureSettings, *, ignores_prompt
         "output_type": "np",
         "_auto_resize": False,
         "image_guidance_scale": settings.image_guidance_scale,
+        "num_frames": _FRAMES,
     }
     if traits.takes_mask:
         wanted["strength"] = settings.strength
@@ -109,7 +147,8 @@ def fixed_arguments(traits: Traits, settings: PictureSettings, *, ignores_prompt
 def sized_arguments(traits: Traits, shape: tuple[int, int]) -> dict[str, Any]:
     """Height and width in pixels, by every name the signature has for them."""
     height, width = shape
-    wanted = {"height": height, "width": width, "max_area": height * width}
+    side = round(math.sqrt(height * width))
+    wanted = {"height": height, "width": width, "max_area": height * width, "output_resolution": side}
     return {name: value for name, value in wanted.items() if name in traits.parameters}
 
 

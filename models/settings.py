@@ -12,6 +12,15 @@ from storage.stage import Decides, How, Needs, deciding
 Prefill = Literal["biharmonic", "none"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
+Flavour = Literal["openai", "vllm-omni", "sglang"]
+_OF_PIPELINES = ("steps", "strength", "guidance_scale", "image_guidance_scale", "negative_prompt")
+_TAKEN: dict[Flavour, tuple[str, ...]] = {
+    "openai": (),
+    "vllm-omni": ("steps", "strength", "guidance_scale", "negative_prompt"),
+    "sglang": ("steps", "guidance_scale", "negative_prompt"),
+}
+"""What of a pipeline's settings a server of each flavour takes."""
+
 CLASSICAL = ("opencv-telea", "opencv-navier-stokes")
 
 
@@ -112,13 +121,12 @@ class EndpointSettings(BaseModel):
     max_in_flight: How[int] = Field(default=4, gt=0, description="pictures that are asked for at once")
     attempts: How[int] = Field(default=5, gt=0, description="of one picture, the first included")
     timeout_s: How[float] = Field(default=180, gt=0, description="of one attempt as a whole")
-    response_format: How[str | None] = Field(
-        default="b64_json", description="null where the server knows no such field"
+    flavour: Decides[Flavour] = Field(
+        default="openai",
+        description="whose form it reads: openai (a mask, no seed), vllm-omni (a mask, a seed, steps and the like) or "
+        "sglang (the same, but it passes no mask on: the instruction alone says where)",
     )
-    send_seed: Decides[bool] = Field(
-        default=False, description="where the server knows `seed`; without it edits do not repeat"
-    )
-    extra: Decides[dict[str, str]] = Field(default={}, description="more form fields, such as quality")
+    extra: Decides[dict[str, str]] = Field(default={}, description="more form fields, such as quality: high")
 
 
 class PictureSettings(BaseModel):
@@ -147,7 +155,7 @@ class PictureSettings(BaseModel):
     negative_prompt: Decides[str | None] = Field(default=None, description="what must not appear")
     dtype: Decides[Dtype] = Field(default="auto", description="auto: bfloat16 on a GPU, else float32")
     batched: Decides[bool | None] = Field(
-        default=None, description="default: as the call signature shows; QwenImageEdit: true"
+        default=None, description="whether a list of pictures is a batch; default: as the pipeline's trial shows"
     )
     batch_size: How[int] = Field(default=1, gt=0, description="pictures in one call of the pipeline, as memory allows")
     time_limit_s: How[float | None] = Field(default=600, gt=0, description="of one call of the pipeline")
@@ -156,6 +164,12 @@ class PictureSettings(BaseModel):
     def is_here(self) -> bool:
         """Whether `model` names weights, a folder or a hub id."""
         return self.endpoint is None and self.model not in CLASSICAL
+
+    @property
+    def has_codec(self) -> bool:
+        """Whether a picture can pass through the model's codec alone: not at an endpoint, and a method without weights
+        has none."""
+        return self.is_here
 
     @property
     def needs(self) -> Needs:
@@ -167,6 +181,15 @@ class PictureSettings(BaseModel):
     def decided_by(self) -> dict[str, Any]:
         """The settings that decide an edit, the model by its content where it is here."""
         return deciding(self) | {"model": weights_of(self.model, self.revision, is_here=self.is_here)}
+
+    @model_validator(mode="after")
+    def _an_endpoint_takes_what_is_set(self) -> "PictureSettings":
+        if self.endpoint is not None:
+            taken = _TAKEN[self.endpoint.flavour]
+            for name in _OF_PIPELINES:
+                if name not in taken and getattr(self, name) is not None:
+                    raise ValueError(f"an endpoint of flavour {self.endpoint.flavour} takes no {name}; take it out")
+        return self
 
     @model_validator(mode="after")
     def _is_a_method_that_runs_here(self) -> "PictureSettings":

@@ -56,6 +56,7 @@ class FakeImageEditor:
 
     fingerprint = "fake-image-editor"
     size_px = 32
+    own_size = False
 
     def __init__(self, colour: tuple[int, int, int] = (10, 200, 10), error: SampleError | None = None) -> None:
         self._colour = colour

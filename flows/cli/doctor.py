@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annotation.settings import AnnotationSettings
-from editing.settings import EditSettings
+from editing.settings import EditSettings, LocateSettings
 from flows.checks import check_names
 from flows.cli import trial
 from flows.pipeline import ready_stages, targets_of
@@ -120,6 +120,8 @@ def _models(settings: Settings, try_models: bool) -> Iterator[Check]:
     chats: list[tuple[str, ChatSettings]] = []
     if editing.locate.model and editing.locate.source != "detector":
         chats.append(("locate", editing.locate))
+    if editing.certify.witness is not None and editing.certify.witness.source == "chat":
+        chats.append(("witness", editing.certify.witness))
     if recaption is not None:
         chats += [("caption", recaption.caption), ("rewrite", recaption.rewrite)]
     by_model: dict[tuple[object, ...], tuple[list[str], ChatSettings]] = {}
@@ -138,6 +140,8 @@ def _chat(settings: ChatSettings, sees: bool, try_models: bool) -> str:
         found = trial.served(settings.model, settings.server.base_url, settings.server.api_key_env, is_tried=try_models)
     else:
         found = trial.local_config(settings.model, settings.revision)
+    if isinstance(settings, LocateSettings):
+        found += f", boxes in {settings.units.replace('_', ' ')}"
     return f"{found}; {trial.one_answer(settings, sees=sees)}" if try_models else found
 
 

@@ -18,6 +18,7 @@ from models.chat import ChatRequest
 from models.chat_models import chat_model
 from models.image_edit import ImageEdit
 from models.openai_connections import served_models
+from models.pipeline_load import check_torchvision
 from models.settings import ChatSettings
 from models.source import folder_of
 from storage.errors import FatalError, SampleError
@@ -72,6 +73,7 @@ def pipeline_index(model: str, revision: str | None) -> str:
     missing = next((found for part, kind in named.items() if path and (found := _missing_part(path / part, kind))), "")
     if missing:
         raise FatalError(f"{model} lacks {missing}, which its model_index.json names. Download it again.")
+    check_torchvision(model, named.values(), is_folder=path is not None)
     return f"{model} ({name})"
 
 

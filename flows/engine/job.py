@@ -17,8 +17,9 @@ from flows.engine.progress import StageSummary, report_progress
 from flows.engine.record import Made, cut_before
 from flows.engine.tally import Shard, Tally
 from models.metering import Budget, CostLimitError
-from storage.errors import GuardsetError, TransientError
+from storage.errors import FatalError, GuardsetError, TransientError
 from storage.parquet import give_back_memory
+from storage.reasons import REASONS
 from storage.records.tables import schema_of
 from storage.rows import Earlier, StoredRows, cut, cut_between
 from storage.shard import ShardOutcome, left_to_do
@@ -27,6 +28,7 @@ from storage.usage import Usage
 from storage.workspace import Workspace
 
 _ATTEMPTS, _FIRST_WAIT_S = 4, 2.0  # of a shard that failed with a transient error
+_ENOUGH_ROWS = 8  # refused throughout are no chance
 
 Result = TypeVar("Result")
 
@@ -139,7 +141,9 @@ class Job:
         """One shard; an error says which."""
         try:
             self._check_affordable(stage, shard, tally)
-            tally.add(shard.index, self._run_shard(stage, shard.input_hash))
+            outcome = self._run_shard(stage, shard.input_hash)
+            tally.add(shard.index, outcome)
+            self._check_not_all_refused(stage, outcome, tally)
         except CostLimitError:
             raise
         except GuardsetError as error:
@@ -180,6 +184,22 @@ class Job:
             f"{stage.name} would cost about {expected:.2g}, all {left} that are left {rest:.2g}. "
             "Raise --max-cost: what is finished is kept, not paid again.",
             at_least=spent + rest,
+        )
+
+    def _check_not_all_refused(self, stage: ReadyStage, outcome: ShardOutcome, tally: Tally) -> None:
+        """Stop a stage that asks a model where the first of its rows are all refused for one reason: hardly the rows'
+        fault, and the others would fare alike. What a build before found out is believed."""
+        refused = [code for code, count in outcome.rejected.items() if count == outcome.rows_in]
+        is_first = not tally.rows_out and tally.rows_done < tally.rows and outcome.rows_in >= _ENOUGH_ROWS
+        if stage.needs == "nothing" or not refused or not is_first or outcome.looked_up or outcome.again:
+            return
+        (code,) = refused
+        detail = self.workspace.ledger.rejected(stage.name, outcome.fingerprint)[0].detail
+        raise FatalError(
+            f"{stage.name} refused all of its first {outcome.rows_in} rows as {code}: {REASONS[code].measured}. The "
+            f"first says: {detail} To do: {REASONS[code].remedy}. The other {tally.rows - tally.rows_done} rows wait. "
+            f"Where the settings stay as they are, --retry-refused {code} asks for these again, and the same command "
+            "goes on with the others."
         )
 
     def _remember(self, stage: ReadyStage, tally: Tally, seconds: float) -> None:

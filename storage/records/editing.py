@@ -136,6 +136,7 @@ class Edit:
     shown_before: tuple[str, ...] = ()  # by the locator: the attribute of each region, repeated where several show it
     locator: str = ""  # fingerprint
     derived: tuple[DerivedPair, ...] = ()  # one per policy, once the edit is selected
+    own_size: bool = False  # the editor made its pictures in a size of its own; they were scaled to that asked for
 
     @property
     def blob(self) -> str:

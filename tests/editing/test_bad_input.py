@@ -130,7 +130,7 @@ def test_a_misbehaving_model_costs_its_own_row_only(workspace, act, code, scope)
 class AnyShape:
     """An editor of the edit step itself that returns what `answer` makes of the first request."""
 
-    fingerprint = "any-shape"
+    fingerprint, own_size = "any-shape", False
 
     def edit(self, requests):
         return [request.image[:, :-1] if i == 0 else 255 - request.image for i, request in enumerate(requests)]
@@ -151,10 +151,10 @@ def test_a_model_that_hangs_costs_one_row(workspace):
         components: dict[str, object] = {}  # noqa: RUF012
 
         def __call__(self, prompt=None, image=None, mask_image=None, num_inference_steps=1, generator=None, strength=1):
-            calls.append(len(image))
-            if len(calls) == 2:
+            calls.append(prompt)
+            if len(calls) == 3:  # the first is its trial
                 time.sleep(0.8)
-            return SimpleNamespace(images=[np.asarray(255 - np.asarray(i), np.float32) / 255 for i in image])
+            return SimpleNamespace(images=[(255 - np.asarray(image, np.float32)) / 255])
 
     settings = PictureSettings(model="hub/hanging", steps=1, size_px=64, batch_size=1, time_limit_s=0.3)
     model = PipelineEditor(settings, load=lambda *_: Hanging())

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from editing.boxes import parse_regions, units_of
+from editing.box_units import CHOICES, units_of
+from editing.boxes import parse_regions
 from micro.world import VOCABULARY
-from storage.errors import SampleError
+from storage.errors import FatalError, SampleError
 
 
 def parse(answer, units="resized_pixels", known_rules=frozenset()):
@@ -63,11 +64,65 @@ def test_thinking_that_never_ends_is_no_answer():
         ("OpenGVLab/InternVL3_5-8B", "thousandths"),
         ("zai-org/GLM-4.6V", "thousandths"),
         ("openbmb/MiniCPM-V-4_5", "thousandths"),
-        ("some-model", "resized_pixels"),
+        ("moonshotai/Kimi-VL-A3B-Instruct", "fractions"),
+        ("google/gemma-3-27b-it", "thousandths_y_first"),
+        ("google/gemma-4-31b-it", "thousandths_y_first"),
+        ("gemini-3-pro", "thousandths_y_first"),
+        ("qwen2.5vl:7b", "resized_pixels"),  # as Ollama writes it
+        ("qwen3-vl:8b", "thousandths"),
+        ("Qwen/Qwen12-Omni", "thousandths"),
     ],
 )
 def test_a_family_counts_in_its_own_units(model, units):
     assert units_of(model) == units
+
+
+@pytest.mark.parametrize(
+    "model", ["some-model", "gpt-9", "llava-1.6", "Qwen/Qwen-14B", "qwen-72b", "Qwen/Qwen2.5-Omni-7B", "my/gemma-3n",
+              "qwen2.5-vl-to-qwen3-vl"],
+)  # fmt: skip
+def test_an_unknown_family_is_asked_about_and_never_taken_for_another(model):
+    with pytest.raises(FatalError, match=f"editing.locate.box_units, one of {CHOICES}"):
+        units_of(model)
+
+
+@pytest.mark.parametrize("model", ["allenai/Molmo2-8B", "google/paligemma2-10b-mix-448"])
+def test_a_family_that_gives_no_boxes_is_named(model):
+    with pytest.raises(FatalError, match="cannot locate"):
+        units_of(model)
+
+
+def test_fractions_and_y_first_become_original_pixels():
+    (region,) = parse('[{"bbox_2d": [0.1, 0.2, 0.5, 1.0], "label": "cup"}]', units="fractions")
+    assert region.box == (20, 20, 100, 100)  # of 200 x 100
+    for name in ("box_2d", "bbox_2d", "bbox", "box"):
+        (region,) = parse(f'[{{"{name}": [200, 100, 1000, 500], "label": "cup"}}]', units="thousandths_y_first")
+        assert region.box == (20, 20, 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("units", "box"),
+    [
+        ("thousandths", [10, 10, 1001, 500]),
+        ("thousandths", [-1, 10, 100, 500]),
+        ("thousandths", [0.1, 0.2, 0.5, 0.6]),  # fractions
+        ("thousandths_y_first", [10, 10, 500, 1001]),
+        ("fractions", [0.1, 0.2, 0.5, 1.01]),
+        ("fractions", [10, 20, 50, 60]),
+        ("resized_pixels", [1, 1, 101, 50]),  # the picture that was seen is 100 x 50
+        ("resized_pixels", [1, 1, 100, 51]),
+        ("resized_pixels", [0.1, 0.2, 0.5, 0.6]),
+    ],
+)
+def test_numbers_that_contradict_their_units_are_no_box_and_not_clipped_to_one(units, box):
+    with pytest.raises(SampleError, match="locator_bad_box") as caught:
+        parse(json.dumps([{"bbox_2d": box, "label": "cup"}]), units=units)
+    assert units in caught.value.detail
+
+
+def test_the_border_itself_is_inside():
+    (region,) = parse('[{"bbox_2d": [0, 0, 1000, 1000], "label": "cup"}]', units="thousandths")
+    assert region.box == (0, 0, 200, 100)
 
 
 def test_a_folder_says_itself_of_which_family_it_is(tmp_path):
@@ -75,6 +130,12 @@ def test_a_folder_says_itself_of_which_family_it_is(tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "qwen3_vl_moe"}')
     assert units_of(str(folder)) == "thousandths"
+
+
+def test_a_folder_whose_type_cannot_be_read_is_of_no_family(tmp_path):
+    (tmp_path / "config.json").write_text("[")
+    with pytest.raises(FatalError, match="box_units"):
+        units_of(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +191,6 @@ def test_an_empty_list_is_an_answer():
         ("[1, 2]", "locator_unparsable"),
         ('[{"bbox_2d": [1, 1, 2, 2]}]', "locator_unparsable"),
         ('[{"label": "cup"}]', "locator_bad_box"),
-        ('[{"label": "cup", "box_2d": [1, 1, 2, 2]}]', "locator_bad_box"),  # some models give y first under this name
         ('[{"label": "cup", "bbox_2d": [1, 1, 2, 2], "rules": 5}]', "locator_unparsable"),
         ('[{"label": "", "bbox_2d": [1, 1, 2, 2]}]', "locator_unparsable"),
         ('[{"label": {"name": "cup"}, "bbox_2d": [1, 1, 2, 2]}]', "locator_unparsable"),
@@ -148,8 +208,8 @@ def test_anything_else_is_refused_with_a_reason(answer, code):
 
 
 @given(st.tuples(*[st.floats(-3, 103)] * 2), st.tuples(*[st.floats(-2, 52)] * 2))
-@example(xs=(100.0, 101.0), ys=(50.0, 51.0))  # beyond the frame, by less than the slack
-@example(xs=(-2.0, -1.0), ys=(-1.0, -0.5))
+@example(xs=(99.9, 100.0), ys=(49.9, 50.0))
+@example(xs=(0.0, 2.0), ys=(0.0, 0.1))
 def test_an_accepted_box_lies_in_the_image_and_has_an_area(xs, ys):
     answer = json.dumps([{"bbox_2d": [min(xs), min(ys), max(xs), max(ys)], "label": "cup"}])
     try:

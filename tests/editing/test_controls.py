@@ -11,7 +11,7 @@ from editing.controls import ControlSettings, plan_controls
 from editing.edit import EditStage
 from editing.editors import WindowEditor
 from editing.measure import judge
-from editing.settings import CertifySettings
+from editing.settings import CertifySettings, EditingSettings
 from storage.images import decode_mask, decode_stored, encode_png
 from storage.records.editing import Certificate, EditTask, Finding, Located
 from storage.records.images import Image
@@ -44,6 +44,19 @@ def test_a_sham_repaints_as_much_elsewhere(x, y, width, height):
         assert 0 <= y0 < y1 <= 150
         assert x1 <= box[0] or box[2] <= x0 or y1 <= box[1] or box[3] <= y0
         assert sham.targets[0].attributes == ()
+
+
+@pytest.mark.parametrize(
+    ("edit", "share"),
+    [
+        ({"model": "hub/pipeline"}, 1.0),
+        ({"model": "opencv-telea"}, 0.0),
+        ({"model": "m", "endpoint": {"base_url": "http://127.0.0.1:1/v1"}}, 0.0),
+    ],
+)
+def test_an_editor_without_a_codec_makes_no_round_trips(edit, share):
+    settings = EditingSettings.model_validate({"locate": {"model": "m"}, "edit": edit, "controls": ALL})
+    assert (settings.planned_controls.sham_share, settings.planned_controls.roundtrip_share) == (1.0, share)
 
 
 def test_an_image_without_room_gets_no_sham():

@@ -72,6 +72,14 @@ def test_output_that_the_safety_checker_refused_is_no_edit(workspace):
     assert [r.code for r in result.rejected] == ["editor_flagged"]
 
 
+@pytest.mark.parametrize("own_size", [False, True])
+def test_an_edit_says_whether_the_model_answered_in_a_size_of_its_own(workspace, own_size):
+    model = FakeImageEditor()
+    model.own_size = own_size
+    (edit,) = run(workspace, [task(workspace)], model=MeteredEditor(model, "m")).ok
+    assert edit.own_size is own_size
+
+
 def test_seeds_come_from_the_edit_and_candidates_differ(workspace):
     three = edit_settings(candidates=3)
     one = run(workspace, [task(workspace, 1), task(workspace, 2)], three).ok
@@ -137,7 +145,7 @@ def test_a_changed_instruction_or_mode_is_another_edit(workspace):
 class OneAtATime:
     """An editor that notes whether it was called while at work, and goes on once another batch's files were read."""
 
-    fingerprint = "one-at-a-time"
+    fingerprint, own_size = "one-at-a-time", False
 
     def __init__(self, reads, fail=None):
         self._reads, self._fail, self._busy = reads, fail, threading.Lock()

@@ -18,7 +18,7 @@ FEWER = Vocabulary(VOCABULARY.attributes[:-1])
 
 
 def looking(vocabulary: Vocabulary = VOCABULARY, rules: Any = None, **changes: Any) -> Looking:
-    settings = LocateSettings.model_validate({"model": "m", "server": SERVER, **changes})
+    settings = LocateSettings.model_validate({"model": "m", "server": SERVER, "box_units": "fractions", **changes})
     return Looking(settings, vocabulary, rules or {})
 
 

@@ -30,6 +30,7 @@ class FakeModel:
 
     fingerprint = "fake-model"
     size_px = 64
+    own_size = False
 
     def __init__(self) -> None:
         self.seen: list[ImageEdit] = []

@@ -5,12 +5,15 @@ import json
 import pytest
 from PIL import Image as PilImage
 
+from editing.boxes import schema_of
 from editing.locate import ChatLocator, LocateRequest, LocateStage
 from editing.networks import Looking, make_locator
 from editing.settings import LocateSettings
+from editing.stages import LOCATE
 from micro.world import VOCABULARY
 from models.settings import ServerSettings
 from policies.vocabulary import Attribute, Vocabulary
+from storage.errors import FatalError
 from storage.images import encode_png
 from storage.records.images import Picture
 from storage.records.tables import to_table
@@ -30,7 +33,7 @@ def images(workspace, count):
 
 
 def run(workspace, chat, count=3):
-    locator = ChatLocator(chat, ["find"], VOCABULARY, LocateSettings(model="m"))
+    locator = ChatLocator(chat, ["find"], VOCABULARY, LocateSettings(model="m", box_units="resized_pixels"))
     return LocateStage(workspace, locator, 2, VOCABULARY).run_shard(to_table(images(workspace, count), Picture))
 
 
@@ -89,13 +92,26 @@ def test_boxes_from_a_server_are_in_the_pixels_that_its_model_saw(workspace):
         ("Qwen/Qwen2.5-VL-7B-Instruct", True, "resized_pixels", 28),
         ("Qwen/Qwen2.5-VL-7B-Instruct", False, "resized_pixels", 1),  # in this process the sizes are known
         ("Qwen/Qwen3-VL-8B-Instruct", True, "thousandths", 1),
-        ("some-model", False, "resized_pixels", 1),
     ],
 )
 def test_settings_know_how_a_model_counts(model, server, units, multiple):
     settings = LocateSettings(model=model, server=SERVER if server else None)
     assert (settings.units, settings.side_multiple) == (units, multiple)
-    assert LocateSettings(model=model, box_units="thousandths").units == "thousandths"
+    assert LocateSettings(model=model, box_units="fractions").units == "fractions"
+
+
+def test_what_decides_locate_is_unknown_until_an_unknown_family_says_its_units():
+    decides = LOCATE.using(Looking(LocateSettings(model="served-name", server=SERVER), VOCABULARY, {}))
+    with pytest.raises(FatalError, match=r"how served-name writes its boxes. Say it: editing\.locate\.box_units"):
+        _ = decides.decides
+    detector = LocateSettings(model="some/owl", source="detector")
+    assert LOCATE.using(Looking(detector, VOCABULARY, {})).decides  # it gives pixels, and is not asked for text
+
+
+def test_a_y_first_family_is_asked_for_boxes_as_it_writes_them():
+    (prompt,) = Looking(LocateSettings(model="google/gemma-3-27b-it"), VOCABULARY, {}).prompts
+    assert '[{"box_2d": [y0, x0, y1, x1], "label"' in prompt
+    assert schema_of("thousandths_y_first")["items"]["required"] == ["box_2d", "label"]
 
 
 PEOPLE = Vocabulary(
@@ -121,7 +137,9 @@ PEOPLE = Vocabulary(
 )
 def test_a_minor_beside_something_sensitive_blocks_the_image(workspace, shown, code):
     answer = json.dumps([{"bbox_2d": [0, 0, 40, 40], "label": label} for label in shown])
-    locator = ChatLocator(FakeChat(lambda _: answer), ["find"], PEOPLE, LocateSettings(model="m"))
+    locator = ChatLocator(
+        FakeChat(lambda _: answer), ["find"], PEOPLE, LocateSettings(model="m", box_units="resized_pixels")
+    )
     result = LocateStage(workspace, locator, 2, PEOPLE).run_shard(to_table(images(workspace, 1), Picture))
     assert [r.code for r in result.rejected] == ([code] if code else [])
     assert len(result.ok) == (0 if code else 1)
@@ -130,7 +148,7 @@ def test_a_minor_beside_something_sensitive_blocks_the_image(workspace, shown, c
 def test_a_long_vocabulary_is_asked_for_in_parts_and_a_part_without_an_answer_costs_the_image(workspace):
     words = Vocabulary(tuple(Attribute(id=f"thing_{n}", sensitive=True) for n in range(2000)))
     rules = {"X.R1": "A thing 7 is unsafe.", "X.R2": "A thing 1999 is unsafe.", "X.R3": "Spam is unsafe."}
-    prompts = Looking(LocateSettings(model="m"), words, rules).prompts
+    prompts = Looking(LocateSettings(model="m", box_units="resized_pixels"), words, rules).prompts
     assert len(prompts) == 8
     assert [sum(f"{rule}: " in prompt for prompt in prompts) for rule in rules] == [1, 1, 1]
     assert all(len(prompt) < 8000 for prompt in prompts)
@@ -139,12 +157,12 @@ def test_a_long_vocabulary_is_asked_for_in_parts_and_a_part_without_an_answer_co
         named = "thing 7" if "thing 7," in request.prompt else "thing 1999" if "thing 1999" in request.prompt else None
         return json.dumps([{"bbox_2d": [0, 0, 40, 40], "label": named}] if named else [])
 
-    locator = ChatLocator(FakeChat(answer), prompts, words, LocateSettings(model="m"))
+    locator = ChatLocator(FakeChat(answer), prompts, words, LocateSettings(model="m", box_units="resized_pixels"))
     (row,) = LocateStage(workspace, locator, 2, words).run_shard(to_table(images(workspace, 1), Picture)).ok
     assert row.attributes == ("thing_1999", "thing_7")
 
     mute = FakeChat(lambda request: "I cannot." if "thing 700," in request.prompt else "[]")
-    locator = ChatLocator(mute, prompts, words, LocateSettings(model="m"))
+    locator = ChatLocator(mute, prompts, words, LocateSettings(model="m", box_units="resized_pixels"))
     result = LocateStage(workspace, locator, 2, words).run_shard(to_table(images(workspace, 2), Picture))
     assert [r.code for r in result.rejected] == ["locator_unparsable"] * 2
 

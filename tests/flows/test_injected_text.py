@@ -38,7 +38,7 @@ def test_what_a_model_obeys_makes_no_picture_safe(workspace):
     blob = workspace.blobs.put(encode_png(draw(1)))
     with scripted_chat(lambda prompt: said[0]) as (url, _):
         model = OpenAIChat("m", ServerSettings(base_url=url, attempts=1))
-        locator = ChatLocator(model, ["Find."], VOCABULARY, LocateSettings(model="m"))
+        locator = ChatLocator(model, ["Find."], VOCABULARY, LocateSettings(model="m", box_units="resized_pixels"))
         stage = LocateStage(workspace, locator, None, VOCABULARY)
 
         def derived(answer):

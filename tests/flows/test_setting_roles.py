@@ -38,7 +38,7 @@ BASES: dict[str, dict[str, Any]] = {
         "ray": {"stages": {"edit": {"workers": 2}}},
     },
     "in process": {
-        "editing": {"locate": {"model": "hub/vlm"}, "edit": {"model": "hub/pipeline"}},
+        "editing": {"locate": {"model": "hub/vlm", "box_units": "fractions"}, "edit": {"model": "hub/pipeline"}},
         "recaption": {"caption": {"model": "hub/vlm"}, "rewrite": {"model": "hub/llm"}},
     },
     "detector": {

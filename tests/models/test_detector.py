@@ -14,7 +14,7 @@ from models.detector import ZeroShotDetector
 from storage.errors import FatalError
 from storage.images import Rgb
 from tests.drawing import draw
-from tests.models.tiny_pipelines import clip_tokenizer
+from tests.models.tiny_parts import clip_tokenizer
 
 SIDE = 32  # pixels that the network sees: 4 x 4 patches of 8, so it answers 16 boxes an image and word
 

@@ -1,5 +1,6 @@
 """What happens when a pipeline misbehaves, on a fake one: it costs a sample, never the batch or the build."""
 
+import inspect
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +16,7 @@ from PIL import Image
 from models.image_edit import ImageEdit, PipelineEditor
 from models.pipeline_load import load_pipeline
 from models.pipeline_traits import Traits, fixed_arguments, native_size, read_traits, sized_arguments
+from models.pipeline_trial import TRIAL
 from models.settings import PictureSettings
 from storage.errors import FatalError
 from tests.drawing import draw
@@ -22,7 +24,7 @@ from tests.models.test_image_edit import codes, edit, settings
 
 
 class FakePipeline:
-    """Answers what `paint` makes of the pictures; knows masks and batches."""
+    """Answers what `paint` makes of the pictures; knows masks and batches, and passes the trial of every pipeline."""
 
     image_processor = SimpleNamespace(config=SimpleNamespace(vae_scale_factor=8))
     nsfw: Callable[[int], list[bool]] | None = None
@@ -44,9 +46,13 @@ class FakePipeline:
         generator: Any = None,
         output_type: str = "pil",
     ) -> Any:
-        self.calls.append({"prompt": prompt, "size": (height, width)})
-        images = self._paint([np.asarray(i, dtype=np.float32) / 255 for i in image], prompt)
-        return SimpleNamespace(images=images, nsfw_content_detected=self.nsfw and self.nsfw(len(image)))
+        pictures = image if isinstance(image, list) else [image]
+        prompts = prompt if isinstance(prompt, list) else [prompt]
+        if TRIAL in prompts:
+            return SimpleNamespace(images=[1 - np.asarray(i, dtype=np.float32) / 255 for i in pictures])
+        self.calls.append({"prompt": prompts, "size": (height, width)})
+        images = self._paint([np.asarray(i, dtype=np.float32) / 255 for i in pictures], prompts)
+        return SimpleNamespace(images=images, nsfw_content_detected=self.nsfw and self.nsfw(len(pictures)))
 
 
 def fake_editor(paint: Callable[..., Any], **more: Any) -> tuple[PipelineEditor, FakePipeline]:
@@ -67,7 +73,7 @@ def one_goes(wrong: Callable[[Any], Any]) -> Callable[..., Any]:
     [
         (lambda image: image * np.nan, "editor_not_finite"),
         (lambda image: image * 0, "editor_black"),
-        (lambda image: image[:-1], "editor_wrong_size"),
+        (lambda image: image[:-10], "editor_wrong_size"),
         (lambda image: Image.new("RGB", (8, 8)), "editor_wrong_size"),
     ],
 )
@@ -99,7 +105,7 @@ def test_pictures_are_padded_and_cut_back() -> None:
     editor, pipeline = fake_editor(lambda images, _: images)
     odd = edit(1, (97, 65))
     (answer,) = editor.edit([odd])
-    assert pipeline.calls[0]["size"] == (72, 104)  # the next multiples of 8
+    assert pipeline.calls[0]["size"] == (96, 128)  # the next multiples of 32
     np.testing.assert_array_equal(answer, odd.image)
 
 
@@ -178,7 +184,8 @@ def test_a_pipeline_without_a_mask_follows_the_instruction_and_one_with_a_mask_t
 
     class Instructed(FakePipeline):
         def __call__(self, prompt: Any = None, image: Any = None, generator: Any = None) -> Any:
-            self.calls.append({"prompt": prompt})
+            if TRIAL not in prompt:
+                self.calls.append({"prompt": prompt})
             return SimpleNamespace(images=[image])
 
     instructed = Instructed(lambda images, _: images)
@@ -186,10 +193,95 @@ def test_a_pipeline_without_a_mask_follows_the_instruction_and_one_with_a_mask_t
     assert [call["prompt"] for call in instructed.calls] == ["Remove the knife.", "a cup on a table"]
 
 
-def test_batches_can_be_forced_or_forbidden() -> None:
-    pipeline = FakePipeline(lambda images, _: images)
-    assert read_traits(pipeline).batches
-    assert not read_traits(pipeline, batched=False).batches
+def shaped(answer: Callable[[Any], Any], **signature: Any) -> Any:
+    """A pipeline whose call has these arguments beside `image` and `prompt`, and answers what `answer` makes of the
+    picture."""
+
+    class Shaped(FakePipeline):
+        def __call__(self, **given: Any) -> Any:
+            return answer(np.asarray(given["image"], dtype=np.float32) / 255)
+
+    names = {"image": None, "prompt": None} | signature
+    parameters = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in names.items()]
+    Shaped.__call__.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return Shaped(lambda images, _: images)
+
+
+def pictures(*found: Any) -> Any:
+    return SimpleNamespace(images=list(found))
+
+
+def larger(image: Any, factor: int) -> Any:
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "why"),
+    [
+        (shaped(lambda i: pictures(larger(i, 4))), "it makes every picture 4 times as large: it upscales"),
+        (shaped(lambda i: pictures(i[: len(i) // 2])), "it answers a square with a picture of 64 by 32"),
+        (shaped(lambda i: pictures(i[..., :1])), "not one picture in colour"),
+        (shaped(lambda i: pictures(i, i)), "not one picture in colour"),
+        (shaped(lambda i: SimpleNamespace(prediction=i)), "the answer holds neither of images, image, frames"),
+        (shaped(lambda i: 1 / 0), "a square of 64 pixels: ZeroDivisionError"),
+        (shaped(pictures, control_image=None, mask_image=None), "it needs a control image"),
+        (shaped(pictures, controlnet_conditioning_scale=1.0), "it needs a control image"),
+        (shaped(pictures, num_frames=81), "it makes videos"),
+        (shaped(pictures, strength=0.8), "it takes no picture, or only as a start for another one"),
+    ],
+    ids=lambda value: value[:25] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_pipeline_that_cannot_edit_is_one_sentence_at_load(pipeline: Any, why: str) -> None:
+    with pytest.raises(FatalError, match=r"hub/fake .*Shaped.* cannot edit") as caught:
+        PipelineEditor(settings("hub/fake"), load=lambda *_: pipeline).edit([edit(1), edit(2)])
+    assert why in str(caught.value)
+
+
+def test_a_pipeline_of_a_size_of_its_own_edits_and_its_answers_are_scaled() -> None:
+    pipeline = shaped(lambda i: pictures(np.full((128, 128, 3), 0.5)))
+    image = draw(1, (64, 64))
+    editor = PipelineEditor(settings("hub/fake"), load=lambda *_: pipeline)
+    (answer,) = editor.edit([ImageEdit(image, np.ones((64, 64), np.bool_), "", 1)])
+    assert editor.own_size
+    assert answer.shape == image.shape  # type: ignore[union-attr]
+    np.testing.assert_array_equal(answer, np.full_like(image, 128))
+
+
+@pytest.mark.parametrize("field", ["images", "image", "frames"])
+def test_the_field_of_an_answer_is_found_and_of_a_clip_the_last_frame_counts(field: str) -> None:
+    def answer(image: Any) -> Any:
+        return SimpleNamespace(**{field: [[image, 1 - image]] if field == "frames" else [1 - image]})
+
+    one = ImageEdit(draw(1, (64, 64)), np.ones((64, 64), np.bool_), "", 1)
+    more = {"num_frames": 81, "enable_temporal_reasoning": False} if field == "frames" else {}
+    editor = PipelineEditor(settings("hub/fake"), load=lambda *_: shaped(answer, **more))
+    np.testing.assert_array_equal(editor.edit([one])[0], 255 - one.image)
+
+
+def test_a_list_is_a_batch_only_where_each_picture_comes_back_as_alone() -> None:
+    def answer(given: Any, mixes: bool) -> Any:
+        images = [np.asarray(i, dtype=np.float32) / 255 for i in given]
+        return pictures(*([np.mean(images, axis=0)] * len(images) if mixes else [1 - i for i in images]))
+
+    for mixes in (False, True):
+
+        class Either(FakePipeline):
+            mixes = False
+
+            def __call__(self, prompt: Any = None, image: Any = None, generator: Any = None) -> Any:
+                return answer(image if isinstance(image, list) else [image], self.mixes)
+
+        Either.mixes = mixes
+        editor = PipelineEditor(settings("hub/fake"), load=lambda *_, kind=Either: kind(lambda i, _: i))
+        assert codes(editor.edit([edit(1), edit(2)])) == ["ok", "ok"]
+        assert editor._traits.batches is not mixes
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_batches_can_be_forced_or_forbidden(batched: bool) -> None:
+    editor, pipeline = fake_editor(lambda images, _: images, batched=batched)
+    assert codes(editor.edit(worded("a", "b"))) == ["ok", "ok"]
+    assert [len(call["prompt"]) for call in pipeline.calls] == ([2] if batched else [1, 1])
 
 
 def test_fingerprint_follows_what_changes_pixels() -> None:

@@ -98,13 +98,28 @@ def test_what_is_painted_does(change: dict[str, Any]) -> None:
 
 def test_an_endpoints_address_key_and_patience_change_no_pixel_and_its_form_does() -> None:
     how = {"base_url": "https://x.test/v1", "api_key_env": "K", "max_in_flight": 1, "attempts": 2, "timeout_s": 9}
-    assert endpoint(**how, response_format=None).decided_by() == endpoint().decided_by()
-    told = [endpoint(), endpoint(send_seed=True), endpoint(extra={"quality": "low"}), painter(size_px=1024)]
+    assert endpoint(**how).decided_by() == endpoint().decided_by()
+    told = [endpoint(), endpoint(flavour="sglang"), endpoint(extra={"quality": "low"}), painter(size_px=1024)]
     decided = [settings.decided_by() for settings in told]
     assert all(one != other for i, one in enumerate(decided) for other in decided[:i])
     assert (
         painter(model="/models/here", endpoint=EndpointSettings(base_url=URL)).decided_by()["model"] == "/models/here@"
     )
+
+
+@pytest.mark.parametrize(
+    ("flavour", "unknown"),
+    [("openai", "steps"), ("openai", "negative_prompt"), ("sglang", "strength"), ("vllm-omni", "image_guidance_scale")],
+)
+def test_what_an_endpoint_would_ignore_is_not_taken(flavour: str, unknown: str) -> None:
+    server = {"base_url": URL, "flavour": flavour}
+    value = "x" if unknown == "negative_prompt" else 1
+    with pytest.raises(ValidationError, match=f"flavour {flavour} takes no {unknown}"):
+        painter(endpoint=server, size_px=64, **{unknown: value})
+
+
+def test_only_a_pipeline_has_a_codec() -> None:
+    assert [s.has_codec for s in (painter(), endpoint(), painter(model="opencv-telea"))] == [True, False, False]
 
 
 def test_a_classical_method_is_no_folder() -> None:

@@ -1,16 +1,9 @@
 """The image-edit endpoint, against a server on the loopback that misbehaves on request."""
 
-import base64
-import json
 import logging
 import socket
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from email.parser import BytesParser
-from email.policy import HTTP
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,110 +13,31 @@ from models.image_edit import ImageEdit
 from models.openai_images import OpenAIImages, Patience
 from models.settings import EndpointSettings, PictureSettings
 from storage.errors import FatalError, TransientError
-from storage.images import decode, encode_png
+from storage.images import decode
 from tests.drawing import draw
+from tests.models.image_server import Answer, ImageServer, failure, inverted, picture
 
-Answer = tuple[int, dict[str, str], bytes]
 KEY = "sk-a-secret-that-no-log-may-show"
 PATIENCE = Patience(first_wait_s=0.01)
 
 
-def picture(rgb: Any) -> Answer:
-    return 200, {}, json.dumps({"data": [{"b64_json": base64.b64encode(encode_png(rgb)).decode()}]}).encode()
-
-
-def inverted(parts: dict[str, bytes]) -> Answer:
-    return picture(255 - decode(parts["image"], max_pixels=10**6).rgb)
-
-
-def failure(status: int, message: str = "no", **headers: str) -> Answer:
-    return status, headers, json.dumps({"error": {"message": message}}).encode()
-
-
-class Server:
-    """Answers with what `respond` says about a request's parts and how often its prompt was sent before."""
-
-    def __init__(self) -> None:
-        self.respond: Callable[[dict[str, bytes], int], Answer | None] = lambda parts, _: inverted(parts)
-        self.tries: Counter[str] = Counter()
-        self.seen: list[dict[str, bytes]] = []
-        self.keys: list[str | None] = []
-        self.at_once = self.most_at_once = 0
-        self.lock = threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                outer.handle(self)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.http.server_port}/v1"
-
-    def handle(self, request: BaseHTTPRequestHandler) -> None:
-        assert request.path == "/v1/images/edits"
-        body = request.rfile.read(int(request.headers["content-length"]))
-        head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
-        message = BytesParser(policy=HTTP).parsebytes(head + body)
-        parts = {str(p.get_param("name", header="content-disposition")): p.get_payload(decode=True)
-                 for p in message.iter_parts()}  # type: ignore[attr-defined]  # fmt: skip
-        prompt = parts["prompt"].decode()
-        with self.lock:
-            self.seen.append(parts)
-            self.keys.append(request.headers.get("authorization"))
-            before, self.tries[prompt] = self.tries[prompt], self.tries[prompt] + 1
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            answer = self.respond(parts, before)
-        finally:
-            with self.lock:
-                self.at_once -= 1
-        if answer is None:  # a dropped connection
-            request.connection.shutdown(socket.SHUT_RDWR)
-            return
-        status, headers, content = answer
-        request.send_response(status)
-        for name, value in headers.items():
-            request.send_header(name.replace("_", "-"), value)
-        request.send_header("content-length", str(len(content)))
-        request.end_headers()
-        try:
-            if "drip" in headers:
-                for index in range(len(content)):
-                    request.wfile.write(content[index : index + 1])
-                    request.wfile.flush()
-                    time.sleep(0.02)
-            else:
-                request.wfile.write(content)
-        except OSError:
-            pass  # the client had enough
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageServer]:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    running = Server()
+    running = ImageServer()
     yield running
     running.http.shutdown()
     running.http.server_close()
 
 
-def settings(server: Server, **changes: Any) -> PictureSettings:
+def settings(server: ImageServer, **changes: Any) -> PictureSettings:
     """Changes of `size_px` and `revision` are the model's, all others the endpoint's."""
     model = {name: changes.pop(name) for name in ("size_px", "revision") if name in changes}
     endpoint = {"base_url": server.url, "attempts": 3, "api_key_env": "OPENAI_API_KEY", "timeout_s": 5.0} | changes
     return PictureSettings.model_validate({"model": "some-model", "size_px": 64, "endpoint": endpoint} | model)
 
 
-def editor(server: Server, patience: Patience = PATIENCE, **changes: Any) -> OpenAIImages:
+def editor(server: ImageServer, patience: Patience = PATIENCE, **changes: Any) -> OpenAIImages:
     return OpenAIImages(settings(server, **changes), patience)
 
 
@@ -142,24 +56,21 @@ def codes(answers: Any) -> list[str]:
     return [getattr(answer, "code", "ok") for answer in answers]
 
 
-def test_pictures_come_back_in_order_and_the_form_is_whole(server: Server) -> None:
+def test_pictures_come_back_in_order_and_the_form_is_whole(server: ImageServer) -> None:
     sent = edits(*"abcdef")
-    answers = editor(server, send_seed=True, extra={"quality": "low"}).edit(sent)
+    answers = editor(server, extra={"quality": "low"}).edit(sent)
     for one, answer in zip(sent, answers, strict=True):
         np.testing.assert_array_equal(answer, 255 - one.image)
     parts = next(p for p in server.seen if p["prompt"] == b"b")
     texts = {name: value.decode() for name, value in parts.items() if name not in ("image", "mask")}
-    assert texts == {
-        "model": "some-model", "prompt": "b", "n": "1", "size": "64x64", "response_format": "b64_json", "seed": "1",
-        "quality": "low",
-    }  # fmt: skip
+    assert texts == {"model": "some-model", "prompt": "b", "size": "64x64", "quality": "low"}
     # The mask is transparent where the picture may change; decoding lays transparency on white.
     shown = decode(parts["mask"], max_pixels=10**6).rgb
     assert (shown[sent[1].mask] == 255).all()
     np.testing.assert_array_equal(shown[~sent[1].mask], sent[1].image[~sent[1].mask])
 
 
-def test_requests_in_flight_are_bounded(server: Server) -> None:
+def test_requests_in_flight_are_bounded(server: ImageServer) -> None:
     def slow(parts: dict[str, bytes], _: int) -> Answer:
         time.sleep(0.05)
         return inverted(parts)
@@ -170,7 +81,7 @@ def test_requests_in_flight_are_bounded(server: Server) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503, None])
-def test_what_may_pass_is_tried_again(server: Server, status: int | None) -> None:
+def test_what_may_pass_is_tried_again(server: ImageServer, status: int | None) -> None:
     def once(parts: dict[str, bytes], before: int) -> Answer | None:
         if before:
             return inverted(parts)
@@ -181,7 +92,7 @@ def test_what_may_pass_is_tried_again(server: Server, status: int | None) -> Non
     assert server.tries == {"a": 2, "b": 2}
 
 
-def test_retry_after_is_obeyed_up_to_a_cap(server: Server) -> None:
+def test_retry_after_is_obeyed_up_to_a_cap(server: ImageServer) -> None:
     server.respond = lambda parts, before: inverted(parts) if before else failure(429, Retry_After="0.4")
     began = time.monotonic()
     assert codes(editor(server).edit(edits("a"))) == ["ok"]
@@ -190,7 +101,7 @@ def test_retry_after_is_obeyed_up_to_a_cap(server: Server) -> None:
     assert codes(editor(server, Patience(first_wait_s=0.01, max_wait_s=0.05)).edit(edits("b"))) == ["ok"]
 
 
-def test_a_refusal_costs_its_picture_and_is_not_repeated(server: Server) -> None:
+def test_a_refusal_costs_its_picture_and_is_not_repeated(server: ImageServer) -> None:
     server.respond = lambda parts, _: failure(400, "not this") if parts["prompt"] == b"bad" else inverted(parts)
     answers = editor(server).edit(edits("a", "bad", "c"))
     assert codes(answers) == ["ok", "editor_refused", "ok"]
@@ -201,11 +112,15 @@ def test_a_refusal_costs_its_picture_and_is_not_repeated(server: Server) -> None
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (picture(draw(1, (32, 32))), "editor_wrong_size"),
-        (picture(draw(1, (640, 640))), "editor_bad_reply"),  # larger than is decoded at all
+        (picture(draw(1, (32, 48))), "editor_wrong_size"),
+        (picture(np.zeros((6000, 6000, 3), dtype=np.uint8)), "editor_bad_reply"),  # larger than is decoded at all
         ((200, {}, b"not json"), "editor_bad_reply"),
         ((200, {}, b'{"data": []}'), "editor_bad_reply"),
-        ((200, {}, b'{"data": [{"url": "http://127.0.0.1/x.png"}]}'), "editor_bad_reply"),
+        ((200, {}, b'{"data": [{"url": "/not-there.png"}]}'), "editor_bad_reply"),
+        ((200, {}, b'{"data": [{"url": "file:///etc/hosts"}]}'), "editor_bad_reply"),
+        ((200, {}, b'{"data": [{"url": "http://a\\u0001"}]}'), "editor_bad_reply"),
+        ((200, {}, b'{"data": [{"url": 5}]}'), "editor_bad_reply"),
+        ((200, {}, b'{"data": [{"url": "data:image/png;base64,*"}]}'), "editor_bad_reply"),
         ((200, {}, b'{"data": [{"b64_json": "bm90IGEgcGljdHVyZQ=="}]}'), "editor_bad_reply"),
         ((200, {}, b'{"data": [{"b64_json": "*"}]}'), "editor_bad_reply"),
         ((302, {"location": "http://127.0.0.1/"}, b""), "editor_refused"),
@@ -213,7 +128,7 @@ def test_a_refusal_costs_its_picture_and_is_not_repeated(server: Server) -> None
         (failure(404), "editor_refused"),
     ],
 )
-def test_an_unusable_answer_costs_its_picture(server: Server, answer: Answer, code: str) -> None:
+def test_an_unusable_answer_costs_its_picture(server: ImageServer, answer: Answer, code: str) -> None:
     server.respond = lambda parts, _: answer if parts["prompt"] == b"bad" else inverted(parts)
     assert codes(editor(server).edit(edits("a", "bad"))) == ["ok", code]
 
@@ -225,7 +140,7 @@ BODIES = [b"", b"null", b"[]", b'{"error": {"message": "busy"}}', b'{"data": nul
 @pytest.mark.parametrize(
     "answer", [PAGE, *((200, {}, body) for body in BODIES), (200, {"content-encoding": "gzip"}, b"no")]
 )
-def test_a_server_that_edits_nothing_refuses_no_picture(server: Server, answer: Answer) -> None:
+def test_a_server_that_edits_nothing_refuses_no_picture(server: ImageServer, answer: Answer) -> None:
     server.respond = lambda *_: answer
     one = editor(server)
     with pytest.raises(TransientError, match="not available"):
@@ -235,7 +150,7 @@ def test_a_server_that_edits_nothing_refuses_no_picture(server: Server, answer: 
 
 
 @pytest.mark.parametrize("status", [302, 400, 413, 422])
-def test_pictures_alone_are_at_fault_where_a_plain_one_is_edited(server: Server, status: int) -> None:
+def test_pictures_alone_are_at_fault_where_a_plain_one_is_edited(server: ImageServer, status: int) -> None:
     server.respond = lambda parts, _: failure(status) if parts["prompt"] in (b"a", b"b") else inverted(parts)
     assert codes(editor(server).edit(edits("a", "b"))) == ["editor_refused"] * 2
     server.respond = lambda *_: failure(status, "no such size")
@@ -243,25 +158,25 @@ def test_pictures_alone_are_at_fault_where_a_plain_one_is_edited(server: Server,
         editor(server).edit(edits("a", "b"))
 
 
-def test_an_endpoint_that_gives_other_sizes_is_no_pictures_fault(server: Server) -> None:
-    server.respond = lambda *_: picture(draw(1, (32, 32)))
+def test_an_endpoint_that_gives_other_sizes_is_no_pictures_fault(server: ImageServer) -> None:
+    server.respond = lambda *_: picture(draw(1, (32, 48)))
     with pytest.raises(FatalError, match="not even a plain one: editor_wrong_size"):
         editor(server).edit(edits("a", "b"))
 
 
-def test_a_codec_alone_is_not_to_be_had(server: Server) -> None:
+def test_a_codec_alone_is_not_to_be_had(server: ImageServer) -> None:
     (one, other) = edits("a", "b")
     empty = ImageEdit(one.image, np.zeros_like(one.mask), "a", 1)
     assert codes(editor(server).edit([empty, other])) == ["editor_no_codec", "ok"]
     assert "a" not in server.tries
 
 
-def test_an_endless_reply_is_cut(server: Server) -> None:
+def test_an_endless_reply_is_cut(server: ImageServer) -> None:
     with pytest.raises(TransientError, match="more than 100 bytes"):
         editor(server, Patience(first_wait_s=0.01, max_reply_bytes=100)).edit(edits("a"))
 
 
-def test_a_server_that_hangs_or_drips_is_left(server: Server) -> None:
+def test_a_server_that_hangs_or_drips_is_left(server: ImageServer) -> None:
     def hang(parts: dict[str, bytes], _: int) -> Answer:
         if parts["prompt"] == b"hang":
             time.sleep(1.0)
@@ -275,7 +190,7 @@ def test_a_server_that_hangs_or_drips_is_left(server: Server) -> None:
     assert server.tries["hang"] == 1
 
 
-def test_one_picture_that_always_fails_is_refused_and_a_dead_server_is_not_its_fault(server: Server) -> None:
+def test_one_picture_that_always_fails_is_refused_and_a_dead_server_is_not_its_fault(server: ImageServer) -> None:
     server.respond = lambda parts, _: failure(500) if parts["prompt"] == b"bad" else inverted(parts)
     assert codes(editor(server).edit(edits("a", "bad"))) == ["ok", "editor_unavailable"]
     assert codes(editor(server).edit(edits("bad", "bad"))) == ["editor_unavailable"] * 2  # a plain one is edited
@@ -290,14 +205,14 @@ def test_one_picture_that_always_fails_is_refused_and_a_dead_server_is_not_its_f
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_wrong_key_or_address_stops_with_a_sentence(server: Server, status: int) -> None:
+def test_a_wrong_key_or_address_stops_with_a_sentence(server: ImageServer, status: int) -> None:
     server.respond = lambda *_: failure(status, "who are you")
     with pytest.raises(FatalError, match="who are you"):
         editor(server).edit(edits("a"))
 
 
 def test_the_key_is_sent_and_never_shown(
-    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    server: ImageServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server.respond = lambda *_: failure(401, f"bad key {KEY}")
@@ -319,7 +234,7 @@ def test_the_key_is_sent_and_never_shown(
     assert server.keys[-1] is None
 
 
-def test_a_wrong_key_does_not_wait_for_the_retries_of_others(server: Server) -> None:
+def test_a_wrong_key_does_not_wait_for_the_retries_of_others(server: ImageServer) -> None:
     server.respond = lambda parts, _: failure(401) if parts["prompt"] == b"a" else failure(503)
     began = time.monotonic()
     with pytest.raises(FatalError):
@@ -327,13 +242,13 @@ def test_a_wrong_key_does_not_wait_for_the_retries_of_others(server: Server) -> 
     assert time.monotonic() - began < 5
 
 
-def test_fingerprint_follows_what_is_asked_for(server: Server) -> None:
+def test_fingerprint_follows_what_is_asked_for(server: ImageServer) -> None:
     assert editor(server).fingerprint == editor(server, max_in_flight=1, attempts=9).fingerprint
-    changed = [{"size_px": 128}, {"revision": "b"}, {"extra": {"quality": "low"}}, {"send_seed": True}]
+    changed = [{"size_px": 128}, {"revision": "b"}, {"extra": {"quality": "low"}}, {"flavour": "sglang"}]
     assert len({editor(server).fingerprint, *(editor(server, **c).fingerprint for c in changed)}) == 5
 
 
-def test_an_endpoint_needs_a_size_and_an_address(server: Server) -> None:
+def test_an_endpoint_needs_a_size_and_an_address(server: ImageServer) -> None:
     with pytest.raises(FatalError, match=r"Set editing\.edit\.size_px"):
         editor(server, size_px=None)
     with pytest.raises(ValueError, match="no endpoint"):

@@ -3,7 +3,6 @@
 The components are as small as the classes allow, so that a whole edit takes a fraction of a second.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,102 +10,57 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from tokenizers import pre_tokenizers
 
-TEXT_WIDTH = 32
-LATENTS = 4
-_SPECIALS = "<|endoftext|> <|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|image_pad|> <|video_pad|>".split()
-_CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] }}:{% if message['content'] is string %}{{ message['content'] }}"
-    "{% else %}{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}{% endif %}{% endfor %}"
+from tests.models.no_editors import NO_EDITORS
+from tests.models.tiny_parts import (
+    LATENTS,
+    SPECIALS,
+    TEXT_WIDTH,
+    byte_tokenizer,
+    clip_tokenizer,
+    save_with_processor,
+    text_sizes,
+    tiny_clip_text,
+    tiny_qwen,
+    tiny_qwen3_vl,
+    tiny_t5,
+    tiny_unet,
+    tiny_vae,
+    tiny_wan_vae,
 )
-
-
-def _alphabet() -> list[str]:
-    return sorted(pre_tokenizers.ByteLevel.alphabet())
-
-
-def clip_tokenizer() -> Any:
-    words = [*_alphabet(), *(letter + "</w>" for letter in _alphabet()), "<|startoftext|>", "<|endoftext|>"]
-    return transformers.CLIPTokenizer(vocab={w: i for i, w in enumerate(words)}, merges=[], model_max_length=77)
-
-
-def _clip_text(*, projected: bool = False) -> Any:
-    vocabulary = len(clip_tokenizer())
-    config = transformers.CLIPTextConfig(
-        vocab_size=vocabulary, hidden_size=TEXT_WIDTH, intermediate_size=32, projection_dim=TEXT_WIDTH,
-        num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=77,
-        bos_token_id=vocabulary - 2, eos_token_id=vocabulary - 1, pad_token_id=vocabulary - 1,
-    )  # fmt: skip
-    return (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(config)
-
-
-def _t5() -> tuple[Any, Any]:
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -2.0)]
-    pieces += [(letter, -3.0) for letter in "abcdefghijklmnopqrstuvwxyz"]
-    tokenizer = transformers.T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)
-    config = transformers.T5Config(
-        vocab_size=len(tokenizer), d_model=TEXT_WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=2
-    )
-    return tokenizer, transformers.T5EncoderModel(config)
-
-
-def _byte_tokenizer() -> Any:
-    vocab = {word: index for index, word in enumerate([*_alphabet(), *_SPECIALS])}
-    tokenizer = transformers.Qwen2Tokenizer(vocab=vocab, merges=[], model_max_length=2048)
-    tokenizer.add_special_tokens({"additional_special_tokens": _SPECIALS})
-    tokenizer.chat_template = _CHAT_TEMPLATE
-    return tokenizer
-
-
-def _vae(latents: int = LATENTS, **more: Any) -> Any:
-    """Scales by 8, as the real ones do."""
-    return diffusers.AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8,) * 4, norm_num_groups=4, layers_per_block=1, latent_channels=latents,
-        sample_size=64, **more,
-    )  # fmt: skip
-
-
-def _unet(channels: int, **more: Any) -> Any:
-    return diffusers.UNet2DConditionModel(
-        sample_size=8, in_channels=channels, out_channels=LATENTS, block_out_channels=(8, 16), layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=8, norm_num_groups=4, **({"cross_attention_dim": TEXT_WIDTH} | more),
-    )  # fmt: skip
 
 
 def _sd(pipeline: str, channels: int) -> Any:
     return getattr(diffusers, pipeline)(
-        vae=_vae(), text_encoder=_clip_text(), tokenizer=clip_tokenizer(), unet=_unet(channels),
+        vae=tiny_vae(), text_encoder=tiny_clip_text(), tokenizer=clip_tokenizer(), unet=tiny_unet(channels),
         scheduler=diffusers.DDIMScheduler(steps_offset=1, clip_sample=False), safety_checker=None,
         feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
 
 
 def _sdxl(pipeline: str, channels: int) -> Any:
-    unet = _unet(
+    unet = tiny_unet(
         channels, addition_embed_type="text_time", addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=TEXT_WIDTH + 6 * 8, cross_attention_dim=2 * TEXT_WIDTH,
     )  # fmt: skip
     return getattr(diffusers, pipeline)(
-        vae=_vae(), text_encoder=_clip_text(), text_encoder_2=_clip_text(projected=True),
+        vae=tiny_vae(), text_encoder=tiny_clip_text(), text_encoder_2=tiny_clip_text(projected=True),
         tokenizer=clip_tokenizer(), tokenizer_2=clip_tokenizer(), unet=unet,
         scheduler=diffusers.EulerDiscreteScheduler(), add_watermarker=False,
     )  # fmt: skip
 
 
 def _flux(pipeline: str, channels: int) -> Any:
-    tokenizer_2, text_encoder_2 = _t5()
+    tokenizer_2, text_encoder_2 = tiny_t5()
     transformer = diffusers.FluxTransformer2DModel(
         patch_size=1, in_channels=channels, out_channels=4 * LATENTS, num_layers=1, num_single_layers=1,
         attention_head_dim=16, num_attention_heads=2, joint_attention_dim=TEXT_WIDTH,
         pooled_projection_dim=TEXT_WIDTH, axes_dims_rope=(4, 4, 8), guidance_embeds=True,
     )  # fmt: skip
     return getattr(diffusers, pipeline)(
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=_vae(shift_factor=0.1), text_encoder=_clip_text(),
-        tokenizer=clip_tokenizer(), text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2, transformer=transformer,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=tiny_vae(shift_factor=0.1),
+        text_encoder=tiny_clip_text(), tokenizer=clip_tokenizer(), text_encoder_2=text_encoder_2,
+        tokenizer_2=tokenizer_2, transformer=transformer,
     )  # fmt: skip
 
 
@@ -123,28 +77,36 @@ def _flux2_parts(text_width: int, *, guidance: bool) -> dict[str, Any]:
     return {"scheduler": diffusers.FlowMatchEulerDiscreteScheduler(), "vae": vae, "transformer": transformer}
 
 
-def _text_sizes(layers: int, vocabulary: int) -> dict[str, Any]:
-    return {
-        "vocab_size": vocabulary, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": layers,
-        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 2048,
-    }  # fmt: skip
+def _sd3() -> Any:
+    tokenizer_3, text_encoder_3 = tiny_t5()
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=16, patch_size=2, in_channels=16, out_channels=16, num_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=TEXT_WIDTH, caption_projection_dim=32,
+        pooled_projection_dim=2 * TEXT_WIDTH, pos_embed_max_size=96,
+    )  # fmt: skip
+    return diffusers.StableDiffusion3InpaintPipeline(
+        transformer=transformer, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        vae=tiny_vae(16, shift_factor=0.1), text_encoder=tiny_clip_text(projected=True), tokenizer=clip_tokenizer(),
+        text_encoder_2=tiny_clip_text(projected=True), tokenizer_2=clip_tokenizer(), text_encoder_3=text_encoder_3,
+        tokenizer_3=tokenizer_3,
+    )  # fmt: skip
 
 
-def _flux2_klein() -> Any:
-    tokenizer = _byte_tokenizer()
+def _flux2_klein(pipeline: str = "Flux2KleinPipeline") -> Any:
+    tokenizer = byte_tokenizer()
     # The pipeline reads hidden states 9, 18 and 27.
-    encoder = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**_text_sizes(28, len(tokenizer))))
-    return diffusers.Flux2KleinPipeline(
+    encoder = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**text_sizes(28, len(tokenizer))))
+    return getattr(diffusers, pipeline)(
         **_flux2_parts(16, guidance=False), text_encoder=encoder, tokenizer=tokenizer, is_distilled=False
     )
 
 
 def _flux2() -> Any:
     """A plain tokenizer with a chat template takes the PixtralProcessor's place, which needs torchvision to exist."""
-    tokenizer = _byte_tokenizer()
-    tokenizer.add_special_tokens({"additional_special_tokens": [*_SPECIALS, "[IMG]"]})
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": [*SPECIALS, "[IMG]"]})
     config = transformers.Mistral3Config(
-        text_config=_text_sizes(30, len(tokenizer)) | {"model_type": "mistral"},  # hidden states 10, 20 and 30
+        text_config=text_sizes(30, len(tokenizer)) | {"model_type": "mistral"},  # hidden states 10, 20 and 30
         vision_config={"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
                        "num_attention_heads": 2, "head_dim": 8, "image_size": 64, "patch_size": 8},
         image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
@@ -156,43 +118,35 @@ def _flux2() -> Any:
     )
 
 
-def _z_image() -> Any:
-    tokenizer = _byte_tokenizer()
+def _z_image_parts(**more: Any) -> dict[str, Any]:
+    tokenizer = byte_tokenizer()
     transformer = diffusers.ZImageTransformer2DModel(
         all_patch_size=(2,), all_f_patch_size=(1,), in_channels=16, dim=32, n_layers=1, n_refiner_layers=1, n_heads=2,
-        n_kv_heads=2, cap_feat_dim=16, siglip_feat_dim=16, axes_dims=[8, 4, 4], axes_lens=[1024, 128, 128],
+        n_kv_heads=2, cap_feat_dim=16, axes_dims=[8, 4, 4], axes_lens=[1024, 128, 128], **more,
     )  # fmt: skip
     with torch.no_grad():  # made by torch.empty: whatever was in memory, NaN included
         for name, parameter in transformer.named_parameters():
             if name.endswith("pad_token"):
                 parameter.fill_(0.1)
+    encoder = transformers.Qwen3Model(transformers.Qwen3Config(**text_sizes(2, len(tokenizer))))
+    return {
+        "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(), "text_encoder": encoder, "tokenizer": tokenizer,
+        "vae": tiny_vae(16, scaling_factor=0.36, shift_factor=0.1), "transformer": transformer,
+    }  # fmt: skip
+
+
+def _z_image_omni() -> Any:
     siglip = transformers.Siglip2VisionConfig(
         hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_patches=16, patch_size=16
     )
     return diffusers.ZImageOmniPipeline(
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=_vae(16, scaling_factor=0.36, shift_factor=0.1),
-        text_encoder=transformers.Qwen3Model(transformers.Qwen3Config(**_text_sizes(2, len(tokenizer)))),
-        tokenizer=tokenizer, transformer=transformer, siglip=transformers.Siglip2VisionModel(siglip),
+        **_z_image_parts(siglip_feat_dim=16), siglip=transformers.Siglip2VisionModel(siglip),
         siglip_processor=transformers.Siglip2ImageProcessor(patch_size=16, max_num_patches=16),
     )  # fmt: skip
 
 
-def _qwen_encoder(tokenizer: Any) -> Any:
-    token = tokenizer.convert_tokens_to_ids
-    rope = {"rope_type": "default", "rope_theta": 1000.0, "mrope_section": [1, 1, 2]}
-    config = transformers.Qwen2_5_VLConfig(
-        vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16,
-                       "patch_size": 8, "window_size": 32, "fullatt_block_indexes": [0]},
-        text_config=_text_sizes(1, len(tokenizer)) | {"rope_parameters": rope},
-        image_token_id=token("<|image_pad|>"), video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"), vision_end_token_id=token("<|vision_end|>"),
-    )  # fmt: skip
-    return transformers.Qwen2_5_VLForConditionalGeneration(config)
-
-
-def _save_qwen(pipeline: str, folder: Path) -> None:
-    """Saved without its processor, which needs torchvision to exist at all; its files are written one by one."""
-    tokenizer = _byte_tokenizer()
+def _qwen(pipeline: str, **more: Any) -> Any:
+    tokenizer = byte_tokenizer()
     transformer = diffusers.QwenImageTransformer2DModel(
         patch_size=2, in_channels=4 * LATENTS, out_channels=LATENTS, num_layers=1, attention_head_dim=16,
         num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 4, 8),
@@ -201,17 +155,95 @@ def _save_qwen(pipeline: str, folder: Path) -> None:
         base_dim=8, z_dim=LATENTS, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
         latents_mean=[0.0] * LATENTS, latents_std=[1.0] * LATENTS,
     )  # fmt: skip
-    getattr(diffusers, pipeline)(
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=vae, text_encoder=_qwen_encoder(tokenizer),
-        tokenizer=tokenizer, processor=None, transformer=transformer,
-    ).save_pretrained(folder)  # fmt: skip
-    tokenizer.save_pretrained(folder / "processor")
-    transformers.Qwen2VLImageProcessorPil(patch_size=8, min_pixels=16 * 16, max_pixels=64 * 64).save_pretrained(
-        folder / "processor"
+    return getattr(diffusers, pipeline)(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=vae, text_encoder=tiny_qwen(tokenizer),
+        tokenizer=tokenizer, transformer=transformer, **more,
+    )  # fmt: skip
+
+
+def _qwen_edit(pipeline: str) -> Callable[[Path], None]:
+    return lambda folder: save_with_processor(_qwen(pipeline, processor=None), folder, "processor")
+
+
+def _save_longcat(folder: Path) -> None:
+    tokenizer = byte_tokenizer()
+    transformer = diffusers.LongCatImageTransformer2DModel(
+        patch_size=1, in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=16, pooled_projection_dim=16, axes_dims_rope=[4, 4, 8],
+    )  # fmt: skip
+    pipeline = diffusers.LongCatImageEditPipeline.__new__(diffusers.LongCatImageEditPipeline)
+    diffusers.DiffusionPipeline.__init__(pipeline)
+    pipeline.register_modules(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=tiny_vae(16, shift_factor=0.1), tokenizer=tokenizer,
+        text_encoder=tiny_qwen(tokenizer), text_processor=None, transformer=transformer,
+    )  # fmt: skip
+    save_with_processor(pipeline, folder, "text_processor")
+
+
+def _save_kandinsky(folder: Path) -> None:
+    tokenizer = byte_tokenizer()
+    transformer = diffusers.Kandinsky5Transformer3DModel(
+        in_visual_dim=16, in_text_dim=16, in_text_dim2=TEXT_WIDTH, time_dim=16, out_visual_dim=16, model_dim=32,
+        ff_dim=32, num_text_blocks=1, num_visual_blocks=1, axes_dims=(4, 6, 6), visual_cond=True,
+    )  # fmt: skip
+    pipeline = diffusers.Kandinsky5I2IPipeline(
+        transformer=transformer, vae=tiny_vae(16, scaling_factor=0.36, shift_factor=0.1),
+        text_encoder=tiny_qwen(tokenizer), tokenizer=None, text_encoder_2=tiny_clip_text(),
+        tokenizer_2=clip_tokenizer(), scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+    )  # fmt: skip
+    save_with_processor(pipeline, folder, "tokenizer", "Qwen2_5_VLProcessor")
+
+
+def _joy(kind: str) -> Callable[[Path], None]:
+    def save(folder: Path) -> None:
+        tokenizer = byte_tokenizer()
+        transformer = getattr(diffusers, f"JoyImageEdit{kind}Transformer3DModel")(
+            patch_size=[1, 2, 2], in_channels=16, hidden_size=32, num_attention_heads=2, text_dim=16,
+            mlp_width_ratio=1.0, num_layers=1, rope_dim_list=[4, 6, 6],
+        )  # fmt: skip
+        pipeline = getattr(diffusers, f"JoyImageEdit{kind}Pipeline")(
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=tiny_wan_vae(),
+            text_encoder=tiny_qwen3_vl(tokenizer), tokenizer=tokenizer, transformer=transformer, processor=None,
+        )  # fmt: skip
+        save_with_processor(pipeline, folder, "processor", "Qwen3VLProcessor")
+
+    return save
+
+
+def _save_qwen_image_21(folder: Path) -> None:
+    """Written part by part, since the constructor asks its processor, which needs torchvision to exist at all."""
+    tokenizer = byte_tokenizer()
+    transformer = diffusers.QwenImage21Transformer2DModel(
+        patch_size=1, in_channels=8, out_channels=8, num_layers=1, attention_head_dim=16, num_attention_heads=2,
+        context_in_dim=16, mlp_ratio=1, axes_dims_rope=(4, 4, 8),
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKLQwenImage21(
+        base_dim=8, decoder_base_dim=8, z_dim=8, dim_mult=[1, 1, 1, 1, 1], num_res_blocks=1,
+        latents_mean=[0.0] * 8, latents_std=[1.0] * 8,
+    )  # fmt: skip
+    pipeline = diffusers.QwenImage21Pipeline.__new__(diffusers.QwenImage21Pipeline)
+    diffusers.DiffusionPipeline.__init__(pipeline)
+    pipeline.register_modules(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=vae, processor=None, transformer=transformer,
+        text_encoder=tiny_qwen3_vl(tokenizer, 16),
+    )  # fmt: skip
+    pipeline.register_to_config(sample_sigmas=None)
+    save_with_processor(pipeline, folder, "processor", "Qwen3VLProcessor", patch=16, most=1024)
+
+
+def _save_fibo_edit(folder: Path) -> None:
+    tokenizer = byte_tokenizer()
+    encoder = transformers.SmolLM3ForCausalLM(
+        transformers.SmolLM3Config(**text_sizes(2, 128_002), pad_token_id=0, bos_token_id=0, eos_token_id=0)
     )
-    index = json.loads((folder / "model_index.json").read_text())
-    index["processor"] = ["transformers", "Qwen2VLProcessor"]
-    (folder / "model_index.json").write_text(json.dumps(index))
+    transformer = diffusers.BriaFiboTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, axes_dims_rope=[4, 4, 8], text_encoder_dim=16,
+    )  # fmt: skip
+    diffusers.BriaFiboEditPipeline(
+        transformer=transformer, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=tiny_wan_vae(5),
+        text_encoder=encoder, tokenizer=tokenizer,
+    ).save_pretrained(folder)  # fmt: skip
 
 
 def _saved(make: Callable[[], Any]) -> Callable[[Path], None]:
@@ -227,16 +259,32 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
     "flux-fill": _saved(lambda: _flux("FluxFillPipeline", 4 * LATENTS + 4 * LATENTS + 4 * 64)),
     "flux-kontext": _saved(lambda: _flux("FluxKontextPipeline", 4 * LATENTS)),
     "instruct-pix2pix": _saved(lambda: _sd("StableDiffusionInstructPix2PixPipeline", 8)),
-    "qwen-edit": lambda folder: _save_qwen("QwenImageEditPipeline", folder),
-    "qwen-edit-plus": lambda folder: _save_qwen("QwenImageEditPlusPipeline", folder),
+    "qwen-edit": _qwen_edit("QwenImageEditPipeline"),
+    "qwen-edit-plus": _qwen_edit("QwenImageEditPlusPipeline"),
     "flux2": _saved(_flux2),
     "flux2-klein": _saved(_flux2_klein),
-    "z-image-omni": _saved(_z_image),
+    "z-image-omni": _saved(_z_image_omni),
+    "z-image-inpaint": _saved(lambda: diffusers.ZImageInpaintPipeline(**_z_image_parts())),
+    "sd3-inpaint": _saved(_sd3),
+    "flux-inpaint": _saved(lambda: _flux("FluxInpaintPipeline", 4 * LATENTS)),
+    "flux-kontext-inpaint": _saved(lambda: _flux("FluxKontextInpaintPipeline", 4 * LATENTS)),
+    "flux2-klein-inpaint": _saved(lambda: _flux2_klein("Flux2KleinInpaintPipeline")),
+    "qwen-image-inpaint": _saved(lambda: _qwen("QwenImageInpaintPipeline")),
+    "longcat-edit": _save_longcat,
+    "qwen-image-21": _save_qwen_image_21,
+    "fibo-edit": _save_fibo_edit,
+    "joy-edit": _joy(""),
+    "joy-edit-plus": _joy("Plus"),
+    "kandinsky5-i2i": _save_kandinsky,
+    "qwen-edit-inpaint": _qwen_edit("QwenImageEditInpaintPipeline"),
 }
 
 
 def build(name: str, folder: Path) -> Path:
     """Writes the named pipeline to `folder`; the same weights every time."""
     torch.manual_seed(0)
-    BUILDERS[name](folder)
+    if name in NO_EDITORS:
+        NO_EDITORS[name]().save_pretrained(folder)
+    else:
+        BUILDERS[name](folder)
     return folder

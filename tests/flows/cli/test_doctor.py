@@ -1,5 +1,6 @@
 """The doctor tries things: what does not work is named, with what to do."""
 
+import importlib.util
 import json
 import re
 import shutil
@@ -13,8 +14,10 @@ from flows.build import build
 from flows.cli.doctor import examine
 from flows.settings import Settings, load_settings
 from micro.preset import preset
+from models.pipeline_load import load_pipeline
 from storage.errors import FatalError
 from tests.configs import write_config
+from tests.models.tiny_pipelines import build as tiny_pipeline
 from tests.scripted_chat import scripted_chat
 
 
@@ -140,6 +143,23 @@ def test_a_server_that_is_not_there_and_one_that_serves_another_model(tmp_path: 
     assert "lists other, not wanted" in found["caption model"]
 
 
+def test_an_unknown_family_of_models_is_asked_for_the_units_of_its_boxes_before_an_image_is_read(
+    tmp_path: Path,
+) -> None:
+    with scripted_chat(lambda _: "[]", models=("our-model",)) as (url, prompts):
+        locate = {"model": "our-model", "server": {"base_url": url}}
+        settings = preset({"editing": {"locate": locate}})
+        found = advice(settings, tmp_path)
+        assert list(found) == ["locate model"]
+        assert "box_units, one of resized_pixels, thousandths, thousandths_y_first, fractions" in found["locate model"]
+        with pytest.raises(FatalError, match=r"how our-model writes its boxes. Say it: editing\.locate\.box_units"):
+            build(settings, tmp_path, str(tmp_path / "work"))
+        assert not (tmp_path / "work").exists()
+        checks = examine(preset({"editing": {"locate": {**locate, "box_units": "fractions"}}}), str(tmp_path))
+    assert "our-model, served, boxes in fractions" in [check.found for check in checks]
+    assert len(prompts) == 0
+
+
 def test_a_missing_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     server = {"base_url": "http://127.0.0.1:9/v1", "api_key_env": "NO_SUCH_KEY"}
@@ -209,6 +229,53 @@ def test_with_try_each_model_answers_and_edits_once(tmp_path: Path) -> None:
         found = advice(settings, tmp_path, try_models=True)
         assert len(prompts) == 1  # one model, asked once for both steps
     assert "answers without a word" in found["caption, rewrite model"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="it is installed")
+def test_a_processor_that_needs_torchvision_is_named_with_the_extra(tmp_path: Path) -> None:
+    folder = tiny_pipeline("sd-inpaint-4", tmp_path / "editor")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "PixtralProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    found = advice(with_editor(folder), tmp_path)["edit model"]
+    assert "needs torchvision, for its PixtralProcessor. Install torchvision" in found
+    with pytest.raises(FatalError, match=r"cannot be loaded: .*\'guardset\[gpu\]\'"):
+        load_pipeline(str(folder))
+
+
+def with_editor(folder: Path) -> Settings:
+    edit = {"model": str(folder), "size_px": 64, "steps": 2, "strength": 1.0}
+    return preset({"editing": {"edit": edit}})
+
+
+def test_with_try_a_good_model_folder_edits_once(tmp_path: Path) -> None:
+    settings = with_editor(tiny_pipeline("sd-inpaint-4", tmp_path / "editor"))
+    checks = {check.name: check for check in examine(settings, str(tmp_path), try_models=True)}
+    assert not checks["edit model"].advice
+    assert re.search(r"\(StableDiffusionInpaintPipeline\); edits in \d", checks["edit model"].found)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("upscaler", "(StableDiffusionUpscalePipeline) cannot edit: it makes every picture 4 times as large"),
+        ("controlnet", "(StableDiffusionControlNetPipeline) cannot edit: it needs a control image"),
+        ("depth", "(MarigoldDepthPipeline) cannot edit: it takes no prompt"),
+    ],
+)
+def test_with_try_a_model_folder_that_loads_and_edits_nothing_is_one_sentence(
+    name: str, sentence: str, tmp_path: Path
+) -> None:
+    settings = with_editor(tiny_pipeline(name, tmp_path / "editor"))
+    assert advice(settings, tmp_path) == {}  # its files are whole
+    assert sentence in advice(settings, tmp_path, try_models=True)["edit model"]
+
+
+def test_with_try_weights_that_are_cut_off_are_one_sentence(tmp_path: Path) -> None:
+    folder = tiny_pipeline("sd-inpaint-4", tmp_path / "editor")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "cannot be loaded" in advice(with_editor(folder), tmp_path, try_models=True)["edit model"]
 
 
 def test_a_server_that_lists_no_models_is_asked_for_real(tmp_path: Path) -> None:

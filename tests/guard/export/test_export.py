@@ -293,6 +293,21 @@ def test_the_card_counts_by_policy_and_category_and_keeps_rules_apart(result: Ex
     assert "images whose licence forbids export, and their edits: 2" in card
 
 
+def test_the_card_says_where_no_round_trip_was_tried(dataset: Dataset, workspace: Workspace, tmp_path: Path) -> None:
+    kinds = {True: ("remove", "sham"), False: ("remove", "sham", "roundtrip")}
+    for lacks, kept in kinds.items():
+        (first, *others) = dataset.pairs
+        tried = (first, *others, dataclasses.replace(first, kind="roundtrip"))
+        data = dataclasses.replace(
+            dataset,
+            pairs=tuple(edit for edit in dataset.pairs if edit.kind in kept),
+            candidates=tuple(edit for edit in tried if edit.kind in kept),
+        )
+        card = Path(export(data, workspace, CFG, version=f"v{lacks}").path, "README.md").read_text()
+        assert ("No round trip was tried: an image endpoint" in card) is lacks
+        assert "round trips)" in card
+
+
 def test_croissant_lists_every_file_with_its_hash(result: ExportResult) -> None:
     document = json.loads(Path(result.path, "croissant.json").read_text())
     objects = {d["contentUrl"]: d for d in document["distribution"] if d["@type"] == "cr:FileObject"}
