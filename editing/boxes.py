@@ -21,6 +21,7 @@ _OTHERS = {
     "instruction": {"type": "string"},
 }
 _FORMS = {False: ("bbox_2d", "[x0, y0, x1, y1]"), True: ("box_2d", "[y0, x0, y1, x1]")}  # y first: as Gemini has it
+_OVERSHOOT = 0.02  # of the frame's side: models draw things at the border a little beyond it
 _MOST: Mapping[BoxUnits, int] = {"thousandths": 1000, "thousandths_y_first": 1000, "fractions": 1}
 _SAME_BOX = 0.8  # intersection over union from which two boxes show one thing
 
@@ -178,8 +179,8 @@ def _rules(given: Any) -> tuple[str, ...]:
 def _box(raw: Any, frame: _Frame, original: tuple[int, int]) -> tuple[int, int, int, int]:
     """The box in original pixels.
 
-    Numbers beyond the frame are in other units, and so are four of which none is above 1 in a frame that is larger:
-    such an answer is not clipped to a box, because that would lie elsewhere.
+    Numbers well beyond the frame are in other units, and so are four of which none is above 1 in a larger frame. Such
+    an answer is not clipped to a box, because that would lie elsewhere.
     """
     try:
         numbers = box_of(raw, "four corners")
@@ -187,13 +188,16 @@ def _box(raw: Any, frame: _Frame, original: tuple[int, int]) -> tuple[int, int, 
         raise SampleError("locator_bad_box", f"{error}.") from error
     a, b, c, d = numbers
     x0, y0, x1, y1 = (b, a, d, c) if is_y_first(frame.units) else numbers
-    inside = 0 <= x0 < x1 <= frame.width and 0 <= y0 < y1 <= frame.height
+    inside = all(
+        -_OVERSHOOT * most <= start < end <= (1 + _OVERSHOOT) * most and start < most and end > 0
+        for start, end, most in ((x0, x1, frame.width), (y0, y1, frame.height))
+    )
     if not inside or max(numbers) <= 1 < max(frame.width, frame.height):
         raise SampleError(
             "locator_bad_box", f"{numbers} is no box in {frame.units}, of {frame.width} by {frame.height}."
         )
     (left, right), (top, bottom) = (
-        (min(int(start / most * size), size - 1), min(size, -int(-end / most * size // 1)))
+        (min(int(max(0, start) / most * size), size - 1), min(size, -int(-end / most * size // 1)))
         for start, end, most, size in ((x0, x1, frame.width, original[0]), (y0, y1, frame.height, original[1]))
     )
     return left, top, max(right, left + 1), max(bottom, top + 1)

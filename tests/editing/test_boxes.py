@@ -103,14 +103,14 @@ def test_fractions_and_y_first_become_original_pixels():
 @pytest.mark.parametrize(
     ("units", "box"),
     [
-        ("thousandths", [10, 10, 1001, 500]),
-        ("thousandths", [-1, 10, 100, 500]),
+        ("thousandths", [10, 10, 1030, 500]),
+        ("thousandths", [-30, 10, 100, 500]),
         ("thousandths", [0.1, 0.2, 0.5, 0.6]),  # fractions
-        ("thousandths_y_first", [10, 10, 500, 1001]),
-        ("fractions", [0.1, 0.2, 0.5, 1.01]),
+        ("thousandths_y_first", [10, 10, 500, 1030]),
+        ("fractions", [0.1, 0.2, 0.5, 1.05]),
         ("fractions", [10, 20, 50, 60]),
-        ("resized_pixels", [1, 1, 101, 50]),  # the picture that was seen is 100 x 50
-        ("resized_pixels", [1, 1, 100, 51]),
+        ("resized_pixels", [1, 1, 103, 50]),  # the picture that was seen is 100 x 50
+        ("resized_pixels", [1, 1, 100, 52]),
         ("resized_pixels", [0.1, 0.2, 0.5, 0.6]),
     ],
 )
@@ -120,8 +120,9 @@ def test_numbers_that_contradict_their_units_are_no_box_and_not_clipped_to_one(u
     assert units in caught.value.detail
 
 
-def test_the_border_itself_is_inside():
-    (region,) = parse('[{"bbox_2d": [0, 0, 1000, 1000], "label": "cup"}]', units="thousandths")
+@pytest.mark.parametrize("box", [[0, 0, 1000, 1000], [-4, 0, 1003, 1012]])
+def test_a_box_may_reach_to_the_border_and_a_little_beyond(box):
+    (region,) = parse(json.dumps([{"bbox_2d": box, "label": "cup"}]), units="thousandths")
     assert region.box == (0, 0, 200, 100)
 
 
