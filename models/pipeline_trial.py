@@ -74,17 +74,21 @@ def _first_answer(answer: Callable[..., list[Any]], traits: Traits, job: Job) ->
 
 
 def _has_own_size(answer: Callable[..., list[Any]], traits: Traits, alone: Any, side: int) -> bool:
-    """Whether the pipeline chooses the size of its pictures; those of one that makes larger ones from larger ones, or
-    anything but a square from a square, are no edits."""
-    if alone.shape[:2] == (side, side):
-        return False
+    """Whether the pipeline chooses the size of its pictures, as a square of another size shows; those of one that makes
+    larger ones from larger ones, or anything but a square from a square, are no edits."""
+    as_asked = alone.shape[:2] == (side, side)
     if not is_like(alone.shape, (side, side)):
         raise FatalError(f"it answers a square with a picture of {alone.shape[1]} by {alone.shape[0]}")
-    another = side // 2 if side >= 256 else side * 2
-    (scaled,) = answer(traits, [_job(another, 0)])
-    if math.isclose(scaled.shape[0] / another, alone.shape[0] / side, rel_tol=0.1):
+    another = side // 2 // traits.multiple * traits.multiple if side >= 256 else side * 2
+    try:
+        (scaled,) = answer(traits, [_job(another, 0)])
+    except Exception:
+        if as_asked:  # another size is more than it can do, and nobody asks for one
+            return False
+        raise
+    if not as_asked and math.isclose(scaled.shape[0] / another, alone.shape[0] / side, rel_tol=0.1):
         raise FatalError(f"it makes every picture {alone.shape[0] / side:.2g} times as large: it upscales")
-    return True
+    return not as_asked or scaled.shape[:2] != (another, another)
 
 
 def _is_batch(answer: Callable[..., list[Any]], traits: Traits, jobs: Sequence[Job], alone: Any) -> bool:

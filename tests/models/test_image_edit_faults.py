@@ -237,11 +237,12 @@ def test_a_pipeline_that_cannot_edit_is_one_sentence_at_load(pipeline: Any, why:
     assert why in str(caught.value)
 
 
-def test_a_pipeline_of_a_size_of_its_own_edits_and_its_answers_are_scaled() -> None:
-    pipeline = shaped(lambda i: pictures(np.full((128, 128, 3), 0.5)))
-    image = draw(1, (64, 64))
+@pytest.mark.parametrize("own_px", [64, 128])  # 64 is also what the settings ask for
+def test_a_pipeline_of_a_size_of_its_own_edits_and_its_answers_are_scaled(own_px: int) -> None:
+    pipeline = shaped(lambda i: pictures(np.full((own_px, own_px, 3), 0.5)))
+    image = draw(1, (64, 96))
     editor = PipelineEditor(settings("hub/fake"), load=lambda *_: pipeline)
-    (answer,) = editor.edit([ImageEdit(image, np.ones((64, 64), np.bool_), "", 1)])
+    (answer,) = editor.edit([ImageEdit(image, np.ones((96, 64), np.bool_), "", 1)])
     assert editor.own_size
     assert answer.shape == image.shape  # type: ignore[union-attr]
     np.testing.assert_array_equal(answer, np.full_like(image, 128))
