@@ -26,7 +26,7 @@ from flows.engine.progress import report_progress
 from flows.outcome import Outcome, read_outcome
 from flows.servers import studio_client
 from flows.settings import Settings
-from guard.contract.splits import split_of
+from guard.contract.splits import drawn_split
 from policies.engine import PolicySet
 from policies.evidence import Evidence
 from policies.loading import load_policy_set
@@ -86,7 +86,7 @@ def with_drafts(
     def drafted(item: PublishItem) -> bool:
         if options.prefill == "none" or item.image_id in controls or item.image_id not in evidence:
             return False
-        trains = split_of(item.family_id, test_ratio=export.test_ratio, seed=export.seed) == "train"
+        trains = drawn_split(item.family_id, test_ratio=export.test_ratio, seed=export.seed) == "train"
         return trains or options.prefill == "all"
 
     return [replace(item, draft=evidence[item.image_id]) if drafted(item) else item for item in items]

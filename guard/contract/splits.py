@@ -8,7 +8,7 @@ Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 
-def split_of(family_id: str, *, test_ratio: float, seed: int) -> Split:
+def drawn_split(family_id: str, *, test_ratio: float, seed: int) -> Split:
     """The split of a family, from a hash of its id alone.
 
     Families that are added later therefore move none, and a larger `test_ratio` only moves families to test.

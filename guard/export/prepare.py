@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from guard.contract.prompt import IMAGE_TAG
-from guard.contract.splits import Split, split_of
+from guard.contract.splits import Split, drawn_split
 from guard.export import summary
 from guard.export.dataset import Dataset, exportable_part, restricted
 from guard.export.leaks import Leak, leaks, merged_families
@@ -61,7 +61,7 @@ def prepare(dataset: Dataset, blobs: Blobs, settings: GuardSettings) -> Prepared
         if families[image_id] not in leaked
     }
     data = restricted(part, kept)
-    drawn = functools.partial(split_of, test_ratio=settings.test_ratio, seed=settings.seed)
+    drawn = functools.partial(drawn_split, test_ratio=settings.test_ratio, seed=settings.seed)
     anchored = {image.family_id for image in kept.values() if image.image_id in part.prefilled} | alike
 
     def split(family_id: str) -> Split:

@@ -11,7 +11,7 @@ from annotation.tasks import open_project
 from flows import annotate
 from flows.annotate import may_show, pairs_of, publish_build, publish_build_pairs
 from flows.outcome import read_outcome
-from guard.contract.splits import split_of
+from guard.contract.splits import drawn_split
 from micro.preset import preset
 from micro.world import VOCABULARY, WORLD
 from storage.errors import FatalError
@@ -119,7 +119,7 @@ def drafts(workspace, studio, settings):
 
 def test_what_will_train_has_a_draft_and_what_will_test_has_none(workspace, studio):
     sent = drafts(workspace, studio, settings_of("train"))
-    splits = {name: split_of(name, test_ratio=0.5, seed=3) for name in ("knife", "love", "calm")}
+    splits = {name: drawn_split(name, test_ratio=0.5, seed=3) for name in ("knife", "love", "calm")}
     assert set(splits.values()) == {"train", "test"}
     for name, split in splits.items():  # an image and its edits have one family
         shown = [sent[i] is not None for i in sent if i.endswith(name)]
