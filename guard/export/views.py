@@ -24,6 +24,7 @@ from guard.export.cells import (
     labelled,
     paraphrased,
     random_cells,
+    side_by_side,
     with_other_side,
 )
 from guard.export.dataset import Dataset, ImageRow
@@ -143,8 +144,9 @@ def training_cells(
         found = [cell for cell in found if cell.other_verdict]
     found = paraphrased(found, data.policies.wordings, options.paraphrases)
     weights = balanced(found, options.balance, seed)
-    kept = (dataclasses.replace(cell, weight=weights[cell.cell_id]) for cell in found if cell.cell_id in weights)
-    return sorted(kept, key=lambda cell: cell.order)
+    return side_by_side(
+        dataclasses.replace(cell, weight=weights[cell.cell_id]) for cell in found if cell.cell_id in weights
+    )
 
 
 def captioned(data: Dataset, split: Split, split_of: SplitOf) -> list[tuple[ImageRow, Recaption]]:

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from guard.contract.prompt import parse_answer
-from guard.training.adapters.trl_rewards import text_of
+from guard.contract.reward_functions import text_of
 from storage.errors import FatalError
 
 Metrics = dict[str, float]
