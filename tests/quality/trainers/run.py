@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from datetime import date
 from pathlib import Path
 
 from safetensors import safe_open
+from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
 from guard.export.settings import GuardSettings
 from guard.export.verify import verify
@@ -54,10 +56,11 @@ class Config:
     form: str = "--{} {}"
 
 
+WIDER = ROOT / "scratch" / "guard-of-patch-14"  # made by `_with_patches_of_14`
 _TRL: Mapping[str, object] = {"model_name_or_path": MODEL, "dtype": "float32", **_CPU}
 # ms-swift tells a model's class by its name on the hub
 _SWIFT: Mapping[str, object] = {
-    "model": MODEL,
+    "model": WIDER,
     "model_type": "qwen2_5_vl",
     "template": "qwen2_5_vl",
     "torch_dtype": "float32",
@@ -99,8 +102,22 @@ def main(names: Sequence[str]) -> int:
     return int(failed)
 
 
+def _with_patches_of_14() -> None:
+    """ms-swift takes Qwen2.5-VL's patch size for granted: our small model with it, whose patch embedding is random."""
+    config = AutoConfig.from_pretrained(MODEL)
+    config.vision_config.patch_size, config.vision_config.window_size = 14, 112
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(MODEL, config=config, ignore_mismatched_sizes=True)
+    model.float().save_pretrained(WIDER)
+    for name in ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(MODEL / name, WIDER / name)
+    processor = (MODEL / "processor_config.json").read_text()
+    (WIDER / "processor_config.json").write_text(processor.replace('"patch_size": 8', '"patch_size": 14'))
+
+
 def _outcome(name: str, folder: Path) -> str:
     config = CONFIGS[name]
+    if config.trainer == "ms-swift" and not WIDER.exists():
+        _with_patches_of_14()
     python = environment(config.trainer, REQUIREMENTS[config.trainer])
     out = folder / "runs" / name
     options = config.options if config.trainer == "verl" else {**config.options, "output_dir": out}
@@ -162,9 +179,9 @@ def _page(lines: Sequence[str]) -> str:
     return f"""# Which trainers ran
 
 Written by `make trainers`. Each config of an export's `trainers/` ran from the export's folder, on a CPU, with the
-small Qwen2.5-VL of this repository. The command line set only the model, the number of steps, where to write, the
-precision and device, and short answers for GRPO. guardset was not installed there. After each run the adapters were
-checked to be on the language part alone.
+small Qwen2.5-VL of this repository (for ms-swift with patches of 14). The command line set only the model, the number
+of steps, where to write, the precision and device, and short answers for GRPO. guardset was not installed there. After
+each run the adapters were checked to be on the language part alone.
 
 | config | environment | what ran |
 |---|---|---|
