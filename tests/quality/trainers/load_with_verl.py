@@ -1,6 +1,7 @@
 """What verl's main_ppo does before it starts GPUs, with the arguments of trainers/verl_grpo.sh: the config is composed
 and checked, the rows are read, and its reward manager scores one of them. Prints the rows that it keeps."""
 
+import copy
 import json
 import sys
 
@@ -17,7 +18,9 @@ def main() -> None:
     assert MODULE == "verl.trainer.main_ppo"
     with initialize_config_module("verl.trainer.config", version_base=None):
         config = compose("ppo_trainer", OVERRIDES)
-    validate_config(config, use_reference_policy=True, use_critic=False)
+    checked = copy.deepcopy(config)
+    checked.actor_rollout_ref.rollout.name = "sglang"  # vllm, which needs a GPU, would be imported
+    validate_config(checked, use_reference_policy=True, use_critic=False)
     processor = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)
     rows = RLHFDataset(list(config.data.train_files), processor.tokenizer, config.data, processor)
     assert len(rows) >= config.data.train_batch_size, "verl drops a step that is not full"
