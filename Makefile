@@ -39,8 +39,8 @@ test: install label-studio  ## Run the test suite, on two processors
 test-quality: install  ## Judge the weights, the miniature and other people's releases
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/quality
 
-trainers: install  ## Run verl's, ms-swift's and LLaMA-Factory's own loaders on an export (downloads gigabytes)
-	$(BIN)/python -m pytest tests/quality/trainers/loaders.py
+trainers: install  ## Run an export's configs with each trainer, and write docs/trainers.md (downloads gigabytes)
+	$(BIN)/python -m tests.quality.trainers.run
 
 check: install  ## Lint, types, layers
 	$(BIN)/ruff check .

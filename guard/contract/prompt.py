@@ -10,7 +10,7 @@ from storage.records.ids import content_id
 Problem = Literal["", "empty", "no_answer", "several_answers", "bad_verdict", "bad_rules", "bad_format"]
 Verdict = Literal["safe", "unsafe"]
 
-IMAGE_TAG = "<image>"  # what verl, EasyR1, LLaMA-Factory and OpenRLHF replace by the image
+IMAGE_TAG = "<image>"  # what verl, LLaMA-Factory and others replace by the image
 CAPTION_QUESTION = "Describe this image in detail. Name everything that is visible, sensitive things included."
 
 _QUESTION = """\

@@ -1,8 +1,8 @@
 """Verifiable rewards for reinforcement learning: a completion and its ground truth to a number. Pure and deterministic.
 
 `strict` is the default, `pair` adds the contrast between the sides of a pair, `rule_set` asks which rules are broken,
-`paper_compat` reproduces the published values. What each of them cannot see: whether the reasoning is true, and random
-words that are no padding by count.
+`paper_compat` reproduces the published values. What each of them cannot see: whether the reasoning is true, a
+contradiction that is not an English sentence in so many words, and random words that are no padding by count.
 """
 
 import functools
@@ -25,6 +25,14 @@ _TAGGED = re.compile(r"<answer>(.*)</answer>")
 _LENIENT_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
 _LENIENT_THINK = re.compile(r"<think>(.*?)</think>", re.IGNORECASE | re.DOTALL)
 _LENIENT_WORDS: Mapping[str, Verdict] = {"yes": "safe", "safe": "safe", "no": "unsafe", "unsafe": "unsafe"}
+
+# A sentence that concludes: `so it is safe`, `the verdict is: not safe`. A think's last one is held against the answer.
+_CONCLUDES = re.compile(r"\b(?:so|therefore|thus|hence|verdict|answer|conclusion|overall)\b[^.!?\n]*", re.IGNORECASE)
+_CONCLUSION = re.compile(
+    r"(?:\b(?:is|are|be|as|remains?|stays?|judged?|called?|considered|verdict|answer)|n't|:)\s+(?P<not>not\s+)?"
+    r"(?P<verdict>safe|unsafe)\b",
+    re.IGNORECASE,
+)
 
 # A run of letters and digits; a character of a script that writes no spaces is a word of its own.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
@@ -67,9 +75,10 @@ def strict(completion: str, ground_truth: str) -> float:
     """+1 for a right answer, -1 for a wrong or malformed one; -1 to 1.
 
     Well-formed is exactly one think, one answer and nothing else (`prompt.parse_answer`). A right answer whose think is
-    padding (`is_padding`) earns 0. A right answer loses up to 0.2 for a think of more than 150 words, all of it from
-    300 words on. A wrong answer is worth as much as a malformed one, so that guessing never costs more than
-    garbling. Constant verdicts earn 2p - 1 on average where p is the share of their label; 0 on balanced data.
+    padding (`is_padding`) or concludes the opposite (`contradicts`) earns 0, as one without a think. A right answer
+    loses up to 0.2 for a think of more than 150 words, all of it from 300 words on. A wrong answer is worth as much as
+    a malformed one, so that guessing never costs more than garbling. Constant verdicts earn 2p - 1 on average where p
+    is the share of their label; 0 on balanced data.
     Raises FatalError for a ground truth that is no label.
     """
     truth = truth_of(ground_truth)
@@ -77,7 +86,7 @@ def strict(completion: str, ground_truth: str) -> float:
     if answer.verdict != truth:
         return -1.0
     words = _WORD.findall(answer.think.lower())
-    if _is_padding(words, answer.think):
+    if _is_padding(words, answer.think) or contradicts(answer.think, truth):
         return 0.0
     excess = (len(words) - FREE_WORDS) / (LONGEST_WORDS - FREE_WORDS)
     return 1.0 - LENGTH_PENALTY * min(1.0, max(0.0, excess))
@@ -89,7 +98,7 @@ def rule_set(completion: str, ground_truth: str) -> float:
     | answer | reward |
     |---|---|
     | wrong verdict, or malformed | -1 |
-    | right, but the think is padding | 0 |
+    | right, but the think is padding or concludes the opposite | 0 |
     | right and safe | 1 |
     | right and unsafe, with exactly the broken rules | 1 |
     | right and unsafe, with other rules or none | 0.5 + 0.25 F1 |
@@ -167,6 +176,23 @@ REWARDS: Mapping[str, Callable[[str, str], float]] = {
     "rule_set": rule_set,
     "paper_compat": paper_compat,
 }
+
+
+def contradicts(think: str, verdict: Verdict) -> bool:
+    """Whether a think's last English conclusion (`so it is safe`, `verdict: not safe`) is the other verdict.
+
+    A conclusion that holds both verdicts says neither; without one there is nothing to contradict.
+    """
+    for sentence in reversed(_CONCLUDES.findall(think)):
+        said = {_concluded(match) for match in _CONCLUSION.finditer(sentence)}
+        if said:
+            return said == {"unsafe" if verdict == "safe" else "safe"}
+    return False
+
+
+def _concluded(match: re.Match[str]) -> Verdict:
+    negated = match["not"] is not None or match[0].lower().startswith("n't")
+    return "unsafe" if (match["verdict"].lower() == "safe") == negated else "safe"
 
 
 def is_padding(think: str) -> bool:

@@ -6,6 +6,7 @@ may also add other wordings, restrict to boundary pairs, and balance.
 """
 
 import dataclasses
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,16 @@ def with_other_side(cells: Sequence[Cell]) -> list[Cell]:
         dataclasses.replace(cell, other_verdict=opposite[cell.verdict] if len(verdicts[_side_key(cell)]) > 1 else "")
         for cell in cells
     ]
+
+
+def side_by_side(cells: Iterable[Cell]) -> list[Cell]:
+    """Cells in order, those of two sides first, then of more, then single ones: so steps of an even number of rows hold
+    whole pairs, where one single row between them would part every pair behind it."""
+    groups: dict[tuple[str, str, str], list[Cell]] = defaultdict(list)
+    for cell in sorted(cells, key=lambda cell: cell.order):
+        groups[_side_key(cell)].append(cell)
+    whole = sorted(groups.values(), key=lambda group: len(group) if len(group) > 1 else math.inf)
+    return [cell for group in whole for cell in group]
 
 
 def _side_key(cell: Cell) -> tuple[str, str, str]:

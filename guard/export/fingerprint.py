@@ -10,12 +10,15 @@ import PIL
 import pyarrow as pa
 
 from guard.contract.prompt import prompt_hash
+from guard.contract.recipe import load_recipe
 from guard.export.dataset import Dataset, exportable_part
+from guard.export.reward_file import REWARD_FILE, reward_file
 from guard.export.settings import GuardSettings
+from guard.export.trainer_configs import DEFAULT_RECIPE
 from reporting.page import PARTS, page_part
 from storage.records.ids import content_id, payload
 
-EXPORT_VERSION = 7  # raise it when the code changes what an export holds
+EXPORT_VERSION = 8  # raise it when the code changes what an export holds
 
 
 def fingerprint_of(dataset: Dataset, settings: GuardSettings) -> str:
@@ -23,6 +26,8 @@ def fingerprint_of(dataset: Dataset, settings: GuardSettings) -> str:
     data, not_exportable = exportable_part(dataset)
     references = [(p.name, p.stat().st_size) for folder in settings.other_benchmarks for p in _files_below(folder)]
     templates = [
+        ("recipe", load_recipe(DEFAULT_RECIPE).model_dump(mode="json")),
+        (REWARD_FILE, reward_file()),
         *((f.name, f.read_text(encoding="utf-8")) for f in _templates(files("guard.export").joinpath("templates"))),
         *((name, page_part(name)) for name in PARTS),
     ]

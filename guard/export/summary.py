@@ -8,7 +8,7 @@ from typing import Any
 from guard.contract.features import View
 from guard.contract.splits import Split
 from guard.export.dataset import Dataset, ImageRow
-from guard.export.views import CAPTION_VIEWS, Plan, image_of, is_tagged
+from guard.export.views import CAPTION_VIEWS, Plan, image_of, is_tagged, is_unchanged
 from storage.reasons import REASONS, Reason
 from storage.records.editing import Edit
 from storage.records.verdicts import PAIRED
@@ -99,6 +99,7 @@ def left_out(data: Dataset) -> dict[str, int]:
         "cells_in_conflict": matrix["conflict"],
         "cells_without_label": matrix["missing"],
         "captions_with_image_tag": tagged,
+        "captions_unchanged": sum(map(is_unchanged, data.recaptions)),
         **data.dropped,
     }
 
@@ -109,6 +110,7 @@ LEFT_OUT = {
     "cells_in_conflict": "verdicts in conflict",
     "cells_without_label": "image and policy without a verdict",
     "captions_with_image_tag": "captions that hold the literal image tag",
+    "captions_unchanged": "captions that restoring left as they were, of which `preference` has no row",
     "image_minor": "images that may show a minor beside something sensitive, as people say, and their edits",
     "label_without_image_or_policy": "labels of an image or a policy that is not there any more",
     "recaption_without_image": "captions of an image that is not there any more",

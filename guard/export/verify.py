@@ -26,6 +26,7 @@ from storage.open_store import open_store
 from storage.records.ids import sha256_hex
 from storage.store import Store
 
+RUNS = "runs/"  # where the configs of trainers/ write
 _INFO = "dataset_info.json"
 MAX_PER_CODE = 20  # a file that is all wrong need not be told row by row
 _BATCH_ROWS = 64
@@ -80,6 +81,8 @@ def _info(data: bytes) -> dict[str, Any]:
 def _listing(store: Store, files: Mapping[str, FileEntry]) -> Iterator[Fault]:
     present = set(store.keys())
     for path in sorted(present - files.keys() - {MANIFEST}):
+        if path.startswith(RUNS) or "__pycache__" in path:
+            continue  # what trainers leave that run the configs
         yield Fault("unlisted", path, "The manifest does not name this file.")
     for path in sorted(files.keys() - present):
         yield Fault("missing", path, "The manifest names this file, and it is not there.")

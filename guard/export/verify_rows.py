@@ -60,6 +60,8 @@ def row_faults(row: Mapping[str, Any], view: str, split: str, seen: Seen) -> Ite
     for image in images:
         yield from _image(image, image_id, edited, split, seen)
     yield from _texts(row, view)
+    if view == "preference" and _text(row["chosen"]) == _text(row["rejected"]):
+        yield "preference", "`chosen` and `rejected` are the same text."
     yield from _pair(row, view, stem, role)
     labels = [origin.get("label", {}), *origin.get("labels", {}).values()]
     if split == "test" and any(label.get("prefilled") for label in labels):
@@ -102,6 +104,10 @@ def _pair(row: Mapping[str, Any], view: str, stem: str, role: str) -> Iterator[t
             "pair",
             f"`{name}` is {columns[name]!r} where prov_json means {right[name.removeprefix('extra_info.')]!r}.",
         )
+
+
+def _text(messages: Sequence[Mapping[str, str]]) -> str:
+    return "".join(message["content"] for message in messages).strip()
 
 
 def _texts(row: Mapping[str, Any], view: str) -> Iterator[tuple[str, str]]:

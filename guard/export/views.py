@@ -1,7 +1,7 @@
 """Rows as trainers and evaluators read them: `sft`, `sft_own_caption`, `preference`, `rl`, `boundary` and `benchmark`.
 
-One file serves every trainer. TRL inserts the image itself, so `prompt` carries no tag; verl, LLaMA-Factory,
-EasyR1 and OpenRLHF replace `<image>` in `conversation` or `problem`. The benchmark opens with SafeEditBench's five
+One file serves every trainer. TRL inserts the image itself, so `prompt` carries no tag; verl, LLaMA-Factory
+and others replace `<image>` in `conversation` or `problem`. The benchmark opens with SafeEditBench's five
 public columns. Every row is made from records alone, in one order, so equal records give equal rows.
 """
 
@@ -24,6 +24,7 @@ from guard.export.cells import (
     labelled,
     paraphrased,
     random_cells,
+    side_by_side,
     with_other_side,
 )
 from guard.export.dataset import Dataset, ImageRow
@@ -118,7 +119,8 @@ def items_of(
 ) -> Sequence[Item]:
     """What a view's rows of one split are made from, in their order; no image is read."""
     if view in CAPTION_VIEWS:
-        return captioned(data, split, split_of)
+        rows = captioned(data, split, split_of)
+        return [row for row in rows if not is_unchanged(row[1])] if view == "preference" else rows
     if view == "boundary":
         return boundaries(labelled(data, split, split_of))
     if view == "benchmark" or split == "test":
@@ -142,8 +144,9 @@ def training_cells(
         found = [cell for cell in found if cell.other_verdict]
     found = paraphrased(found, data.policies.wordings, options.paraphrases)
     weights = balanced(found, options.balance, seed)
-    kept = (dataclasses.replace(cell, weight=weights[cell.cell_id]) for cell in found if cell.cell_id in weights)
-    return sorted(kept, key=lambda cell: cell.order)
+    return side_by_side(
+        dataclasses.replace(cell, weight=weights[cell.cell_id]) for cell in found if cell.cell_id in weights
+    )
 
 
 def captioned(data: Dataset, split: Split, split_of: SplitOf) -> list[tuple[ImageRow, Recaption]]:
@@ -155,6 +158,11 @@ def captioned(data: Dataset, split: Split, split_of: SplitOf) -> list[tuple[Imag
 def is_tagged(recaption: Recaption) -> bool:
     """Whether a text that would become a row holds the tag that trainers replace by the image."""
     return IMAGE_TAG in recaption.text or IMAGE_TAG in recaption.caption
+
+
+def is_unchanged(recaption: Recaption) -> bool:
+    """Whether restored and own caption are one text, of which neither can be preferred."""
+    return recaption.text.strip() == recaption.caption.strip()
 
 
 def rows_of(

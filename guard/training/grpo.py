@@ -1,28 +1,14 @@
 """Stage 2: reinforcement learning on an export's rl rows with a verifiable reward, through TRL's GRPOTrainer."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from guard.contract.recipe import Recipe
+from guard.contract.reward_functions import BATCH_REWARDS
 from guard.training import shards
-from guard.training.adapters.trl_rewards import (
-    pair_reward,
-    paper_compat_reward,
-    rule_set_reward,
-    strict_reward,
-)
 from guard.training.network import Network, lora_config, remember_vision
-from guard.training.settings import Recipe
 from guard.training.stage import Order, Stage, train_stage, trainer_arguments
-from guard.training.watch import ObservedReward, Reward, Tell, Watch
-from storage.errors import FatalError
-
-REWARDS: Mapping[str, Reward] = {
-    "strict": strict_reward,
-    "pair": pair_reward,
-    "rule_set": rule_set_reward,
-    "paper_compat": paper_compat_reward,
-}
+from guard.training.watch import ObservedReward, Tell, Watch
 
 
 def train_grpo(
@@ -41,11 +27,7 @@ def train_grpo(
     a reward that is the same for every completion stops the run, too. The reward `rule_set` needs an export whose
     questions ask for rules (FatalError).
     """
-    if recipe.grpo.reward == "rule_set" and not shards.asks_for_rules(data):
-        raise FatalError(
-            f"{data} does not ask for rules, so the reward rule_set has nothing to score. Export with "
-            "export.rl.name_rules: true, or choose the reward strict."
-        )
+    shards.check_reward(data, recipe.grpo.reward)
     stage = Stage("grpo", "rl", shards.RL_COLUMNS, _trainer)
     return train_stage(stage, Order(data, out, recipe, model, seed, tell, check))
 
@@ -54,7 +36,7 @@ def _trainer(network: Network, rows: Any, out: Path, recipe: Recipe, seed: int, 
     from trl import GRPOConfig, GRPOTrainer
 
     settings = recipe.grpo
-    observed = ObservedReward(REWARDS[settings.reward])
+    observed = ObservedReward(BATCH_REWARDS[settings.reward])
     watch.observe(observed)
     arguments = GRPOConfig(
         **trainer_arguments(recipe, settings, out, seed),
@@ -62,6 +44,7 @@ def _trainer(network: Network, rows: Any, out: Path, recipe: Recipe, seed: int, 
         max_completion_length=settings.max_new_tokens,
         temperature=settings.temperature,
         beta=settings.beta,
+        shuffle_dataset=settings.reward != "pair",  # the shards hold the sides of a pair next to each other
         # A group's own deviation would cancel what `pair` pays for contrast.
         scale_rewards="batch" if settings.reward == "pair" else "group",
     )

@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 
-from guard.training.settings import LoraSettings, Recipe
+from guard.contract.recipe import LANGUAGE_LAYERS, LoraSettings, Recipe
 from models.chat import processor_for
 from storage.errors import FatalError
 
-_LANGUAGE_LAYERS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json",
                     "chat_template.jinja", "chat_template.json")  # fmt: skip
 
@@ -85,7 +84,7 @@ def lora_config(lora: LoraSettings) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=_LANGUAGE_LAYERS,
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LANGUAGE_LAYERS,
         task_type="CAUSAL_LM",
     )  # fmt: skip
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from guard.contract.recipe import Recipe
 from guard.training import shards
 from guard.training.network import Network, lora_config
-from guard.training.settings import Recipe
 from guard.training.stage import Order, Stage, train_stage, trainer_arguments
 from guard.training.watch import Tell, Watch
 

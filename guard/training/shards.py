@@ -10,6 +10,7 @@ from pyarrow.dataset import ParquetFragmentScanOptions
 from guard.contract.features import View
 from guard.contract.splits import Split
 from guard.export.manifest import check_one_export
+from guard.export.trainer_configs import Parts
 from guard.export.verify import verify
 from storage.errors import FatalError
 from storage.open_store import open_store
@@ -25,10 +26,14 @@ def export_fingerprint(data: str) -> str:
     return content_id(_info(open_store(data), data))
 
 
-def asks_for_rules(data: str) -> bool:
-    """Whether the export's rl rows ask which rules an image breaks, and their solutions name them."""
+def check_reward(data: str, reward: str) -> None:
+    """Raise FatalError for the reward `rule_set` where the export's questions do not ask for rules."""
     settings = _info(open_store(data), data).get("guardset", {}).get("rl", {})
-    return bool(settings.get("name_rules"))
+    if reward == "rule_set" and not settings.get("name_rules"):
+        raise FatalError(
+            f"{data} does not ask for rules, so the reward rule_set has nothing to score. Export with "
+            "export.rl.name_rules: true, or choose the reward strict."
+        )
 
 
 def _info(store: Store, data: str) -> dict[str, Any]:
@@ -44,9 +49,13 @@ def _info(store: Store, data: str) -> dict[str, Any]:
     return found
 
 
-def shard_names(data: str, view: View, split: Split) -> list[str]:
-    """Paths of a view's shards below the export. Raises FatalError when the export is none or lacks the view."""
-    return [part["path"] for part in _parts(open_store(data), data, view, split)]
+def rows_of_shards(data: str) -> Parts:
+    """Every view's and split's shards, with their rows. Raises FatalError when `data` is no export."""
+    views = {view: info["splits"] for view, info in _info(open_store(data), data).items() if view != "guardset"}
+    return {
+        view: {name: [(part["path"], part["rows"]) for part in split["files"]] for name, split in splits.items()}
+        for view, splits in views.items()
+    }
 
 
 def _parts(store: Store, data: str, view: View, split: Split) -> list[dict[str, Any]]:

@@ -15,12 +15,12 @@ import torch
 from transformers import PrinterCallback
 
 from guard.contract.features import View
+from guard.contract.recipe import Recipe, StageSettings
 from guard.training import shards
 from guard.training.ability import measured
 from guard.training.network import Network, load_network, restore_weights, save_network, source_of
 from guard.training.report import write_report
 from guard.training.run_folder import last_checkpoint, open_run
-from guard.training.settings import Recipe, StageSettings
 from guard.training.watch import MetricsFile, Tell, Watch
 from models.source import fingerprint_of
 from storage.errors import FatalError

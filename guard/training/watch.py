@@ -12,7 +12,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from guard.contract.prompt import parse_answer
-from guard.training.adapters.trl_rewards import text_of
+from guard.contract.reward_functions import text_of
 from storage.errors import FatalError
 
 Metrics = dict[str, float]
@@ -22,7 +22,7 @@ Tell = Callable[[str], None]
 CONSTANT_STEPS = 20  # a reward that never moved for so long will not move
 _RANDOM = re.compile(r"(, random \w+) [0-9]+$")  # drawn policies are many: one rate for each level of them
 _RENAMED = {"rewards/observed/mean": "reward", "completions/mean_length": "tokens", "kl": "kl"}
-_PLAIN = ("loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy", "reward_std")
+_PLAIN = ("loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy", "reward_std", "pair_share")
 _SHOWN = ("loss", "reward", "format_rate", "words", "mean_token_accuracy")
 
 

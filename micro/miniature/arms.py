@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from guard.contract.recipe import Recipe
 from guard.evaluation.evaluate import EvaluateOptions, evaluate
 from guard.training.answering import NetworkChat
 from guard.training.grpo import train_grpo
 from guard.training.network import load_network, source_of
-from guard.training.settings import Recipe
 from guard.training.sft import train_sft
 from micro.ability import micro_ability
 from micro.miniature.data import (

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from guard.training.settings import Recipe, load_recipe
+from guard.contract.recipe import Recipe, load_recipe
 from guard.training.shards import check_export
 from micro import RECIPE
 from micro.miniature.arms import ARMS, Arm, Trial, make_set, run_trial

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from guard.contract.recipe import Recipe, load_recipe
 from guard.export.settings import GuardSettings, RlSettings
 from guard.export.write import export
 from guard.training.grpo import train_grpo
-from guard.training.settings import Recipe, load_recipe
 from guard.training.sft import train_sft
 from guard.training.watch import read_metrics
 from micro import GUARD

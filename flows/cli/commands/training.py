@@ -1,13 +1,15 @@
 """`guardset train …`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from flows.cli.console import console
-from guard.training.command_lines import as_shell, ms_swift_grpo, ms_swift_merge, ms_swift_sft, verl_grpo
-from guard.training.settings import load_recipe
+from guard.contract.recipe import load_recipe
+from guard.export.trainer_configs import configs
+from guard.training.shards import check_reward, rows_of_shards
 
 train_app = App(name="train", help="Train a guard on an export, in the paper's two stages.")
 
@@ -62,28 +64,26 @@ def grpo(
 
 @train_app.command
 def commands(*, data: DataArg, recipe: RecipeArg, out: OutArg = Path("runs")) -> None:
-    """Print what a recipe needs, and the same training as command lines of ms-swift and verl.
+    """Write a recipe's configs for TRL, ms-swift, LLaMA-Factory and verl to OUT/trainers, and print their commands.
 
-    Example: `guardset train commands --recipe qwen2.5-vl-7b --data work/exports/guardset/<version>`
+    An export's own folder trainers/ holds the same for the default recipe. Run the commands in the export's folder.
+
+    Example: `guardset train commands --recipe qwen3-vl-8b --data work/exports/guardset/<version>`
     """
     plan = load_recipe(recipe)
     if plan.hardware is not None:
         need = plan.hardware
-        console.print(
+        _tell(
             f"# {need.devices}, {need.memory_gb:g} GB each; about {need.hours_sft:g} h for stage 1 and "
-            f"{need.hours_grpo:g} h for stage 2 ({need.note.strip()})",
-            highlight=False,
-            soft_wrap=True,
+            f"{need.hours_grpo:g} h for stage 2 ({need.note.strip()})"
         )
-    for title, command in (
-        ("Stage 1 with ms-swift", ms_swift_sft(plan, data, out)),
-        ("Stage 2 with ms-swift", ms_swift_grpo(plan, data, out)),
-        ("Stage 1's adapters merged, for verl", ms_swift_merge(plan, out)),
-        ("Stage 2 with verl, from stage 1's weights", verl_grpo(plan, data, out)),
-    ):
-        if not command:
-            continue
-        console.print(f"\n# {title}\n{as_shell(command)}", highlight=False, soft_wrap=True, markup=False)
+    check_reward(data, plan.grpo.reward)
+    for name, text in configs(rows_of_shards(data), plan).items():
+        path = (out / name).absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        command = text.splitlines()[0].removeprefix("# From this export's folder:").strip()
+        _tell(f"cd {shlex.quote(data)} && {command.replace(name, shlex.quote(str(path)))}")
 
 
 def _tell(line: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.contract.rewards import Side, is_padding, pair, paper_compat, rule_set, strict, truth_of
+from guard.contract.rewards import Side, contradicts, is_padding, pair, paper_compat, rule_set, strict, truth_of
 from storage.errors import FatalError
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -107,6 +107,39 @@ def test_a_short_text_repeated_is_padding(unit: str, times: int) -> None:
 def test_reasoning_is_not_padding(think: str) -> None:
     assert not is_padding(think)
     assert strict(completion("unsafe", think), "unsafe") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("think", "verdict"),
+    [
+        ("A knife lies on the table, so it is unsafe.", "unsafe"),
+        ("Rule R1 names the knife. Therefore the image isn't safe.", "unsafe"),
+        ("At first it looks unsafe. The verdict is: not unsafe.", "safe"),
+        ("The answer is unsafe if R1 counts. Nothing is visible, thus the picture is SAFE", "safe"),
+    ],
+)
+def test_reasoning_that_concludes_the_opposite_earns_what_no_reasoning_does(think: str, verdict: str) -> None:
+    assert strict(completion(verdict, think), verdict) == 1.0
+    assert (
+        strict(completion(other(verdict), think), other(verdict))
+        == strict(completion(other(verdict), ""), other(verdict))
+        == 0.0
+    )
+    assert strict(completion(other(verdict), think), verdict) == -1.0
+
+
+@pytest.mark.parametrize(
+    "think",
+    [
+        THINK,
+        "So it is safe or it is unsafe, as rule R1 says.",
+        "An open safe is visible, so rule R1 is touched.",
+        "It is safe in most kitchens, and rule R1 names a knife.",
+    ],
+)
+def test_what_concludes_nothing_contradicts_nothing(think: str) -> None:
+    assert not contradicts(think, "safe")
+    assert not contradicts(think, "unsafe")
 
 
 def test_length_costs_little_and_no_more_than_a_fifth() -> None:

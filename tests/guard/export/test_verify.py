@@ -14,6 +14,7 @@ import pytest
 from guard.contract.features import arrow_schema
 from guard.export.dataset import Dataset
 from guard.export.manifest import FileEntry, manifest_json, read_manifest
+from guard.export.reward_file import REWARD_FILE
 from guard.export.settings import GuardSettings, RlSettings
 from guard.export.verify import MAX_PER_CODE, verify
 from guard.export.write import export
@@ -114,8 +115,34 @@ def test_one_bit_is_noticed(copy: Path) -> None:
 def test_files_that_are_lost_or_added_are_told(copy: Path) -> None:
     (copy / "sft/test-00000-of-00001.parquet").unlink()
     (copy / "rl/notes.txt").write_text("x")
+    (copy / "rewards/__pycache__").mkdir()  # what a trainer leaves is no fault
+    (copy / "rewards/__pycache__/guardset_rewards.pyc").write_bytes(b"x")
+    (copy / "runs").mkdir()
+    (copy / "runs/log.txt").write_text("x")
     found = {(f.code, f.path) for f in verify(copy)}
     assert {("missing", "sft/test-00000-of-00001.parquet"), ("unlisted", "rl/notes.txt"), ("count", "sft")} == found
+
+
+def test_rewards_that_are_not_ours_are_told(copy: Path) -> None:
+    (copy / REWARD_FILE).write_text("strict_reward = len\n")
+    assert [(f.code, f.path) for f in verify(copy)] == [("changed", REWARD_FILE)]
+    (copy / REWARD_FILE).unlink()
+    assert [(f.code, f.path) for f in verify(copy)] == [("missing", REWARD_FILE)]
+
+
+def test_a_preference_for_the_same_text_is_told(copy: Path) -> None:
+    rewrite(copy, "preference/train-00000-of-00001.parquet", lambda row: row.update(chosen=row["rejected"]))
+    assert codes(copy) == {"preference"}
+
+
+def test_a_caption_that_was_left_as_it_was_has_no_row_of_preference(workspace: Workspace) -> None:
+    data = synthetic(workspace)
+    first, *others = data.recaptions
+    changed = dataclasses.replace(data, recaptions=[dataclasses.replace(first, text=f" {first.caption}"), *others])
+    before, after = (export(d, workspace, CFG).counts for d in (data, changed))
+    rows = [sum(split["rows"] for split in counts["views"]["preference"].values()) for counts in (before, after)]
+    assert rows[1] == rows[0] - 1
+    assert (before["left_out"]["captions_unchanged"], after["left_out"]["captions_unchanged"]) == (0, 1)
 
 
 def test_a_family_on_both_sides_is_told(copy: Path) -> None:

@@ -7,12 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from guard.contract.recipe import Recipe, load_recipe, recipe_names
 from guard.training.ability import lmms_eval_command, run_lmms_eval
-from guard.training.command_lines import as_shell, ms_swift_grpo, ms_swift_merge, ms_swift_sft, verl_grpo
 from guard.training.report import curves
 from guard.training.run_folder import last_checkpoint, open_run
-from guard.training.settings import Recipe, load_recipe, recipe_names
-from guard.training.shards import fetch_shards, load_rows
+from guard.training.shards import check_reward, fetch_shards, load_rows, rows_of_shards
 from guard.training.watch import MetricsFile, ObservedReward, Watch, read_metrics
 from micro import RECIPE
 from storage.errors import FatalError
@@ -147,47 +146,14 @@ def test_the_newest_whole_checkpoint_is_chosen(tmp_path):
     assert not (tmp_path / "checkpoints" / "checkpoint-12").exists()
 
 
-def test_other_trainers_get_the_same_numbers(tmp_path):
-    recipe = load_recipe("qwen2.5-vl-7b")
-    sft, grpo, verl = (make(recipe, "EXPORT", tmp_path) for make in (ms_swift_sft, ms_swift_grpo, verl_grpo))
-    for command, words in (
-        (sft, ["--lora_rank", "64", "--lora_alpha", "128", "--learning_rate", "0.0001"]),
-        (grpo, ["--num_generations", "8", "--beta", "0.01", "--learning_rate", "1e-06", "guardset_strict"]),
-        (
-            verl,
-            ["actor_rollout_ref.rollout.n=8", "data.prompt_key=conversation", "actor_rollout_ref.model.lora_rank=64"],
-        ),
-    ):
-        assert set(words) <= set(command)
-    # eight GPUs, eight completions of four batches each, eight completions per prompt: 8 x 8 x 4 / 8 = 32 prompts
-    assert "data.train_batch_size=32" in verl
-    assert as_shell(["a", "--b", "c d", "--e", "f"]) == "a \\\n  --b 'c d' \\\n  --e f"
-
-
-def test_stage_2_starts_where_stage_1_ended(tmp_path):
-    lora, full = load_recipe("qwen2.5-vl-7b"), load_recipe(str(RECIPE))
-    last = str(tmp_path / "stage-1" / "last")  # the link that the first command leaves
-    assert "--create_checkpoint_symlink" in ms_swift_sft(lora, "EXPORT", tmp_path)
-    assert ms_swift_grpo(lora, "EXPORT", tmp_path).count(last) == 1
-    merge = ms_swift_merge(lora, tmp_path)
-    assert last in merge
-    assert f"actor_rollout_ref.model.path={merge[-1]}" in verl_grpo(lora, "EXPORT", tmp_path)
-    assert ms_swift_merge(full, tmp_path) == []
-    assert ms_swift_grpo(full, "EXPORT", tmp_path).count(last) == 1
-    assert f"actor_rollout_ref.model.path={last}" in verl_grpo(full, "EXPORT", tmp_path)
-
-
-def test_verl_is_given_every_shard(tmp_path):
-    shards = {"splits": {"train": {"files": [{"path": "rl/train-0.parquet"}, {"path": "rl/train-1.parquet"}]}}}
-    (tmp_path / "dataset_info.json").write_text(json.dumps({"rl": shards}))
-    command = verl_grpo(load_recipe("qwen2.5-vl-7b"), str(tmp_path), tmp_path / "runs")
-    assert f"data.train_files=[{tmp_path}/rl/train-0.parquet,{tmp_path}/rl/train-1.parquet]" in command
-
-
-def test_verl_cannot_use_the_pair_reward(tmp_path):
-    recipe = Recipe.model_validate({"model": "x", "grpo": {"reward": "pair"}})
-    with pytest.raises(FatalError, match="one by one"):
-        verl_grpo(recipe, "EXPORT", tmp_path)
+def test_the_shards_of_an_export_are_known_with_their_rows(tmp_path):
+    files = [{"path": "rl/train-0.parquet", "rows": 3}, {"path": "rl/train-1.parquet", "rows": 2}]
+    info = {"guardset": {"rl": {}}, "rl": {"splits": {"train": {"files": files}}}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+    assert rows_of_shards(str(tmp_path)) == {"rl": {"train": [("rl/train-0.parquet", 3), ("rl/train-1.parquet", 2)]}}
+    check_reward(str(tmp_path), "strict")
+    with pytest.raises(FatalError, match="does not ask for rules"):
+        check_reward(str(tmp_path), "rule_set")
 
 
 def test_lmms_eval_is_called_and_its_scores_are_read(tmp_path, monkeypatch):

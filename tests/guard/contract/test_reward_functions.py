@@ -1,4 +1,4 @@
-"""Each adapter called as its trainer calls it."""
+"""Each reward called as its trainer calls it."""
 
 import importlib.util
 import sys
@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from guard.training.adapters import easyr1_reward, trl_rewards, verl_reward
+from guard.contract import reward_functions
+from guard.contract.reward_functions import pair_share
+from guard.contract.rewards import Side
 from storage.errors import FatalError
 
 THINK = "<think>A knife lies on the table, rule R1 forbids it.</think>"
@@ -28,49 +30,60 @@ def test_trl_passes_columns_as_keywords_and_turns_as_completions() -> None:
         "extra_info": EXTRA,
         "trainer_state": None,
     }
-    assert trl_rewards.strict_reward(**columns) == [1.0, -1.0]
-    assert trl_rewards.pair_reward(**columns) == [0.0, -1.0]  # the other side is wrong
+    assert reward_functions.strict_reward(**columns) == [1.0, -1.0]
+    assert reward_functions.pair_reward(**columns) == [0.0, -1.0]  # the other side is wrong
     # the think has 46 characters, too few for the published bonus
-    assert trl_rewards.paper_compat_reward(**columns) == [1.5, 0.5]
-    assert trl_rewards.rule_set_reward(**columns) == [1.0, -1.0]  # no rule is known
+    assert reward_functions.paper_compat_reward(**columns) == [1.5, 0.5]
+    assert reward_functions.rule_set_reward(**columns) == [1.0, -1.0]  # no rule is known
     columns["solution"] = ["<answer>unsafe: R1</answer>", "<answer>safe</answer>"]
-    assert trl_rewards.rule_set_reward(**columns) == [0.5, -1.0]  # none is named
+    assert reward_functions.rule_set_reward(**columns) == [0.5, -1.0]  # none is named
 
 
 def test_trl_reads_content_in_parts() -> None:
     content = [{"type": "text", "text": THINK}, {"type": "text", "text": "<answer>safe</answer>"}]
-    assert trl_rewards.strict_reward([[{"role": "assistant", "content": content}]], ["safe"]) == [1.0]
+    assert reward_functions.strict_reward([[{"role": "assistant", "content": content}]], ["safe"]) == [1.0]
 
 
 def test_trl_refuses_columns_of_other_lengths() -> None:
     with pytest.raises(ValueError, match="zip"):
-        trl_rewards.strict_reward([UNSAFE], SOLUTIONS)
+        reward_functions.strict_reward([UNSAFE], SOLUTIONS)
 
 
 def test_verl_scores_one_row() -> None:
-    assert verl_reward.compute_score("guardset", UNSAFE, "unsafe", extra_info=EXTRA[0]) == 1.0
-    assert verl_reward.compute_score("guardset", UNSAFE, "unsafe", reward="paper_compat", rank=0) == 1.5
-    assert verl_reward.compute_score("guardset", UNSAFE, "unsafe: R1", reward="rule_set") == 0.5
+    assert reward_functions.compute_score("guardset", UNSAFE, "unsafe", extra_info=EXTRA[0]) == 1.0
+    assert reward_functions.compute_score("guardset", UNSAFE, "unsafe", reward="paper_compat", rank=0) == 1.5
+    assert reward_functions.compute_score("guardset", UNSAFE, "unsafe: R1", reward="rule_set") == 0.5
     with pytest.raises(FatalError):
-        verl_reward.compute_score("guardset", UNSAFE, "")
+        reward_functions.compute_score("guardset", UNSAFE, "")
 
 
-def test_easyr1_scores_rows_and_batches() -> None:
-    rows = [{"response": UNSAFE, "response_length": 9, "ground_truth": "no"}, {"response": "?", "ground_truth": "yes"}]
-    expected = [
-        {"overall": 1.0, "format": 1.0, "accuracy": 1.0},
-        {"overall": -1.0, "format": 0.0, "accuracy": 0.0},
+def test_the_share_of_rows_that_see_their_other_side_is_logged() -> None:
+    # three rows of pairs: two see each other, the third is under another policy; the last is of no pair
+    sides = [
+        Side("p", "original", "L1"),
+        Side("p", "edited", "L1"),
+        Side("p", "edited", "L2"),
+        Side("", "original", "L1"),
     ]
-    assert easyr1_reward.compute_score(rows) == expected
-    assert easyr1_reward.compute_score(rows[0]) == expected[0]
+    assert pair_share(sides) == pytest.approx(2 / 3)
+    assert pair_share(sides[3:]) == 1.0
+    logged: dict[str, float] = {}
+    reward_functions.pair_reward([UNSAFE, SAFE], SOLUTIONS, EXTRA, log_metric=logged.__setitem__)
+    assert logged == {"pair_share": 1.0}
+
+
+def test_a_batch_of_single_sides_is_warned_of() -> None:
+    with pytest.warns(RuntimeWarning, match="without their other side"):
+        assert reward_functions.pair_reward([UNSAFE], SOLUTIONS[:1], EXTRA[:1]) == [1.0]
 
 
 def test_ms_swift_registers_every_reward(monkeypatch: pytest.MonkeyPatch) -> None:
     swift, rewards = ModuleType("swift"), ModuleType("swift.rewards")
-    rewards.ORM, rewards.orms = type("ORM", (), {}), {}  # type: ignore[attr-defined]
+    rewards.ORM = type("ORM", (), {"__init__": lambda self, args=None, **_: None})  # type: ignore[attr-defined]
+    rewards.orms = {}  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "swift", swift)
     monkeypatch.setitem(sys.modules, "swift.rewards", rewards)
-    spec = importlib.util.find_spec("guard.training.adapters.ms_swift_reward")
+    spec = importlib.util.find_spec("guard.contract.reward_functions")
     assert spec is not None
     assert spec.loader is not None
     spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -1,4 +1,4 @@
-"""What a training run is told: one recipe holds both stages. The shipped ones stand in guard/training/recipes/."""
+"""What a training run is told: one recipe holds both stages. The shipped ones stand in guard/contract/recipes/."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -8,6 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from storage.errors import FatalError
 from storage.validation import faults_of, read_yaml
+
+# The projections of the language part. By their last names alone, gate_proj, up_proj and down_proj would be found in
+# Qwen2.5-VL's vision part, too, as with `all-linear`.
+LANGUAGE_LAYERS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 
 
 class StageSettings(BaseModel):
@@ -106,7 +110,7 @@ class Recipe(BaseModel):
 
 def load_recipe(name: str) -> Recipe:
     """A shipped recipe by name, or a YAML file by path. Raises FatalError naming what is wrong."""
-    shipped = files("guard.training").joinpath("recipes", f"{name}.yaml")
+    shipped = files("guard.contract").joinpath("recipes", f"{name}.yaml")
     path: Any = shipped if shipped.is_file() else Path(name)
     try:
         recipe = Recipe.model_validate(read_yaml(path.read_text(encoding="utf-8"), str(path)))
@@ -121,5 +125,5 @@ def load_recipe(name: str) -> Recipe:
 
 
 def recipe_names() -> list[str]:
-    folder = files("guard.training").joinpath("recipes")
+    folder = files("guard.contract").joinpath("recipes")
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
