@@ -117,9 +117,10 @@ def _project(record: Mapping[str, Any], known: Iterable[Hashes]) -> Project:
 
 
 def _policies_behind(key: str, kind: Kind, known: Iterable[Hashes]) -> Hashes:
-    """The policies of a record that does not name them: those whose key it has."""
-    version = CONFIG_VERSION if kind == "verdict" else ADJUDICATION_VERSION
-    return next((p for p in known if project_key_of(p.items(), version, kind=kind) == key), {})
+    """The policies of a record that does not name them: those whose key it has, under some version of the page."""
+    latest = CONFIG_VERSION if kind == "verdict" else ADJUDICATION_VERSION
+    keys = ((p, project_key_of(p.items(), version, kind=kind)) for p in known for version in range(1, latest + 1))
+    return next((policies for policies, found in keys if found == key), {})
 
 
 def record_of(project: Project, policies: Iterable[Policy] = ()) -> dict[str, Any]:
