@@ -3,8 +3,8 @@
 No model is asked. What is left is measured by `editing/kept.py`; grain and seams are judged by what surrounds the mask
 in the original.
 
-What has no detail cannot be followed: these measures see neither a new object nor, where the original is smooth, that
-nothing was done.
+What has no detail cannot be followed: these measures do not see a new object, nor, where the original has one colour,
+that nothing was done.
 """
 
 from collections.abc import Iterator, Sequence

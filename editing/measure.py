@@ -84,7 +84,7 @@ def judge(edit: Edit, certificate: Certificate, settings: CertifySettings) -> tu
         ("flat_fill", filled and _above(certificate.flat_share, settings.max_flat_share)),
         ("rough_fill", filled and _above(certificate.rough_share, settings.max_rough_share)),
         ("visible_seam", repainted and _above(certificate.seam_share, settings.max_seam_share)),
-        ("new_text", bool(certificate.new_text)),
+        ("new_text", edit.kind != "insert" and bool(certificate.new_text)),
     )
 
 

@@ -77,9 +77,8 @@ class Looking:
 def _chat_locator(looking: Looking) -> Locator:
     settings = looking.settings
     known_rules = frozenset(looking.rules)
-    schema = (
-        schema_of(settings.units) if settings.prompt is None else None
-    )  # a prompt of the user's may ask for another form
+    # A prompt of the user's may ask for another form.
+    schema = schema_of(settings.units) if settings.prompt is None else None
     return ChatLocator(chat_model(settings), looking.prompts, looking.vocabulary, settings, known_rules, schema)
 
 

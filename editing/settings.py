@@ -128,8 +128,8 @@ class EditSettings(PictureSettings):
         default=0.2,
         ge=0,
         lt=1,
-        description="share of the picture outside the mask, in parts at least a tenth of the shorter side wide; with "
-        "less nobody could tell which scene it is",
+        description="share of the picture outside the mask, in parts at least a fifth of the shorter side wide, or a "
+        "tenth along the picture's border; with less nobody could tell which scene it is",
     )
     mode: Decides[Literal["composite", "free"]] = Field(
         default="composite",
@@ -220,6 +220,8 @@ class EditingSettings(BaseModel):
                 "controls.insert needs locate.source: chat or detector; regions that were marked beforehand do not say "
                 "that no child is visible"
             )
+        if None in (*self.locate.label_map.values(), *self.looking.label_map.values()):
+            raise ValueError("controls.insert needs label_map without null: what it ignores may be a child")
         if self.certify.recheck == "none":
             raise ValueError("controls.insert needs certify.recheck: locate; only a witness sees what was put in")
         if self.edit.model in CLASSICAL:

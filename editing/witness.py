@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from editing.boxes import Region
 from editing.locate import LocateRequest, Locator
-from policies.people import MINORS, OF_ANY_AGE, named_in
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
 from storage.images import Mask
@@ -148,7 +147,7 @@ class Arrival:
 
     def _may_show_minor(self) -> bool:
         seen = self.before.keys() | self.after.keys()
-        return not seen.isdisjoint(self.vocabulary.perhaps_minors) or bool(named_in(self.unknown, MINORS | OF_ANY_AGE))
+        return not seen.isdisjoint(self.vocabulary.perhaps_minors) or bool(self.unknown)  # which may be anybody
 
     def attributes_after(self, attributes_before: Collection[str]) -> tuple[str, ...]:
         """What the edited image shows: that of `attributes_before` which the witness does not miss, and what only the

@@ -194,12 +194,14 @@ class OpenAIImages:
             return found
         try:
             url = self._url.join(found)
-        except httpx.InvalidURL as error:
-            raise Trouble("editor_bad_reply", f"the picture's address is none ({found[:80]!r})") from error
+            host = url.host  # decoded when it is asked for
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise Trouble("editor_bad_reply", f"the picture's address is not a valid URL ({found[:80]!r})") from error
         if url.scheme not in ("http", "https"):
             raise Trouble("editor_bad_reply", f"the picture's address is not of the web ({found[:80]!r})")
-        is_own = (url.scheme, url.host, url.port) == (self._url.scheme, self._url.host, self._url.port)
-        reply = self._received(url, end, method="GET", headers=self._key.headers() if is_own else {})
+        is_own = (url.scheme, host, url.port) == (self._url.scheme, self._url.host, self._url.port)
+        with_key = {"headers": self._key.headers()} if is_own else {"follow_redirects": True}
+        reply = self._received(url, end, method="GET", **with_key)
         if reply.status_code != 200:
             raise Trouble("editor_bad_reply", f"the picture's address answers {reply.status_code}")
         return reply.content

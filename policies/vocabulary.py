@@ -206,9 +206,9 @@ class Vocabulary(Mapping[str, Attribute]):
     def perhaps_minors(self) -> frozenset[str]:
         """The attributes of which one in a picture may be somebody under age: those marked or named so, more general
         ones, and people of any age. Empty where the vocabulary has no word for somebody under age: nobody looks."""
+        if not self.minors and not any(named_in(a.noun.split()[-1:], MINORS) for a in self.attributes):
+            return frozenset()  # a baby bottle is nobody
         under_age = self.minors | {a.id for a in self.attributes if named_in(a.words, MINORS)}
-        if not under_age:
-            return frozenset()
         unknown = frozenset(a.id for a in self.attributes if named_in(a.words, OF_ANY_AGE))
         return unknown.union(*(self.kinds(name) | self.general(name) for name in under_age))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextvars import copy_context
 from dataclasses import asdict
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ from storage.workspace import Workspace
 
 _ATTEMPTS, _FIRST_WAIT_S = 4, 2.0  # of a shard that failed with a transient error
 _ENOUGH_ROWS = 8  # refused throughout are no chance
+_OF_AN_ANSWER = ("locator_", "editor_", "caption_", "rewrite_", "chat_")  # codes of what a model answered
 
 Result = TypeVar("Result")
 
@@ -191,13 +193,17 @@ class Job:
         fault, and the others would fare alike. What a build before found out is believed."""
         refused = [code for code, count in outcome.rejected.items() if count == outcome.rows_in]
         is_first = not tally.rows_out and tally.rows_done < tally.rows and outcome.rows_in >= _ENOUGH_ROWS
-        if stage.needs == "nothing" or not refused or not is_first or outcome.looked_up or outcome.again:
+        if stage.needs == "nothing" or not refused or not is_first or tally.looked_up or outcome.again:
             return
         (code,) = refused
+        finished = islice(self.workspace.store.keys(f"tables/{stage.name}/"), self._threads + 1)
+        if not code.startswith(_OF_AN_ANSWER) or sum(1 for _ in finished) > self._threads:
+            return  # an earlier run had others
         detail = self.workspace.ledger.rejected(stage.name, outcome.fingerprint)[0].detail
+        first = f" The first: {detail.rstrip('.')}." if detail else ""
         raise FatalError(
-            f"{stage.name} refused all of its first {outcome.rows_in} rows as {code}: {REASONS[code].measured}. The "
-            f"first says: {detail} To do: {REASONS[code].remedy}. The other {tally.rows - tally.rows_done} rows wait. "
+            f"{stage.name} refused all of its first {outcome.rows_in} rows as {code}: {REASONS[code].measured}.{first} "
+            f"To do: {REASONS[code].remedy}. The other {tally.rows - tally.rows_done} rows wait. "
             f"Where the settings stay as they are, --retry-refused {code} asks for these again, and the same command "
             "goes on with the others."
         )
