@@ -109,8 +109,8 @@ def main(names: Sequence[str]) -> int:
 
 
 def _as_published() -> None:
-    """ms-swift takes Qwen2.5-VL's patch size and image tokens for granted: our small model with them. Its patch
-    embedding is random and so are its answers, which the larger vocabulary drowns."""
+    """ms-swift takes Qwen2.5-VL's patch size and image tokens for granted: our small model with them, the patch
+    embedding random."""
     config = AutoConfig.from_pretrained(MODEL)
     config.vision_config.patch_size, config.vision_config.window_size = 14, 112
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(MODEL, config=config, ignore_mismatched_sizes=True)
@@ -192,10 +192,10 @@ def _page(lines: Sequence[str]) -> str:
     rows = "\n".join(lines)
     return f"""# Which trainers ran
 
-Written by `make trainers`. Each config of an export's `trainers/` ran from the export's folder, on a CPU, with the
-small Qwen2.5-VL of this repository (for ms-swift with the published patches and token ids). The command line set only
-the model, the number of steps, where to write, the precision and device, and short answers for GRPO. guardset was not
-installed there. After each run the adapters were checked to be on the language part alone.
+Written by `make trainers`, which runs each config of an export's `trainers/` from the export's folder, on a CPU, with
+the small Qwen2.5-VL of this repository (for ms-swift with the published patches and token ids). The command line sets
+only the model, the number of steps, where to write, the precision and device, and short answers for GRPO. guardset is
+not installed there. After each run the adapters must be on the language part alone.
 
 | config | environment | what ran |
 |---|---|---|
