@@ -56,11 +56,17 @@ class Config:
     form: str = "--{} {}"
 
 
-WIDER = ROOT / "scratch" / "guard-of-patch-14"  # made by `_with_patches_of_14`
+PUBLISHED = ROOT / "scratch" / "guard-as-published"  # made by `_as_published`
+_PUBLISHED = {
+    "<|vision_start|>": ("vision_start", 151652),
+    "<|vision_end|>": ("vision_end", 151653),
+    "<|image_pad|>": ("image", 151655),
+    "<|video_pad|>": ("video", 151656),
+}
 _TRL: Mapping[str, object] = {"model_name_or_path": MODEL, "dtype": "float32", **_CPU}
 # ms-swift tells a model's class by its name on the hub
 _SWIFT: Mapping[str, object] = {
-    "model": WIDER,
+    "model": PUBLISHED,
     "model_type": "qwen2_5_vl",
     "template": "qwen2_5_vl",
     "torch_dtype": "float32",
@@ -102,22 +108,30 @@ def main(names: Sequence[str]) -> int:
     return int(failed)
 
 
-def _with_patches_of_14() -> None:
-    """ms-swift takes Qwen2.5-VL's patch size for granted: our small model with it, whose patch embedding is random."""
+def _as_published() -> None:
+    """ms-swift takes Qwen2.5-VL's patch size and image tokens for granted: our small model with them, the patch
+    embedding random."""
     config = AutoConfig.from_pretrained(MODEL)
     config.vision_config.patch_size, config.vision_config.window_size = 14, 112
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(MODEL, config=config, ignore_mismatched_sizes=True)
-    model.float().save_pretrained(WIDER)
-    for name in ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(MODEL / name, WIDER / name)
+    model.float().resize_token_embeddings(151936)
+    tokenizer = json.loads((MODEL / "tokenizer.json").read_text())
+    for token in tokenizer["added_tokens"]:
+        if name := _PUBLISHED.get(token["content"]):
+            setattr(model.config, f"{name[0]}_token_id", name[1])
+            token["id"] = tokenizer["model"]["vocab"][token["content"]] = name[1]
+    model.save_pretrained(PUBLISHED)
+    (PUBLISHED / "tokenizer.json").write_text(json.dumps(tokenizer))
+    for file in ("chat_template.jinja", "tokenizer_config.json"):
+        shutil.copyfile(MODEL / file, PUBLISHED / file)
     processor = (MODEL / "processor_config.json").read_text()
-    (WIDER / "processor_config.json").write_text(processor.replace('"patch_size": 8', '"patch_size": 14'))
+    (PUBLISHED / "processor_config.json").write_text(processor.replace('"patch_size": 8', '"patch_size": 14'))
 
 
 def _outcome(name: str, folder: Path) -> str:
     config = CONFIGS[name]
-    if config.trainer == "ms-swift" and not WIDER.exists():
-        _with_patches_of_14()
+    if config.trainer == "ms-swift" and not PUBLISHED.exists():
+        _as_published()
     python = environment(config.trainer, REQUIREMENTS[config.trainer])
     out = folder / "runs" / name
     options = config.options if config.trainer == "verl" else {**config.options, "output_dir": out}
@@ -178,10 +192,10 @@ def _page(lines: Sequence[str]) -> str:
     rows = "\n".join(lines)
     return f"""# Which trainers ran
 
-Written by `make trainers`. Each config of an export's `trainers/` ran from the export's folder, on a CPU, with the
-small Qwen2.5-VL of this repository (for ms-swift with patches of 14). The command line set only the model, the number
-of steps, where to write, the precision and device, and short answers for GRPO. guardset was not installed there. After
-each run the adapters were checked to be on the language part alone.
+Written by `make trainers`, which runs each config of an export's `trainers/` from the export's folder, on a CPU, with
+the small Qwen2.5-VL of this repository (for ms-swift with the published patches and token ids). The command line sets
+only the model, the number of steps, where to write, the precision and device, and short answers for GRPO. guardset is
+not installed there. After each run the adapters must be on the language part alone.
 
 | config | environment | what ran |
 |---|---|---|
