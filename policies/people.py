@@ -32,9 +32,9 @@ NEVER_DRAWN = MINORS | OF_ANY_AGE | _BODIES
 """Nudity, sexual content, injuries and people, whatever a vocabulary says of them."""
 
 DRAWABLE = frozenset(
-    "ammunition arrow axe banknote baton beer blade bomb bong bottle bow box bullet candle can card cards "
+    "ammunition arrow axe banknote baton beer blade bomb bong bottle bow box bullet can candle card cards "
     "cartridge chip chips cigar cigarette cocktail coin crossbow cup dagger deck dice die drink drum explosive "
-    "firearm flag flame glass grenade gun handgun hookah joint knife label landmine lighter liquor machete "
+    "firearm flag flame glass grenade gun handgun hookah joint knife label landmine leaf lighter liquor machete "
     "machine medicine money mug pack pair pile pill pills pipe pistol powder revolver rifle roulette shotgun sign "
     "spear stack sword syringe tablet taser torch vape vodka whiskey whisky wine".split()
 )

@@ -200,7 +200,7 @@ class Job:
         if not code.startswith(_OF_AN_ANSWER) or sum(1 for _ in finished) > self._threads:
             return  # an earlier run had others
         detail = self.workspace.ledger.rejected(stage.name, outcome.fingerprint)[0].detail
-        first = f" The first: {detail.rstrip('.')}." if detail else ""
+        first = f" The first says: {detail}" if detail else ""
         raise FatalError(
             f"{stage.name} refused all of its first {outcome.rows_in} rows as {code}: {REASONS[code].measured}.{first} "
             f"To do: {REASONS[code].remedy}. The other {tally.rows - tally.rows_done} rows wait. "

@@ -221,7 +221,7 @@ def seen(before, after, inside=None, unknown=(), target="handgun"):
         (seen("", "handgun child", "handgun"), ("minor_beside_sensitive", "new_attribute")),
         (seen("human", "human handgun", "handgun"), ("minor_beside_sensitive",)),
         (seen("", "handgun", unknown=["small boy"]), ("minor_beside_sensitive",)),
-        (seen("", "handgun", unknown=["lamp"]), ()),
+        (seen("", "handgun", unknown=["lamp"]), ("minor_beside_sensitive",)),  # whatever has no name may be
     ],
 )
 def test_a_witness_must_find_it_there_and_not_before(arrival, reasons):

@@ -21,7 +21,7 @@ from policies.loading import load_policy_set
 from storage.errors import FatalError
 from storage.images import decode, decode_mask, decode_stored
 from storage.workspace import Workspace
-from tests.models.test_openai_images import Server, picture
+from tests.models.image_server import ImageServer, picture
 from tests.photographs import POLICIES, collect
 from tests.photographs.team import make_team, settings_of_team
 from tests.scripted_chat import scripted_chat
@@ -75,9 +75,9 @@ def config(chat_url: str, images_url: str, **changes: Any) -> dict[str, Any]:
     return {
         "policies": "policies",
         "editing": {
-            "locate": {"model": "scripted", **served},
+            "locate": {"model": "scripted", "box_units": "resized_pixels", **served},
             "edit": {"model": "images", "size_px": 256, "endpoint": {"base_url": images_url}},
-            "certify": {"witness": {"model": "witness", **served}},
+            "certify": {"witness": {"model": "witness", "box_units": "resized_pixels", **served}},
             "controls": {"insert": ["drum"], "insert_share": 1.0, "roundtrip_share": 0.0},
             **changes,
         },
@@ -90,8 +90,8 @@ def run(folder: Path, chosen: dict[str, Any]) -> BuildSummary:
 
 
 @pytest.fixture(scope="module")
-def images() -> Iterator[Server]:
-    server = Server()
+def images() -> Iterator[ImageServer]:
+    server = ImageServer()
     server.respond = draws
     yield server
     server.http.shutdown()
@@ -99,7 +99,7 @@ def images() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, images: Server) -> Iterator[tuple[Path, Outcome]]:
+def built(tmp_path_factory: pytest.TempPathFactory, images: ImageServer) -> Iterator[tuple[Path, Outcome]]:
     folder = tmp_path_factory.mktemp("team")
     team(folder)
     with scripted_chat(models=("scripted", "witness"), look=sees) as (url, _):
@@ -142,7 +142,7 @@ def test_the_build_counts_them_as_pairs(built: tuple[Path, Outcome]) -> None:
     assert built[1].record["cost"]["accepted_pairs"] == 4
 
 
-def test_what_a_witness_does_not_see_is_refused(tmp_path: Path, images: Server) -> None:
+def test_what_a_witness_does_not_see_is_refused(tmp_path: Path, images: ImageServer) -> None:
     team(tmp_path)
     with scripted_chat(models=("scripted", "witness"), look=lambda prompt, image: "[]") as (url, _):
         run(tmp_path, config(url, images.url))

@@ -12,7 +12,7 @@ def test_a_code_is_explained_with_what_to_do(capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "mask_too_large" in said
     assert "needs_witness" in said
-    assert "raise it" in said
+    assert "tighter regions" in said
     assert "blocked_hash" not in said
 
 

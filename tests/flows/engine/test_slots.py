@@ -65,7 +65,7 @@ def test_a_stage_behind_a_server_fills_its_slots(workspace: Workspace, name: str
         model = {"model": "scripted", "server": {"base_url": url, "max_in_flight": SLOTS}, "batch_size": 2}
         settings = Settings.model_validate(
             {
-                "editing": {"locate": model, "edit": {"model": "opencv-telea"}},
+                "editing": {"locate": model | {"box_units": "thousandths"}, "edit": {"model": "opencv-telea"}},
                 "recaption": {"caption": model, "rewrite": model},
             }
         )
