@@ -84,10 +84,11 @@ def pixels_of(picture: Any) -> NDArray[Any]:
     """A picture of an answer as an array (height, width, 3), uint8 or float in [0, 1]; transparency, which QwenImage
     2.1 answers with, is laid on white."""
     if isinstance(picture, Image.Image):
-        return np.asarray(picture.convert("RGB"))
+        picture = picture.convert("RGBA" if "A" in picture.getbands() else "RGB")
     values: NDArray[Any] = np.asarray(picture)
     if values.ndim == 3 and values.shape[2] == 4:
-        values = values[..., :3] * values[..., 3:] + (1 - values[..., 3:])
+        shares = values / 255 if values.dtype == np.uint8 else values
+        values = shares[..., :3] * shares[..., 3:] + (1 - shares[..., 3:])
     return values
 
 

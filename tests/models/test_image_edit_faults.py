@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from models.image_edit import ImageEdit, PipelineEditor
+from models.pipeline_call import pixels_of
 from models.pipeline_load import load_pipeline
 from models.pipeline_traits import Traits, fixed_arguments, native_size, read_traits, sized_arguments
 from models.pipeline_trial import TRIAL
@@ -337,3 +338,13 @@ def test_size_and_steps_that_nobody_set_are_the_pipelines_own() -> None:
     assert codes(editor.edit([edit(1)])) == ["ok"]
     assert PipelineEditor(settings("hub/fake", size_px=256), load=None).size_px == 256  # nothing is loaded for it
     assert fixed_arguments(read_traits(pipeline), plain, ignores_prompt=False) == {"output_type": "np"}
+
+
+@pytest.mark.parametrize("form", ["picture", "bytes", "floats"])
+def test_what_is_transparent_lies_on_white(form):
+    rgba = np.zeros((2, 2, 4), np.uint8)
+    rgba[0] = (200, 100, 0, 255)
+    given = {"picture": Image.fromarray(rgba), "bytes": rgba, "floats": rgba / np.float32(255)}[form]
+    levels = np.rint(pixels_of(given) * 255)
+    assert levels[0].tolist() == [[200, 100, 0]] * 2
+    assert levels[1].tolist() == [[255, 255, 255]] * 2
