@@ -77,8 +77,8 @@ def side_multiple_of(model: str) -> int:
 
 
 def _spelled(model: str) -> str:
-    """The type in a local folder's config.json, or else the name, in the spelling that patterns are in."""
-    config, name = Path(model) / "config.json", model
+    """The type in a local folder's config.json, or else the name without what it lies under, spelled as in patterns."""
+    config, name = Path(model) / "config.json", model.rstrip("/").rsplit("/", 1)[-1]
     if config.is_file():
         try:
             name = str(json.loads(config.read_text(encoding="utf-8")).get("model_type"))
