@@ -78,8 +78,8 @@ def test_a_family_counts_in_its_own_units(model, units):
 
 
 @pytest.mark.parametrize(
-    "model", ["some-model", "/home/gemma3/models/vlm", "gpt-9", "llava-1.6", "Qwen/Qwen-14B", "qwen-72b", "Qwen/Qwen2.5-Omni-7B", "my/gemma-3n",
-              "qwen2.5-vl-to-qwen3-vl"],
+    "model", ["some-model", "/home/gemma3/models/vlm", "gpt-9", "llava-1.6", "Qwen/Qwen-14B", "qwen-72b",
+              "Qwen/Qwen2.5-Omni-7B", "my/gemma-3n", "qwen2.5-vl-to-qwen3-vl"],
 )  # fmt: skip
 def test_an_unknown_family_is_asked_about_and_never_taken_for_another(model):
     with pytest.raises(FatalError, match=f"editing.locate.box_units, one of {CHOICES}"):
