@@ -59,7 +59,7 @@ def units_of(model: str) -> BoxUnits:
     units = {family.units for family in FAMILIES if re.search(family.pattern, name)}
     if len(units) != 1:
         raise FatalError(
-            f"Nothing says how {model} writes its boxes. Say it: editing.locate.box_units, one of {CHOICES}. "
+            f"Nothing says how {model} writes its boxes. Set editing.locate.box_units, one of {CHOICES}. "
             "docs/editing.md lists families, and how to find out."
         )
     return units.pop()

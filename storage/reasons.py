@@ -61,7 +61,7 @@ REASONS: Mapping[str, Reason] = {
     "locator_unparsable": Reason("the locator's answer holds no list", "another prompt, or a stronger model"),
     "locator_unknown_rule": Reason("it names a rule that no policy has", "another prompt, or a stronger model"),
     "locator_no_instruction": Reason("it does not tell the editor what to do", "another prompt, or a stronger model"),
-    "locator_bad_box": Reason("its box is none, or its numbers are in other units", "check `editing.locate.box_units`"),
+    "locator_bad_box": Reason("its box is not valid, or is in other units", "check `editing.locate.box_units`"),
     # edit
     "mask_too_large": Reason(
         "less of the scene would be left beside the mask than `editing.edit.min_scene_left`",

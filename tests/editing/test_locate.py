@@ -102,7 +102,7 @@ def test_settings_know_how_a_model_counts(model, server, units, multiple):
 
 def test_what_decides_locate_is_unknown_until_an_unknown_family_says_its_units():
     decides = LOCATE.using(Looking(LocateSettings(model="served-name", server=SERVER), VOCABULARY, {}))
-    with pytest.raises(FatalError, match=r"how served-name writes its boxes. Say it: editing\.locate\.box_units"):
+    with pytest.raises(FatalError, match=r"how served-name writes its boxes. Set editing\.locate\.box_units"):
         _ = decides.decides
     detector = LocateSettings(model="some/owl", source="detector")
     assert LOCATE.using(Looking(detector, VOCABULARY, {})).decides  # it gives pixels, and is not asked for text

@@ -152,7 +152,7 @@ def test_an_unknown_family_of_models_is_asked_for_the_units_of_its_boxes_before_
         found = advice(settings, tmp_path)
         assert list(found) == ["locate model"]
         assert "box_units, one of resized_pixels, thousandths, thousandths_y_first, fractions" in found["locate model"]
-        with pytest.raises(FatalError, match=r"how our-model writes its boxes. Say it: editing\.locate\.box_units"):
+        with pytest.raises(FatalError, match=r"how our-model writes its boxes. Set editing\.locate\.box_units"):
             build(settings, tmp_path, str(tmp_path / "work"))
         assert not (tmp_path / "work").exists()
         checks = examine(preset({"editing": {"locate": {**locate, "box_units": "fractions"}}}), str(tmp_path))
