@@ -15,6 +15,7 @@ from editing.edit import task_of, worded
 from policies.conditions import counted
 from policies.engine import Policy, PolicySet, regulated
 from policies.evidence import Evidence
+from policies.people import DRAWABLE, is_drawable
 from policies.vocabulary import Vocabulary
 from storage.errors import FatalError
 from storage.records.editing import EditTask, Finding, Located
@@ -35,6 +36,11 @@ def check_insertions(names: Sequence[str], targets: Sequence[Policy], vocabulary
             raise FatalError(
                 f"editing.controls.insert names {name}, which vocabulary.yaml does not mark `drawable: true`. Only "
                 "harmless objects are; nudity, sexual content, injuries and people are never drawn."
+            )
+        if not is_drawable(vocabulary[name].noun):
+            raise FatalError(
+                f"editing.controls.insert names {name}, and {vocabulary[name].noun!r} is none of the objects that are "
+                f"drawn: {', '.join(sorted(DRAWABLE))}."
             )
         if name not in forbidden:
             raise FatalError(f"editing.controls.insert names {name}, which no target policy forbids.")

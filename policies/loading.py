@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from policies.checking import logical_faults
 from policies.engine import Policy, PolicySet
-from policies.people import DRAWABLE, NEVER_DRAWN, is_drawable, named_in
+from policies.people import NEVER_DRAWN, named_in
 from policies.phrases import COUNTS, FUNCTION, POSITIONS, WORD
 from policies.vocabulary import Attribute, Vocabulary
 from policies.wording import Wordings
@@ -125,11 +125,6 @@ def _try_drawable(vocabulary: Vocabulary, path: Traversable) -> None:
             raise FatalError(
                 f"{path}: attribute {attribute.id} is marked drawable, and {word or 'a minor'} is no harmless object: "
                 "nudity, sexual content, injuries and people are never drawn. Take the mark out."
-            )
-        if not is_drawable(attribute.noun):
-            raise FatalError(
-                f"{path}: attribute {attribute.id} is marked drawable, and {attribute.noun!r} is none of the objects "
-                f"that are drawn: {', '.join(sorted(DRAWABLE))}. Take the mark out."
             )
 
 

@@ -132,8 +132,17 @@ def test_names_that_cannot_be_drawn_are_refused(name, says):
         plan(scene(1), settings=ControlSettings(insert=(name,)))
 
 
-def test_where_nobody_looks_for_a_child_nothing_is_drawn():
-    childless = Vocabulary(tuple(a for a in VOCABULARY.attributes if a.id != "child"))
+@pytest.mark.parametrize("noun", ["severed head", "stripper", "soldier", "bottle of blood clots", "skin rash"])
+def test_only_listed_objects_are_drawn(noun):
+    words = [a if a.id != "handgun" else a.model_copy(update={"noun": noun}) for a in VOCABULARY.attributes]
+    with pytest.raises(FatalError, match="is none of the objects that are drawn: ammunition, arrow"):
+        check_insertions(["handgun"], [HOUSE], Vocabulary(tuple(words)))
+
+
+@pytest.mark.parametrize("noun", [None, "baby bottle", "child seat"])
+def test_where_nobody_looks_for_a_child_nothing_is_drawn(noun):
+    others = [a for a in VOCABULARY.attributes if a.id != "child"]
+    childless = Vocabulary((*others, *([Attribute(id="other", noun=noun, sensitive=False)] if noun else ())))
     with pytest.raises(FatalError, match="no word for a child, so nobody looks for one"):
         check_insertions(["handgun"], [HOUSE], childless)
 
@@ -182,6 +191,7 @@ DRAWS = {"model": "images", "size_px": 512, "endpoint": {"base_url": "http://127
     [
         ({"locate": {"source": "manifest", "manifest": "regions.json", **CHAT}}, "do not say that no child is visible"),
         ({"certify": {"recheck": "none"}}, "only a witness sees"),
+        ({"locate": {**CHAT, "label_map": {"*": None}}}, "what it ignores may be a child"),
         ({"edit": {"model": "opencv-telea"}}, "an editor that draws"),
     ],
 )
