@@ -58,8 +58,11 @@ def feather(mask: Mask, feather_px: int) -> Alpha:
 
     0 everywhere beyond `around(mask, feather_px)`.
     """
-    distance = ndimage.distance_transform_edt(~mask)
-    alpha: Alpha = np.clip(1.0 - distance / (feather_px + 1), 0.0, 1.0).astype(np.float32)
+    alpha: Alpha = np.zeros(mask.shape, np.float32)
+    if mask.any():
+        window = around(mask, feather_px)  # distances of a whole picture are 16 times as large as it is
+        distance = ndimage.distance_transform_edt(~mask[window])
+        alpha[window] = np.clip(1.0 - distance / (feather_px + 1), 0.0, 1.0)
     return alpha
 
 
