@@ -53,21 +53,22 @@ class Inside:
     seam_share: float | None
 
 
-def measure_inside(original: Rgb, edited: Rgb, mask: Mask, feather_px: int) -> Inside:
+def measure_inside(original: Rgb, edited: Rgb, mask: Mask, feather_px: int, *, traces: bool = True) -> Inside:
     """Compare two pictures of one shape, uint8 (height, width, 3), inside the bool `mask` (height, width).
 
-    The outermost `feather_px` of the mask are a blend of both and not looked at.
+    The outermost `feather_px` of the mask are a blend of both and not looked at. `traces` as in `detail_kept`: whether
+    a thing was to go.
     """
     if not mask.any():
         return Inside(0, None, None, None, None)
     boxes = parts(mask)
     if len(boxes) > _MOST_PARTS:
-        return _measured(original, edited, mask, mask, feather_px)
+        return _measured(original, edited, mask, mask, feather_px, traces)
     found = []
     for left, top, right, bottom in boxes:  # what is wrong with one part must not vanish in the mean of all
         part = np.zeros_like(mask)
         part[top:bottom, left:right] = mask[top:bottom, left:right]
-        found.append(_measured(original, edited, part, mask, feather_px))
+        found.append(_measured(original, edited, part, mask, feather_px, traces))
     return _worst(found)
 
 
@@ -84,7 +85,7 @@ def _worst(found: Sequence[Inside]) -> Inside:
     )
 
 
-def _measured(original: Rgb, edited: Rgb, part: Mask, mask: Mask, feather_px: int) -> Inside:
+def _measured(original: Rgb, edited: Rgb, part: Mask, mask: Mask, feather_px: int, traces: bool) -> Inside:
     """The measures of one part of the mask; what surrounds it lies outside the whole mask."""
     rows, columns = around(part, 0)
     side = max(rows.stop - rows.start, columns.stop - columns.start)
@@ -103,7 +104,7 @@ def _measured(original: Rgb, edited: Rgb, part: Mask, mask: Mask, feather_px: in
     flat, rough = _grain(before, after, depth, feather, others)
     seam = _seam(before, after, depth, feather)
     rim = max(_EDGE_PX, _RIM * side * scale)
-    return Inside(int(after[core].max()), detail_kept(before, after, depth > rim), flat, rough, seam)
+    return Inside(int(after[core].max()), detail_kept(before, after, depth > rim, traces=traces), flat, rough, seam)
 
 
 def _depth(mask: Mask) -> _Plane:

@@ -51,7 +51,7 @@ _FEWEST_EDGES = 60  # px
 _SMALL_SIDE_PX = 96  # a blur is looked for in a picture of this size, so that its widths are shares of the region's
 _BLURS = (1, 2, 3, 4, 6)  # px of the small picture
 _LEAST_SPREAD = 4.0  # levels; colours that differ less cannot be told from others
-_LEAST_UNLIKE = 0.25  # of the original's spread; honest fills of photographs reached 0.29, blurred originals 0.17
+_LEAST_UNLIKE = 0.35  # of the original's spread; honest fills of photographs reached 0.51, blurred originals 0.21
 
 _GRID_PX = 12  # a multiple of all steps, so that the same blocks are looked at wherever the picture is cut
 _REACH_PX = 56  # beyond the furthest block that one is compared with
@@ -59,10 +59,12 @@ _REACH_PX = 56  # beyond the furthest block that one is compared with
 _Plane = npt.NDArray[np.float32]
 
 
-def detail_kept(before: Rgb, after: Rgb, core: Mask) -> float | None:
+def detail_kept(before: Rgb, after: Rgb, core: Mask, *, traces: bool) -> float | None:
     """How far two pictures of one shape, uint8 (height, width, 3), agree in the bool `core` (height, width).
 
     0 is chance, 1 the most that honest fills of photographs showed; None where the first has nothing to follow.
+    `traces` looks for edges and blurred colours, too: all that may be left of a thing. Where no thing was to go, a good
+    fill has those of its surroundings.
     """
     if not core.any():
         return None
@@ -70,7 +72,8 @@ def detail_kept(before: Rgb, after: Rgb, core: Mask) -> float | None:
     before, after, core = before[rows, columns], after[rows, columns], core[rows, columns]
     first, second = _luminance(before), _luminance(after)
     found = [_kept_at(scale, first, second, core) for scale in _SCALES]
-    found += [_edges_kept(first, second, core), _blurred(before, after, core)]
+    if traces:
+        found += [_edges_kept(first, second, core), _blurred(before, after, core)]
     return max((kept for kept in found if kept is not None), default=None)
 
 
@@ -196,15 +199,21 @@ def _blurred(before: Rgb, after: Rgb, core: Mask) -> float | None:
         return None
     unlike = []
     for blur in _BLURS:
-        first = _about_mean(cv2.GaussianBlur(small[0], (0, 0), blur)[whole])
-        second = _about_mean(cv2.GaussianBlur(small[1], (0, 0), blur / 2)[whole])  # grain that was put over it
+        first = _about_plane(cv2.GaussianBlur(small[0], (0, 0), blur), whole)
+        second = _about_plane(cv2.GaussianBlur(small[1], (0, 0), blur / 2), whole)  # grain that was put over it
         if (spread := _rms(first)) > _LEAST_SPREAD:
             unlike.append(_rms(second - first) / spread)
     return max(0.0, 1 - min(unlike)) / (1 - _LEAST_UNLIKE) if unlike else None
 
 
-def _about_mean(colours: _Plane) -> _Plane:
-    return colours - colours.mean(axis=0)  # type: ignore[no-any-return]
+def _about_plane(picture: _Plane, where: Mask) -> _Plane:
+    """The colours there, less their best linear gradient, by which light falls on a wall and on a good fill of it."""
+    axes = np.nonzero(where)
+    terms = np.stack([np.ones(len(axes[0])), *axes], axis=1).astype(np.float32)
+    colours = picture[where]
+    gradient, *_ = np.linalg.lstsq(terms, colours, rcond=None)
+    rest: _Plane = colours - terms @ gradient
+    return rest
 
 
 def _rms(values: _Plane) -> float:

@@ -36,7 +36,7 @@ def measure(
     preserved = measure_outside(pair.original, pair.edited, outside)
     masked = pair.mask[window]
     before, now = pair.original[window][masked].astype(np.int16), pair.edited[window][masked].astype(np.int16)
-    inside = measure_inside(pair.original, pair.edited, pair.mask, feather_px)
+    inside = measure_inside(pair.original, pair.edited, pair.mask, feather_px, traces=edit.kind == "remove")
     changed = np.abs(before - now).max(axis=-1, initial=0) > VISIBLE
     return Certificate(
         outside_max_abs_diff=preserved.max_abs_diff,
