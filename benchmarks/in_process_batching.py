@@ -16,7 +16,8 @@ from PIL import Image
 from micro import WEIGHTS
 from micro.scenes import draw_scene, scene_size
 from micro.wording import prompt
-from models.chat import ChatRequest, TransformersChat
+from models.chat import ChatRequest
+from models.transformers_chat import TransformersChat
 
 
 def captions(model: TransformersChat, requests: list[ChatRequest], size: int) -> tuple[list[str], float]:

@@ -54,7 +54,7 @@ class CertifyStage:
         vocabulary: Vocabulary,
     ) -> None:
         self.workspace = workspace
-        self.batching = Batching(rows)
+        self.batching = Batching(rows, finish_bytes_of=_pictures_bytes)
         self._witnesses = witnesses
         self._feather_px = feather_px
         self._settings = settings
@@ -113,6 +113,12 @@ class CertifyStage:
         return () if reader is None else new_words(reader, pair.original, pair.edited, pair.mask)
 
 
+def _pictures_bytes(request: WitnessRequest) -> int:
+    """The original and the edited picture, decoded."""
+    height, width = request.edited.shape
+    return 6 * height * width
+
+
 def _with_verdict(edit: Edit) -> Edit:
     return replace(edit, verdict="rejected" if edit.reasons else "accepted")
 
@@ -134,7 +140,7 @@ class QuestioningStage:
     def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
         certified = self._certify.run_shard(shard)
         unopposed = [edit for edit in certified.ok if not edit.reasons]
-        batching = replace(self._certify.batching, pixels_of=lambda one: one.mask.size)
+        batching = Batching(self._certify.batching.size, lambda one: 4 * one.mask.size)
         asked = run_network(unopposed, self, batching, key=lambda edit: edit.edit_id)
         answered = {edit.edit_id: edit for edit in asked.ok}
         kept = [answered.get(edit.edit_id, edit) for edit in certified.ok if edit.reasons or edit.edit_id in answered]

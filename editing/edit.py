@@ -7,13 +7,14 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from editing.masks import Box, boxes_mask, composite, dilate, feather, scene_left
+from editing.masks import Box, Square, boxes_mask, composite, dilate, feather, scene_left
 from editing.settings import EditSettings
+from models.image_edit import ImageEdit
 from policies.engine import Policy, regulated
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
 from storage.images import Mask, Rgb, decode_mask, decode_stored, encode_mask, encode_png, perceptual_hash
-from storage.network import Batching, run_network
+from storage.network import Batching, run_parts
 from storage.records.editing import Edit, EditTask, Finding, Located
 from storage.records.ids import content_id, sha256_hex
 from storage.records.images import Image
@@ -21,8 +22,6 @@ from storage.records.tables import from_table
 from storage.records.verdicts import PAIRED
 from storage.stage import BatchResult
 from storage.workspace import Workspace
-
-_PIXELS_AT_ONCE = 16_000_000  # decoded pictures that a batch holds: about 50 MB, and as much again for the answers
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,33 @@ def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
+@dataclass(frozen=True)
+class Window:
+    """What of a picture the model sees at once: the part of the mask that it is about, and the square around it.
+    `turn` counts the windows of a picture."""
+
+    turn: int
+    part: Box
+    square: Square
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the model is asked about one picture: an edit for each window of `now`, or one of the whole picture. The
+    windows of `later` show what these repaint, and are cut afterwards."""
+
+    edits: tuple[ImageEdit, ...]
+    now: tuple[Window, ...]
+    later: tuple[Window, ...] = ()
+
+
 class Editor(Protocol):
-    """Repaints masked regions. One answer per request, in order: an image of the same shape, or why not. `own_size` is
-    that of the model, as `ImageEditor` has it."""
+    """Repaints masked regions, in the three parts of a stage. `own_size` is that of the model, as `ImageEditor` has
+    it.
+
+    `prepare` says what the model is asked about a request, `run` asks it (one answer per edit, in order: a picture of
+    the same shape, or why not), `finish` makes an image of the request's shape of the answers. The first and the last
+    raise SampleError."""
 
     @property
     def fingerprint(self) -> str: ...
@@ -61,7 +84,11 @@ class Editor(Protocol):
     @property
     def own_size(self) -> bool: ...
 
-    def edit(self, requests: Sequence[EditRequest]) -> list[Rgb | SampleError]: ...
+    def prepare(self, request: EditRequest) -> Views: ...
+
+    def run(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]: ...
+
+    def finish(self, request: EditRequest, views: Views, answers: Sequence[Rgb | SampleError]) -> Rgb: ...
 
 
 def plan_edits(
@@ -106,9 +133,10 @@ class Draft:
     candidate: int
     mask_blob: str
     request: EditRequest
+    views: Views
 
 
-def _drafts(task: EditTask, workspace: Workspace, editor: str, settings: EditSettings) -> list[Draft]:
+def _drafts(task: EditTask, workspace: Workspace, editor: Editor, settings: EditSettings) -> list[Draft]:
     rgb = decode_stored(workspace.blobs.get(task.blob))
     mask = _target_mask(task, workspace, (rgb.shape[0], rgb.shape[1]), settings.dilate_ratio)
     left = scene_left(mask)
@@ -118,16 +146,19 @@ def _drafts(task: EditTask, workspace: Workspace, editor: str, settings: EditSet
         )
     mask_blob = workspace.blobs.put(encode_mask(feather(mask, settings.feather_px) > 0))
     pixels = sha256_hex(np.packbits(mask).tobytes())  # not the blob's hash: libraries compress differently
-    told = tuple((_box(f), settings.instruction.replace("{instruction}", f.instruction)) for f in task.targets)
+    asked, name = (
+        tuple((_box(f), settings.instruction.replace("{instruction}", f.instruction)) for f in task.targets),
+        editor.fingerprint,
+    )
     composited, prompt = settings.mode == "composite", task.prompt or settings.prompt
     drafts = []
     for candidate in range(settings.candidates):
         edit_id = content_id(
-            task.image_id, task.kind, pixels, editor, prompt, told, settings.feather_px, composited, candidate
+            task.image_id, task.kind, pixels, name, prompt, asked, settings.feather_px, composited, candidate
         )
         repaint = task.kind != "roundtrip"
-        request = EditRequest(rgb, mask, prompt, int(edit_id[:8], 16), repaint, told)
-        drafts.append(Draft(edit_id, candidate, mask_blob, request))
+        request = EditRequest(rgb, mask, prompt, int(edit_id[:8], 16), repaint, asked)
+        drafts.append(Draft(edit_id, candidate, mask_blob, request, editor.prepare(request)))
     return drafts
 
 
@@ -185,14 +216,17 @@ def _edit(
     )
 
 
-def _pixels_of(drafts: Sequence[Draft]) -> int:
-    return sum(draft.request.mask.size for draft in drafts)
+def _bytes_of(drafts: Sequence[Draft]) -> int:
+    """What the picture and its windows hold; the picture of all candidates is one."""
+    windows = sum(edit.image.nbytes + edit.mask.nbytes for draft in drafts for edit in draft.views.edits)
+    return windows + drafts[0].request.image.nbytes + drafts[0].request.mask.nbytes
 
 
 class EditStage:
     """Edit tasks to edited candidates. Composited, pixels outside the feathered mask stay identical.
 
-    A task is refused when none of its candidates came to anything.
+    A batch holds windows, whatever pictures they are of. A task is refused when none of its candidates came to
+    anything.
     """
 
     def __init__(self, workspace: Workspace, editor: Editor, settings: EditSettings) -> None:
@@ -201,30 +235,38 @@ class EditStage:
         self._settings = settings
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Edit]:
-        batching = Batching(None, pixels_of=_pixels_of)
-        if self._settings.needs == "gpu":
-            batching = Batching(self._settings.batch_size, _PIXELS_AT_ONCE, _pixels_of)
-        return run_network(from_table(shard, EditTask), self, batching, key=lambda task: task.image_id)
+        batching = Batching(self._settings.batch_size, _bytes_of)
+        if self._settings.needs != "gpu":  # each picture by itself, as many as the endpoint or this machine takes
+            batching = Batching(1, _bytes_of, at_once=self._settings.at_once)
+        return run_parts(from_table(shard, EditTask), self, batching, key=lambda task: task.image_id)
 
     def prepare(self, row: EditTask) -> list[Draft]:
-        """The candidates to be made. Raises SampleError `mask_too_large`."""
-        return _drafts(row, self._workspace, self._editor.fingerprint, self._settings)
+        """The candidates to be made. Raises SampleError `mask_too_large` or `mask_empty`."""
+        return _drafts(row, self._workspace, self._editor, self._settings)
 
-    def run(self, pieces: Sequence[list[Draft]]) -> list[list[Rgb | SampleError]]:
-        """All candidates of all tasks in one call."""
-        answers = iter(self._editor.edit([draft.request for drafts in pieces for draft in drafts]))
-        return [[next(answers) for _ in drafts] for drafts in pieces]
+    def parts(self, piece: list[Draft]) -> list[ImageEdit]:
+        """The windows of all candidates."""
+        return [edit for draft in piece for edit in draft.views.edits]
 
-    def finish(self, row: EditTask, piece: list[Draft], answer: list[Rgb | SampleError]) -> list[Edit]:
-        edits, refusal = [], SampleError("editor_failed", "The editor gave no answer.")
-        for draft, painted in zip(piece, answer, strict=True):
-            if not isinstance(painted, SampleError) and painted.shape != draft.request.image.shape:
-                wanted = draft.request.image.shape
-                painted = SampleError("editor_wrong_size", f"Asked for {wanted}, got {painted.shape}.")
-            if isinstance(painted, SampleError):
-                refusal = painted
+    def run(self, parts: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
+        return self._editor.run(parts)
+
+    def finish(self, row: EditTask, piece: list[Draft], answers: Sequence[Rgb | SampleError]) -> list[Edit]:
+        edits, refusal, left = list[Edit](), SampleError("editor_failed", "The editor gave no answer."), iter(answers)
+        for draft in piece:
+            own = [next(left) for _ in draft.views.edits]
+            try:
+                painted = self._painted(draft, own)
+            except SampleError as error:
+                refusal = error
             else:
                 edits.append(_edit(row, draft, painted, self._workspace, self._editor, self._settings))
         if not edits:
             raise refusal
         return edits
+
+    def _painted(self, draft: Draft, answers: Sequence[Rgb | SampleError]) -> Rgb:
+        painted, wanted = self._editor.finish(draft.request, draft.views, answers), draft.request.image.shape
+        if painted.shape != wanted:
+            raise SampleError("editor_wrong_size", f"Asked for {wanted}, got {painted.shape}.")
+        return painted

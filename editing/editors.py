@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from editing.edit import EditRequest
+from editing.edit import EditRequest, Views, Window
 from editing.grain import with_grain
-from editing.masks import Box, Square, around, cut, enlarged, parts, paste, resize_mask, resize_rgb, square_around
+from editing.masks import Square, around, cut, enlarged, parts, paste, resize_mask, resize_rgb, square_around
 from models.image_edit import ImageEdit, ImageEditor
 from storage.errors import SampleError
 from storage.images import Mask, Rgb
@@ -21,10 +21,10 @@ class WindowEditor:
 
     Scope `region`: each connected part of the mask gets a square window of `context_ratio` times its longer
     side, at least `min_window_px`, scaled to the model's size, repainted, scaled back. A `min_window_px` of
-    the model's own size leaves small regions at native resolution. Windows are taken in rounds (the first
-    part of every picture, then the second), so that a later window sees what an earlier one repainted. A
-    mask in more than 16 parts gets one window around them all. Only windows reach the model, so its memory
-    does not grow with the picture. A window carries the edit instructions of the regions in its part.
+    the model's own size leaves small regions at native resolution. A window that holds an earlier part is cut once
+    that is repainted, so that it sees what was painted. A mask in more than 16 parts gets one window around them all.
+    Only windows reach the model, so its memory does not grow with the picture. A window carries the edit
+    instructions of the regions in its part.
 
     Scope `image`, for models that edit by instruction and need to see everything: the whole picture, scaled
     down to the model's area.
@@ -59,75 +59,19 @@ class WindowEditor:
     def own_size(self) -> bool:
         return self._model.own_size
 
-    def edit(self, requests: Sequence[EditRequest]) -> list[Rgb | SampleError]:
-        images: list[Rgb | SampleError] = [
-            r.image if r.mask.any() else SampleError("mask_empty", "No pixel is masked.") for r in requests
-        ]
+    def prepare(self, request: EditRequest) -> Views:
+        """The windows that can be cut at once, or the whole picture."""
+        if not request.mask.any():
+            raise SampleError("mask_empty", "No pixel is masked.")
         if self._scope == "image":
-            self._whole(requests, images)
-            return images
-        windows = [self._windows(request.mask) for request in requests]
-        for turn in range(max((len(w) for w in windows), default=0)):
-            self._round(requests, windows, images, turn)
-        return images
+            return Views((self._whole(request),), ())
+        windows = self._windows(request.mask)
+        later = [window for window in windows if any(_meet(window.square, w.part) for w in windows[: window.turn])]
+        now = [window for window in windows if window not in later]
+        edits = tuple(self._window(request, window, request.image) for window in now)
+        return Views(edits, tuple(now), tuple(later))
 
-    def _windows(self, mask: Mask) -> list[tuple[Box, Square]]:
-        """Each part of the mask, and the window around it."""
-        boxes = parts(mask)
-        if len(boxes) > _MAX_WINDOWS:
-            rows, columns = around(mask, 0)
-            boxes = [(columns.start, rows.start, columns.stop, rows.stop)]
-        shape = mask.shape[0], mask.shape[1]
-        return [(box, square_around(box, shape, self._context_ratio, self._min_window_px)) for box in boxes]
-
-    def _round(
-        self,
-        requests: Sequence[EditRequest],
-        windows: Sequence[Sequence[tuple[Box, Square]]],
-        images: list[Rgb | SampleError],
-        turn: int,
-    ) -> None:
-        """Repaint window number `turn` of every picture that has one, in place in `images`."""
-        work = [
-            (i, *w[turn], image)
-            for i, (w, image) in enumerate(zip(windows, images, strict=True))
-            if turn < len(w) and not isinstance(image, SampleError)
-        ]
-        edits = [self._window(requests[i], turn, part, square, image) for i, part, square, image in work]
-        for (i, _, square, image), edit, answer in zip(work, edits, self._ask(edits), strict=True):
-            if isinstance(answer, SampleError):
-                images[i] = answer
-            else:
-                answer = self._finished(answer, edit, cut(image, square), cut(requests[i].mask, square))
-                images[i] = paste(image, answer, square)
-
-    def _window(self, request: EditRequest, turn: int, part: Box, square: Square, image: Rgb) -> ImageEdit:
-        size = self._model.size_px, self._model.size_px
-        repainted = resize_mask(cut(request.mask, square), size) & request.repaint
-        shown = resize_rgb(cut(image, square), size)
-        return ImageEdit(shown, repainted, request.prompt, request.seed + turn, request.instruction(part))
-
-    def _whole(self, requests: Sequence[EditRequest], images: list[Rgb | SampleError]) -> None:
-        """Repaint every picture as a whole, in place in `images`."""
-        work = [(i, image) for i, image in enumerate(images) if not isinstance(image, SampleError)]
-        edits = []
-        for i, image in work:
-            size = _fit(image.shape[1], image.shape[0], self._model.size_px)
-            repainted = resize_mask(requests[i].mask, size) & requests[i].repaint
-            request, small = requests[i], resize_rgb(image, size)
-            edits.append(ImageEdit(small, repainted, request.prompt, request.seed, request.instruction()))
-        for (i, image), edit, answer in zip(work, edits, self._ask(edits), strict=True):
-            if not isinstance(answer, SampleError):
-                answer = self._finished(answer, edit, image, requests[i].mask)
-            images[i] = answer
-
-    def _finished(self, answer: Rgb, edit: ImageEdit, original: Rgb, mask: Mask) -> Rgb:
-        """A model's answer at the size of `original`, which it was shown scaled."""
-        painted = enlarged(answer, edit.image, original, mask)
-        repainted = edit.mask.any()  # or it went through the codec only
-        return with_grain(painted, original, mask, edit.seed) if self._adds_grain and repainted else painted
-
-    def _ask(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
+    def run(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
         """The model's answers; one that is no picture of the size asked for is a refusal."""
         answers: list[Rgb | SampleError] = []
         for edit, answer in zip(edits, self._model.edit(edits), strict=True):
@@ -135,6 +79,63 @@ class WindowEditor:
                 answer = SampleError("editor_wrong_size", f"Asked for {edit.image.shape}, got {answer.shape}.")
             answers.append(answer)
         return answers
+
+    def finish(self, request: EditRequest, views: Views, answers: Sequence[Rgb | SampleError]) -> Rgb:
+        """The picture with its windows put back. Windows that had to wait are repainted here, one after another."""
+        refused = next((answer for answer in answers if isinstance(answer, SampleError)), None)
+        if refused is not None:
+            raise refused
+        painted = [answer for answer in answers if not isinstance(answer, SampleError)]
+        if self._scope == "image":
+            return self._scaled_back(painted[0], views.edits[0], request.image, request.mask)
+        image = request.image
+        for window, edit, answer in zip(views.now, views.edits, painted, strict=True):
+            image = self._put_back(image, request, window.square, edit, answer)
+        for window in views.later:
+            edit = self._window(request, window, image)
+            (one,) = self.run([edit])
+            if isinstance(one, SampleError):
+                raise one
+            image = self._put_back(image, request, window.square, edit, one)
+        return image
+
+    def _windows(self, mask: Mask) -> list[Window]:
+        """Each part of the mask, and the window around it."""
+        boxes = parts(mask)
+        if len(boxes) > _MAX_WINDOWS:
+            rows, columns = around(mask, 0)
+            boxes = [(columns.start, rows.start, columns.stop, rows.stop)]
+        shape = mask.shape[0], mask.shape[1]
+        squares = (square_around(box, shape, self._context_ratio, self._min_window_px) for box in boxes)
+        return [Window(turn, box, square) for turn, (box, square) in enumerate(zip(boxes, squares, strict=True))]
+
+    def _window(self, request: EditRequest, window: Window, image: Rgb) -> ImageEdit:
+        size = self._model.size_px, self._model.size_px
+        repainted = resize_mask(cut(request.mask, window.square), size) & request.repaint
+        shown, seed = resize_rgb(cut(image, window.square), size), request.seed + window.turn
+        return ImageEdit(shown, repainted, request.prompt, seed, request.instruction(window.part))
+
+    def _whole(self, request: EditRequest) -> ImageEdit:
+        size = _fit(request.image.shape[1], request.image.shape[0], self._model.size_px)
+        repainted = resize_mask(request.mask, size) & request.repaint
+        small = resize_rgb(request.image, size)
+        return ImageEdit(small, repainted, request.prompt, request.seed, request.instruction())
+
+    def _put_back(self, image: Rgb, request: EditRequest, square: Square, edit: ImageEdit, answer: Rgb) -> Rgb:
+        scaled = self._scaled_back(answer, edit, cut(image, square), cut(request.mask, square))
+        return paste(image, scaled, square)
+
+    def _scaled_back(self, answer: Rgb, edit: ImageEdit, original: Rgb, mask: Mask) -> Rgb:
+        """A model's answer at the size of `original`, which it was shown scaled."""
+        painted = enlarged(answer, edit.image, original, mask)
+        repainted = edit.mask.any()  # or it went through the codec only
+        return with_grain(painted, original, mask, edit.seed) if self._adds_grain and repainted else painted
+
+
+def _meet(square: Square, box: tuple[int, int, int, int]) -> bool:
+    """Whether a window holds a pixel of a box."""
+    inside_x = box[0] < square.x0 + square.side and square.x0 < box[2]
+    return inside_x and box[1] < square.y0 + square.side and square.y0 < box[3]
 
 
 def _fit(width: int, height: int, side: int) -> tuple[int, int]:

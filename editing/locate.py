@@ -13,7 +13,7 @@ from editing.settings import LocateSettings
 from models.chat import ChatModel, ChatReply, ChatRequest
 from policies.vocabulary import Vocabulary
 from storage.errors import SampleError
-from storage.images import Rgb, encode_mask, open_stored
+from storage.images import Rgb, decoded, encode_mask, open_stored
 from storage.network import Batching, run_network
 from storage.records.editing import Finding, Located
 from storage.records.ids import content_id
@@ -35,7 +35,7 @@ class LocateRequest:
     @property
     def rgb(self) -> Rgb:
         """The pixels, uint8 (height, width, 3)."""
-        return np.asarray(self.image.convert("RGB"))
+        return np.asarray(decoded(self.image))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -181,20 +181,13 @@ class LocateStage:
         return run_network(
             from_table(shard, Picture),
             self,
-            Batching(self._rows_at_once, pixels_of=self._pixels),
+            Batching(self._rows_at_once),
             key=lambda image: image.image_id,
         )
 
-    def _pixels(self, request: LocateRequest) -> int:
-        """Only decoded pictures take memory."""
-        return 0 if self._rows_at_once is None else request.shape[0] * request.shape[1]
-
     def prepare(self, row: Picture) -> LocateRequest:
-        """A request; its picture is decoded here for a model in this process, and when it is sent for a server."""
-        image = open_stored(self._workspace.blobs.get(row.blob))
-        if self._rows_at_once is not None:
-            image.load()
-        return LocateRequest(image, row.source_key, row.meta_json)
+        """A request, whose picture is decoded when its turn comes: a large batch holds files and no pixels."""
+        return LocateRequest(open_stored(self._workspace.blobs.get(row.blob)), row.source_key, row.meta_json)
 
     def run(self, pieces: Sequence[LocateRequest]) -> list[tuple[Region, ...] | SampleError]:
         return self._locator.locate(pieces)

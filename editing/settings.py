@@ -1,5 +1,6 @@
 """What the editing room lets a user choose."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -74,8 +75,10 @@ class LocateSettings(ChatSettings):
 
     @property
     def rows_at_once(self) -> int | None:
-        """Rows of a batch; a server gets a whole shard, and a file of regions needs no batch."""
-        return self.batch_size if self.needs == "gpu" else None
+        """As for any chat model; a detector gets one batch, and a file of regions needs none."""
+        if self.knows_originals_only:
+            return None
+        return self.batch_size if self.source == "detector" else super().rows_at_once
 
     def looking(self) -> "LocateSettings":
         """The same for images that nobody marked: the model that looks at edits and at mirrored images."""
@@ -137,6 +140,11 @@ class EditSettings(PictureSettings):
     )
     candidates: Decides[int] = Field(default=1, ge=1, le=16, description="edits of each image, of which one is kept")
     shard_rows: How[int] = Field(default=64, gt=0, description="images per shard; finished shards keep their size")
+
+    @property
+    def at_once(self) -> int:
+        """Pictures that are edited side by side: as many as an endpoint is asked for, or as there are CPUs."""
+        return self.endpoint.max_in_flight if self.endpoint else len(os.sched_getaffinity(0))
 
     @property
     def adds_grain(self) -> bool:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from functools import cache
 
-from models.chat import ChatModel, ChatReply, ChatRequest, TransformersChat
+from models.chat import ChatModel, ChatReply, ChatRequest
 from models.image_links import ImageLinks
 from models.metering import MeteredChat
 from models.openai_chat import OpenAIChat
 from models.settings import ChatSettings, ServerSettings
+from models.transformers_chat import TransformersChat
 
 
 def chat_model(settings: ChatSettings) -> ChatModel:

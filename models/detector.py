@@ -1,14 +1,15 @@
 """Zero-shot object detection: boxes for words, through transformers' pipeline of that name."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from PIL.Image import Image
 
+from models.device import at_device, load_on_device, still_needed
 from models.source import fingerprint_of
 from storage.errors import FatalError
+from storage.images import decoded
 from storage.records.ids import content_id
 
 
@@ -34,7 +35,7 @@ class ZeroShotDetector:
     """Any model of transformers' `zero-shot-object-detection` task (OWL-ViT, OWLv2, Grounding DINO).
 
     `threshold` drops boxes of a lower score (0..1). The weights are loaded by the first call; calls from several
-    threads wait for each other. Raises FatalError when `source` is not there or cannot be loaded.
+    threads take turns. Raises FatalError when `source` is not there or cannot be loaded.
     """
 
     def __init__(self, source: str, *, revision: str | None = None, threshold: float, batch_size: int = 8) -> None:
@@ -42,19 +43,26 @@ class ZeroShotDetector:
         self._threshold, self._batch_size = threshold, batch_size
         self._fingerprint = content_id(fingerprint_of(source, revision), threshold)
         self._pipeline: Any = None
-        self._lock = threading.Lock()
 
     @property
     def fingerprint(self) -> str:
         return self._fingerprint
 
     def detect(self, images: Sequence[Image], labels: Sequence[str]) -> list[list[Detection]]:
-        with self._lock:
+        inputs = [{"image": decoded(image), "candidate_labels": list(labels)} for image in images]
+        with at_device():
+            still_needed(self)
             if self._pipeline is None:
-                self._pipeline = _load(self._source, self._revision)
-            inputs = [{"image": image.convert("RGB"), "candidate_labels": list(labels)} for image in images]
+                load_on_device(self, self._load)
             answers = self._pipeline(inputs, threshold=self._threshold, batch_size=self._batch_size)
         return [[_detection(item) for item in answer] for answer in answers]
+
+    def let_go(self) -> None:
+        """Drop the weights; the next call loads them again."""
+        self._pipeline = None
+
+    def _load(self) -> None:
+        self._pipeline = _load(self._source, self._revision)
 
 
 def _detection(item: dict[str, Any]) -> Detection:

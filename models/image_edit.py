@@ -1,7 +1,6 @@
 """How a model that edits pictures is called, and the implementation for any diffusers pipeline that edits."""
 
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from models.codec import through_codec
+from models.device import at_device, load_on_device, still_needed
 from models.pipeline_call import Job, accepted, arguments_of, flags_in, inferred, pictures_in
 from models.pipeline_load import load_pipeline
 from models.pipeline_traits import Traits, fixed_arguments, ignores_prompt, native_size, read_traits
@@ -69,7 +69,7 @@ class PipelineEditor:
     the sample that causes it, which alone is refused: `editor_failed`, `editor_flagged`, `editor_black`,
     `editor_not_finite`, `editor_wrong_size`, `editor_timeout`, `editor_out_of_memory`. The same seed gives
     the same pixels. The weights are loaded by the first call, which tries the pipeline; calls from several threads
-    wait for each other. Raises FatalError when the model is not there, cannot be loaded or cannot edit, when no step
+    take turns. Raises FatalError when the model is not there, cannot be loaded or cannot edit, when no step
     is left to run, when the accelerator itself fails, or when two calls in a row never come back.
     """
 
@@ -77,7 +77,7 @@ class PipelineEditor:
         self._settings, self._load = settings, load
         self._fingerprint = content_id("pipeline", settings.decided_by())
         self._batch_size = settings.batch_size
-        self._lock = threading.Lock()
+        self._size_px = settings.size_px
         self._pipeline: Any = None
         self._traits = Traits({}, 1, False)
         self._fixed: dict[str, Any] = {}
@@ -91,14 +91,13 @@ class PipelineEditor:
     @property
     def size_px(self) -> int:
         """The side of the squares it works best at: as set, or as the loaded pipeline says."""
-        if self._settings.size_px is not None:
-            return self._settings.size_px
-        with self._lock:
-            self._ready()
-            size = native_size(self._pipeline)
-        if size is None:
+        if self._size_px is None:
+            with at_device():
+                self._ready()
+                self._size_px = native_size(self._pipeline)
+        if self._size_px is None:
             raise FatalError(f"The pipeline {self._settings.model} does not say its size. Set editing.edit.size_px.")
-        return size
+        return self._size_px
 
     @property
     def own_size(self) -> bool:
@@ -108,7 +107,7 @@ class PipelineEditor:
     def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
         """Repaints each picture. See `ImageEditor`."""
         answers: dict[int, Rgb | SampleError] = {}
-        with self._lock:
+        with at_device():
             self._ready()
             jobs = [self._prepare(edit) for edit in edits]
             buckets: dict[tuple[tuple[int, ...], bool], list[int]] = {}
@@ -118,9 +117,16 @@ class PipelineEditor:
                 answers.update(zip(indices, self._bucket([jobs[i] for i in indices]), strict=True))
         return [answers[index] for index in range(len(edits))]
 
+    def let_go(self) -> None:
+        """Drop the weights; the next call loads them again."""
+        self._pipeline = None
+
     def _ready(self) -> None:
-        if self._pipeline is not None:
-            return
+        still_needed(self)
+        if self._pipeline is None:
+            load_on_device(self, self._load_pipeline)
+
+    def _load_pipeline(self) -> None:
         settings = self._settings
         pipeline = self._load(settings.model, settings.revision, settings.dtype)
         traits, blind = read_traits(pipeline), ignores_prompt(pipeline)

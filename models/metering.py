@@ -126,7 +126,7 @@ class Meter:
     """Counts what one shard asks of each model."""
 
     def __init__(self, budget: Budget) -> None:
-        self._budget = budget
+        self._budget, self._lock = budget, threading.Lock()
         self._usage: defaultdict[str, Usage] = defaultdict(Usage)
 
     @property
@@ -147,7 +147,8 @@ class Meter:
             try:
                 got = calls.send(left[:count])
                 used = sum((calls.used(*pair) for pair in zip(left, got, strict=False)), Usage())
-                self._usage[calls.model] += used
+                with self._lock:
+                    self._usage[calls.model] += used
                 cost = self._budget.cost({calls.model: used})
             finally:
                 self._budget.settle(held, cost)

@@ -18,6 +18,7 @@ from PIL.Image import Image
 from models.chat import ChatReply, ChatRequest
 from models.server_faults import LONGEST_ASKED_S, Trouble
 from storage.errors import SampleError
+from storage.images import decoded
 from storage.validation import valid_text
 
 JPEG_QUALITY = 95
@@ -49,7 +50,7 @@ class Body:
 
     def of(self, request: ChatRequest) -> tuple[bytes, Sizes]:
         """The request's bytes, and (width, height) of its images as sent."""
-        images = [fit(_decoded(image), self.max_pixels) for image in request.images]
+        images = [fit(decoded(image), self.max_pixels) for image in request.images]
         urls = [data_uri(image) if self.transport == "data_uri" else self.transport(image) for image in images]
         content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
         content.append({"type": "text", "text": request.prompt})
@@ -65,13 +66,6 @@ class Body:
             schema = {"name": "answer", "schema": request.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return json.dumps(body).encode(), tuple(image.size for image in images)
-
-
-def _decoded(image: Image) -> Image:
-    """The picture's pixels. One that is still in its file is read from there anew: the caller may hold hundreds, and
-    each that is decoded once keeps its pixels."""
-    file = getattr(image, "fp", None)
-    return (PilImage.open(io.BytesIO(file.getvalue())) if isinstance(file, io.BytesIO) else image).convert("RGB")
 
 
 def fit(image: Image, max_pixels: int | None) -> Image:

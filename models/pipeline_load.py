@@ -72,7 +72,7 @@ def _picture_text_processors(source: str) -> dict[str, Any]:
     index = Path(source) / "model_index.json"
     if importlib.util.find_spec("torchvision") or not index.is_file():
         return {}
-    from models.chat import load_processor  # the same processor that a Qwen-VL chat model gets
+    from models.chat_load import load_processor  # the same processor that a Qwen-VL chat model gets
 
     parts = json.loads(index.read_text(encoding="utf-8"))
     kinds = {part: str(of[1]) for part, of in parts.items() if isinstance(of, list) and len(of) == 2}

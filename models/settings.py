@@ -95,9 +95,10 @@ class ChatSettings(BaseModel):
 
     @property
     def rows_at_once(self) -> int | None:
-        """Rows of a batch. A server gets a whole shard: to wait for each batch's slowest answer would leave its slots
-        idle."""
-        return self.batch_size if self.server is None else None
+        """Rows that are asked about at once: of a model in this process a few batches, so that rows of like length
+        share one while others are finished. A server gets a whole shard: to wait for each batch's slowest answer would
+        leave its slots idle."""
+        return 4 * self.batch_size if self.server is None else None
 
     def model_decided_by(self) -> dict[str, Any]:
         """What the model is, whatever it is asked: its content or name, and what is done to images before it."""

@@ -34,7 +34,7 @@ class CaptionStage:
         self._sampling = Sampling.of(settings, "caption")
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Caption]:
-        batching = Batching(self._settings.rows_at_once)
+        batching = Batching(None)  # of requests, none of which holds pixels
         written = run_network(from_table(shard, Picture), self, batching, key=lambda row: row.image_id)
         if not self._settings.judge_refusals:
             return written

@@ -160,7 +160,7 @@ class RewriteStage:
         return _result(tasks, drafts)
 
     def _pass(self, rows: Sequence[Row], network: Network[Row, Any, Any, Draft]) -> BatchResult[Draft]:
-        return run_network(rows, network, Batching(self._settings.rows_at_once), key=lambda row: row.image_id)
+        return run_network(rows, network, Batching(None), key=lambda row: row.image_id)
 
     def _looked_at(self, drafts: BatchResult[Draft]) -> BatchResult[Draft]:
         if self._confirming is None:

@@ -82,7 +82,7 @@ class SecondLookStage:
     def run_shard(self, shard: pa.Table) -> BatchResult[RewriteTask]:
         tasks = from_table(shard, RewriteTask)
         asked = [task for task in tasks if task.attributes]
-        batching = Batching(self._rows_at_once, pixels_of=lambda image: image.width * image.height)
+        batching = Batching(self._rows_at_once, lambda image: 3 * image.width * image.height)
         looked = run_network(asked, self, batching, key=lambda task: task.image_id)
         refused = {rejection.key for rejection in looked.rejected}
         return BatchResult([task for task in tasks if task.image_id not in refused], looked.rejected)

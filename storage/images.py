@@ -243,6 +243,13 @@ def open_stored(data: bytes) -> PilImage.Image:
     return PilImage.open(io.BytesIO(data))
 
 
+def decoded(image: PilImage.Image) -> PilImage.Image:
+    """A picture's pixels as RGB. One that is still in its file is read from there anew: the caller may hold hundreds,
+    and each that is decoded once keeps its pixels."""
+    file = getattr(image, "fp", None)
+    return (PilImage.open(io.BytesIO(file.getvalue())) if isinstance(file, io.BytesIO) else image).convert("RGB")
+
+
 def decode_stored(data: bytes) -> Rgb:
     """Pixels of a blob that the pipeline stored itself, uint8 (height, width, 3)."""
     return np.asarray(open_stored(data).convert("RGB"))

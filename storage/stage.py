@@ -137,9 +137,12 @@ class ReadyStage:
 
 
 def quarantine_boundary(
-    rows: Sequence[Row], step: Callable[[Sequence[Row]], BatchResult[Out]], key: Callable[[Row], str]
+    rows: Sequence[Row],
+    step: Callable[[Sequence[Row]], BatchResult[Out]],
+    key: Callable[[Row], str],
+    row_of: Callable[[Row], Any] = lambda row: row,
 ) -> BatchResult[Out]:
-    """Run `step` on `rows` so that one bad row never costs its batch.
+    """Run `step` on `rows` so that one bad row never costs its batch. `row_of` gives what a refusal keeps of a row.
 
     When the step raises, the batch is halved until the bad row stands alone, and that row is refused:
     with a `SampleError`'s own code, or as `unexpected_error`. `FatalError` and `TransientError` pass through.
@@ -153,9 +156,9 @@ def quarantine_boundary(
         raise
     except Exception as error:  # noqa: BLE001
         if len(rows) == 1:
-            return BatchResult([], [reject(rows[0], key(rows[0]), error)])
+            return BatchResult([], [reject(row_of(rows[0]), key(rows[0]), error)])
         middle = len(rows) // 2
-        halves = [quarantine_boundary(part, step, key) for part in (rows[:middle], rows[middle:])]
+        halves = [quarantine_boundary(part, step, key, row_of) for part in (rows[:middle], rows[middle:])]
         return BatchResult([r for h in halves for r in h.ok], [r for h in halves for r in h.rejected])
 
 

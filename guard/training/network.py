@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from guard.contract.recipe import LANGUAGE_LAYERS, LoraSettings, Recipe
-from models.chat import processor_for
+from models.chat_load import processor_for
 from storage.errors import FatalError
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json",

@@ -25,10 +25,11 @@ from micro.networks.rewriter import draw_rewrite
 from micro.scenes import Scene, SceneObject, draw_scene, scene_size
 from micro.wording import COLOURED_KINDS, prompt
 from micro.world import VOCABULARY
-from models.chat import ChatReply, ChatRequest, TransformersChat
+from models.chat import ChatReply, ChatRequest
 from models.image_edit import ImageEdit, ImageEditor, PipelineEditor
 from models.prefill import biharmonic_fill
 from models.settings import PictureSettings
+from models.transformers_chat import TransformersChat
 from storage.errors import SampleError
 from storage.images import Rgb
 

@@ -21,7 +21,8 @@ from micro.networks.guard_examples import reasoned_answer
 from micro.networks.guard_policies import held_out, restated
 from micro.scenes import Scene, draw_scene
 from micro.world import VOCABULARY
-from models.chat import ChatModel, ChatRequest, TransformersChat
+from models.chat import ChatModel, ChatRequest
+from models.transformers_chat import TransformersChat
 from policies.engine import Policy
 
 FIRST_SEED = 890_000  # scenes that neither training nor the miniature hold

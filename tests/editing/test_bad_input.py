@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from editing.certify import CertifyStage, Witnesses
-from editing.edit import EditStage
+from editing.edit import EditStage, Views
 from editing.editors import WindowEditor
 from editing.settings import CertifySettings
 from micro.world import VOCABULARY
-from models.image_edit import PipelineEditor
+from models.image_edit import ImageEdit, PipelineEditor
 from models.settings import PictureSettings
 from storage.errors import SampleError
 from storage.images import decode_stored, encode_mask, encode_png
@@ -128,12 +128,22 @@ def test_a_misbehaving_model_costs_its_own_row_only(workspace, act, code, scope)
 
 
 class AnyShape:
-    """An editor of the edit step itself that returns what `answer` makes of the first request."""
+    """An editor of the edit step itself whose first picture is too narrow."""
 
     fingerprint, own_size = "any-shape", False
 
-    def edit(self, requests):
-        return [request.image[:, :-1] if i == 0 else 255 - request.image for i, request in enumerate(requests)]
+    def __init__(self):
+        self.first = None
+
+    def prepare(self, request):
+        self.first = self.first if self.first is not None else request.image
+        return Views((ImageEdit(request.image, request.mask, "", 0),), ())
+
+    def run(self, edits):
+        return [255 - edit.image for edit in edits]
+
+    def finish(self, request, _views, answers):
+        return answers[0][:, :-1] if request.image is self.first else answers[0]
 
 
 def test_an_editor_of_ones_own_that_returns_the_wrong_size_loses_that_row_alone(workspace):

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from editing.edit import EditStage, plan_edits
+from editing.edit import EditStage, Views, plan_edits
 from editing.editors import WindowEditor
 from editing.masks import feather
 from micro.world import VOCABULARY, WORLD
+from models.image_edit import ImageEdit
 from models.metering import Budget, MeteredEditor, metering
 from storage.errors import FatalError, SampleError, TransientError
 from storage.images import decode_mask, decode_stored, encode_png
@@ -151,7 +152,13 @@ class OneAtATime:
         self._reads, self._fail, self._busy = reads, fail, threading.Lock()
         self.calls, self.met, self.read_beside = 0, False, False
 
-    def edit(self, requests):
+    def prepare(self, request):
+        return Views((ImageEdit(request.image, request.mask, "", 0),), ())
+
+    def finish(self, _request, _views, answers):
+        return answers[0]
+
+    def run(self, edits):
         if not self._busy.acquire(blocking=False):
             self.met = True
             return []
@@ -163,7 +170,7 @@ class OneAtATime:
             while self.calls == 1 and len(self._reads) < 2 and time.monotonic() < end:
                 time.sleep(0.01)
             self.read_beside = self.read_beside or len(self._reads) >= 2
-            return [255 - request.image for request in requests]
+            return [255 - edit.image for edit in edits]
         finally:
             self._busy.release()
 

@@ -58,10 +58,18 @@ def request(mask: Mask, prompt: str = "p", seed: int = 7) -> EditRequest:
     return EditRequest(draw(1, (mask.shape[1], mask.shape[0])), mask, prompt, seed)
 
 
+def edited(editor: WindowEditor, asked: EditRequest) -> Rgb | SampleError:
+    """One picture through the three parts, as the stage takes it."""
+    try:
+        views = editor.prepare(asked)
+        return editor.finish(asked, views, editor.run(views.edits))
+    except SampleError as error:
+        return error
+
+
 def one(mask: Mask, model: FakeModel | None = None, **more: object) -> Rgb | SampleError:
     editor = WindowEditor(model or FakeModel(), context_ratio=1.8, **more)  # type: ignore[arg-type]
-    (answer,) = editor.edit([request(mask)])
-    return answer
+    return edited(editor, request(mask))
 
 
 @pytest.mark.parametrize(
@@ -91,9 +99,9 @@ def test_an_empty_mask_and_a_failing_model_cost_their_own_picture_only() -> None
     mask = holed((65, 97), (40, 20, 60, 40))
     model = FakeModel()
     for scope in ("region", "image"):
-        answers = WindowEditor(model, context_ratio=1.8, scope=scope).edit(  # type: ignore[arg-type]
-            [request(mask), request(np.zeros_like(mask)), request(mask, "bad"), request(mask)]
-        )
+        editor = WindowEditor(model, context_ratio=1.8, scope=scope)  # type: ignore[arg-type]
+        requests = request(mask), request(np.zeros_like(mask)), request(mask, "bad"), request(mask)
+        answers = [edited(editor, one) for one in requests]
         assert [getattr(a, "code", "ok") for a in answers] == ["ok", "mask_empty", "editor_failed", "ok"]
     assert all(edit.mask.any() for edit in model.seen)
 
@@ -102,7 +110,7 @@ def test_an_empty_mask_and_a_failing_model_cost_their_own_picture_only() -> None
 def test_a_request_without_repainting_reaches_the_model_with_an_empty_mask(scope: str) -> None:
     model = FakeModel()
     editor = WindowEditor(model, context_ratio=1.8, scope=scope)  # type: ignore[arg-type]
-    (answer,) = editor.edit([replace(request(holed((65, 97), (40, 20, 60, 40))), repaint=False)])
+    answer = edited(editor, replace(request(holed((65, 97), (40, 20, 60, 40))), repaint=False))
     assert isinstance(answer, np.ndarray)
     assert len(model.seen) == 1
     assert not model.seen[0].mask.any()
@@ -150,7 +158,7 @@ def test_forty_megapixels_stay_bounded(scope: str) -> None:
     model = FakeModel()
     editor = WindowEditor(model, context_ratio=1.8, scope=scope)  # type: ignore[arg-type]
     tracemalloc.start()
-    (answer,) = editor.edit([EditRequest(image, mask, "p", 1)])
+    answer = edited(editor, EditRequest(image, mask, "p", 1))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert isinstance(answer, np.ndarray)

@@ -7,7 +7,7 @@ from micro import WEIGHTS
 from micro.scenes import draw_scene
 from micro.wording import prompt
 from micro.world import VOCABULARY
-from models.chat import TransformersChat
+from models.transformers_chat import TransformersChat
 from recaption.certify import RecaptionCertifyStage
 from recaption.rewrite import RewriteStage
 from recaption.settings import MinimalitySettings, RewriteSettings

@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from models.chat import ChatModel, ChatRequest, TransformersChat, batches
+from models.chat import ChatModel, ChatRequest
+from models.chat_batches import alike, encoded
+from models.transformers_chat import TransformersChat
 from storage.errors import FatalError, SampleError
 
 
@@ -27,7 +29,14 @@ def rewriter(untrained: Path) -> TransformersChat:
     return TransformersChat(str(untrained / "rewriter"), batch_size=4)
 
 
-def test_batches_hold_like_requests_only() -> None:
+def _batches(model: TransformersChat, requests: list[ChatRequest], size: int) -> list[list[int]]:
+    batches = []
+    for group in alike(list(enumerate(requests))):
+        batches += [[one.index for one in batch] for batch in encoded(model._ready(), group, lambda: size)]
+    return batches
+
+
+def test_batches_hold_like_requests_only(vlm: TransformersChat) -> None:
     square, wide = _image(0, (64, 64)), _image(0, (96, 64))
     requests = [
         ChatRequest("a", (square,)),
@@ -37,13 +46,13 @@ def test_batches_hold_like_requests_only() -> None:
         ChatRequest("e", (square,), max_new_tokens=8),
         ChatRequest("f"),
     ]
-    groups = [sorted(group) for group in batches(requests, 8)]
-    # Only the first and the third share size and settings; a sampled request goes alone.
-    assert sorted(groups) == [[0, 2], [1], [3], [4], [5]]
+    # This model packs images of any size; a sampled request goes alone, and so does one without an image.
+    assert sorted(sorted(batch) for batch in _batches(vlm, requests, 8)) == [[0, 1, 2], [3], [4], [5]]
 
 
-def test_batches_never_exceed_the_size() -> None:
-    assert [len(group) for group in batches([ChatRequest(str(n)) for n in range(7)], 3)] == [3, 3, 1]
+def test_batches_never_exceed_the_size(rewriter: TransformersChat) -> None:
+    sizes = [len(batch) for batch in _batches(rewriter, [ChatRequest(str(n)) for n in range(7)], 3)]
+    assert sizes == [3, 3, 1]
 
 
 def test_replies_come_in_order_and_do_not_depend_on_the_batch(vlm: TransformersChat) -> None:
@@ -91,9 +100,7 @@ def test_sampling_depends_on_the_seed_alone(rewriter: TransformersChat) -> None:
 
 def _short_of_memory(model: TransformersChat, monkeypatch: pytest.MonkeyPatch, fits: int) -> list[int]:
     """Makes the network refuse more rows than fit; the answer collects the sizes of the batches that it was given."""
-    model.generate([])  # loads
-    assert model._loaded is not None
-    network, sizes = model._loaded.model, []
+    network, sizes = model._ready().model, []
     plain = network.generate
 
     def generate(**inputs: Any) -> Any:
@@ -113,7 +120,10 @@ def test_a_batch_that_memory_does_not_hold_is_halved(
     expected = [reply.text for reply in rewriter.generate(requests)]
     sizes = _short_of_memory(rewriter, monkeypatch, fits=1)
     assert [reply.text for reply in rewriter.generate(requests)] == expected
-    assert sizes == [4, 2, 1, 1, 2, 1, 1]
+    assert sizes == [4, 2, 1, 1, 1, 1]
+    sizes.clear()
+    rewriter.generate(requests)
+    assert sizes == [1, 1, 1, 1]  # what was found to fit is remembered
 
 
 def test_a_request_that_does_not_fit_alone_is_the_rows_fault(
@@ -152,3 +162,25 @@ def test_a_folder_without_a_model_stops_with_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FatalError, match="cannot be loaded"):
         TransformersChat(str(tmp_path)).generate([ChatRequest("a")])
+
+
+class _Cut(Image.Image):
+    """An image whose file ends too early."""
+
+    def convert(self, *_: Any, **__: Any) -> Image.Image:
+        raise OSError("the file is cut")
+
+
+def test_one_request_at_fault_costs_itself_and_the_others_are_not_asked_again(
+    vlm: TransformersChat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = [ChatRequest("Describe", (_image(seed, (64, 64)),), max_new_tokens=2) for seed in range(3)]
+    bad = ChatRequest("Describe", (_Cut(),), max_new_tokens=2)
+    sizes = _short_of_memory(vlm, monkeypatch, fits=9)
+    with pytest.raises(OSError, match="cut"):
+        vlm.generate([good[0], bad, *good[1:]])
+    assert len(vlm.generate([good[0]])) == 1
+    with pytest.raises(OSError, match="cut"):
+        vlm.generate([bad])
+    assert len(vlm.generate(good[1:])) == 2
+    assert sum(sizes) == 3

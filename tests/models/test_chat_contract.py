@@ -4,9 +4,10 @@ import pytest
 from PIL import Image
 
 from micro import WEIGHTS
-from models.chat import ChatModel, ChatRequest, TransformersChat
+from models.chat import ChatModel, ChatRequest
 from models.openai_chat import OpenAIChat
 from models.settings import ServerSettings
+from models.transformers_chat import TransformersChat
 from tests.models.chat_server import chat_server
 
 VLM = WEIGHTS / "vlm"

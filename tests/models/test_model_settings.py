@@ -62,7 +62,7 @@ def test_a_folder_counts_by_its_content_and_more_can_be_said(tmp_path: Path) -> 
 
 
 def test_what_a_chat_model_takes() -> None:
-    assert (ChatSettings(model="m").needs, ChatSettings(model="m", batch_size=3).rows_at_once) == ("gpu", 3)
+    assert (ChatSettings(model="m").needs, ChatSettings(model="m", batch_size=3).rows_at_once) == ("gpu", 12)
     assert (served().needs, served(batch_size=3).rows_at_once) == ("server", None)
 
 

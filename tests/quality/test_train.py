@@ -19,7 +19,8 @@ from guard.training.sft import train_sft
 from guard.training.watch import read_metrics
 from micro import GUARD
 from micro import RECIPE as RECIPE_FILE
-from models.chat import ChatRequest, TransformersChat
+from models.chat import ChatRequest
+from models.transformers_chat import TransformersChat
 from storage.errors import FatalError
 from storage.workspace import Workspace
 from tests.guard.conftest import synthetic

@@ -17,8 +17,8 @@ from micro.networks.evaluate import (
     rewriter_scores,
     vlm_scores,
 )
-from models.chat import TransformersChat
 from models.image_edit import PipelineEditor
+from models.transformers_chat import TransformersChat
 
 WEIGHTS = Path(micro.__path__[0]) / "weights"
 LOCATE_FLOOR, CAPTION_FLOOR = 0.9, 0.9

@@ -121,11 +121,11 @@ def test_batches_are_of_so_many_rows():
 def test_batches_are_of_so_many_pixels_and_a_large_piece_goes_alone():
     pixels = {"piece 0": 4, "piece 1": 6, "piece 2": 1, "piece 3": 30, "piece 4": 5, "piece 5": 5}
     network = Doubling()
-    go(network, range(6), Batching(None, pixels=10, pixels_of=pixels.__getitem__))
+    go(network, range(6), Batching(None, bytes_of=pixels.__getitem__, most_bytes=10))
     # 4 + 6 just fit, 1 starts anew, 30 is too much for any batch, 5 + 5 just fit.
     assert network.batches == [["0", "1"], ["2"], ["3"], ["4", "5"]]
     network = Doubling()
-    go(network, range(6), Batching(1, pixels=10, pixels_of=pixels.__getitem__))
+    go(network, range(6), Batching(1, bytes_of=pixels.__getitem__, most_bytes=10))
     assert network.batches == [[str(n)] for n in range(6)]
 
 

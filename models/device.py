@@ -1,0 +1,85 @@
+"""The device of this process, a GPU or the CPU: one network computes on it at a time, and what is not needed leaves it.
+
+Networks of several stages take turns, whatever threads they are called from: two at once would share the device's time
+and the seeds of its random numbers, and gain nothing.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Resident(Protocol):
+    """A model with weights in memory."""
+
+    def let_go(self) -> None:
+        """Drop the weights; the next call loads them again. Called while no network computes."""
+        ...
+
+
+@dataclass
+class DeviceTime:
+    """Seconds in which a network of somebody computed, and in which it waited for another's."""
+
+    busy_s: float = 0.0
+    waited_s: float = 0.0
+
+
+@dataclass
+class _Device:
+    turn: threading.RLock = field(default_factory=threading.RLock)
+    residents: dict[int, Resident] = field(default_factory=dict)  # by identity
+    unneeded: set[int] = field(default_factory=set)
+
+
+_device = _Device()
+_time: ContextVar[DeviceTime | None] = ContextVar("device_time", default=None)
+
+
+@contextmanager
+def timed() -> Iterator[DeviceTime]:
+    """Count the device's time for what this thread, and those that work in its context, do inside the block."""
+    counted = DeviceTime()
+    token = _time.set(counted)
+    try:
+        yield counted
+    finally:
+        _time.reset(token)
+
+
+@contextmanager
+def at_device() -> Iterator[None]:
+    """Compute while nobody else does; may be nested."""
+    asked, counted = time.perf_counter(), _time.get()
+    with _device.turn:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            if counted is not None:
+                counted.waited_s += began - asked
+                counted.busy_s += time.perf_counter() - began
+
+
+def load_on_device(model: Resident, load: Callable[[], None]) -> None:
+    """Load a model's weights, after those that `make_room` named and nobody has used since have left."""
+    for key in _device.unneeded:
+        _device.residents.pop(key).let_go()
+    _device.unneeded.clear()
+    load()
+    _device.residents[id(model)] = model
+
+
+def still_needed(model: Resident) -> None:
+    """Keep the model's weights: it is used."""
+    _device.unneeded.discard(id(model))
+
+
+def make_room() -> None:
+    """Let the models that are loaded now go as soon as another is to be loaded, unless they are used first."""
+    with _device.turn:
+        _device.unneeded.update(_device.residents)
