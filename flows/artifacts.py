@@ -44,13 +44,13 @@ class ProgressArtifacts:
         self._told: dict[str, float] = {}
         self._guard = threading.Lock()
 
-    def reach(self, stage: str, done: int, total: int) -> None:
-        now, share = time.monotonic(), 100.0 * done / total if total else 100.0
+    def reach(self, stage: str, done: int, total: int | None) -> None:
+        now, share = time.monotonic(), 0.0 if total is None else 100.0 * done / total if total else 100.0
         with self._guard:
             if stage not in self._ids:
                 self._ids[stage] = create_progress_artifact(share, key=_key(stage), description=f"Stage {stage}")
                 self._told[stage] = now
-            elif done >= total or now - self._told[stage] > _EVERY_S:
+            elif done == total or now - self._told[stage] > _EVERY_S:
                 identity = self._ids[stage]
                 update_progress_artifact(identity if isinstance(identity, UUID) else UUID(str(identity)), share)
                 self._told[stage] = now

@@ -73,8 +73,8 @@ def build(
     plan = plan_shards(workspace, source, files, settings.ingest.shard_rows)
     if not workspace.store.exists(LATEST):
         keep_settings(workspace, settings)  # a first build that is stopped goes on with them
-    with open_pool(settings.engine, settings.ray, hold) as pool:
-        job = Job(workspace, pool, budget, _threads(settings, stages), ORDER, around)
+    opened = open_pool(settings.engine, settings.ray, hold, keeps_models=settings.keep_models)
+    with opened as pool, Job(workspace, pool, budget, _threads(settings, stages), ORDER, around) as job:
         edits = run_stages(job, stages, settings, policies, plan)
     pairs = sum(rows.num_rows for rows in planning.pairs(edits))
     hashes = {policy.id: policy.content_hash for policy in policies}

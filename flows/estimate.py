@@ -65,12 +65,11 @@ def estimate(settings: Settings, source: str | Path, root: str, max_cost: float 
     parts = [sample] if count == files.num_rows else [sample[:_WARM_UP_FILES], sample[_WARM_UP_FILES:]]
     pool, jobs, paid = LocalPool(), [], 0.0
     stages = ready_stages(settings, policies, str(source))
-    here = settings.model_copy(update={"engine": "local"})  # a sample needs no cluster
     for part in parts:
         budget = budget_of(settings.prices, max_cost)
         budget.add(paid)
         job = Job(workspace, pool, budget, settings.threads, ORDER)
-        run_stages(job, stages, here, policies, SourceShards([part], part.num_rows))
+        run_stages(job, stages, settings, policies, SourceShards([part], part.num_rows))
         jobs.append(job.summaries)
         paid += sum(stage.cost + stage.lost_cost for stage in job.summaries)
     return Estimate(files.num_rows, count, paid, scale_up(jobs, files.num_rows / count, settings.threads))

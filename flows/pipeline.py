@@ -7,9 +7,7 @@ Each stage is declared in its own room. Whoever needs a fact about one (what it 
 people read about it) asks the stage.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +18,7 @@ from editing.networks import Looking, make_locator
 from editing.stages import CERTIFY, EDIT, LOCATE, SELECT, Certifying, look_decided_by
 from flows import planning
 from flows.engine.job import Job
-from flows.engine.settings import Engine
+from flows.planning import Rows
 from flows.settings import Settings
 from flows.sources import SourceShards
 from policies.engine import Policy, PolicySet
@@ -40,7 +38,6 @@ from recaption.stages import (
 )
 from storage.errors import FatalError, SampleError
 from storage.records.ids import content_id
-from storage.rows import StoredRows
 from storage.stage import ReadyStage, Stage, deciding
 from storage.stages import DEDUP, INGEST, Ingesting
 
@@ -135,8 +132,9 @@ def _look_with(looking: Looking) -> Look:
     return look
 
 
-def run_stages(job: Job, stages: Ready, settings: Settings, policies: PolicySet, plan: SourceShards) -> StoredRows:
-    """Every stage up to publishing, on the planned shards of a source; the accepted edits, controls among them."""
+def run_stages(job: Job, stages: Ready, settings: Settings, policies: PolicySet, plan: SourceShards) -> Rows:
+    """Every stage up to publishing, on the planned shards of a source; the accepted edits, controls among them. Where
+    stages overlap, this comes back once all are under way."""
     ingested = job.stage(stages["ingest"], plan.shards, as_given=True)
     kept = job.stage(stages["dedup"], ingested)
     known = _SHOWN + (_OF_SOURCE if settings.editing.locate.knows_originals_only else ())
@@ -144,13 +142,11 @@ def run_stages(job: Job, stages: Ready, settings: Settings, policies: PolicySet,
     tasks = planning.edit_tasks(
         kept, located, targets_of(settings, policies), policies.vocabulary, settings.editing.planned_controls
     )
-    edits, recaptions = _side_by_side(
-        settings.engine,
-        lambda: _edit(job, stages, tasks),
-        lambda: _recaption(job, stages, policies, kept, located) if "caption" in stages else None,
-    )
-    if recaptions is not None and "caption_edited" in stages:
-        _compare_twins(job, stages, kept, edits, recaptions)
+    edits = _edit(job, stages, tasks)
+    if "caption" in stages:
+        recaptions = _recaption(job, stages, policies, kept, located)
+        if "caption_edited" in stages:
+            _compare_twins(job, stages, kept, edits, recaptions)
     return edits
 
 
@@ -158,26 +154,14 @@ _SHOWN = ("image_id", "blob")
 _OF_SOURCE = ("source_key", "meta_json")  # the name by which a manifest lists an image, and boxes that came with it
 
 
-def _side_by_side(
-    engine: Engine, first: Callable[[], StoredRows], second: Callable[[], StoredRows | None]
-) -> tuple[StoredRows, StoredRows | None]:
-    """Two branches of a build, which share nothing. On a cluster they run at once, so that one's CPU stages do not keep
-    the other's GPUs waiting; one machine has memory for a model at a time."""
-    if engine == "local":
-        return first(), second()
-    with ThreadPoolExecutor(1) as beside:
-        other = beside.submit(copy_context().run, second)  # the context tells Prefect which run its tasks belong to
-        return first(), other.result()
-
-
-def _edit(job: Job, stages: Ready, tasks: planning.Rows) -> StoredRows:
+def _edit(job: Job, stages: Ready, tasks: Rows) -> Rows:
     """The accepted edits, controls among them. The best candidate of an image is chosen where all of them are."""
     candidates = job.stage(stages["edit"], tasks)
     certified = job.stage(stages["certify"], candidates)
     return job.stage(stages["select"], certified, _PLAIN_SHARD_ROWS, together=("image_id", "kind"))
 
 
-def _recaption(job: Job, stages: Ready, policies: PolicySet, images: StoredRows, located: StoredRows) -> StoredRows:
+def _recaption(job: Job, stages: Ready, policies: PolicySet, images: Rows, located: Rows) -> Rows:
     """Each image's own caption with what it leaves out put back, certified."""
     described = job.stage(stages["caption"], planning.pictures(planning.located_images(images, located), _SHOWN))
     rewrites: Any = planning.rewrite_tasks(images, located, described, policies.vocabulary)
@@ -187,7 +171,7 @@ def _recaption(job: Job, stages: Ready, policies: PolicySet, images: StoredRows,
     return job.stage(stages["certify_recaption"], rewritten)
 
 
-def _compare_twins(job: Job, stages: Ready, images: StoredRows, edits: StoredRows, recaptions: StoredRows) -> None:
+def _compare_twins(job: Job, stages: Ready, images: Rows, edits: Rows, recaptions: Rows) -> None:
     """Captions of edited images, and what they say that each edit removed."""
     described = job.stage(stages["caption_edited"], planning.twins(images, edits, recaptions))
     deltas = planning.delta_tasks(images, edits, recaptions, described)

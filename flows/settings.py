@@ -45,7 +45,11 @@ class Settings(BaseModel):
         default={},
         description="what each model costs, by its name here: {prompt, completion} per million tokens, {image} each",
     )
-    threads: How[int] = Field(default=2, gt=0, description="shards in flight at once; a model serves one at a time")
+    threads: How[int] = Field(default=2, gt=0, description="shards of each stage in flight at once")
+    keep_models: How[bool] = Field(
+        default=False,
+        description="leave all stages' models in memory, which must hold them together; default: one stage's at a time",
+    )
     engine: How[Engine] = Field(
         default="local", description="where models run: local (this process) or ray (a cluster)"
     )

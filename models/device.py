@@ -23,15 +23,25 @@ class Resident(Protocol):
 
 @dataclass
 class DeviceTime:
-    """Seconds in which a network of somebody computed, and in which it waited for another's."""
+    """Seconds in which a network of somebody computed, in which it waited for another's, and in which it was
+    loaded."""
 
     busy_s: float = 0.0
     waited_s: float = 0.0
+    loading_s: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, *, busy_s: float = 0.0, waited_s: float = 0.0, loading_s: float = 0.0) -> None:
+        """Count more, from any thread."""
+        with self.lock:
+            self.busy_s, self.waited_s = self.busy_s + busy_s, self.waited_s + waited_s
+            self.loading_s += loading_s
 
 
 @dataclass
 class _Device:
     turn: threading.RLock = field(default_factory=threading.RLock)
+    depth: int = 0
     residents: dict[int, Resident] = field(default_factory=dict)  # by identity
     unneeded: set[int] = field(default_factory=set)
 
@@ -54,24 +64,30 @@ def timed() -> Iterator[DeviceTime]:
 @contextmanager
 def at_device() -> Iterator[None]:
     """Compute while nobody else does; may be nested."""
-    asked, counted = time.perf_counter(), _time.get()
+    asked, counted = time.perf_counter(), _time.get() or DeviceTime()
     with _device.turn:
-        began = time.perf_counter()
+        began, loading_s = time.perf_counter(), counted.loading_s
+        _device.depth += 1
         try:
             yield
         finally:
-            if counted is not None:
-                counted.waited_s += began - asked
-                counted.busy_s += time.perf_counter() - began
+            _device.depth -= 1
+            if not _device.depth:  # the time of one inside another is counted already
+                spent_s = time.perf_counter() - began - (counted.loading_s - loading_s)
+                counted.add(busy_s=spent_s, waited_s=began - asked)
 
 
 def load_on_device(model: Resident, load: Callable[[], None]) -> None:
-    """Load a model's weights, after those that `make_room` named and nobody has used since have left."""
+    """Load a model's weights, after those that `make_room` named and nobody has used since have left. Called at the
+    device."""
+    began, counted = time.perf_counter(), _time.get()
     for key in _device.unneeded:
         _device.residents.pop(key).let_go()
     _device.unneeded.clear()
     load()
     _device.residents[id(model)] = model
+    if counted is not None:
+        counted.add(loading_s=time.perf_counter() - began)
 
 
 def still_needed(model: Resident) -> None:

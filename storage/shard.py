@@ -38,7 +38,8 @@ class ShardOutcome:
     """What became of one shard: where its rows are, how many there are of each kind, and what it cost.
 
     `models` is what the work that stands asked of each network, `lost` what attempts that failed had asked before,
-    whichever run they belonged to; `seconds` is what the work took.
+    whichever run they belonged to; `seconds` is what the work took, without what it waited for a device that others
+    used, and `busy_s` how long it used one now.
     """
 
     stage: str
@@ -51,6 +52,7 @@ class ShardOutcome:
     again: bool = False  # done before, and only rows that had been refused were run
     models: ByModel = field(default_factory=dict)
     lost: ByModel = field(default_factory=dict)
+    busy_s: float = 0.0
 
 
 def left_to_do(workspace: Workspace, stage: ReadyStage, input_hash: str) -> bool:

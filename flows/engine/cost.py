@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from flows.engine.progress import StageSummary
+from models.device import timed
 from models.metering import Budget, metering
 from storage.shard import ShardOutcome, run_shard
 from storage.stage import ReadyStage, Tool
@@ -66,7 +67,7 @@ def run_metered(workspace: Workspace, stage: ReadyStage, input_hash: str, load: 
     """`run_shard`, with what it asked of models written down. For pools: call it where the stage runs."""
     fingerprint = stage.fingerprint(input_hash)
     spending = _spending.get() or Spending(Budget({}))
-    with metering(spending.budget) as meter:
+    with metering(spending.budget) as meter, timed() as device:
         try:
             outcome = run_shard(workspace, stage, input_hash, load)
         except BaseException:
@@ -80,9 +81,11 @@ def run_metered(workspace: Workspace, stage: ReadyStage, input_hash: str, load: 
     if not outcome.looked_up:
         before = usage if outcome.again else ShardUsage()
         models = added([before.models, meter.usage])
-        usage = ShardUsage(models, usage.lost, round(before.seconds + outcome.seconds, 3))
+        # Beside another shard of its stage it waits for the device; a model is loaded once, not for each shard.
+        worked_s = max(device.busy_s, outcome.seconds - device.waited_s - device.loading_s)
+        usage = ShardUsage(models, usage.lost, round(before.seconds + worked_s, 3))
         _write(workspace, stage.name, fingerprint, usage)
-    return replace(outcome, models=usage.models, lost=usage.lost, seconds=usage.seconds)
+    return replace(outcome, models=usage.models, lost=usage.lost, seconds=usage.seconds, busy_s=device.busy_s)
 
 
 def _write(workspace: Workspace, stage: str, fingerprint: str, usage: ShardUsage) -> None:

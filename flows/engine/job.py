@@ -1,36 +1,37 @@
 """One build in progress: runs stages shard by shard, side by side, and writes down what was made."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextvars import copy_context
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain, islice
+from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import stamina
 
 from flows.engine.cost import read_usage, within
+from flows.engine.early_stop import check_affordable, check_not_all_refused
 from flows.engine.pool import Pool
 from flows.engine.progress import StageSummary, report_progress
 from flows.engine.record import Made, cut_before
+from flows.engine.stage_rows import StageRows, StoppedError, reader_takes_turns
 from flows.engine.tally import Shard, Tally
 from models.metering import Budget, CostLimitError
-from storage.errors import FatalError, GuardsetError, TransientError
+from storage.errors import GuardsetError, TransientError
 from storage.parquet import give_back_memory
-from storage.reasons import REASONS
 from storage.records.tables import schema_of
-from storage.rows import Earlier, StoredRows, cut, cut_between
-from storage.shard import ShardOutcome, left_to_do
+from storage.rows import Earlier, cut, cut_between
+from storage.shard import ShardOutcome
 from storage.stage import ReadyStage
 from storage.usage import Usage
 from storage.workspace import Workspace
 
 _ATTEMPTS, _FIRST_WAIT_S = 4, 2.0  # of a shard that failed with a transient error
-_ENOUGH_ROWS = 8  # refused throughout are no chance
-_OF_AN_ANSWER = ("locator_", "editor_", "caption_", "rewrite_", "chat_")  # codes of what a model answered
 
 Result = TypeVar("Result")
 
@@ -47,8 +48,13 @@ def plainly(_: str, work: Callable[[], Result], /) -> Result:
 
 
 class Job:
-    """Runs stages of one build and remembers their outcomes. `threads` shards are in flight at once; `order` names
-    the stages as they are listed, and `around` runs each."""
+    """Runs stages of one build and remembers their outcomes. `threads` shards of each are in flight at once; `order`
+    names the stages as they are listed, and `around` runs each.
+
+    Inside `with`, stages overlap: `stage` returns at once, a stage works on the shards that the one before has made so
+    far, and the end of the block waits for all. Those that share a device run one after another, in the order in which
+    they were asked for. The first failure stops them all, and the block raises it.
+    """
 
     def __init__(
         self,
@@ -68,6 +74,29 @@ class Job:
         self._lost_counted: set[str] = set()
         self._threads, self._around = threads, around
         self._cut_before, self._order = cut_before(workspace), tuple(order)
+        self._overlaps, self._working = False, list[threading.Thread]()
+        self._failures = list[BaseException]()
+        self._rows = list[StageRows]()
+        self._turns = threading.Condition()
+        self._queues: dict[str, list[str]] = {}  # stages that wait for a place, by its name
+
+    def __enter__(self) -> "Job":
+        self._overlaps = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            if error is not None:
+                self._fail(error)
+            for thread in self._working:
+                thread.join()
+        except BaseException as interrupt:  # what is under way is finished: it is paid for
+            self._fail(interrupt)
+            for thread in self._working:
+                thread.join()
+            raise
+        if self._failures and (error is None or isinstance(error, StoppedError)):
+            raise self._failures[0]
 
     def run(self, stage: ReadyStage, rows: pa.Table) -> pa.Table:
         """As `stage`, for rows that are few enough to be held: all that came out, as one table."""
@@ -82,7 +111,7 @@ class Job:
         *,
         together: Sequence[str] = (),
         as_given: bool = False,
-    ) -> StoredRows:
+    ) -> StageRows:
         """Run a stage; what came out stays in the ledger, in the order of what went in.
 
         Shards have `shard_rows` rows, by default as many as the stage says (all, where it says nothing); rows that
@@ -92,18 +121,59 @@ class Job:
         might pass the limit.
         """
         shards = tables if as_given else self._cut(stage, tables, shard_rows, together)
-        return self._around(stage.name, lambda: self._run(stage, shards))
+        place = self._pool.place_of(stage)
+        rows = StageRows(self.workspace.ledger, stage.name, takes_turns=bool(place))
+        self._rows.append(rows)
+        if not self._overlaps:
+            self._around(stage.name, lambda: self._run(stage, list(self._put_inputs(stage, shards)), rows))
+            return rows
+        self._queues.setdefault(place, []).append(stage.name)
+        thread = threading.Thread(
+            target=copy_context().run, args=(self._beside, stage, shards, rows, place), name=stage.name
+        )
+        self._working.append(thread)
+        thread.start()
+        return rows
 
-    def _run(self, stage: ReadyStage, shards: Iterable[pa.Table]) -> StoredRows:
-        put = list(self._put_inputs(stage, shards))
-        tally, started = Tally(sum(shard.rows for shard in put), len(put)), time.perf_counter()
-        self._run_shards(stage, put, tally)
+    def _beside(self, stage: ReadyStage, shards: Iterable[pa.Table], rows: StageRows, place: str) -> None:
+        """Run a stage in a thread of its own, from its first shard on."""
+        reader_takes_turns.set(bool(place))
+        try:
+            put = self._put_inputs(stage, shards)
+            first = list(islice(put, 1))
+            if place:
+                with self._turns:
+                    self._turns.wait_for(lambda: self._queues[place][0] == stage.name)
+            self._check_going()
+            self._around(stage.name, lambda: self._run(stage, chain(first, put), rows))
+        except StoppedError:
+            pass  # whoever failed says why
+        except BaseException as error:  # noqa: BLE001  (handed to whoever waits for the job)
+            self._fail(error)
+        finally:
+            with self._turns:
+                self._queues[place].remove(stage.name)
+                self._turns.notify_all()
+
+    def _fail(self, error: BaseException) -> None:
+        """Remember why the build ends, and let nobody wait for more."""
+        self._failures.append(error)
+        for rows in self._rows:
+            rows.stop()
+
+    def _check_going(self) -> None:
+        if self._failures:
+            raise StoppedError
+
+    def _run(self, stage: ReadyStage, shards: Iterable[Shard], rows: StageRows) -> None:
+        tally, started = Tally(), time.perf_counter()
+        tables = self._run_shards(stage, shards, tally, rows)
+        rows.close()
         self._pool.finish(stage.name)
         give_back_memory(tally.rows)
         if stage.shard_rows is not None:
-            self._sizes[stage.name] = [[shard.first, shard.rows] for shard in put]
+            self._sizes[stage.name] = [[shard.first, shard.rows] for shard in tables]
         self._remember(stage, tally, time.perf_counter() - started)
-        return StoredRows(self.workspace.ledger, stage.name, tally.fingerprints, tally.rows_out)
 
     def _cut(
         self, stage: ReadyStage, tables: Iterable[pa.Table], shard_rows: int | None, together: Sequence[str]
@@ -126,26 +196,56 @@ class Job:
             yield Shard(index, start, rows.num_rows, first, input_hash)
             start += rows.num_rows
 
-    def _run_shards(self, stage: ReadyStage, shards: Sequence[Shard], tally: Tally) -> None:
+    def _run_shards(self, stage: ReadyStage, shards: Iterable[Shard], tally: Tally, rows: StageRows) -> Sequence[Shard]:
         """All shards, several at once. After a failure none begins, and those at work are finished: they are paid."""
         again = stamina.retry(on=TransientError, attempts=_ATTEMPTS, timeout=None, wait_initial=_FIRST_WAIT_S)
-        report_progress(stage.name, 0, tally.rows)
+        run, put = again(self._in_its_place), list[Shard]()
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix=stage.name)
+
+        def work(shard: Shard) -> None:
+            self._check_going()
+            rows.add(shard.index, run(stage, shard, tally).fingerprint)
+            report_progress(stage.name, tally.rows_done, tally.total)
+
         try:
-            run = again(self._in_its_place)
-            for done in as_completed([pool.submit(copy_context().run, run, stage, one, tally) for one in shards]):
+            if isinstance(shards, Sequence):
+                tally.expect(shards)
+                tally.close()
+            report_progress(stage.name, 0, tally.total)
+            at_work = list[Future[None]]()
+            for shard in shards:
+                put.append(shard)
+                if not tally.is_closed:
+                    tally.expect([shard])
+                at_work.append(pool.submit(copy_context().run, self._failing, work, shard))
+            tally.close()
+            for done in as_completed(at_work):
                 done.result()
-                report_progress(stage.name, tally.rows_done, tally.rows)
+            report_progress(stage.name, tally.rows_done, tally.rows)
         finally:
             pool.shutdown(cancel_futures=True)
+        return put
 
-    def _in_its_place(self, stage: ReadyStage, shard: Shard, tally: Tally) -> None:
+    def _failing(self, work: Callable[[Shard], None], shard: Shard) -> None:
+        """A failure stops the other stages at once, not when somebody asks for its result."""
+        try:
+            work(shard)
+        except StoppedError:
+            raise
+        except BaseException as error:
+            if self._overlaps:
+                self._fail(error)
+            raise
+
+    def _in_its_place(self, stage: ReadyStage, shard: Shard, tally: Tally) -> ShardOutcome:
         """One shard; an error says which."""
         try:
-            self._check_affordable(stage, shard, tally)
-            outcome = self._run_shard(stage, shard.input_hash)
+            check_affordable(self.workspace, self._budget, stage, shard, tally)
+            with tally.working():
+                outcome = self._run_shard(stage, shard.input_hash)
             tally.add(shard.index, outcome)
-            self._check_not_all_refused(stage, outcome, tally)
+            check_not_all_refused(self.workspace, self._threads, stage, outcome, tally)
+            return outcome
         except CostLimitError:
             raise
         except GuardsetError as error:
@@ -174,40 +274,6 @@ class Job:
         self._budget.add(self._budget.cost(outcome.models) - spending.counted)
         return outcome
 
-    def _check_affordable(self, stage: ReadyStage, shard: Shard, tally: Tally) -> None:
-        """Stop before a shard that would probably not be finished: its half would be paid for nothing."""
-        expected = tally.expected(shard.rows, self._budget)
-        if self._budget.fits(expected) or not left_to_do(self.workspace, stage, shard.input_hash):
-            return
-        spent, left = self._budget.spent, tally.rows - tally.rows_done
-        rest = tally.expected(left, self._budget)
-        raise CostLimitError(
-            f"{spent:.4g} of the limit of {self._budget.max_cost:g} is spent, and the next {shard.rows} rows of "
-            f"{stage.name} would cost about {expected:.2g}, all {left} that are left {rest:.2g}. "
-            "Raise --max-cost: what is finished is kept, not paid again.",
-            at_least=spent + rest,
-        )
-
-    def _check_not_all_refused(self, stage: ReadyStage, outcome: ShardOutcome, tally: Tally) -> None:
-        """Stop a stage that asks a model where the first of its rows are all refused for one reason: hardly the rows'
-        fault, and the others would fare alike. What a build before found out is believed."""
-        refused = [code for code, count in outcome.rejected.items() if count == outcome.rows_in]
-        is_first = not tally.rows_out and tally.rows_done < tally.rows and outcome.rows_in >= _ENOUGH_ROWS
-        if stage.needs == "nothing" or not refused or not is_first or tally.looked_up or outcome.again:
-            return
-        (code,) = refused
-        finished = islice(self.workspace.store.keys(f"tables/{stage.name}/"), self._threads + 1)
-        if not code.startswith(_OF_AN_ANSWER) or sum(1 for _ in finished) > self._threads:
-            return  # an earlier run had others
-        detail = self.workspace.ledger.rejected(stage.name, outcome.fingerprint)[0].detail
-        first = f" The first says: {detail}" if detail else ""
-        raise FatalError(
-            f"{stage.name} refused all of its first {outcome.rows_in} rows as {code}: {REASONS[code].measured}.{first} "
-            f"To do: {REASONS[code].remedy}. The other {tally.rows - tally.rows_done} rows wait. "
-            f"Where the settings stay as they are, --retry-refused {code} asks for these again, and the same command "
-            "goes on with the others."
-        )
-
     def _remember(self, stage: ReadyStage, tally: Tally, seconds: float) -> None:
         self._tables[stage.name] = tally.fingerprints
         self._summaries.append(
@@ -224,6 +290,8 @@ class Job:
                 lost_cost=self._budget.cost(tally.lost),
                 work_seconds=tally.seconds,
                 parallel=stage.runs_side_by_side,
+                busy_s=tally.busy_s,
+                idle_s=max(0.0, seconds - tally.working_s),
             )
         )
 

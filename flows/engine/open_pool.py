@@ -7,10 +7,12 @@ from flows.engine.settings import Engine, RaySettings
 from storage.errors import FatalError
 
 
-def open_pool(engine: Engine, ray: RaySettings, hold: Hold) -> AbstractContextManager[Pool]:
+def open_pool(
+    engine: Engine, ray: RaySettings, hold: Hold, *, keeps_models: bool = False
+) -> AbstractContextManager[Pool]:
     """The pool of an engine, for the duration of a build. FatalError: Ray is asked for, but not installed."""
     if engine == "local":
-        return nullcontext(LocalPool(hold))
+        return nullcontext(LocalPool(hold, keeps_models=keeps_models))
     try:
         from flows.engine.ray_pool import RayPool  # an optional dependency
     except ImportError as error:

@@ -1,12 +1,13 @@
 """Where stages run. One seam, `Pool`; the local pool runs them in this process, `ray_pool.py` on a cluster."""
 
 import threading
-from collections import defaultdict
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Protocol
 
 from flows.engine.cost import run_metered
+from models.device import make_room
 from storage.shard import ShardOutcome, left_to_do
 from storage.stage import Needs, ReadyStage, Tool
 from storage.workspace import Workspace
@@ -25,29 +26,72 @@ class Pool(Protocol):
 
     def run(self, workspace: Workspace, stage: ReadyStage, input_hash: str) -> ShardOutcome: ...
 
+    def place_of(self, stage: ReadyStage) -> str:
+        """What a stage occupies until it is done, such as a device's memory. Those with the same place run one after
+        another; "" for one that occupies nothing."""
+        ...
+
     def finish(self, stage: str) -> None:
         """No shard of that stage is to come soon: what it holds that others may need can go."""
         ...
 
 
-class LocalPool:
-    """Keeps each stage's loaded tool in this process. One with a network here serves one thread at a time, and holds
-    what it takes only while it works; all threads share the others."""
+_AT_THE_DEVICE = 2  # shards of a stage with a network here: one is read and written while the other is at the device
 
-    def __init__(self, hold: Hold = hold_nothing) -> None:
-        self._hold = hold
+
+class LocalPool:
+    """Keeps each stage's loaded tool in this process. With `keeps_models` the networks of all stages stay in memory,
+    and their stages overlap; otherwise those of one stage leave once another loads its own."""
+
+    def __init__(self, hold: Hold = hold_nothing, *, keeps_models: bool = False) -> None:
+        self._hold, self._keeps_models = hold, keeps_models
         self._loaded: dict[str, Tool] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._few: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(_AT_THE_DEVICE))
+        self._held: dict[str, ExitStack] = {}
+        self._holders: Counter[str] = Counter()
         self._guard = threading.Lock()
 
     def run(self, workspace: Workspace, stage: ReadyStage, input_hash: str) -> ShardOutcome:
-        is_done = not left_to_do(workspace, stage, input_hash)
-        turn = nullcontext() if is_done or stage.runs_side_by_side else self._lock(stage.name)
-        with turn, nullcontext() if is_done else self._hold(stage.needs):
+        def run() -> ShardOutcome:
             return run_metered(workspace, stage, input_hash, load=lambda: self._tool(workspace, stage))
 
+        if not left_to_do(workspace, stage, input_hash):
+            return run()
+        if stage.runs_side_by_side:
+            with self._hold(stage.needs):
+                return run()
+        with self._guard:
+            few = self._few[stage.name]
+        with few, self._held_together(stage):
+            return run()
+
+    @contextmanager
+    def _held_together(self, stage: ReadyStage) -> Iterator[None]:
+        """Hold the device once for all shards of the stage that are at work."""
+        with self._lock(f"hold {stage.name}"):
+            if not self._holders[stage.name]:
+                self._held[stage.name] = ExitStack()
+                self._held[stage.name].enter_context(self._hold(stage.needs))
+            self._holders[stage.name] += 1
+        try:
+            yield
+        finally:
+            with self._lock(f"hold {stage.name}"):
+                self._holders[stage.name] -= 1
+                if not self._holders[stage.name]:
+                    self._held.pop(stage.name).close()
+
+    def place_of(self, stage: ReadyStage) -> str:
+        return "" if self._keeps_models or stage.runs_side_by_side else "this process"
+
     def finish(self, stage: str) -> None:
-        """Nothing goes: stages that name the same model share it."""
+        """The stage's tool goes, and what it loaded does once another stage loads something: stages that name the same
+        model share it."""
+        with self._guard:
+            self._loaded.pop(stage, None)
+        if not self._keeps_models:
+            make_room()
 
     def _lock(self, name: str) -> threading.Lock:
         with self._guard:

@@ -29,6 +29,8 @@ class StageSummary:
     lost_cost: float = 0.0
     work_seconds: float = 0.0
     parallel: bool = False  # its shards ran side by side
+    busy_s: float = 0.0  # of `seconds`, those in which a network of this process computed for it
+    idle_s: float = 0.0  # of `seconds`, those in which it waited for rows of the stage before
 
     @property
     def cost_per_row(self) -> float:
@@ -36,15 +38,16 @@ class StageSummary:
 
 
 class Reporter(Protocol):
-    """Hears how far a stage is. May be called from any thread."""
+    """Hears how far a stage is, several at once. `total` is None as long as rows may still come from the stage before.
+    May be called from any thread."""
 
-    def reach(self, stage: str, done: int, total: int) -> None: ...
+    def reach(self, stage: str, done: int, total: int | None) -> None: ...
 
 
 _reporters: list[Reporter] = []
 
 
-def report_progress(stage: str, done: int, total: int) -> None:
+def report_progress(stage: str, done: int, total: int | None) -> None:
     """Tell whoever listens in this process."""
     for reporter in _reporters:
         reporter.reach(stage, done, total)

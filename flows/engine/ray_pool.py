@@ -184,6 +184,9 @@ class RayPool:
             "one that kills the worker, or give the worker more memory, and run the same command again."
         )
 
+    def place_of(self, stage: ReadyStage) -> str:
+        return self._local.place_of(stage) if self._settings.workers_of(stage) is None else f"workers of {stage.name}"
+
     def finish(self, stage: str) -> None:
         """End a stage's workers: the next stage needs their GPUs."""
         with self._guard:

@@ -1,7 +1,7 @@
 """The record of a finished build, `builds/<build_id>.json`, and which one is the newest."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -85,5 +85,5 @@ def _undamaged(workspace: Workspace, key: str) -> dict[str, Any] | None:
 
 
 def _stage_record(summary: StageSummary) -> dict[str, Any]:
-    rounded = replace(summary, seconds=round(summary.seconds, 2), work_seconds=round(summary.work_seconds, 2))
-    return asdict(rounded)
+    times = ("seconds", "work_seconds", "busy_s", "idle_s")
+    return {name: round(value, 2) if name in times else value for name, value in asdict(summary).items()}

@@ -1,7 +1,10 @@
 """Where a stage stands while it runs: its shards, and what the finished ones add up to."""
 
 import threading
+import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from models.metering import Budget
@@ -22,18 +25,23 @@ class Shard:
 
     def place(self, stage: ReadyStage, tally: "Tally") -> str:
         """Where a build stands, for people."""
+        of = ("of {}", "of {}") if tally.is_closed else ("of at least {}",) * 2
         return (
-            f"(Stage {stage.name}, shard {self.index + 1} of {tally.shards}, rows {self.start + 1} to "
-            f"{self.start + self.rows} of {tally.rows}, of which the first is {self.first}.)"
+            f"(Stage {stage.name}, shard {self.index + 1} {of[0].format(tally.shards)}, rows {self.start + 1} to "
+            f"{self.start + self.rows} {of[1].format(tally.rows)}, of which the first is {self.first}.)"
         )
 
 
 @dataclass
 class Tally:
-    """What the finished shards of a stage add up to. Filled by many threads; nothing is kept of a shard but a name."""
+    """What the finished shards of a stage add up to. Filled by many threads; nothing is kept of a shard but a name.
 
-    rows: int
-    shards: int
+    `rows` and `shards` are those known so far, all of them once `is_closed`.
+    """
+
+    rows: int = 0
+    shards: int = 0
+    is_closed: bool = False
     rows_done: int = 0
     rows_out: int = 0
     looked_up: int = 0
@@ -41,8 +49,45 @@ class Tally:
     models: ByModel = field(default_factory=dict)
     lost: ByModel = field(default_factory=dict)
     seconds: float = 0.0
+    busy_s: float = 0.0
     prints: dict[int, str] = field(default_factory=dict)  # shard -> fingerprint
+    at_work: int = 0  # shards
+    working_s: float = 0.0  # while any shard was at work
+    _since: float = 0.0
     _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """A shard is at work during the block."""
+        with self._guard:
+            if not self.at_work:
+                self._since = time.perf_counter()
+            self.at_work += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self.at_work -= 1
+                if not self.at_work:
+                    self.working_s += time.perf_counter() - self._since
+
+    def expect(self, shards: Sequence[Shard]) -> None:
+        """These are to come."""
+        with self._guard:
+            self.rows, self.shards = self.rows + sum(s.rows for s in shards), self.shards + len(shards)
+
+    def close(self) -> None:
+        """No others are to come."""
+        self.is_closed = True
+
+    @property
+    def total(self) -> int | None:
+        """Rows in all; None while that is not known."""
+        return self.rows if self.is_closed else None
+
+    @property
+    def is_all_done(self) -> bool:
+        return self.is_closed and self.rows_done == self.rows
 
     def add(self, index: int, outcome: ShardOutcome) -> None:
         with self._guard:
@@ -53,6 +98,7 @@ class Tally:
             self.rejected.update(outcome.rejected)
             self.models, self.lost = added([self.models, outcome.models]), added([self.lost, outcome.lost])
             self.seconds += outcome.seconds
+            self.busy_s += outcome.busy_s
 
     def expected(self, rows: int, budget: Budget) -> float:
         """What so many rows more would cost, by what the finished ones did; 0 before the first."""

@@ -12,8 +12,8 @@ from tests.flows.test_build import SETTINGS, chats, photos  # noqa: F401 - fixtu
 class MeetingPool(LocalPool):
     """Lets the first edit shard and the first caption shard begin only when both are there."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **how) -> None:
+        super().__init__(**how)
         self._both = threading.Barrier(2, timeout=120)
         self._met: set[str] = set()
 
@@ -30,7 +30,7 @@ def tables(root):
 
 def test_branches_overlap_on_a_cluster_and_change_no_byte(chats, photos, tmp_path, monkeypatch):  # noqa: F811
     calm = build(SETTINGS, photos, str(tmp_path / "calm"))
-    monkeypatch.setattr(build_module, "open_pool", lambda *_: nullcontext(MeetingPool()))
+    monkeypatch.setattr(build_module, "open_pool", lambda *_, **__: nullcontext(MeetingPool(keeps_models=True)))
     clustered = build(SETTINGS.model_copy(update={"engine": "ray"}), photos, str(tmp_path / "clustered"))
     assert clustered.build_id == calm.build_id
     assert [stage.name for stage in clustered.stages] == [stage.name for stage in calm.stages]
