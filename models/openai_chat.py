@@ -28,6 +28,7 @@ from PIL import Image as PilImage
 from PIL.Image import Image
 
 from models.chat import ChatReply, ChatRequest
+from models.in_flight import Allowance, is_overloaded
 from models.openai_connections import Connection, Slots
 from models.openai_wire import JPEG_QUALITY, OF_THE_ROW, Body, Sizes, error_of, read_reply, retry_after_s
 from models.server_faults import OF_ACCESS, Key, Refusal, Trouble, is_trouble, way_out
@@ -75,7 +76,8 @@ class OpenAIChat:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connections: list[Connection] = []
-        self._slots = Slots()
+        self._allowance = Allowance(server.max_in_flight)
+        self._slots = Slots(self._allowance, self._connect)
         self._encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="openai-chat-encode")
         self._trusted = tls()
         self._calls = 0
@@ -130,7 +132,12 @@ class OpenAIChat:
     async def _hang_up(self) -> None:
         for connection in self._connections:
             await connection.close()
-        self._connections, self._slots, self._probing = [], Slots(), asyncio.Lock()
+        self._connections, self._probing = [], asyncio.Lock()
+        self._slots = Slots(self._allowance, self._connect)
+
+    def _connect(self) -> Connection:
+        self._connections.append(Connection(self._trusted))
+        return self._connections[-1]
 
     def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         with self._lock:
@@ -146,10 +153,6 @@ class OpenAIChat:
 
     async def _all(self, requests: Sequence[ChatRequest]) -> list[tuple[str, _Outcome]]:
         count = min(self._server.max_in_flight, len(requests))
-        while len(self._connections) < count:
-            connection = Connection(self._trusted)
-            self._connections.append(connection)
-            self._slots.give(connection)
         done: dict[int, tuple[str, _Outcome]] = {}
         began = time.monotonic()
         self._calls += 1
@@ -251,11 +254,13 @@ class OpenAIChat:
             async with asyncio.timeout(self._server.timeout_s):
                 response = await connection.send(self._url, self._key.headers(), body)
         except TimeoutError as error:
+            self._allowance.note(overloaded=True)
             raise Trouble("chat_failed", f"no answer within {self._server.timeout_s:g} s") from error
         except httpx.RequestError as error:
             check_trusted(error, self._host)
             raise Trouble("chat_failed", f"the connection failed ({type(error).__name__})") from error
         status = response.status_code
+        self._allowance.note(overloaded=is_overloaded(status))
         if status == 200:
             reply = read_reply(response.content, sizes, time.monotonic() - sent)
             self._last_success = max(self._last_success, sent)  # what was sent before an outage says nothing of it

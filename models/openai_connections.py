@@ -4,10 +4,11 @@ import asyncio
 import heapq
 import itertools
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import httpx
 
+from models.in_flight import Allowance
 from models.server_faults import MAX_REPLY_BYTES
 from storage.errors import FatalError
 from storage.transport import check_trusted, tls
@@ -94,23 +95,24 @@ class Connection:
 
 
 class Slots:
-    """Connections without a request in flight. Who asks for one in an earlier call of `generate` gets it first.
+    """Connections, as many in flight as the server's allowance. Who asks for one in an earlier call of `generate` gets
+    it first.
 
     With equal shares, two calls would end at the same moment, and the server would idle while both callers
     prepare their next.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, allowance: Allowance, connect: Callable[[], Connection]) -> None:
+        self._allowance, self._connect = allowance, connect
         self._free: list[Connection] = []
         self._waiting: list[tuple[int, int, asyncio.Future[Connection]]] = []
-        self._tickets = itertools.count()
+        self._tickets, self._in_flight = itertools.count(), 0
 
     async def take(self, call: int) -> Connection:
-        """A connection, as soon as one is free; to be given back."""
-        if self._free:
-            return self._free.pop()
+        """A connection, as soon as one may be used; to be given back."""
         promise: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (call, next(self._tickets), promise))
+        self._serve()
         try:
             return await promise
         except asyncio.CancelledError:
@@ -120,9 +122,13 @@ class Slots:
 
     def give(self, connection: Connection) -> None:
         """Make a connection free: for the one who waits longest in the earliest call, if anybody waits."""
-        while self._waiting:
+        self._free.append(connection)
+        self._in_flight -= 1
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting and self._in_flight < self._allowance.allowed:
             *_, promise = heapq.heappop(self._waiting)
             if not promise.done():
-                promise.set_result(connection)
-                return
-        self._free.append(connection)
+                self._in_flight += 1
+                promise.set_result(self._free.pop() if self._free else self._connect())

@@ -1,6 +1,7 @@
 """Editing through an OpenAI-compatible endpoint: `POST {base}/images/edits`, multipart."""
 
 import logging
+import math
 import random
 import threading
 import time
@@ -15,6 +16,7 @@ import numpy as np
 from models.answer_size import fitted
 from models.image_edit import ImageEdit
 from models.image_wire import Form, Placed, form_of, picture_in, placed
+from models.in_flight import Allowance, Places, is_overloaded
 from models.openai_wire import error_of, retry_after_s
 from models.server_faults import MAX_REPLY_BYTES, OF_ACCESS, Key, Refusal, Trouble, is_trouble
 from models.settings import PictureSettings
@@ -24,6 +26,7 @@ from storage.records.ids import content_id
 from storage.transport import check_trusted, tls
 
 log = logging.getLogger(__name__)
+_LATELY_S = 60.0  # a picture that was edited since shows that the endpoint is well
 _MOST_PIXELS = 32_000_000  # of an answer; servers make up to 8 megapixels
 
 
@@ -63,7 +66,9 @@ class OpenAIImages:
         self._client = httpx.Client(verify=tls(), follow_redirects=False)
         self._own_size = False
         self._jitter = random.Random()
-        self._slots = threading.Semaphore(self._endpoint.max_in_flight)  # shards that run side by side share them
+        self._allowance = Allowance(self._endpoint.max_in_flight)
+        self._places = Places(self._allowance)  # shards that run side by side share them
+        self._last_edited = -math.inf
         self._key = Key(self._endpoint.api_key_env, self._host)
         self._key.read()
 
@@ -94,7 +99,9 @@ class OpenAIImages:
             stop.set()  # after a FatalError nobody waits for the retries of the others
             pool.shutdown(cancel_futures=True)
         asked = [outcome for edit, outcome in zip(edits, outcomes, strict=True) if edit.mask.any()]
-        if asked and not any(isinstance(outcome, np.ndarray) for outcome in asked):
+        if any(isinstance(outcome, np.ndarray) for outcome in asked):
+            self._last_edited = time.monotonic()
+        elif asked and (any(map(_may_be_the_endpoint, asked)) or time.monotonic() - self._last_edited > _LATELY_S):
             self._check_edits_others(edits[0].mask.shape, asked)
         return [_refused(outcome) for outcome in outcomes]
 
@@ -123,7 +130,7 @@ class OpenAIImages:
         sent, form = self._request(edit)
         outcome: _Outcome = SampleError("editor_unavailable")
         for attempt in range(self._endpoint.attempts):
-            with self._slots:
+            with self._places.one():
                 outcome = self._attempt(sent, form)
             if isinstance(outcome, Refusal) and outcome.status in OF_ACCESS:
                 stop.set()
@@ -176,11 +183,13 @@ class OpenAIImages:
             raise Trouble("editor_unavailable", type(error).__name__) from error
 
     def _too_late(self) -> Trouble:
+        self._allowance.note(overloaded=True)
         return Trouble("editor_timeout", f"no whole answer within {self._endpoint.timeout_s:g} s")
 
     def _check_answered(self, reply: httpx.Response) -> None:
         """Raises what a status other than 200 means."""
         status = reply.status_code
+        self._allowance.note(overloaded=is_overloaded(status))
         if is_trouble(status):
             pause_s = retry_after_s(reply.headers.get("retry-after"))
             raise Trouble("editor_unavailable", f"status {status}", pause_s)
@@ -214,6 +223,11 @@ class OpenAIImages:
             raise Trouble("editor_bad_reply", f"the answer is no usable picture: {error}") from error
         self._own_size = self._own_size or rgb.shape[:2] != shape
         return fitted(rgb, shape)
+
+
+def _may_be_the_endpoint(outcome: _Outcome) -> bool:
+    """Whether a failure says something of the endpoint, even if it edited others a moment ago."""
+    return isinstance(outcome, Trouble) or (isinstance(outcome, Refusal) and outcome.status in OF_ACCESS)
 
 
 def _refused(outcome: _Outcome) -> Rgb | SampleError:
