@@ -4,7 +4,7 @@ import importlib.util
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from PIL.Image import Image
@@ -25,7 +25,10 @@ _NO_TORCHVISION_FALLBACK = {
 class ChatRequest:
     """One user turn: images first, then the prompt. Temperature 0 is greedy and ignores the seed.
 
-    `schema` is a JSON schema of the answer, for servers that keep to one; a model in this process does not.
+    `schema` is a JSON schema of the answer, for servers that keep to one; a model in this process does not. `files` are
+    the images' own encoded bytes, in the same order: a server gets these instead of a JPEG of the pixels. `arguments`
+    go to the model's chat template. `first_tokens` asks for the log-probabilities of so many candidates for the first
+    token.
     """
 
     prompt: str
@@ -34,13 +37,18 @@ class ChatRequest:
     temperature: float = 0.0
     seed: int = 0
     schema: Mapping[str, Any] | None = None
+    system: str = ""
+    files: tuple[bytes, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    first_tokens: int = 0
 
 
 @dataclass(frozen=True)
 class ChatReply:
     """One answer. `image_sizes` are (width, height) in pixels as the network saw the images.
 
-    Boxes that a Qwen2.5-VL answers are in those pixels. `latency_s` is this reply's share of its batch.
+    Boxes that a Qwen2.5-VL answers are in those pixels. `latency_s` is this reply's share of its batch. `first_tokens`
+    maps candidates for the first token to their natural log-probabilities; empty where nobody asked or none were given.
     """
 
     text: str
@@ -49,6 +57,7 @@ class ChatReply:
     prompt_tokens: int
     completion_tokens: int
     latency_s: float
+    first_tokens: Mapping[str, float] = field(default_factory=dict)
 
 
 class ChatModel(Protocol):
@@ -114,7 +123,7 @@ def batches(requests: Sequence[ChatRequest], batch_size: int) -> Iterator[list[i
     def key(index: int) -> tuple[Any, ...]:
         request = requests[index]
         alone = index if request.temperature > 0 else -1
-        return alone, request.max_new_tokens, tuple(image.size for image in request.images)
+        return alone, request.max_new_tokens, request.first_tokens, tuple(image.size for image in request.images)
 
     order = sorted(range(len(requests)), key=lambda index: (*key(index), len(requests[index].prompt), index))
     group: list[int] = []
@@ -236,16 +245,34 @@ def _generate(loaded: _Loaded, requests: Sequence[ChatRequest]) -> list[ChatRepl
         settings["temperature"] = first.temperature
     with torch.inference_mode(), torch.random.fork_rng():
         torch.manual_seed(first.seed)
-        output = loaded.model.generate(**inputs, **settings, pad_token_id=loaded.tokenizer.pad_token_id)
+        made = loaded.model.generate(
+            **inputs,
+            **settings,
+            pad_token_id=loaded.tokenizer.pad_token_id,
+            return_dict_in_generate=True,
+            output_logits=first.first_tokens > 0,
+        )
+    output, firsts = made.sequences, _first_tokens(loaded, made.logits, first.first_tokens, len(requests))
     spent = (time.monotonic() - began) / len(requests)
     sizes = _image_sizes(loaded, inputs, requests)
     prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
     replies = []
-    for row, seen, count in zip(output[:, asked:].tolist(), sizes, prompt_tokens, strict=True):
+    for row, seen, count, tokens in zip(output[:, asked:].tolist(), sizes, prompt_tokens, firsts, strict=True):
         ids, ended = _until_end(row, _end_ids(loaded))
         text = loaded.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        replies.append(ChatReply(text, "stop" if ended else "length", seen, int(count), len(ids), spent))
+        replies.append(ChatReply(text, "stop" if ended else "length", seen, int(count), len(ids), spent, tokens))
     return replies
+
+
+def _first_tokens(loaded: _Loaded, logits: Any, wanted: int, rows: int) -> list[dict[str, float]]:
+    """Per row, the likeliest first tokens with their natural log-probabilities; empty where none are wanted."""
+    if not wanted:
+        return [{}] * rows
+    values, ids = logits[0].float().log_softmax(dim=-1).topk(wanted)
+    return [
+        {loaded.tokenizer.decode([token]): float(value) for value, token in zip(*row, strict=True)}
+        for row in zip(values.tolist(), ids.tolist(), strict=True)
+    ]
 
 
 def _encode(loaded: _Loaded, requests: Sequence[ChatRequest]) -> Any:
@@ -255,7 +282,11 @@ def _encode(loaded: _Loaded, requests: Sequence[ChatRequest]) -> Any:
         if loaded.has_vision:
             content = [{"type": "image"} for _ in request.images] + [{"type": "text", "text": request.prompt}]
         turns = [{"role": "user", "content": content}]
-        texts.append(loaded.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        if request.system:
+            system: Any = [{"type": "text", "text": request.system}] if loaded.has_vision else request.system
+            turns.insert(0, {"role": "system", "content": system})
+        options = {"tokenize": False, "add_generation_prompt": True}
+        texts.append(loaded.processor.apply_chat_template(turns, **options, **request.arguments))
     padding = {"padding": True, "padding_side": "left", "add_special_tokens": False}
     if not loaded.has_vision:
         return loaded.tokenizer(texts, return_tensors="pt", **padding)

@@ -27,6 +27,7 @@ _SHOWN = (
     "macro_f1",
     "pair_accuracy",
     "pss",
+    "pss_above_image_blind",
     "quad_score",
     "controlled_quad_score",
     "exact_rule_set",
@@ -34,6 +35,8 @@ _SHOWN = (
     "wrong_rule_rate",
     "invalid_rate",
     "refusal_rate",
+    "repaired_rate",
+    "over_refusal",
 )
 
 
@@ -124,6 +127,13 @@ def _show(summary: EvaluationSummary) -> None:
     rows = [(shown_name(name), *(with_interval(scores.get(name)) for scores in found)) for name in names]
     console.print(TextTable("Scores in %", ("", *headings), rows))
     for run in summary.runs:
+        if run.evaluation.repaired:
+            console.print(
+                f"{run.model} on {run.benchmark}: {run.evaluation.repaired} of {len(run.evaluation.rows)} answers had "
+                "to be repaired to be read.",
+                highlight=False,
+                soft_wrap=True,
+            )
         if run.evaluation.unanswered:
             console.print(
                 f"{run.model} on {run.benchmark}: {run.evaluation.unanswered} questions have no answer, so the run is "
