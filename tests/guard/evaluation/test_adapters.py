@@ -184,7 +184,7 @@ def test_a_file_that_cannot_be_used_is_a_sentence(tmp_path: Path, read: str, sen
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(FatalError, match="There is no adapter lamaguard.*llama-guard-4"):
+    with pytest.raises(FatalError, match=r"There is no adapter lamaguard.*llama-guard-4"):
         load_adapter("lamaguard")
 
 
