@@ -37,10 +37,16 @@ def calls(adapter: Adapter, policy: str, *, rules: bool = False) -> tuple[Call, 
 
 
 def calls_without_policy(adapter: Adapter) -> tuple[Call, ...]:
-    """How the guard is asked with no policy; empty where it cannot be."""
+    """How the guard is asked with no policy; empty where it cannot be. What else is sent stays, less what holds the
+    policy."""
     if adapter.read.form == "guardset":
         return (Call(question_without_policy()),)
-    return () if adapter.ask.without_policy is None else (Call(adapter.ask.without_policy),)
+    ask = adapter.ask
+    if ask.without_policy is None:
+        return ()
+    system = "" if _FILLED.search(ask.system) else ask.system
+    arguments = {name: value for name, value in ask.arguments.items() if not _FILLED.search(str(value))}
+    return (Call(ask.without_policy, system, canonical_json(arguments)),)
 
 
 def titles(adapter: Adapter, policy: str) -> dict[str, str]:

@@ -153,6 +153,8 @@ def test_every_shipped_adapter_has_a_source_and_asks_something() -> None:
         if name not in ("guardset", "plain", "plain-yes-no", "plain-probability"):
             assert adapter.tested == "from documentation, not run"
     assert calls_without_policy(load_adapter("singguard")) == ()
+    reasoner = load_adapter("guardreasoner-vl")
+    assert calls_without_policy(reasoner) == calls(reasoner, POLICY)  # it reads none, and keeps its system's turn
 
 
 def test_a_users_own_adapter_is_a_file(tmp_path: Path) -> None:
