@@ -15,7 +15,8 @@ class AttributeAgreement:
 
     `compared` cells have a verdict of people and one by attributes; `share` (0..1) of them are equal, with a 95 %
     interval. `missed` are unsafe to people and safe by attributes, `invented` the reverse. `left_open` cells have a
-    verdict of people and none by attributes. `share` and its interval are None where nothing can be compared.
+    verdict of people and none by attributes. `share` and its interval are None where nothing can be compared, and the
+    interval with fewer than ten families.
     """
 
     policy_id: str
