@@ -1,6 +1,7 @@
 """The stage of this package: a guard's answers to questions."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from guard.evaluation.answering import EvaluateStage
@@ -24,7 +25,8 @@ class Asking:
         values = {k: v for k, v in self.guard.decided_by().items() if k not in ("name", "adapter", "mapping")}
         form = self.options.adapter.model_dump(mode="json", exclude={"name", "source", "tested", "mapping"})
         asked = {"max_new_tokens": self.options.max_new_tokens, "temperature": self.options.temperature}
-        return values | asked | {"adapter": form}
+        name = "" if isinstance(self.guard.adapter, Path) else self.guard.adapter  # a file may lie anywhere
+        return values | asked | {"adapter": [name, form]}
 
 
 EVALUATE = Stage[Asking](
