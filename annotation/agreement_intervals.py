@@ -1,4 +1,4 @@
-"""How sure the agreement figures are: percentile bootstrap over families.
+"""How sure the agreement figures are: the bootstrap over families of reporting/intervals.py.
 
 An image and its edits are near-copies, and annotators err on them together. So whole families are drawn, with
 replacement, and every measure is computed anew from what was drawn (Field & Welsh 2007, "Bootstrapping clustered
@@ -15,23 +15,21 @@ from itertools import combinations, permutations
 from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from annotation.agreement import Cell, current_votes, rows_of
+from reporting.intervals import Drawn, Floats, interval
 from storage.records.annotation import Vote
 from storage.records.verdicts import Verdict
 
-Floats = NDArray[np.float64]
-
 _VALUES = {value: number for number, value in enumerate(get_args(Verdict))}
 _K = len(_VALUES)
-_MIN_DEFINED = 0.95  # with more undefined draws than this allows, the rest would speak of the lucky draws only
+_LOWEST = (0.0, -1.0, -1.0)  # of raw agreement, kappa and alpha
 _CHUNK = 100  # draws computed at once
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A two-sided percentile interval; both ends lie on the measure's own scale."""
+    """A two-sided interval; both ends lie on the measure's own scale."""
 
     low: float
     high: float
@@ -40,7 +38,7 @@ class Interval:
 @dataclass(frozen=True, slots=True)
 class AgreementIntervals:
     """Intervals of one row of `agreement`. A measure has none where it is undefined in more than 5 % of the draws
-    (rare verdicts), or with fewer than two families that have an item of two votes."""
+    (rare verdicts), or with fewer than ten families that have an item of two votes."""
 
     policy_id: str
     n_families: int
@@ -68,7 +66,8 @@ def agreement_intervals(
     for name, some in rows_of(cells, prefilled):
         clusters = _by_family({cell: cells[cell] for cell in some if len(cells[cell]) >= 2}, families)
         draws = bootstrap(clusters, resamples=resamples, seed=seed)
-        raw, kappa, alpha = (_interval(column, level) for column in draws.T)
+        drawn = [Drawn(column, len(clusters), low) for column, low in zip(draws.T, _LOWEST, strict=True)]
+        raw, kappa, alpha = (Interval(*ends) if (ends := interval(one, level)) else None for one in drawn)
         rows.append(AgreementIntervals(name, len(clusters), raw, kappa, alpha))
     return rows
 
@@ -80,26 +79,20 @@ def _by_family(items: Mapping[Cell, Mapping[str, str]], families: Mapping[str, s
     return [clusters[family] for family in sorted(clusters)]
 
 
-def _interval(draws: Floats, level: float) -> Interval | None:
-    defined = draws[~np.isnan(draws)]
-    if len(draws) == 0 or len(defined) < _MIN_DEFINED * len(draws):
-        return None
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
-
-
 def bootstrap(clusters: Sequence[Sequence[Mapping[str, str]]], *, resamples: int, seed: int) -> Floats:
-    """Raw agreement, kappa and alpha of each draw: float64 [resamples, 3], NaN where a measure is undefined.
+    """Raw agreement, kappa and alpha as they are and of each draw: float64 [1 + resamples, 3], NaN where undefined.
 
     `clusters` hold items, and an item maps annotators to verdicts. With fewer than two clusters there is
-    nothing to draw, and the answer has no rows.
+    nothing to draw, and the answer has one row.
     """
     count = len(clusters)
-    if count < 2 or not resamples:
-        return np.empty((0, 3))
+    if not count:
+        return np.full((1, 3), np.nan)
     sums, pairs = _sums(clusters)
     rng = np.random.default_rng(seed)
-    drawn = []
+    drawn = [measures(np.asarray(sums.sum(axis=0)).reshape(1, -1), pairs)]
+    if count < 2:
+        return drawn[0]
     for start in range(0, resamples, _CHUNK):
         weights = rng.multinomial(count, [1 / count] * count, size=min(_CHUNK, resamples - start))
         drawn.append(measures((sums.T @ weights.T).T, pairs))

@@ -3,10 +3,9 @@
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from annotation.quality import wilson
 from policies.engine import PolicySet
 from policies.evidence import Evidence
-from reporting.intervals import Tally, interval, ratio
+from reporting.intervals import Drawn, Tally, interval, ratio
 from storage.records.annotation import Label
 
 
@@ -16,7 +15,8 @@ class AttributeAgreement:
 
     `compared` cells have a verdict of people and one by attributes; `share` (0..1) of them are equal, with a 95 %
     interval. `missed` are unsafe to people and safe by attributes, `invented` the reverse. `left_open` cells have a
-    verdict of people and none by attributes. `share` and its interval are None where nothing can be compared.
+    verdict of people and none by attributes. `share` and its interval are None where nothing can be compared, and the
+    interval with fewer than ten families.
     """
 
     policy_id: str
@@ -73,7 +73,7 @@ def _row(
         family = families.get(label.image_id) or label.image_id
         tally.add(family, "all")
         tally.add(family, "equal", float(label.verdict == verdict))
-    share, low, high = _share(tally, len({families.get(x.image_id) or x.image_id for x, _ in both}), resamples)
+    share, low, high = _share(tally, resamples) if both else (None, None, None)
     return AttributeAgreement(
         policy_id,
         labelled=sum(verdict != "undetermined" for verdict in unvoted),
@@ -87,16 +87,10 @@ def _row(
     )
 
 
-def _share(tally: Tally, families: int, resamples: int) -> tuple[float | None, float | None, float | None]:
-    """Bootstrap over families; where all of them agree, or none does, no draw differs and Wilson's interval over
-    families stands in."""
-    if families == 0:
-        return None, None, None
+def _share(tally: Tally, resamples: int) -> tuple[float | None, float | None, float | None]:
     sums = tally.draw(resamples=resamples)
-    values = ratio(sums["equal"], sums["all"])
-    share = float(values[0])
-    drawn = interval(values) if 0 < share < 1 else wilson(round(share) * families, families)
-    return (share, *drawn) if drawn else (share, None, None)
+    drawn = Drawn(ratio(sums["equal"], sums["all"]), sums.families(["all"]))
+    return (drawn.value, *(interval(drawn) or (None, None)))
 
 
 def _votes(label: Label) -> int:

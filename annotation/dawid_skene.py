@@ -21,14 +21,21 @@ where all were unsure. Starting from the majority fixes which class is called un
 Convergence. EM stops when no T_ik moves by more than `tolerance`, or after `max_iterations`; `converged` says which.
 
 Degenerate cases. No votes: an empty model. One or two annotators: the likelihood cannot tell their errors apart, so
-the figures mostly repeat the start. `identifiable` is False then, and whenever there are too few frequencies to
-estimate from: no item with three answers, and fewer pairs of people who share an item than people plus one (n
-people and one prior have 2n + 1 parameters in the two-answer case; shares and pairs give n + pairs equations). No
-weight should be taken from such a model. One value only ever given: every posterior goes to that class, accuracies
+the figures mostly repeat the start. `identifiable` is False then, and
+
+- where people and items fall into parts that share nobody: which class is called unsafe is then settled in each part by
+  itself, so that figures of two parts cannot be compared;
+- where somebody shares fewer than ten items with others: so few answers fit any error rate;
+- where there are too few frequencies to estimate from: no item with three answers, and fewer pairs of people who share
+  an item than people plus one (n people and one prior have 2n + 1 parameters in the two-answer case; shares and pairs
+  give n + pairs equations).
+
+No weight should be taken from such a model, nor from one that has not converged. One value only ever given: every
+posterior goes to that class, accuracies
 go to 1, and the rows of the class that was never seen are uniform.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -45,6 +52,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 CLASSES = ("safe", "unsafe")
+_SHARED_ITEMS = 10  # that each person must have judged beside somebody else
 _RESPONSES: tuple[str, ...] = get_args(Verdict)
 
 
@@ -156,8 +164,26 @@ class _Data:
         answers: dict[int, list[int]] = defaultdict(list)
         for item, who in zip(self.item.tolist(), self.who.tolist(), strict=True):
             answers[item].append(who)
-        pairs = {pair for people in answers.values() for pair in combinations(sorted(people), 2)}
-        return max(map(len, answers.values())) >= 3 or len(pairs) >= len(self.names) + 1
+        shared = [people for people in answers.values() if len(people) >= 2]
+        each = Counter(who for people in shared for who in people)
+        pairs = {pair for people in shared for pair in combinations(sorted(people), 2)}
+        if len(each) < len(self.names) or min(each.values()) < _SHARED_ITEMS or not _connected(pairs, len(self.names)):
+            return False
+        return max(map(len, shared)) >= 3 or len(pairs) >= len(self.names) + 1
+
+
+def _connected(pairs: Iterable[tuple[int, int]], count: int) -> bool:
+    """Whether a chain of pairs leads from each of `count` people to every other."""
+    near: dict[int, set[int]] = defaultdict(set)
+    for a, b in pairs:
+        near[a].add(b)
+        near[b].add(a)
+    found, left = {0}, [0]
+    while left:
+        new = near[left.pop()] - found
+        found |= new
+        left += new
+    return len(found) == count
 
 
 def _normalised(rows: Floats) -> Floats:

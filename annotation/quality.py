@@ -85,9 +85,10 @@ def annotator_weights(
 ) -> dict[str, float]:
     """Weights from controls where somebody answered at least `min_controls` of them, else from the model.
 
-    Known answers beat estimated ones. A model that is not identifiable gives no weights: whoever it alone
-    describes is left out, and `labels` lets such a vote weigh like that of an average person.
+    Known answers beat estimated ones. A model that is not identifiable or has not converged gives no weights: whoever
+    it alone describes is left out, and `labels` lets such a vote weigh like that of an average person.
     """
-    accuracies = {a.annotator: a.accuracy for a in model.annotators} if model.identifiable else {}
+    usable = model.identifiable and model.converged
+    accuracies = {a.annotator: a.accuracy for a in model.annotators} if usable else {}
     measured = {c.annotator: c.accuracy for c in control_quality(votes, truth) if c.n >= min_controls}
     return vote_weights(accuracies | measured)

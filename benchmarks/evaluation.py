@@ -19,7 +19,8 @@ from captioning import running_server
 from PIL import Image as Pillow
 
 from guard.contract.prompt import question
-from guard.evaluation.evaluate import EvaluateOptions, evaluate
+from guard.evaluation.evaluate import evaluate
+from guard.evaluation.plan import EvaluateOptions
 from guard.evaluation.tally import EvalRow
 from micro.world import WORLD
 from models.openai_chat import OpenAIChat

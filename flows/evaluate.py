@@ -1,17 +1,21 @@
 """An evaluation: every benchmark put to every guard, through the ledger, then the leaderboard."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flows.engine.job import Around, Job, plainly
 from flows.engine.pool import LocalPool
+from guard.evaluation.baselines import TrainLabel
 from guard.evaluation.benchmarks_public import read_benchmark
-from guard.evaluation.evaluate import EvaluateOptions, Evaluation, Questionnaire, plan, score
+from guard.evaluation.evaluate import Evaluation, score
 from guard.evaluation.leaderboard_files import write_leaderboard
+from guard.evaluation.pictures import blank
+from guard.evaluation.plan import EvaluateOptions, Questionnaire, plan
 from guard.evaluation.record import read_runs, write_run
 from guard.evaluation.settings import BenchmarkSettings, EvaluationSettings, GuardModelSettings
 from guard.evaluation.stages import EVALUATE, Asking
 from guard.evaluation.tally import EvalRow
+from guard.evaluation.train_labels import train_labels
 from models.chat_models import chat_model
 from models.metering import Budget
 from models.openai_connections import served_models
@@ -50,12 +54,14 @@ def evaluate_guards(
     if not (settings.benchmarks and settings.models):
         raise FatalError("Nothing to evaluate. Give --data and --model, or list evaluate.benchmarks and .models.")
     _check_distinct(settings.models)
+    for guard in settings.models:
+        guard.form()  # before anything is asked
     workspace = Workspace.open(root)
     runs = []
     for benchmark in settings.benchmarks:
-        rows = _stored(workspace, benchmark)
+        rows, train = _stored(workspace, benchmark), train_labels(benchmark.data)
         for guard in settings.models:
-            runs.append(_one(settings, policies, workspace, benchmark, rows, guard, around))
+            runs.append(_one(settings, policies, workspace, benchmark, (rows, train), guard, around))
     return EvaluationSummary(runs, write_leaderboard(workspace, read_runs(workspace), seed=settings.seed))
 
 
@@ -75,7 +81,7 @@ def _check_distinct(models: Sequence[GuardModelSettings]) -> None:
 def _stored(workspace: Workspace, benchmark: BenchmarkSettings) -> list[EvalRow]:
     """A benchmark's rows; its images go into the workspace, where any worker finds them."""
     rows = []
-    stored: set[str] = set()
+    stored = {workspace.blobs.put(blank())}
     for row, image in read_benchmark(benchmark.data, max_rows=benchmark.max_rows):
         if row.blob not in stored:
             stored.add(workspace.blobs.put(image))
@@ -88,24 +94,27 @@ def _one(
     policies: PolicySet,
     workspace: Workspace,
     benchmark: BenchmarkSettings,
-    rows: list[EvalRow],
+    data: tuple[list[EvalRow], tuple[TrainLabel, ...]],
     guard: GuardModelSettings,
     around: Around,
 ) -> EvaluatedRun:
-    """One guard on one benchmark: ask, score, record."""
-    options = _options(settings, policies)
+    """One guard on one benchmark: ask, score, record. `data` are its rows, and the labels of its train split."""
+    rows, train = data
+    options = replace(_options(settings, policies), adapter=guard.form())
     asked, asking = plan(rows, options), Asking(guard, options, settings.shard_rows)
     job = Job(workspace, LocalPool(), Budget({}), settings.threads, around=around)
     answered = job.run(EVALUATE.using(asking), to_table(asked.questions, GuardQuestion))
     result = _result(asked, from_table(answered, GuardAnswer), "/".join(job.summaries[-1].rejected))
-    evaluation = score(rows, asked, result, options)
+    evaluation = score(rows, asked, result, options, train=train)
     fingerprint = chat_model(guard).fingerprint
     run_id = write_run(
         workspace,
         evaluation,
         model={"name": guard.name, "model": guard.model, "revision": guard.revision, "fingerprint": fingerprint},
-        benchmark={"name": benchmark.name},
+        benchmark={"name": benchmark.name, "guesses_learn_from": "its train split" if train else "its own labels"},
         options=deciding(settings),
+        adapter=options.adapter,
+        price=guard.price,
     )
     return EvaluatedRun(benchmark.name, guard.name, run_id, evaluation)
 

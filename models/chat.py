@@ -1,7 +1,7 @@
 """How a chat model is called: requests in, replies out, in order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from PIL.Image import Image
@@ -11,7 +11,10 @@ from PIL.Image import Image
 class ChatRequest:
     """One user turn: images first, then the prompt. Temperature 0 is greedy and ignores the seed.
 
-    `schema` is a JSON schema of the answer, for servers that keep to one; a model in this process does not.
+    `schema` is a JSON schema of the answer, for servers that keep to one; a model in this process does not. `files` are
+    the images' own encoded bytes, in the same order: a server gets these instead of a JPEG of the pixels. `arguments`
+    go to the model's chat template. `first_tokens` asks for the log-probabilities of so many candidates for the first
+    token.
     """
 
     prompt: str
@@ -20,13 +23,18 @@ class ChatRequest:
     temperature: float = 0.0
     seed: int = 0
     schema: Mapping[str, Any] | None = None
+    system: str = ""
+    files: tuple[bytes, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    first_tokens: int = 0
 
 
 @dataclass(frozen=True)
 class ChatReply:
     """One answer. `image_sizes` are (width, height) in pixels as the network saw the images.
 
-    Boxes that a Qwen2.5-VL answers are in those pixels. `latency_s` is this reply's share of its batch.
+    Boxes that a Qwen2.5-VL answers are in those pixels. `latency_s` is this reply's share of its batch. `first_tokens`
+    maps candidates for the first token to their natural log-probabilities; empty where nobody asked or none were given.
     """
 
     text: str
@@ -35,6 +43,7 @@ class ChatReply:
     prompt_tokens: int
     completion_tokens: int
     latency_s: float
+    first_tokens: Mapping[str, float] = field(default_factory=dict)
 
 
 class ChatModel(Protocol):

@@ -63,9 +63,9 @@ def alike(requests: Sequence[Numbered]) -> list[list[Numbered]]:
     """Requests that may share a batch: of the same settings, in the order of their lengths, as far as these are known
     before anything is decoded. A sampled request goes alone, so that its seed alone decides its answer."""
 
-    def settings(one: Numbered) -> tuple[int, int]:
+    def settings(one: Numbered) -> tuple[int, int, int]:
         index, request = one
-        return (index if request.temperature > 0 else -1), request.max_new_tokens
+        return (index if request.temperature > 0 else -1), request.max_new_tokens, request.first_tokens
 
     def length(one: Numbered) -> tuple[Any, ...]:
         index, request = one
@@ -116,7 +116,11 @@ def _encode(loaded: LoadedChat, index: int, request: ChatRequest) -> Encoded:
     if loaded.has_vision:
         content = [{"type": "image"} for _ in request.images] + [{"type": "text", "text": request.prompt}]
     turns = [{"role": "user", "content": content}]
-    text = loaded.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    if request.system:
+        system: Any = [{"type": "text", "text": request.system}] if loaded.has_vision else request.system
+        turns.insert(0, {"role": "system", "content": system})
+    options = {"tokenize": False, "add_generation_prompt": True}
+    text = loaded.processor.apply_chat_template(turns, **options, **request.arguments)
     if not loaded.has_vision:
         inputs = loaded.tokenizer([text], return_tensors="pt", add_special_tokens=False)
     else:

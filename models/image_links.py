@@ -2,9 +2,6 @@
 
 import hashlib
 
-from PIL.Image import Image
-
-from models.openai_wire import jpeg
 from storage.s3 import S3Store
 
 
@@ -18,8 +15,8 @@ class ImageLinks:
         self._store = S3Store(prefix)
         self._expires_s = expires_s
 
-    def __call__(self, image: Image) -> str:
-        data = jpeg(image)
-        key = f"sent/{hashlib.sha256(data).hexdigest()}.jpg"
+    def __call__(self, data: bytes, kind: str) -> str:
+        """The link to a picture file; `kind` follows `image/` in its media type."""
+        key = f"sent/{hashlib.sha256(data).hexdigest()}.{kind}"
         self._store.write(key, data)
         return self._store.share(key, self._expires_s)

@@ -25,7 +25,6 @@ from typing import Any, Literal, TypeVar
 
 import httpx
 from PIL import Image as PilImage
-from PIL.Image import Image
 
 from models.chat import ChatReply, ChatRequest
 from models.in_flight import Allowance, is_overloaded
@@ -54,8 +53,9 @@ class OpenAIChat:
 
     The server's key is read when needed and stands in no message. `revision` is the user's own word for the weights
     behind `model`, which a server does not tell. Images larger than `max_pixels` are scaled down before sending.
-    `image_transport` is "data_uri" (JPEG, quality 95), or a function that puts an image where the server can fetch it
-    and returns the URL. Raises FatalError when the variable with the key is not set.
+    `image_transport` is "data_uri", or a function that puts a picture file (bytes, and what follows `image/` in its
+    media type) where the server can fetch it and returns the URL. A request's own files are sent as they are; other
+    images as JPEG of quality 95. Raises FatalError when the variable with the key is not set.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class OpenAIChat:
         server: ServerSettings,
         *,
         revision: str | None = None,
-        image_transport: Literal["data_uri"] | Callable[[Image], str] = "data_uri",
+        image_transport: Literal["data_uri"] | Callable[[bytes, str], str] = "data_uri",
     ) -> None:
         self._url = httpx.URL(server.base_url.rstrip("/") + "/chat/completions")
         self._host = self._url.host  # messages name the host alone: a URL may hold a password

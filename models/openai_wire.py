@@ -46,26 +46,47 @@ class Body:
 
     model: str
     max_pixels: int | None
-    transport: Literal["data_uri"] | Callable[[Image], str]
+    transport: Literal["data_uri"] | Callable[[bytes, str], str]
 
     def of(self, request: ChatRequest) -> tuple[bytes, Sizes]:
         """The request's bytes, and (width, height) of its images as sent."""
-        images = [fit(decoded(image), self.max_pixels) for image in request.images]
-        urls = [data_uri(image) if self.transport == "data_uri" else self.transport(image) for image in images]
+        pictures = [self._picture(request, number) for number in range(len(request.images))]
+        images = [image for image, _, _ in pictures]
+        send = data_uri if self.transport == "data_uri" else self.transport
+        urls = [send(data, kind) for _, data, kind in pictures]
         content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-        content.append({"type": "text", "text": request.prompt})
+        if request.prompt:
+            content.append({"type": "text", "text": request.prompt})
+        turns: list[dict[str, Any]] = [{"role": "user", "content": content if images else request.prompt}]
+        if request.system:
+            turns.insert(0, {"role": "system", "content": request.system})
         body: dict[str, Any] = {
             "model": self.model,
-            "messages": [{"role": "user", "content": content if images else request.prompt}],
+            "messages": turns,
             "max_tokens": request.max_new_tokens,
             "temperature": request.temperature,
         }
         if request.temperature > 0:
             body["seed"] = request.seed
+        if request.arguments:
+            body["chat_template_kwargs"] = dict(request.arguments)
+        if request.first_tokens:
+            body |= {"logprobs": True, "top_logprobs": request.first_tokens}
         if request.schema is not None:
             schema = {"name": "answer", "schema": request.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return json.dumps(body).encode(), tuple(image.size for image in images)
+
+    def _picture(self, request: ChatRequest, number: int) -> tuple[Image, bytes, str]:
+        """An image as sent: pixels, file, and media type. A request's own file goes as it is, and scaled down as PNG,
+        so that nothing is lost but pixels; without one the pixels go as JPEG."""
+        image = decoded(request.images[number])
+        small = fit(image, self.max_pixels)
+        if not request.files:
+            return small, jpeg(small), "jpeg"
+        if small is image:
+            return image, request.files[number], media_type(request.files[number])
+        return small, _png(small), "png"
 
 
 def fit(image: Image, max_pixels: int | None) -> Image:
@@ -85,9 +106,20 @@ def jpeg(image: Image) -> bytes:
     return out.getvalue()
 
 
-def data_uri(image: Image) -> str:
-    """The image as a JPEG data URI."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image)).decode()
+def _png(image: Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def media_type(data: bytes) -> str:
+    """What follows `image/` in the media type of a JPEG or PNG file; by its first bytes."""
+    return "jpeg" if data.startswith(b"\xff\xd8") else "png"
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """A picture file as a data URI; `kind` follows `image/`."""
+    return f"data:image/{kind};base64," + base64.b64encode(data).decode()
 
 
 def retry_after_s(header: str | None) -> float:
@@ -125,10 +157,24 @@ def read_reply(content: bytes, sizes: Sizes, latency_s: float) -> ChatReply:
         usage = answer.get("usage")
         counts = usage if isinstance(usage, Mapping) else {}
         tokens = _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens"))
+        firsts = _first_tokens(choice)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         head = " ".join(content[:80].decode(errors="replace").split())
         raise Trouble("chat_bad_reply", f"a 200 that is no chat completion ({head!r})") from error
-    return ChatReply(valid_text(text).strip(), "length" if finish == "length" else "stop", sizes, *tokens, latency_s)
+    reason: Literal["stop", "length"] = "length" if finish == "length" else "stop"
+    return ChatReply(valid_text(text).strip(), reason, sizes, *tokens, latency_s, firsts)
+
+
+def _first_tokens(choice: Mapping[str, Any]) -> dict[str, float]:
+    """Candidates for the first token with their log-probabilities; empty where the server gives none. One that stands
+    there twice, spelt alike in other bytes, keeps the likelier."""
+    told = (choice.get("logprobs") or {}).get("content") or [{}]
+    found: dict[str, float] = {}
+    for one in told[0].get("top_logprobs") or ():
+        token, value = valid_text(str(one["token"])), float(one["logprob"])
+        if value <= 0:  # also leaves out NaN
+            found[token] = max(value, found.get(token, -math.inf))
+    return found
 
 
 def _text_of(message: Mapping[str, Any], finish: Any) -> Any:

@@ -128,7 +128,8 @@ _Key = tuple[Any, ...]
 def _key(request: ChatRequest) -> _Key:
     """What tells requests apart; images by identity, since to compare their pixels would decode them."""
     images = tuple(id(image) for image in request.images)
-    return request.prompt, images, request.max_new_tokens, request.temperature, request.seed
+    how = request.max_new_tokens, request.temperature, request.seed, request.first_tokens
+    return request.system, request.prompt, images, how, repr(sorted(request.arguments.items()))
 
 
 def _generate(loaded: LoadedChat, batch: Sequence[Encoded]) -> list[ChatReply]:
@@ -143,15 +144,33 @@ def _generate(loaded: LoadedChat, batch: Sequence[Encoded]) -> list[ChatReply]:
         settings["temperature"] = first.temperature
     with torch.inference_mode(), torch.random.fork_rng():
         torch.manual_seed(first.seed)
-        output = loaded.model.generate(**inputs, **settings, pad_token_id=loaded.tokenizer.pad_token_id)
+        made = loaded.model.generate(
+            **inputs,
+            **settings,
+            pad_token_id=loaded.tokenizer.pad_token_id,
+            return_dict_in_generate=True,
+            output_logits=first.first_tokens > 0,
+        )
+    output, firsts = made.sequences, _first_tokens(loaded, made.logits, first.first_tokens, len(batch))
     spent = (time.monotonic() - began) / len(batch)
     replies = []
-    for row, one in zip(output[:, asked:].tolist(), batch, strict=True):
+    for row, one, tokens in zip(output[:, asked:].tolist(), batch, firsts, strict=True):
         ids, ended = _until_end(row, _end_ids(loaded))
         text = loaded.tokenizer.decode(ids, skip_special_tokens=True).strip()
         finish: Literal["stop", "length"] = "stop" if ended else "length"
-        replies.append(ChatReply(text, finish, one.image_sizes, one.tokens, len(ids), spent))
+        replies.append(ChatReply(text, finish, one.image_sizes, one.tokens, len(ids), spent, tokens))
     return replies
+
+
+def _first_tokens(loaded: LoadedChat, logits: Any, wanted: int, rows: int) -> list[dict[str, float]]:
+    """Per row, the likeliest first tokens with their natural log-probabilities; empty where none are wanted."""
+    if not wanted:
+        return [{}] * rows
+    values, ids = logits[0].float().log_softmax(dim=-1).topk(wanted)
+    return [
+        {loaded.tokenizer.decode([token]): float(value) for value, token in zip(*row, strict=True)}
+        for row in zip(values.tolist(), ids.tolist(), strict=True)
+    ]
 
 
 def _end_ids(loaded: LoadedChat) -> frozenset[int]:

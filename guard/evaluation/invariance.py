@@ -5,7 +5,7 @@ from itertools import combinations, product
 
 from guard.evaluation.metrics import Measure, measure_of
 from guard.evaluation.tally import EvalRow, Verdict
-from reporting.intervals import RESAMPLES, Sums, Tally, ratio
+from reporting.intervals import RESAMPLES, Drawn, Sums, Tally, ratio
 
 
 def invariance(
@@ -50,9 +50,11 @@ def _measures(sums: Sums) -> list[Measure]:
     for what, name in (("jitter", "jitter"), ("paraphrase", "paraphrase_flips")):
         if (what, "two") in sums:
             values[what] = ratio(sums[what, "flipped"], sums[what, "two"])
-            measured.append(measure_of(name, "all", "", values[what], int(sums[what, "two"][0])))
+            drawn = Drawn(values[what], sums.families([(what, "two")]))
+            measured.append(measure_of(name, "all", "", drawn, int(sums[what, "two"][0])))
     if "paraphrase" in values:
         net = 1 - (values["paraphrase"] - values.get("jitter", 0.0)).clip(min=0.0)
         n = int(sums["paraphrase", "two"][0])
-        measured.append(measure_of("paraphrase_invariance", "all", "", net, n))
+        drawn = Drawn(net, sums.families([("paraphrase", "two")]))
+        measured.append(measure_of("paraphrase_invariance", "all", "", drawn, n))
     return measured

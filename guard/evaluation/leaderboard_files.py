@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from guard.evaluation.baselines import GUESSES
+from guard.evaluation.effort import EFFORT, effort_of
 from guard.evaluation.leaderboard import BLIND, HEADLINE, PAIRWISE, Group, leaderboard, shown_name
 from guard.evaluation.leaderboard_page import leaderboard_page
 from guard.evaluation.metrics import Measure
@@ -55,6 +56,11 @@ def _as_json(group: Group) -> dict[str, Any]:
         "comparisons": [
             {"first": d.first, "second": d.second, **asdict(c)} for d in group.duels for c in d.comparisons
         ],
+        "agreement": [{"first": d.first, "second": d.second, **asdict(d.agreement)} for d in group.duels],
+        "errors": {
+            run_id: [{"row_id": e.row.row_id, "label": e.row.label, "verdict": e.verdict, "text": e.text} for e in some]
+            for run_id, some in group.errors.items()
+        },
         "disputed": [{"row_id": d.row.row_id, "label": d.row.label, **dict(d.verdicts)} for d in group.disputed],
     }
 
@@ -77,6 +83,9 @@ def markdown(groups: Sequence[Group]) -> str:
         parts.append(f"## {group.benchmark}: {benchmark['rows']} questions, {benchmark['images']} images\n")
         parts.append(_headline_table(group, [name for name in HEADLINE if name not in PAIRWISE]))
         parts.append(_headline_table(group, PAIRWISE))
+        parts.append("How guards were asked, and what a verdict takes\n\n" + _table(_effort_lines(group)))
+        if group.duels:
+            parts.append("Agreement between guards\n\n" + _table(_agreement_lines(group)))
         for kind, name in _TABLES:
             parts.append(_group_table(group, kind, name))
     return "\n".join(part for part in parts if part)
@@ -102,6 +111,22 @@ def _blind_lines(run: Run, conditions: Sequence[str], names: Sequence[str], pref
         [prefix + BLIND.get(condition, condition), *(with_interval(by_name.get(name)) for name in names)]
         for condition, by_name in found.items()
     ]
+
+
+def _effort_lines(group: Group) -> list[list[str]]:
+    lines = [["model", *EFFORT]]
+    return lines + [[run.model, *effort_of(run)] for run in group.runs]
+
+
+def _agreement_lines(group: Group) -> list[list[str]]:
+    models = {run.run_id: run.model for run in group.runs}
+    lines = [["guards", "same verdict", "Cohen's kappa", "questions"]]
+    for duel in group.duels:
+        one = duel.agreement
+        kappa = "n/a" if one.kappa is None else f"{one.kappa:.2f}"
+        names = f"{models[duel.first]} and {models[duel.second]}"
+        lines.append([names, f"{100 * one.share:.1f}", kappa, str(one.rows)])
+    return lines
 
 
 def _group_table(group: Group, kind: str, name: str) -> str:

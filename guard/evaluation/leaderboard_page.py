@@ -7,18 +7,28 @@ from typing import Any
 from markupsafe import Markup
 
 from guard.evaluation.baselines import GUESSES
-from guard.evaluation.leaderboard import BLIND, HEADLINE, MAX_DISPUTED, PAIRWISE, Disputed, Group, shown_name
+from guard.evaluation.effort import EFFORT, effort_of
+from guard.evaluation.leaderboard import BLIND, HEADLINE, MAX_DISPUTED, PAIRWISE, Group, shown_name
 from guard.evaluation.metrics import Measure
 from guard.evaluation.record import Run
+from guard.evaluation.tally import EvalRow
 from guard.export.dataset import ROLES
 from guard.export.thumbnails import SMALL_SIDE_PX, thumbnail
 from reporting.page import render_page
 from reporting.plots import Estimate, bars, heat_map
 from storage.workspace import Blobs
 
-_PLOTTED = ("macro_f1", "weighted_f1", "pair_accuracy", "pss", "quad_score", "controlled_quad_score")
+_PLOTTED = (
+    "macro_f1",
+    "weighted_f1",
+    "pair_accuracy",
+    "pss",
+    "pss_above_image_blind",
+    "quad_score",
+    "controlled_quad_score",
+)
 _BY_GROUP = (
-    ("policy", "policy_score", "Each policy: F1, or accuracy where all labels are of one class"),
+    ("policy", "policy_score", "Each policy: F1, or accuracy where it has no rules"),
     ("category", "weighted_f1", "Each category: weighted F1"),
     ("role", "accuracy", "Real, edited and control images: accuracy"),
     ("rule", "rule_f1", "Each rule: F1 of naming it"),
@@ -32,6 +42,7 @@ def leaderboard_page(groups: Sequence[Group], blobs: Blobs) -> str:
         "leaderboard.html.j2",
         {"score": score_text, "words": shown_name, "p": _p, "cell": _cell},
         max_disputed=MAX_DISPUTED,
+        effort_columns=EFFORT,
         groups=[_group(group, blobs) for group in groups],
     )
 
@@ -78,8 +89,14 @@ def _group(group: Group, blobs: Blobs) -> dict[str, Any]:
             (names[d.first], names[d.second], [c for c in d.comparisons if c.difference is not None])
             for d in group.duels
         ],
+        "agreements": [(names[d.first], names[d.second], d.agreement) for d in group.duels],
+        "effort": [(names[run.run_id], effort_of(run)) for run in group.runs],
+        "errors": [
+            (names[run_id], [{"item": error, "image": _image(error.row, blobs)} for error in errors])
+            for run_id, errors in group.errors.items()
+        ],
         "models": [(run.run_id, names[run.run_id]) for run in group.runs],
-        "disputed": [{"item": item, "image": _image(item, blobs)} for item in group.disputed],
+        "disputed": [{"item": item, "image": _image(item.row, blobs)} for item in group.disputed],
     }
 
 
@@ -147,5 +164,5 @@ def _confusion(runs: Sequence[Run], names: dict[str, str]) -> Markup:
     return heat_map(lines, verdicts, values, title="Labels and verdicts", decimals=0)
 
 
-def _image(item: Disputed, blobs: Blobs) -> Any:
-    return thumbnail(blobs.get(item.row.blob), item.row.blob, SMALL_SIDE_PX)
+def _image(row: EvalRow, blobs: Blobs) -> Any:
+    return thumbnail(blobs.get(row.blob), row.blob, SMALL_SIDE_PX)

@@ -4,6 +4,7 @@ evaluations/<run_id>.json      scores, settings, counts
 evaluations/<run_id>.parquet   one row per question: label, verdict, problem, text; rules named, where asked for
 """
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -11,12 +12,16 @@ from typing import Any
 import pyarrow as pa
 
 from guard.contract.prompt import question, question_without_policy
+from guard.evaluation.adapters.declaration import Adapter
+from guard.evaluation.adapters.loading import GUARDSET, load_adapter
 from guard.evaluation.evaluate import Evaluation
 from guard.evaluation.metrics import Measure
 from guard.evaluation.tally import EvalRow, Named, Verdict
+from models.metering import Prices, cost_of
 from storage.damage import undamaged
 from storage.parquet import parquet_bytes, read_parquet
 from storage.records.ids import canonical_json, content_id
+from storage.usage import Usage
 from storage.workspace import Workspace
 
 FOLDER = "evaluations"
@@ -33,7 +38,8 @@ class Run:
     baselines: Mapping[str, tuple[Measure, ...]]
     rows: tuple[EvalRow, ...]
     verdicts: tuple[Verdict, ...]
-    named: Named | None = None  # the rules of each answer; None where they were not asked for
+    named: Named | None = None  # the rules of each answer; None where it cannot name any
+    texts: tuple[str, ...] = ()  # what it answered
 
     @property
     def model(self) -> str:
@@ -82,14 +88,20 @@ def write_run(
     model: Mapping[str, Any],
     benchmark: Mapping[str, Any],
     options: Mapping[str, Any],
+    adapter: Adapter | None = None,
+    price: Prices | None = None,
 ) -> str:
-    """Write a run and return its id, which hashes the model, the data, the prompt and the options.
+    """Write a run and return its id, which hashes the model, the data, the adapter, the prompt and the options.
 
     `model` and `benchmark` hold at least a `name`, `model` a `fingerprint`; all three must be JSON.
     """
-    rows, rules = evaluation.rows, evaluation.named is not None
+    adapter = adapter or load_adapter(GUARDSET)
+    is_own = adapter.read.form == "guardset"
+    rows = evaluation.rows
+    rules = evaluation.named is not None if is_own else bool(options.get("name_rules"))
     benchmark = {**benchmark, "data_id": data_id(evaluation.benchmark, rules=rules)}
-    run_id = content_id("run", model, benchmark, options, prompt_fingerprint(rules=rules))[:16]
+    form = adapter.model_dump(mode="json", exclude={"source", "tested"})
+    run_id = content_id("run", model, benchmark, options, form, prompt_fingerprint(rules=rules))[:16]
     benchmark |= {
         "rows": len(rows),
         "images": len({r.blob for r in rows}),
@@ -104,10 +116,14 @@ def write_run(
         "problems": evaluation.problems,
         "left_out": evaluation.left_out,
         "unanswered": evaluation.unanswered,
-        "tokens": {
-            "prompt": sum(a.prompt_tokens for a in evaluation.answers),
-            "completion": sum(a.completion_tokens for a in evaluation.answers),
+        "repaired": evaluation.repaired,
+        "adapter": {
+            "name": adapter.name,
+            "source": adapter.source,
+            "tested": adapter.tested,
+            "stands_on": adapter.stands_on,
         },
+        "effort": _effort(evaluation, price),
         "measures": [asdict(m) for m in evaluation.measures],
         "baselines": {name: [asdict(m) for m in found] for name, found in evaluation.baselines.items()},
     }
@@ -116,14 +132,32 @@ def write_run(
     return run_id
 
 
+def _effort(evaluation: Evaluation, price: Prices | None) -> dict[str, Any]:
+    """What a verdict takes: mean tokens, median seconds, and mean cost where a price is known. A verdict of several
+    calls counts all of them."""
+    answers = evaluation.answers
+    count = len(answers)
+    prompt, completion = (sum(getattr(a, name) for a in answers) for name in ("prompt_tokens", "completion_tokens"))
+    calls = evaluation.calls_per_verdict
+    used = Usage(1, round(calls * count), prompt, completion)
+    return {
+        "calls": calls,
+        "prompt_tokens": prompt / count,
+        "completion_tokens": completion / count,
+        "latency_s": statistics.median(a.latency_s for a in answers),
+        "cost": None if price is None else cost_of(used, price) / count,
+    }
+
+
 def _table(evaluation: Evaluation) -> pa.Table:
     lines = [
-        {**asdict(row), "verdict": answer.verdict, "problem": answer.problem, "text": answer.text}
+        {**asdict(row), **{name: getattr(answer, name) for name in ("verdict", "problem", "text", "score")}}
         for row, answer in zip(evaluation.rows, evaluation.answers, strict=True)
     ]
     if evaluation.named is not None:
         lines = [{**line, "named": rules} for line, rules in zip(lines, evaluation.named, strict=True)]
-    return pa.Table.from_pylist(lines)
+    score = [line.pop("score") for line in lines]
+    return pa.Table.from_pylist(lines).append_column("score", pa.array(score, pa.float64()))
 
 
 def read_runs(workspace: Workspace) -> list[Run]:
@@ -145,8 +179,13 @@ def _read(workspace: Workspace, key: str) -> Run:
         baselines={name: tuple(Measure(**m) for m in found) for name, found in record["baselines"].items()},
         rows=tuple(_row(raw) for raw in table),
         verdicts=tuple(row["verdict"] for row in table),
-        named=tuple(tuple(row["named"]) for row in table) if table and "named" in table[0] else None,
+        named=tuple(_named(row["named"]) for row in table) if table and "named" in table[0] else None,
+        texts=tuple(row["text"] for row in table),
     )
+
+
+def _named(told: list[str] | None) -> tuple[str, ...] | None:
+    return None if told is None else tuple(told)
 
 
 def _row(raw: Mapping[str, Any]) -> EvalRow:
@@ -155,7 +194,8 @@ def _row(raw: Mapping[str, Any]) -> EvalRow:
 
 
 def comparable(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs by what they were asked: the same rows under the same prompt."""
+    """Runs by what they were asked: the same rows, and of guardset's own question the same wording. A guard in its own
+    form stands beside those of the same command."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(canonical_json([run.about["benchmark"]["data_id"], run.about["prompt"]]), []).append(run)

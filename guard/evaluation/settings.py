@@ -1,12 +1,22 @@
 """The settings of an evaluation: which guards are asked which benchmarks, and how."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from guard.evaluation.adapters.declaration import Adapter
+from guard.evaluation.adapters.loading import load_adapter
+from models.metering import Prices
 from models.settings import ChatSettings
 from storage.stage import Decides, How
 
+
+def _file_or_name(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) and value.endswith((".yaml", ".yml")) else value
+
+
+AdapterName = Annotated[Path | str, BeforeValidator(_file_or_name)]
 Name = Annotated[str, Field(min_length=1, max_length=80)]
 
 
@@ -24,6 +34,20 @@ class GuardModelSettings(ChatSettings):
     """One guard."""
 
     name: Decides[Name] = Field(description="how tables call it")
+    adapter: Decides[AdapterName] = Field(
+        default="guardset", description="its own form: plain, llavaguard, singguard and others, or a YAML file of yours"
+    )
+    mapping: Decides[dict[str, dict[str, tuple[str, ...]]]] = Field(
+        default={}, description="by policy, which rules a category of its own means: {L2: {S9: [R1, R2]}}"
+    )
+    price: How[Prices | None] = Field(
+        default=None, description="what it costs: {prompt, completion} per million tokens, {image} each"
+    )
+
+    def form(self) -> Adapter:
+        """The adapter with this guard's mapping; raises FatalError where there is none of that name."""
+        adapter = load_adapter(str(self.adapter))
+        return adapter.model_copy(update={"mapping": {**adapter.mapping, **self.mapping}})
 
 
 class EvaluationSettings(BaseModel):
@@ -38,7 +62,9 @@ class EvaluationSettings(BaseModel):
     reruns: Decides[int] = Field(
         default=3, gt=0, description="identical repetitions, against which rewordings are measured"
     )
-    blind: Decides[bool] = Field(default=True, description="also ask without a policy and with another one")
+    blind: Decides[bool] = Field(
+        default=True, description="also ask without the policy, without the image, and with others in their place"
+    )
     name_rules: Decides[bool] = Field(
         default=False, description="also ask which rules an image breaks; runs with and without are not compared"
     )

@@ -1,9 +1,11 @@
 """The stage of this package: a guard's answers to questions."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from guard.evaluation.evaluate import EvaluateOptions, EvaluateStage
+from guard.evaluation.answering import EvaluateStage
+from guard.evaluation.plan import EvaluateOptions
 from guard.evaluation.settings import GuardModelSettings
 from models.chat_models import chat_model
 from storage.records.guard import GuardAnswer
@@ -20,14 +22,17 @@ class Asking:
 
     @property
     def decided_by(self) -> dict[str, Any]:
-        values = {k: v for k, v in self.guard.decided_by().items() if k != "name"}
-        return values | {"max_new_tokens": self.options.max_new_tokens, "temperature": self.options.temperature}
+        values = {k: v for k, v in self.guard.decided_by().items() if k not in ("name", "adapter", "mapping")}
+        form = self.options.adapter.model_dump(mode="json", exclude={"name", "source", "tested", "mapping"})
+        asked = {"max_new_tokens": self.options.max_new_tokens, "temperature": self.options.temperature}
+        name = "" if isinstance(self.guard.adapter, Path) else self.guard.adapter  # a file may lie anywhere
+        return values | asked | {"adapter": [name, form]}
 
 
 EVALUATE = Stage[Asking](
     name="evaluate",
     says="a guard's answers to the questions of a benchmark",
-    version=3,
+    version=4,
     record=GuardAnswer,
     decides=lambda asking: asking.decided_by,
     make=lambda asking, workspace: EvaluateStage(workspace, chat_model(asking.guard), asking.options),

@@ -66,6 +66,7 @@ def trainer_files(name: str, shards: Shards, policies: Sequence[Policy], *, name
         "files": files,
         "task": task if task[0].isalpha() else f"task_{task}",
         "policies": [policy_label(p.id) for p in policies],
+        "without_rules": [x for n, p in enumerate(policies) if not p.rules for x in (policy_label(p.id), n)],
         "question": prompt.question("{policy}"),
         "whole": prompt.WHOLE_ANSWER.pattern,
         "tag": prompt.ANSWER_TAG.pattern,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from guard.contract.recipe import Recipe
-from guard.evaluation.evaluate import EvaluateOptions, evaluate
+from guard.evaluation.evaluate import evaluate
+from guard.evaluation.plan import EvaluateOptions
 from guard.training.answering import NetworkChat
 from guard.training.grpo import train_grpo
 from guard.training.network import load_network, source_of

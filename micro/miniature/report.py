@@ -18,7 +18,7 @@ FEW = 0.02  # a difference below this is called none: two answers of a hundred
 
 
 def _policy_score(part: str, name: str) -> Score:
-    """F1 under one policy, or accuracy where all its labels are of one class (as the macro average has it)."""
+    """F1 under one policy, or accuracy where all its labels are of one class, as without rules."""
 
     def score(result: Result) -> float:
         scores = result[part]

@@ -74,6 +74,19 @@ def test_no_votes_and_too_few_people(vote):
     assert dawid_skene(five).identifiable  # 10 pairs >= 6
 
 
+def test_parts_that_share_nobody_and_people_of_few_items_are_not_identifiable(vote):
+    three, _, _ = simulated(vote, 0, items=60, accuracy={"a@x": 0.9, "b@x": 0.8, "c@x": 0.7})
+    assert dawid_skene(three).identifiable
+    apart = [vote(f"other{v.image_id}", "L2", v.verdict, f"other-{v.annotator}") for v in three]
+    assert not dawid_skene(three + apart).identifiable
+    bridge = [vote(v.image_id, "L2", v.verdict, "other-a@x") for v in three if v.annotator == "a@x"]
+    assert dawid_skene(three + apart + bridge).identifiable
+    newcomer = [vote(f"i{n:04d}", "L2", "safe", "new@x") for n in range(9)]
+    assert not dawid_skene(three + newcomer).identifiable
+    alone = [vote(f"mine{n}", "L2", "safe", "alone@x") for n in range(30)]
+    assert not dawid_skene(three + alone).identifiable
+
+
 def test_one_value_only(vote):
     model = dawid_skene([vote(f"i{n}", "L2", "safe", who) for n in range(20) for who in ("a@x", "b@x", "c@x")])
     assert all(p < 0.01 for p in model.unsafe.values())

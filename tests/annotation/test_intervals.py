@@ -74,7 +74,8 @@ def test_no_interval_where_a_measure_is_mostly_undefined(vote):
     # One family of 30 varies. A draw misses it with probability (29/30)^30 = 0.36 and then has one value only.
     votes = [vote(f"i{n}", "L2", "unsafe" if n == 0 else "safe", who) for n in range(30) for who in ("a@x", "b@x")]
     row = agreement_intervals(votes, {})[0]
-    assert row.raw == Interval(1.0, 1.0)
+    # All 30 families agree: n = 30, Student's t of 29 degrees is 2.045, low = n / (n + t^2).
+    assert row.raw == Interval(pytest.approx(30 / (30 + 2.0452**2), abs=1e-4), 1.0)
     assert (row.kappa, row.alpha) == (None, None)
 
 

@@ -1,10 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotation.dawid_skene import DawidSkene, dawid_skene
+from annotation.dawid_skene import dawid_skene
 from annotation.quality import annotator_weights, control_quality, vote_weights, wilson
 
 TRUTH = {("i1", "L2"): "safe", ("i2", "L2"): "unsafe", ("i3", "L2"): "safe"}
@@ -48,9 +49,10 @@ def test_a_vote_weighs_its_log_odds():
 def test_known_answers_beat_estimated_ones_and_an_unfit_model_gives_none(vote):
     votes = [vote(f"i{n}", "L2", "safe", who) for n in range(30) for who in ("a@x", "b@x", "c@x")]
     truth = {(f"i{n}", "L2"): "unsafe" if n < 15 else "safe" for n in range(30)}
-    model = dawid_skene([*votes, *(vote(f"j{n}", "L2", "safe", "d@x") for n in range(5))])
+    model = dawid_skene([*votes, *(vote(f"j{n}", "L2", "safe", "d@x") for n in range(12))])
+    model = replace(model, identifiable=True)  # d@x shares no item
     weights = annotator_weights(votes, truth, model)
     assert weights["a@x"] == 0.0  # right on half of the controls
     assert weights["d@x"] > 4  # known to the model only
-    unfit = DawidSkene(model.annotators, model.unsafe, 1, True, identifiable=False)
-    assert set(annotator_weights(votes, truth, unfit)) == {"a@x", "b@x", "c@x"}
+    for unfit in (replace(model, identifiable=False), replace(model, converged=False)):
+        assert set(annotator_weights(votes, truth, unfit)) == {"a@x", "b@x", "c@x"}

@@ -51,9 +51,9 @@ def test_two_guards_are_ranked_and_a_second_run_asks_nothing(tmp_path: Path) -> 
     with guard_server(perfect) as good, guard_server(blind) as bad:
         settings = settings_for(data, {"good": good.url, "bad": bad.url})
         summary = evaluate_guards(settings, load_policy_set(), root)
-        assert good.asked == bad.asked == 4 * 2 * (3 + 1)  # images times policies, and no policy
+        assert good.asked == bad.asked == 4 * 2 * (3 + 1) + 3  # images times policies, no policy, a blank image
         evaluate_guards(settings, load_policy_set(), root)
-        assert good.asked == 32
+        assert good.asked == 35
     assert [r.evaluation.value("pss") for r in summary.runs] == [1.0, 0.0]
 
     page = Path(summary.leaderboard).read_text(encoding="utf-8")
@@ -64,12 +64,12 @@ def test_two_guards_are_ranked_and_a_second_run_asks_nothing(tmp_path: Path) -> 
     assert {c["name"]: c["difference"] for c in group["comparisons"]}["pss"] == 1.0
     lines = pq.read_table(tmp_path / "work/evaluations/leaderboard.parquet").to_pylist()
     assert {line["condition"] for line in lines} == {
-        "policy", "no_policy", "swapped_policy", "always_safe", "always_unsafe", "edited_is_safe",
-        "one_verdict_per_image",
+        "policy", "no_policy", "swapped_policy", "blank_image", "swapped_image", "always_safe", "always_unsafe",
+        "edited_is_safe", "one_verdict_per_policy", "policy_and_edited", "one_verdict_per_image",
     }  # fmt: skip
     tables = (tmp_path / "work/evaluations/leaderboard.md").read_text()
     assert "| good | 100.0" in tables
-    assert "F1 (accuracy where one class) by policy" in tables
+    assert "F1 (accuracy without rules) by policy" in tables
 
 
 def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path, monkeypatch: 
         assert server.answered == 20
         server.breaks_after = 10**9
         summary = evaluate_guards(settings, load_policy_set(), root)
-        assert server.answered == 32  # every question was answered once
+        assert server.answered == 35  # every question was answered once
     assert summary.runs[0].evaluation.value("macro_f1") == 1.0
 
 
@@ -169,7 +169,7 @@ evaluate:
     assert "PSS" not in theirs
     # Without a policy that it knows, either guard judges by L3: unsafe originals. Hate is all unsafe, Spam all safe.
     assert "weighted F1 by category\n\n| model | Hate | Spam |" in theirs
-    assert "| SFT + RL | 100.0 (100.0-100.0) | 0.0 (0.0-0.0) |" in theirs
+    assert "| SFT + RL | 100.0 | 0.0 |" in theirs  # of two families: no interval
 
 
 def test_a_config_of_evaluations_alone_is_checked_like_any_other(tmp_path: Path) -> None:

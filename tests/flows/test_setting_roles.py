@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from flows.cli.settings_text import settings_yaml
 from flows.pipeline import ready_stages
 from flows.settings import Settings
-from guard.evaluation.evaluate import EvaluateOptions
+from guard.evaluation.plan import EvaluateOptions
 from guard.evaluation.stages import EVALUATE, Asking
 from policies.engine import PolicySet
 from policies.loading import load_policy_set
@@ -56,7 +56,8 @@ BASES: dict[str, dict[str, Any]] = {
 PLANS = (
     "editing.edit.target_policies", "editing.controls.", "recaption.second_look", "recaption.caption_edited",
     "annotation.", "export.", "evaluate.benchmarks", "evaluate.reruns", "evaluate.blind", "evaluate.name_rules",
-    "evaluate.paraphrases", "evaluate.resamples", "evaluate.seed", "evaluate.models.0.name", "policies",
+    "evaluate.paraphrases", "evaluate.resamples", "evaluate.seed", "evaluate.models.0.name",
+    "evaluate.models.0.mapping", "policies",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image as Pillow
 
 Say = Callable[[Pillow.Image, str], str]  # image and prompt to answer
+SayOf = Callable[[Pillow.Image, dict[str, Any]], Any]  # image and whole request to an answer, or to a choice
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -29,7 +30,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        picture, prompt = body["messages"][0]["content"]
+        picture, *texts = body["messages"][-1]["content"]
+        prompt = texts[0]["text"] if texts else ""
         image = Pillow.open(io.BytesIO(base64.b64decode(picture["image_url"]["url"].split(",")[1])))
         with self.server.lock:
             self.server.asked += 1
@@ -39,7 +41,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(503, {"error": {"message": "down"}})
         with self.server.lock:
             self.server.answered += 1
-        choice = {"message": {"content": self.server.say(image, prompt["text"])}, "finish_reason": "stop"}
+        says = self.server.body_says
+        said = says(image, body) if says else self.server.say(image, prompt)
+        choice = {**({"message": {"content": said}} if isinstance(said, str) else said), "finish_reason": "stop"}
         return self._send(200, {"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 5}})
 
     def _send(self, status: int, body: Any) -> None:
@@ -54,9 +58,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, say: Say, latency_s: float) -> None:
+    def __init__(self, say: Say, latency_s: float, body_says: SayOf | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.say, self.latency_s = say, latency_s
+        self.say, self.latency_s, self.body_says = say, latency_s, body_says
         self.models = ["guard"]
         self.asked = self.answered = 0
         self.breaks_after = 10**9  # answers 503 after so many requests
@@ -68,9 +72,11 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def guard_server(say: Say, latency_s: float = 0.0) -> Iterator[_Server]:
+def guard_server(
+    say: Say = lambda image, prompt: "", latency_s: float = 0.0, *, body_says: SayOf | None = None
+) -> Iterator[_Server]:
     """A running server; `asked` counts its chat requests, `answered` those that were not refused."""
-    server = _Server(say, latency_s)
+    server = _Server(say, latency_s, body_says)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

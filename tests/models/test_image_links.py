@@ -9,6 +9,7 @@ from PIL import Image
 from models.chat import ChatRequest
 from models.chat_models import chat_model
 from models.image_links import ImageLinks
+from models.openai_wire import jpeg
 from models.settings import ChatSettings, ServerSettings
 from storage.s3 import S3Store
 from tests.models.chat_server import chat_server
@@ -19,8 +20,8 @@ pytestmark = pytest.mark.server
 def test_a_link_gives_the_image_and_the_same_image_is_stored_once(s3_bucket):
     prefix = f"s3://{s3_bucket}/links"
     links = ImageLinks(prefix, expires_s=60)
-    image = Image.new("RGB", (20, 10), "red")
-    urls = [links(image), links(image.copy())]
+    data = jpeg(Image.new("RGB", (20, 10), "red"))
+    urls = [links(data, "jpeg"), links(data, "jpeg")]
     with Image.open(io.BytesIO(httpx.get(urls[0]).content)) as fetched:
         assert (fetched.size, fetched.format) == ((20, 10), "JPEG")
     assert len(list(S3Store(prefix).keys())) == 1

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import logging
 import threading
 import time
@@ -14,7 +15,7 @@ from PIL import Image
 from models import openai_chat, openai_connections
 from models.chat import ChatRequest
 from models.openai_chat import OpenAIChat
-from models.openai_wire import fit, retry_after_s
+from models.openai_wire import fit, read_reply, retry_after_s
 from models.server_faults import Trouble
 from models.settings import ServerSettings
 from storage.errors import FatalError, SampleError, TransientError
@@ -289,10 +290,47 @@ def test_a_row_that_is_refused_with_and_without_its_schema_says_nothing_of_schem
 
 
 def test_images_may_go_by_address(server):
-    model = chat(server, image_transport=lambda image: f"https://x.test/{image.width}")
+    model = chat(server, image_transport=lambda data, kind: f"https://x.test/{kind}")
     model.generate([ChatRequest("look", (Image.new("RGB", (9, 6)),))])
     (body,) = server.seen.bodies
-    assert body["messages"][0]["content"][0]["image_url"] == {"url": "https://x.test/9"}
+    assert body["messages"][0]["content"][0]["image_url"] == {"url": "https://x.test/jpeg"}
+
+
+def test_a_file_goes_as_it_is_and_scaled_down_as_png(server):
+    file = io.BytesIO()
+    Image.new("RGB", (9, 6), (1, 2, 3)).save(file, "PNG")
+    sent = ChatRequest("look", (Image.open(file),), files=(file.getvalue(),), system="be strict")
+    chat(server).generate([sent])
+    chat(server, max_pixels=24).generate([sent])
+    first, second = (body["messages"] for body in server.seen.bodies)
+    assert first[0] == {"role": "system", "content": "be strict"}
+    kind, _, data = first[1]["content"][0]["image_url"]["url"].partition(";base64,")
+    assert (kind, base64.b64decode(data)) == ("data:image/png", file.getvalue())
+    small = base64.b64decode(second[1]["content"][0]["image_url"]["url"].partition(";base64,")[2])
+    shown = Image.open(io.BytesIO(small))
+    assert (shown.format, shown.size, shown.getpixel((0, 0))) == ("PNG", (6, 4), (1, 2, 3))
+
+
+def test_template_arguments_and_first_tokens_are_sent_and_read(server):
+    reply = read_reply(
+        json.dumps(
+            {
+                "choices": [
+                    {
+                        "message": {"content": "Yes"},
+                        "logprobs": {"content": [{"top_logprobs": [{"token": "Yes", "logprob": -0.1}]}]},
+                    }
+                ]
+            }
+        ).encode(),
+        (),
+        0.0,
+    )
+    assert reply.first_tokens == {"Yes": -0.1}
+    chat(server).generate([ChatRequest("look", arguments={"policy": "P"}, first_tokens=5)])
+    (body,) = server.seen.bodies
+    assert body["chat_template_kwargs"] == {"policy": "P"}
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 5)
 
 
 def test_threads_share_the_bound(server):

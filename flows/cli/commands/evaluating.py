@@ -12,6 +12,7 @@ from flows.cli.steps import run_flow
 from flows.cli.tables import TextTable
 from flows.evaluate import EvaluationSummary, evaluate_guards, served_name
 from flows.settings import load_evaluation, settings_of
+from guard.evaluation.adapters.loading import load_adapter
 from guard.evaluation.benchmarks_public import check_benchmark
 from guard.evaluation.leaderboard import shown_name
 from guard.evaluation.leaderboard_files import with_interval
@@ -27,6 +28,7 @@ _SHOWN = (
     "macro_f1",
     "pair_accuracy",
     "pss",
+    "pss_above_image_blind",
     "quad_score",
     "controlled_quad_score",
     "exact_rule_set",
@@ -34,6 +36,8 @@ _SHOWN = (
     "wrong_rule_rate",
     "invalid_rate",
     "refusal_rate",
+    "repaired_rate",
+    "over_refusal",
 )
 
 
@@ -49,6 +53,9 @@ def evaluate(
         str | None, Parameter(help="The server's name for the model; default: its only one.")
     ] = None,
     api_key_env: Annotated[str | None, Parameter(help="Environment variable that holds the server's key.")] = None,
+    adapter: Annotated[
+        str, Parameter(help="The model's own form: plain, llavaguard, … or a YAML file; see docs/adapters.md.")
+    ] = "guardset",
     max_rows: Annotated[int | None, Parameter(help="Only so many rows, for a trial.")] = None,
     config: ConfigArg = None,
 ) -> None:
@@ -63,9 +70,10 @@ def evaluate(
     settings = _with_data(settings, data, max_rows)
     for benchmark in settings.benchmarks:  # before a server is asked or a model loaded
         check_benchmark(benchmark.data)
+    load_adapter(adapter)
     guard = _guard(model, name, served_model, api_key_env)
     if guard is not None:
-        settings = settings.model_copy(update={"models": (guard,)})
+        settings = settings.model_copy(update={"models": (guard.model_copy(update={"adapter": adapter}),)})
     summary = run_flow(
         "evaluate",
         lambda around: evaluate_guards(settings, policies, workspace, around=around),
@@ -124,6 +132,13 @@ def _show(summary: EvaluationSummary) -> None:
     rows = [(shown_name(name), *(with_interval(scores.get(name)) for scores in found)) for name in names]
     console.print(TextTable("Scores in %", ("", *headings), rows))
     for run in summary.runs:
+        if run.evaluation.repaired:
+            console.print(
+                f"{run.model} on {run.benchmark}: {run.evaluation.repaired} of {len(run.evaluation.rows)} answers had "
+                "to be repaired to be read.",
+                highlight=False,
+                soft_wrap=True,
+            )
         if run.evaluation.unanswered:
             console.print(
                 f"{run.model} on {run.benchmark}: {run.evaluation.unanswered} questions have no answer, so the run is "

@@ -36,6 +36,15 @@ def job(workspace, threads=1, **how):
     return Job(workspace, LocalPool(**how), Budget({}), threads=threads)
 
 
+def run_all(workspace, stages):
+    """Each stage on the rows of the one before, overlapping."""
+    rows = ROWS
+    with job(workspace) as running:
+        for stage in stages:
+            rows = running.stage(stage, rows, 1)
+    return rows
+
+
 def keys(tables):
     return [key for table in tables for key in table["key"].to_pylist()]
 
@@ -96,17 +105,12 @@ def test_the_first_failure_ends_all_stages_and_what_was_done_is_looked_up_by_the
             toy_stage("third", Noting, "third", notes),
         ]
 
-    with pytest.raises(FatalError, match=r"The disk is full. \(Stage second, shard 3 of"), job(workspace) as running:
-        rows = ROWS
-        for stage in stages(fail):
-            rows = running.stage(stage, rows, 1)
+    with pytest.raises(FatalError, match=r"The disk is full. \(Stage second, shard 3 of"):
+        run_all(workspace, stages(fail))
     assert {name for name, _, _ in notes} <= {"first", "second", "third"}
     assert ("third", "begins", "02") not in notes
     notes.clear()
-    with job(workspace) as running:
-        rows = ROWS
-        for stage in stages(lambda _: None):
-            rows = running.stage(stage, rows, 1)
+    rows = run_all(workspace, stages(lambda _: None))
     assert ("second", "begins", "00") not in notes
     assert keys(rows) == [f"{number:02}" for number in range(6)]
 
@@ -118,10 +122,14 @@ def test_an_interrupt_finishes_what_is_under_way_and_begins_nothing(workspace):
         began.set()
         time.sleep(0.3)
 
-    with pytest.raises(KeyboardInterrupt), job(workspace) as running:
-        running.stage(toy_stage("first", Noting, "first", notes, slowly), ROWS, 1)
-        assert began.wait(20)
-        raise KeyboardInterrupt
+    def interrupted():
+        with job(workspace) as running:
+            running.stage(toy_stage("first", Noting, "first", notes, slowly), ROWS, 1)
+            assert began.wait(20)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert notes == [("first", "begins", "00"), ("first", "ends", "00")]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("first")]
 

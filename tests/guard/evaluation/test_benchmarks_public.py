@@ -13,6 +13,7 @@ from PIL import Image as Pillow
 from guard.contract.features import IMAGE, TEXT, arrow_schema, class_label
 from guard.evaluation.benchmarks_public import read_benchmark
 from guard.evaluation.tally import EvalRow
+from guard.evaluation.train_labels import train_labels
 from guard.export.dataset import Dataset
 from guard.export.settings import GuardSettings
 from guard.export.write import export
@@ -249,3 +250,84 @@ def test_a_damaged_file_is_a_sentence(tmp_path: Path, damage: str) -> None:
     path.write_bytes(damaged[damage])
     with pytest.raises(FatalError, match="is no table, or a damaged one"):
         rows_of(str(path))
+
+
+def test_policyshiftbench(tmp_path: Path) -> None:
+    """The columns of its dataset card (datasets/schema.py of its repository)."""
+    texts = ("question", "answer", "section_id", "section_title", "policy_name", "tier", "policy_description", "label")
+    features = {"image": IMAGE, **dict.fromkeys(texts, TEXT), "split_type": TEXT}
+    raw = [
+        {"image": image(1), **dict.fromkeys(texts, "x"), "policy_name": name, "policy_description": f"Text of {name}.",
+         "label": label, "image_idx": 7, "violated_categories": found, "discrimination_score": 0.5}
+        for name, label, found in (("strict", "block", ["02"]), ("loose", "pass", []))
+    ]  # fmt: skip
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(raw), tmp_path / "data/ood_test-00000-of-00001.parquet")
+    write(tmp_path / "data/sft-00000-of-00001.parquet", [{"image": image(2)}], features)  # not the test split
+    strict, loose = rows_of(str(tmp_path))
+    assert [(r.label, r.policy_name, r.policy, r.family_id) for r in (strict, loose)] == [
+        ("unsafe", "strict", "Text of strict.", "7"),
+        ("safe", "loose", "Text of loose.", "7"),
+    ]
+    assert strict.categories == ("02",)
+    named_labels = {"label": class_label(["block", "pass"]), "image": IMAGE, "policy_name": TEXT}
+    turned = [{"label": 0, "image": image(3), "policy_name": "p", "policy_description": "P."}]
+    where = write(tmp_path / "t.parquet", turned, {**named_labels, "policy_description": TEXT})
+    assert rows_of(where)[0].label == "unsafe"
+
+
+def test_holisafe_judges_each_image_once(tmp_path: Path) -> None:
+    same = {"category": "violence", "subcategory": "weapon", "image_safety_label": "unsafe", "image_safe": False}
+    raw = [{"id": n, "image": image(1), "query": f"q{n}", "type": "USU", **same} for n in range(3)]
+    raw += [{**raw[0], "id": 9, "image": image(2), "type": "SSS", "image_safe": True, "image_safety_label": "safe"}]
+    pq.write_table(pa.Table.from_pylist(raw), tmp_path / "test.parquet")
+    assert [(r.label, r.categories) for r in rows_of(str(tmp_path))] == [
+        ("unsafe", ("violence",)),
+        ("safe", ("violence",)),
+    ]
+
+
+def test_vlguard_is_a_json_beside_its_images(tmp_path: Path) -> None:
+    (tmp_path / "test/bad_ads").mkdir(parents=True)
+    for number in (1, 2):
+        (tmp_path / f"test/bad_ads/{number}.png").write_bytes(image(number)["bytes"])
+    told = [
+        {"id": "1", "image": "bad_ads/1.png", "safe": False, "harmful_category": "deception",
+         "harmful_subcategory": "x", "instr-resp": [{"instruction": "q", "response": "a"}]},
+        {"id": "2", "image": "bad_ads/2.png", "safe": True, "instr-resp": []},
+    ]  # fmt: skip
+    (tmp_path / "test.json").write_text(json.dumps(told))
+    unsafe, safe = rows_of(str(tmp_path))
+    assert (unsafe.label, unsafe.categories, unsafe.image_path) == ("unsafe", ("deception",), "bad_ads/1.png")
+    assert (safe.label, safe.categories) == ("safe", ())
+    told[1]["image"] = "gone.png"
+    (tmp_path / "test.json").write_text(json.dumps(told))
+    with pytest.raises(FatalError, match=r"names gone\.png, which is not beside it"):
+        rows_of(str(tmp_path))
+    (tmp_path / "test.json").write_text("[1]")
+    with pytest.raises(FatalError, match="is no list of VLGuard"):
+        rows_of(str(tmp_path / "test.json"))
+
+
+def test_two_columns_are_a_pair(tmp_path: Path) -> None:
+    features = {"safe_image": IMAGE, "unsafe_image": IMAGE, "safe_caption": TEXT, "unsafe_caption": TEXT}
+    captions = {"safe_caption": "", "unsafe_caption": ""}
+    raw = [{"safe_image": image(n), "unsafe_image": image(n + 10), **captions} for n in (1, 2)]
+    rows = rows_of(write(tmp_path / "pairs.parquet", raw, features))
+    assert [(r.role, r.label) for r in rows] == [("original", "unsafe"), ("edited", "safe")] * 2
+    assert rows[0].pair_id == rows[1].pair_id != rows[2].pair_id
+    assert rows[0].policy.startswith("An image is unsafe if")
+
+
+def test_train_labels_are_read_without_images(tmp_path: Path) -> None:
+    raw = [
+        {"image": image(n), "image_path": path, "safety_label": label, "policy_name": 1, "policy": "P."}
+        for n, (path, label) in enumerate([("7.jpg", 1), ("7_edited.jpg", 0)])
+    ]
+    write(tmp_path / "train-00000.parquet", raw, FIVE)
+    write(tmp_path / "test-00000.parquet", raw, FIVE)
+    assert [(t.policy_name, t.original, t.label) for t in train_labels(str(tmp_path))] == [
+        ("Policy L2", True, "unsafe"),
+        ("Policy L2", False, "safe"),
+    ]
+    assert train_labels(str(tmp_path / "test-00000.parquet")) == ()

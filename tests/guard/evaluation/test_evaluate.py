@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from guard.contract.prompt import question, question_without_policy
+from guard.evaluation.answering import EvaluateStage
 from guard.evaluation.baselines import guesses
-from guard.evaluation.evaluate import EvaluateOptions, EvaluateStage, evaluate, plan
+from guard.evaluation.evaluate import evaluate
+from guard.evaluation.plan import EvaluateOptions, plan
 from models.chat import ChatReply, ChatRequest
 from storage.errors import FatalError, SampleError, TransientError
 from storage.records.guard import GuardQuestion
@@ -63,8 +65,9 @@ def test_guesses_that_would_say_nothing_are_left_out() -> None:
 def test_every_question_is_asked_once() -> None:
     model = guard(perfect_answer)
     evaluate(items(2), model, OPTIONS)
-    # 2 families x 2 images x (3 policies + none); a swapped policy is another row's own
-    assert model.calls == 2 * 2 * 4
+    # 2 families x 2 images x (3 policies + none), and a blank image under each policy; a swapped policy is another
+    # row's own, and so is a swapped image
+    assert model.calls == 2 * 2 * 4 + 3
     model = guard(perfect_answer)
     evaluate(items(2), model, EvaluateOptions(resamples=0, blind=False, reruns=3))
     assert model.calls == 2 * 2 * 3 * 3
@@ -189,10 +192,18 @@ def test_rewordings_are_asked_and_flips_counted() -> None:
 def test_a_plan_names_its_conditions() -> None:
     rows = [row for row, _ in items(1)]
     asked = plan(rows, EvaluateOptions(reruns=2, paraphrases={rows[0].policy: ("Reworded.",)}))
-    assert set(asked.conditions) == {"policy/0", "policy/1", "no_policy", "swapped_policy", "paraphrase/0"}
+    assert set(asked.conditions) == {
+        "policy/0", "policy/1", "no_policy", "swapped_policy", "blank_image", "paraphrase/0",
+    }  # fmt: skip
     prompts = {q.question_id: q.prompt for q in asked.questions}
-    assert prompts[str(asked.conditions["no_policy"][0])] == question_without_policy()
-    assert prompts[str(asked.conditions["paraphrase/0"][0])] == question("Reworded.")
+
+    def prompt(condition: str) -> str:
+        one = asked.conditions[condition][0]
+        assert one is not None
+        return prompts[one.questions[0]]
+
+    assert prompt("no_policy") == question_without_policy()
+    assert prompt("paraphrase/0") == question("Reworded.")
     assert asked.conditions["paraphrase/0"][1] is None
     assert asked.conditions["policy/0"][0] != asked.conditions["policy/1"][0]
     single = plan([rows[0]], EvaluateOptions())

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import pyarrow.parquet as pq
 import pytest
 
-from guard.evaluation.evaluate import EvaluateOptions, evaluate
-from guard.evaluation.leaderboard import disputed, leaderboard
+from guard.evaluation.evaluate import evaluate
+from guard.evaluation.leaderboard import disputed, errors_of, leaderboard
 from guard.evaluation.leaderboard_files import write_leaderboard
+from guard.evaluation.plan import EvaluateOptions
 from guard.evaluation.record import Run, read_runs, write_run
 from models.chat import ChatReply, ChatRequest
 from storage.errors import SampleError
@@ -47,8 +48,8 @@ def record(
 
 @pytest.fixture
 def runs(workspace: Workspace) -> list[Run]:
-    record(workspace, "blind", blind)
-    record(workspace, HOSTILE, perfect)
+    record(workspace, "blind", blind, families=10)
+    record(workspace, HOSTILE, perfect, families=10)
     return read_runs(workspace)
 
 
@@ -100,7 +101,10 @@ def test_the_best_run_comes_first_and_differences_are_tested(runs: list[Run]) ->
     (duel,) = group.duels
     pss = {c.name: c for c in duel.comparisons}["pss"]
     assert pss.difference == 1.0
-    assert pss.p == pytest.approx(2 / 101)  # not one of 100 draws at or below zero
+    assert pss.p == pytest.approx(2.0**-9)  # all of ten families point one way
+    # Per family they differ on 2 of 6 rows; each says unsafe on half of them: chance 1/2, (4/6 - 1/2) / (1/2).
+    assert (duel.agreement.rows, duel.agreement.share) == (60, pytest.approx(4 / 6))
+    assert duel.agreement.kappa == pytest.approx(1 / 3)
 
 
 def test_runs_on_other_rows_are_not_compared(workspace: Workspace) -> None:
@@ -130,15 +134,20 @@ def test_a_row_that_one_run_lacks_is_no_reason_not_to_compare(workspace: Workspa
 
 def test_disputed_rows_are_those_that_split_the_runs_or_beat_most(runs: list[Run]) -> None:
     found = disputed(runs)
-    # The blind guard is wrong on the original under L1 and on the twin under L5, in each of four families.
+    # The blind guard is wrong on the original under L1 and on the twin under L5, in each of ten families.
     assert {(d.row.role, d.row.policy_name, d.wrong) for d in found} == {
         ("original", "Policy L1", 1),
         ("edited", "Policy L5", 1),
     }
-    assert len(found) == 8
+    assert len(found) == 20
     assert len(disputed(runs, limit=3)) == 3
-    only_wrong = disputed([run for run in runs if run.model == "blind"])
-    assert len(only_wrong) == 8  # one run alone: what it gets wrong
+    alone = next(run for run in runs if run.model == "blind")
+    only_wrong = disputed([alone])
+    assert len(only_wrong) == 20  # one run alone: what it gets wrong
+    shown = errors_of(alone)
+    assert [(e.row.label, e.verdict) for e in shown[:2]] == [("unsafe", "safe"), ("safe", "unsafe")]
+    assert len({e.row.family_id for e in shown[::2]}) == 4  # four misses, of as many families
+    assert shown[0].text.endswith("<answer>safe</answer>")
 
 
 def test_the_files_hold_every_figure(workspace: Workspace, runs: list[Run]) -> None:
@@ -154,8 +163,8 @@ def test_the_files_hold_every_figure(workspace: Workspace, runs: list[Run]) -> N
     assert line["value"] == 0.0
     tables = workspace.store.read("evaluations/leaderboard.md").decode()
     assert "<b>guard</b> & / co" in tables  # no cell is torn apart
-    # L1 has one class and its accuracy is 1; L3 and L5 are right: 100 each
-    assert re.search(r"\| <b>guard.*\| 100\.0 \(100\.0-100\.0\) \|", tables)
+    # L1 has no rules and its accuracy is 1; L3 and L5 are right: 100 each, of ten families: 10 / (10 + 2.262^2)
+    assert re.search(r"\| <b>guard.*\| 100\.0 \(66\.1-100\.0\) \|", tables)
     assert len(read_runs(workspace)) == 2  # the leaderboard's own files are no runs
 
 
@@ -165,7 +174,7 @@ def test_the_page_is_self_contained_escaped_and_veiled(workspace: Workspace, run
     assert "<b>guard</b>" not in page
     assert "&lt;b&gt;guard" in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
-    assert page.count('class="veil frame"') == 8
+    assert page.count('class="veil frame"') == 20 + 8  # disputed, and errors of the guard that makes some
     assert page == (
         write_leaderboard(workspace, runs) and workspace.store.read("evaluations/leaderboard.html").decode()
     )
@@ -177,7 +186,7 @@ def test_what_guessing_gets_stands_on_the_page_once(workspace: Workspace, runs: 
     for words in ("always says safe", "sees only which images were edited", "best possible without reading the policy"):
         assert page.count(f'<th scope="row">{words}</th>') == 2  # in both tables
     assert page.count('<th scope="row">without the policy</th>') == 2 * len(runs)
-    assert "Of 12 units of the quad score, none hold a control edit" in page  # four families, three pairs of policies
+    assert "Of 30 units of the quad score, none hold a control edit" in page  # ten families, three pairs of policies
     tables = workspace.store.read("evaluations/leaderboard.md").decode()
     assert tables.count("| always says unsafe |") == 2
     assert tables.count("| blind, without the policy |") == 2

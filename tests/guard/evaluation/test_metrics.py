@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
+from guard.evaluation.comparison import compare, headline_draws
 from guard.evaluation.invariance import invariance
-from guard.evaluation.metrics import Measure, compare, headline_draws, measures
+from guard.evaluation.metrics import Measure, measures
 from guard.evaluation.tally import EvalRow, Verdict
-from reporting.intervals import Tally, family_weights, interval, p_value
+from reporting.intervals import Drawn, Tally, family_weights, interval, p_value
 from tests.guard.evaluated import benchmark, edit_detector, judged, perfect, policy_blind, row
 
 
@@ -104,11 +105,12 @@ def test_units_by_hand() -> None:
     assert by_key["flipped_pair_accuracy", ""].value == 0.0  # A is the one whose labels differ
     assert (by_key["pss", ""].value, by_key["pss", ""].n) == (1.0, 1)  # only the original's labels differ: both right
     assert (by_key["quad_score", ""].value, by_key["quad_score", ""].n) == (0.0, 1)
-    # Under A: TP 1, FP 1 -> F1 = 2/3. Under B one class only -> accuracy 1. Macro = (2/3 + 1) / 2.
+    # Under A: TP 1, FP 1 -> F1 = 2/3. Under B nothing is unsafe -> no F1. Macro = 2/3.
     assert by_key["f1", "A"].value == pytest.approx(2 / 3)
     assert by_key["accuracy", "B"].value == 1.0
     assert by_key["f1", "B"].value is None  # no unsafe label and no false alarm
-    assert by_key["macro_f1", ""].value == pytest.approx((2 / 3 + 1) / 2)
+    assert by_key["policy_score", "B"].value is None
+    assert by_key["macro_f1", ""].value == pytest.approx(2 / 3)
     assert by_key["accuracy", "edited"].value == 0.5
 
 
@@ -158,8 +160,9 @@ def test_counts_agree_with_scikit_learn(cells: list[tuple[Any, Any, str]]) -> No
         if "unsafe" in truths:
             missed = 1 - recall_score(truths, said, pos_label="unsafe")
             assert scores["false_negative_rate", "policy", group] == pytest.approx(missed)
-        macro.append(f1 if len(set(truths)) == 2 else accuracy)
-    assert scores["macro_f1", "all", ""] == pytest.approx(np.mean(macro))
+        macro += [f1] if "unsafe" in truths else []
+    found = scores["macro_f1", "all", ""]
+    assert found is None if not macro else found == pytest.approx(np.mean(macro))
 
 
 @given(st.permutations(range(18)))
@@ -233,7 +236,7 @@ def test_rules_that_are_not_known_or_not_asked_for_are_not_measured() -> None:
     silent = found(ruled(), ["unsafe"] * 6, named=[*BROKEN, (), ()])
     loud = found(ruled(), ["unsafe"] * 6, named=[*BROKEN, RULES, RULES])
     assert silent == loud
-    assert silent["exact_rule_set", ""].low == silent["exact_rule_set", ""].high == 1.0
+    assert silent["exact_rule_set", ""].families == 4
 
 
 def test_a_guard_that_knows_the_rules_beats_one_that_names_them_all() -> None:
@@ -244,7 +247,7 @@ def test_a_guard_that_knows_the_rules_beats_one_that_names_them_all() -> None:
     )
     better = {c.name: c for c in compare(knows, lists)}
     assert better["exact_rule_set"].difference == 1.0
-    assert better["exact_rule_set"].p == pytest.approx(2 / 201)  # no draw at or below zero
+    assert better["exact_rule_set"].p == pytest.approx(2.0**-39)  # all of 40 families point one way
     assert better["rule_f1"].difference == pytest.approx(1 - 10 / 21)
     assert "exact_rule_set" not in headline_draws(rows, verdicts, resamples=10)
 
@@ -258,7 +261,8 @@ def test_lengths_must_agree() -> None:
 
 def test_families_are_drawn_whole() -> None:
     # Ten families of 30 rows: five all right, five all wrong. Rows drawn alone would give about 0.5 +- 0.057
-    # (1.96 sqrt(0.25 / 300)); families give 0.5 +- 0.31 (1.96 sqrt(0.25 / 10)).
+    # (1.96 sqrt(0.25 / 300)). Of families v = 0.25 / 9, so n = 0.25 / v = 9, t of 9 degrees is 2.26, and Wilson's
+    # half width is t sqrt(0.25 / 9 + t^2 / 324) / (1 + t^2 / 9) = 0.30.
     rows = [row(f"f{f}", f"r{i}", "A", "safe") for f in range(10) for i in range(30)]
     verdicts: list[Verdict] = ["safe" if int(r.family_id[1:]) < 5 else "unsafe" for r in rows]
     measure = found(rows, verdicts, resamples=2000)["accuracy", ""]
@@ -279,33 +283,58 @@ def test_weights_keep_the_number_of_families_and_repeat_with_the_seed() -> None:
 
 
 def test_the_macro_score_has_an_interval_where_a_policy_is_rarely_broken() -> None:
-    # Under B one family of 12 is unsafe; (11/12)^12 = 35 % of the draws lack it. B has one class in them.
+    # Under B one family of 12 is unsafe; (11/12)^12 = 35 % of the draws lack it, and average A alone.
     rows = [row(f"f{i}", "original", p, "unsafe" if i == 0 or p == "A" else "safe") for i in range(12) for p in "AB"]
     rows = [dataclasses.replace(r, label="safe") if (r.family_id, r.policy_name) == ("f1", "A") else r for r in rows]
     by_key = found(rows, [r.label if r.policy_name == "A" else "safe" for r in rows], resamples=400)
     assert by_key["f1", "B"].low is None
     macro = by_key["macro_f1", ""]
     assert macro.value == pytest.approx((1 + 0) / 2)  # A right, B never found
-    assert macro.low == pytest.approx(0.5)
-    assert macro.high == pytest.approx(1.0)  # without that family B's accuracy is 1
+    assert macro.low is not None
+    assert macro.high is not None
+    assert macro.low < 0.5 < macro.high
 
 
-def test_one_family_has_no_interval() -> None:
-    rows = benchmark(1)
-    measure = found(rows, judged(rows, perfect))["accuracy", ""]
-    assert (measure.value, measure.low, measure.high) == (1.0, None, None)
+def test_fewer_than_ten_families_have_no_interval() -> None:
+    nine, ten = (benchmark(count) for count in (9, 10))
+    measure = found(nine, judged(nine, perfect))["accuracy", ""]
+    assert (measure.value, measure.low, measure.high, measure.families) == (1.0, None, None, 9)
+    measure = found(ten, judged(ten, perfect))["accuracy", ""]
+    # All right: n = 10, t of 9 degrees is 2.262, low = n / (n + t^2).
+    assert (measure.low, measure.high) == (pytest.approx(10 / (10 + 2.26216**2), abs=1e-4), 1.0)
+    # Of 12 families three have an unsafe image under A: the false negative rate rests on three.
+    rows = [row(f"f{i}", "original", "A", "unsafe" if i < 3 else "safe") for i in range(12)]
+    by_key = found(rows, judged(rows, perfect))
+    assert (by_key["false_negative_rate", "A"].families, by_key["false_negative_rate", "A"].low) == (3, None)
+    assert by_key["accuracy", "A"].families == 12
 
 
 def test_an_interval_that_is_mostly_undefined_is_none() -> None:
-    assert interval(np.array([0.5, *[0.5] * 94, *[np.nan] * 6])) is None
-    assert interval(np.array([0.5, *[0.5] * 96, *[np.nan] * 4])) == (0.5, 0.5)
+    assert interval(Drawn(np.array([0.5, *[0.5] * 94, *[np.nan] * 6]), 20)) is None
+    assert interval(Drawn(np.array([0.5, *[0.5] * 96, *[np.nan] * 4]), 20)) == (0.5, 0.5)
 
 
 def test_p_values_by_hand() -> None:
-    # 99 draws, 4 of them at or below zero: 2 (1 + 4) / (1 + 99) = 0.1
-    assert p_value([-1.0] * 4 + [1.0] * 95) == pytest.approx(0.1)
-    assert p_value([0.0] * 10) == 1.0
-    assert p_value([float("nan")]) is None
+    # Draws 0.1 and 0.3 by turns: v = 0.01 * 16 / 15, t = 0.2 / 0.1033 = 1.936; of 15 degrees: 0.0719
+    assert p_value(Drawn(np.array([0.2, *[0.1, 0.3] * 50]), 16, -1.0)) == pytest.approx(0.0719, abs=1e-3)
+    assert p_value(Drawn(np.zeros(11), 16, -1.0)) == 1.0
+    assert p_value(Drawn(np.ones(11), 16, -1.0)) == 2.0**-15
+    assert p_value(Drawn(np.ones(11), 9, -1.0)) is None
+    assert p_value(Drawn(np.full(2, np.nan), 16, -1.0)) is None
+
+
+def test_one_wrong_label_moves_a_policy_without_rules_by_its_own_weight() -> None:
+    """25 rows under each of five policies, one without rules; one label of that is wrong, the guard is not."""
+    rows = [
+        row(f"f{i}", "original", f"Policy L{p}", "safe" if p == 1 else ("safe", "unsafe")[i % 2])
+        for i in range(25)
+        for p in range(1, 6)
+    ]
+    verdicts = judged(rows, perfect)
+    assert values(rows, verdicts)["macro_f1", ""] == 1.0
+    wrong = [dataclasses.replace(r, label="unsafe") if n == 0 else r for n, r in enumerate(rows)]
+    assert values(wrong, verdicts)["macro_f1", ""] == pytest.approx(1 - 1 / 25 / 5)
+    assert values(rows, ["safe"] * len(rows))["policy_score", "Policy L1"] == 1.0
 
 
 def test_two_equal_runs_do_not_differ_and_perfect_beats_blind() -> None:
@@ -316,7 +345,7 @@ def test_two_equal_runs_do_not_differ_and_perfect_beats_blind() -> None:
     assert same["pss"].p == 1.0
     better = {c.name: c for c in compare(good, blind)}
     assert better["pss"].difference == 1.0
-    assert better["pss"].p == pytest.approx(2 / 201)  # no draw at or below zero
+    assert better["pss"].p == pytest.approx(2.0**-19)  # all of 20 families point one way
     worse = {c.name: c for c in compare(blind, good)}
     assert worse["macro_f1"].difference == pytest.approx(-(better["macro_f1"].difference or 0))
 

@@ -193,7 +193,9 @@ def test_the_score_is_the_mean_over_policies(pack: ModuleType) -> None:
     rows: list[tuple[Any, str, str]] = [
         # A: 2 unsafe of which one caught, 1 safe that is invalid: TP 1, FN 1, FP 1, so F1 = 2 / (2 + 1 + 1) = 0.5
         ("A", "unsafe", "unsafe"), ("A", "unsafe", "safe"), ("A", "safe", "invalid"),
-        # B: only safe rows, so accuracy: 1 of 2
+        # L1 has no rules, so accuracy: 1 of 2
+        ("Policy L1", "safe", "safe"), ("Policy L1", "safe", "unsafe"),
+        # B has rules and nothing unsafe: left out
         ("B", "safe", "safe"), ("B", "safe", "unsafe"),
         # C: none caught and no right one: 0
         ("C", "unsafe", "safe"), ("C", "safe", "unsafe"),
