@@ -4,6 +4,8 @@ VENV := .venv
 STUDIO := .venv-label-studio
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
+# Container images often set it. Each command would then compile the libraries anew, for longer than it works.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo miniature test test-quality trainers check format install label-studio clean-demo
 
@@ -19,12 +21,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("guardset needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv torch
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]'
 	touch $@
 
 $(STUDIO)/.installed: constraints-label-studio.txt | $(VENV)/.installed
 	$(PYTHON) -m venv $(STUDIO)
-	$(BIN)/uv pip install --quiet --python $(STUDIO)/bin/python -r constraints-label-studio.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(STUDIO)/bin/python -r constraints-label-studio.txt
 	touch $@
 
 demo: install label-studio  ## Run the whole job on drawn images, in demo-workspace/

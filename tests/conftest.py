@@ -1,8 +1,12 @@
-"""Shared by all tests: one thread per process, and a workspace."""
+"""Shared by all tests: one thread per process, compiled libraries, and a workspace."""
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Container images often set it. Each of the many commands and servers that the tests start would then compile the
+# libraries anew, which takes longer than what most of them do.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pytest
 from storage.workspace import Workspace
 from tests.s3_server import running_bucket
 
+sys.dont_write_bytecode = False  # what the variable had set in this process
 _TESTS = Path(__file__).parent
 
 hypothesis.settings.register_profile("any-machine", deadline=None)  # a busy machine is no fault of the code

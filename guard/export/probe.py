@@ -14,11 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from guard.export.dataset import Dataset, ImageRow
 from storage.records.ids import content_id
@@ -190,6 +185,8 @@ def _mean_auc(
             parts.append((target[rows], scores, families[rows]))
     if not parts:
         return None
+    from sklearn.metrics import roc_auc_score
+
     value = float(np.mean([roc_auc_score(truth, scores) for truth, scores, _ in parts]))
     names = np.unique(np.concatenate([groups for _, _, groups in parts]))
     low, high = _interval(parts, names, seed)
@@ -198,6 +195,12 @@ def _mean_auc(
 
 def _out_of_fold(features: Vector, target: Vector, families: npt.NDArray[np.str_]) -> Vector:
     """Scores for each row by a model that saw no member of its family. Ranks make folds comparable."""
+    # Imported here: it takes longer than what most commands do that need no probe, such as `verify`.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     scores = np.zeros(len(target))
     for train, test in GroupKFold(_FOLDS).split(features, target, families):
         if len(set(target[train])) < 2:
