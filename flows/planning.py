@@ -26,6 +26,17 @@ Rows = Iterable[pa.Table]
 """A stage's rows in the order of the images; `images` are those of dedup."""
 
 
+_ROWS_AT_ONCE = 8
+
+
+def _few(images: Rows) -> Iterator[pa.Table]:
+    """The images a few at a time: what a stage says of the next ones may not be there yet, and those before need not
+    wait for it."""
+    for rows in images:
+        for start in range(0, rows.num_rows, _ROWS_AT_ONCE):
+            yield rows.slice(start, _ROWS_AT_ONCE)
+
+
 def pictures(images: Rows, columns: Sequence[str]) -> Iterator[pa.Table]:
     """The images with these columns of `Picture`, the others empty."""
     blank = to_table([Picture("", "")], Picture)
@@ -52,7 +63,7 @@ def edit_tasks(
 def _seen(images: Rows, located: Rows) -> Iterator[tuple[list[Image], list[Located]]]:
     """Images and what was found in them."""
     with followed(located, Located) as found:
-        for rows in images:
+        for rows in _few(images):
             yield from_table(rows, Image), found(rows["image_id"])
 
 
@@ -60,7 +71,7 @@ def located_images(images: Rows, located: Rows) -> Iterator[pa.Table]:
     """The images to caption. One whose findings are unknown cannot be recaptioned: what its caption leaves out would
     stay out."""
     with followed(located, Located) as found:
-        for rows in images:
+        for rows in _few(images):
             known = pa.array([row.image_id for row in found(rows["image_id"])], pa.string())
             yield rows.filter(pc.is_in(rows["image_id"], value_set=known))
 
@@ -68,7 +79,7 @@ def located_images(images: Rows, located: Rows) -> Iterator[pa.Table]:
 def rewrite_tasks(images: Rows, located: Rows, described: Rows, vocabulary: Vocabulary) -> Iterator[pa.Table]:
     """What each caption leaves out."""
     with followed(located, Located) as found, followed(described, Caption) as captions:
-        for rows in images:
+        for rows in _few(images):
             ids = rows["image_id"]
             tasks = plan_rewrites(captions(ids), from_table(rows, Image), found(ids), vocabulary)
             yield to_table(tasks, RewriteTask)
@@ -87,7 +98,7 @@ def removals(edits: Rows) -> Iterator[pa.Table]:
 def twins(images: Rows, edits: Rows, recaptions: Rows) -> Iterator[pa.Table]:
     """The edited images to caption."""
     with followed(removals(edits), Edit) as pairs, followed(recaptions, Recaption) as texts:
-        for rows in images:
+        for rows in _few(images):
             ids = rows["image_id"]
             yield to_table(edited_twins(pairs(ids), texts(ids)), Picture)
 
@@ -99,7 +110,7 @@ def delta_tasks(images: Rows, edits: Rows, recaptions: Rows, described: Rows) ->
         followed(recaptions, Recaption) as texts,
         followed(described, Caption) as captions,
     ):
-        for rows in images:
+        for rows in _few(images):
             ids = rows["image_id"]
             edited = pairs(ids)
             names = pa.chunked_array([[edit.edited_id for edit in edited]], pa.string())
