@@ -16,7 +16,7 @@ from annotation.collect import CollectResult, collect
 from annotation.controls import read_controls
 from annotation.opt_out import check_people, keep_from, withheld
 from annotation.pair import PairItem, PairPublication, PairResult, collect_pairs, publish_pairs, published_pairs
-from annotation.projects import check_published
+from annotation.projects import all_projects, check_published
 from annotation.publish import Publication, PublishItem, publish
 from annotation.rounds import Round, RoundOptions, advance
 from annotation.sampling import Candidate, doubt_of, sample
@@ -25,7 +25,7 @@ from annotation.tasks import ProjectOptions
 from flows.engine.progress import report_progress
 from flows.outcome import Outcome, read_outcome
 from flows.servers import studio_client
-from flows.settings import Settings
+from flows.settings import Settings, settings_of
 from guard.contract.splits import drawn_split
 from policies.engine import PolicySet
 from policies.evidence import Evidence
@@ -175,6 +175,13 @@ class Collection:
     result: CollectResult
     round: Round
     pairs: PairResult | None
+
+
+def has_published(root: str, settings: Settings | None) -> bool:
+    """Whether images were ever put before annotators; without settings by those that the workspace was built with."""
+    workspace = Workspace.open(root)
+    known = settings or settings_of(workspace)
+    return known is not None and bool(all_projects(workspace, load_policy_set(known.policies)))
 
 
 def collect_votes(settings: Settings, root: str, *, full: bool = False) -> Collection:

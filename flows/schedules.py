@@ -47,6 +47,15 @@ class Schedules(BaseModel):
     export: Schedule = Schedule(cron="0 4 * * 0")
     runs_at_once: int = Field(default=3, gt=0)
 
+    def owned(self, name: str) -> set[str]:
+        """Of the deployment `build`, `collect` or `export`: its parameters that this file says, and "schedule" where it
+        says when. The others may be changed in Prefect's pages, and stay as they are there."""
+        own: Schedule = getattr(self, name)
+        said = own.model_fields_set if name in self.model_fields_set else set[str]()
+        when = {"schedule"} if said & {"cron", "every_s"} else set[str]()
+        config = {"settings"} if self.config is not None else set[str]()
+        return {"workspace"} | config | when | (said & {"source", "publish", "max_cost"})
+
 
 def read_plan(path: Path) -> tuple[Schedules, Settings]:
     """The plan and the settings that it names; raises FatalError naming the field that is wrong."""

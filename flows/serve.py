@@ -4,19 +4,23 @@ Prefect shows what runs when (`schedules.py`), lets people change cron and param
 parameters against the same pydantic models before a run starts.
 """
 
+import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
 from prefect.flows import Flow
 from prefect.flows import serve as prefect_serve
 from prefect.runtime import deployment, flow_run
 from prefect.types.entrypoint import EntrypointType
 
-from flows.annotate import collect_votes, publish_build
+from flows.annotate import collect_votes, has_published, publish_build
 from flows.artifacts import leave
 from flows.build import build
 from flows.export import write_export
@@ -24,12 +28,13 @@ from flows.schedules import Schedule, Schedules, settings_for
 from flows.settings import Settings
 from flows.tracked import as_task, create_limits, followed, hold, one_of
 
+log = logging.getLogger(__name__)
+
 
 def _again(command: Sequence[str]) -> str:
-    """How a run goes on: its deployment is started again, or without one the command itself."""
-    if deployment.name:
-        command = ["prefect", "deployment", "run", f"{flow_run.flow_name}/{deployment.name}"]
-    return shlex.join(command)
+    """How this run goes on: one of a deployment is tried again with its own parameters, which may not be those that the
+    deployment has now; another by the command itself."""
+    return shlex.join(["prefect", "flow-run", "retry", str(flow_run.id)] if deployment.name else command)
 
 
 @flow(name="guardset-scheduled-build")
@@ -55,7 +60,10 @@ def scheduled_build(
 
 @flow(name="guardset-scheduled-collect")
 def scheduled_collect(workspace: str, settings: Settings | None = None) -> int:
-    """Fetch new votes; the answer is how many votes there are now."""
+    """Fetch new votes; the answer is how many votes there are now. Before anything is published there are none."""
+    if not has_published(workspace, settings):
+        get_run_logger().info("Nothing yet: no images were published from %s, so there are no votes.", workspace)
+        return 0
     command = ["guardset", "collect", "--workspace", workspace]
     with followed(_again(command)), one_of("label-studio"):
         found = collect_votes(settings_for(workspace, settings), workspace)
@@ -100,7 +108,52 @@ def _deployment(run: Flow[Any, Any], name: str, when: Schedule, parameters: dict
     return made
 
 
+def keep_changes(made: RunnerDeployment, owned: Collection[str]) -> list[str]:
+    """Let stay what people changed of a deployment in Prefect's pages, such as a schedule that is switched off; only
+    what the file says itself (`Schedules.owned`) is the file's. The answer says what gives way to it."""
+    try:
+        with get_client(sync_client=True) as client:
+            found = client.read_deployment_by_name(f"{made.flow_name}/{made.name}")
+    except ObjectNotFound:
+        return []
+    made.paused = found.paused
+    gives_way = []
+    theirs, ours = (
+        [_when(one.schedule) for one in found.schedules],
+        [_when(one.schedule) for one in made.schedules or []],
+    )
+    if "schedule" not in owned:
+        kept = found.schedules
+    else:
+        if theirs != ours:
+            gives_way.append(f"{made.name} runs {' and '.join(ours) or 'when somebody starts it'}, as the file says")
+        kept = made.schedules or []
+    is_on = not found.schedules or any(one.active for one in found.schedules)
+    made.schedules = [DeploymentScheduleCreate(schedule=one.schedule, active=one.active and is_on) for one in kept]
+    for name, value in found.parameters.items():
+        if name not in owned:
+            made.parameters[name] = value
+        elif made.parameters.get(name) != value:
+            gives_way.append(f"{name} of {made.name} is {_short(made.parameters.get(name))}, as the file says")
+    return gives_way
+
+
+def _when(schedule: Any) -> str:
+    """A schedule as people write it."""
+    every = getattr(schedule, "interval", None)
+    return f"every {every.total_seconds():g} s" if every is not None else str(getattr(schedule, "cron", schedule))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def serve(plan: Schedules, settings: Settings) -> None:
     """Register the deployments at the Prefect server and run what falls due, until stopped."""
     create_limits(settings.limits)
-    prefect_serve(*deployments(plan, settings), limit=plan.runs_at_once)
+    made = deployments(plan, settings)
+    for one in made:
+        for sentence in keep_changes(one, plan.owned(str(one.name))):
+            log.warning("%s; Prefect's pages had something else.", sentence)
+    prefect_serve(*made, limit=plan.runs_at_once)

@@ -20,7 +20,9 @@ def through_codec(pipeline: Any, picture: Rgb) -> Rgb:
     weight = next(p for p in vae.parameters() if p.ndim >= 4)  # a convolution: 4-d over pictures, 5-d over clips
     is_clip = weight.ndim == 5 or "temperal_downsample" in vae.config  # QwenImage 2.1's convolves each frame
     with torch.inference_mode():
-        pixels = torch.from_numpy(picture.copy()).to(weight.device).permute(2, 0, 1)[None].to(weight.dtype) / 127.5 - 1
+        # Weights that wait in main memory are moved by the call; their inputs are not.
+        device = getattr(pipeline, "_execution_device", weight.device)
+        pixels = torch.from_numpy(picture.copy()).to(device).permute(2, 0, 1)[None].to(weight.dtype) / 127.5 - 1
         if getattr(vae.config, "in_channels", 3) == 4:
             pixels = torch.cat([pixels, torch.ones_like(pixels[:, :1])], dim=1)
         encoded = vae.encode(pixels.unsqueeze(2) if is_clip else pixels)

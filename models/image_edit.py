@@ -128,7 +128,7 @@ class PipelineEditor:
 
     def _load_pipeline(self) -> None:
         settings = self._settings
-        pipeline = self._load(settings.model, settings.revision, settings.dtype)
+        pipeline = self._load(settings.model, settings.revision, settings.dtype, settings)
         traits, blind = read_traits(pipeline), ignores_prompt(pipeline)
         if traits.takes_mask and int(traits.steps_run(settings)) < 1:
             raise FatalError(

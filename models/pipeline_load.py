@@ -3,12 +3,12 @@
 import importlib.util
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from models.pipeline_traits import read_traits
-from models.settings import Dtype
+from models.settings import Dtype, Lora, Offload, PictureSettings
 from storage.errors import FatalError
 
 _PICTURE_TEXT_PROCESSORS = {
@@ -22,8 +22,12 @@ _LACKS_TORCHVISION = re.compile("torchvision|Placeholder", re.IGNORECASE)  # tra
 _WAY_OUT = "Install torchvision in the build that fits your torch: pip install 'guardset[gpu]'."
 
 
-def load_pipeline(source: str, revision: str | None = None, dtype: Dtype = "auto") -> Any:
+def load_pipeline(
+    source: str, revision: str | None = None, dtype: Dtype = "auto", more: PictureSettings | None = None
+) -> Any:
     """A pipeline that edits, on the GPU if there is one ("auto": in bfloat16), else on the CPU (float32).
+
+    Of `more` it gets its LoRAs, and what is said of its place in memory.
 
     A text-to-image pipeline is turned into its inpainting sibling, which shares the weights.
     Raises FatalError when `source` cannot be loaded or cannot edit.
@@ -44,7 +48,11 @@ def load_pipeline(source: str, revision: str | None = None, dtype: Dtype = "auto
         if not read_traits(pipeline).takes_image:
             pipeline = diffusers.AutoPipelineForInpainting.from_pipe(pipeline)
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline.to("cuda" if cuda else "cpu")
+        if more is not None:
+            _add_loras(pipeline, more.loras)
+            if more.vae_slices:
+                pipeline.vae.enable_slicing()
+        return placed(pipeline, more.offload if more else "none", has_gpu=cuda)
     except Exception as error:
         # Of any kind, memory included: no row is at fault, and each would load again only to fail again.
         lacks = importlib.util.find_spec("torchvision") is None and _LACKS_TORCHVISION.search(str(error))
@@ -53,6 +61,27 @@ def load_pipeline(source: str, revision: str | None = None, dtype: Dtype = "auto
     finally:
         diffusers.logging.set_verbosity(level)
         diffusers.logging.enable_progress_bar()
+
+
+def _add_loras(pipeline: Any, loras: Sequence[Lora]) -> None:
+    for number, lora in enumerate(loras):
+        pipeline.load_lora_weights(str(lora.path), adapter_name=f"lora{number}")
+    if loras:
+        pipeline.set_adapters([f"lora{number}" for number in range(len(loras))], [lora.weight for lora in loras])
+
+
+def placed(pipeline: Any, offload: Offload, *, has_gpu: bool) -> Any:
+    """The pipeline where it runs: on the GPU as a whole, or from main memory as far as `offload` says. Without a GPU
+    there is nothing to move."""
+    if not has_gpu:
+        return pipeline.to("cpu")
+    if offload == "networks":
+        pipeline.enable_model_cpu_offload()
+    elif offload == "layers":
+        pipeline.enable_sequential_cpu_offload()
+    else:
+        pipeline.to("cuda")
+    return pipeline
 
 
 def check_torchvision(source: str, kinds: Iterable[str], *, is_folder: bool) -> None:

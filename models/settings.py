@@ -2,11 +2,12 @@
 
 import os
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from models.source import fingerprint_of
+from models.source import content_of, fingerprint_of
 from storage.stage import Decides, How, Needs, deciding
 
 Prefill = Literal["biharmonic", "none"]
@@ -130,6 +131,23 @@ class EndpointSettings(BaseModel):
     extra: Decides[dict[str, str]] = Field(default={}, description="more form fields, such as quality: high")
 
 
+class Lora(BaseModel):
+    """Weights that are added to a pipeline's own (LoRA)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Decides[Path] = Field(description="a .safetensors file, or a folder that holds one")
+    weight: Decides[float] = Field(default=1.0, description="how strongly it acts; 0 not at all")
+
+    @property
+    def decided_by(self) -> list[Any]:
+        """What of it decides an edit: its content and its weight."""
+        return [content_of(self.path), self.weight]
+
+
+Offload = Literal["none", "networks", "layers"]
+
+
 class PictureSettings(BaseModel):
     """A model that edits pictures. What is not given here is the pipeline's own default."""
 
@@ -155,6 +173,17 @@ class PictureSettings(BaseModel):
     image_guidance_scale: Decides[float | None] = Field(default=None, ge=0, description="for InstructPix2Pix")
     negative_prompt: Decides[str | None] = Field(default=None, description="what must not appear")
     dtype: Decides[Dtype] = Field(default="auto", description="auto: bfloat16 on a GPU, else float32")
+    loras: Decides[tuple[Lora, ...]] = Field(
+        default=(), description="such as a distilled editor's, which needs few steps: [{path, weight}]"
+    )
+    offload: How[Offload] = Field(
+        default="none",
+        description="what waits in main memory for its turn on the GPU: networks (a card holds one at a time, somewhat "
+        "slower), layers (a few GB do, many times slower)",
+    )
+    vae_slices: How[bool] = Field(
+        default=False, description="decode a batch one picture at a time: less memory at the end of a call"
+    )
     batched: Decides[bool | None] = Field(
         default=None, description="whether a list of pictures is a batch; default: as the pipeline's trial shows"
     )
@@ -181,7 +210,9 @@ class PictureSettings(BaseModel):
 
     def decided_by(self) -> dict[str, Any]:
         """The settings that decide an edit, the model by its content where it is here."""
-        return deciding(self) | {"model": weights_of(self.model, self.revision, is_here=self.is_here)}
+        loras = {"loras": [lora.decided_by for lora in self.loras]} if self.loras else {}
+        own = {name: value for name, value in deciding(self).items() if name != "loras"}
+        return own | {"model": weights_of(self.model, self.revision, is_here=self.is_here)} | loras
 
     @model_validator(mode="after")
     def _an_endpoint_takes_what_is_set(self) -> "PictureSettings":
@@ -190,6 +221,8 @@ class PictureSettings(BaseModel):
             for name in _OF_PIPELINES:
                 if name not in taken and getattr(self, name) is not None:
                     raise ValueError(f"an endpoint of flavour {self.endpoint.flavour} takes no {name}; take it out")
+            if self.loras or self.offload != "none" or self.vae_slices:
+                raise ValueError("loras, offload and vae_slices are for a model in this process; a server has its own")
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,16 @@ def fingerprint_of(source: str, revision: str | None = None) -> str:
     return content_id([(p.relative_to(folder).as_posix(), _digest(p)) for p in files])
 
 
+@cache
+def content_of(path: Path) -> str:
+    """A hash of a file, or of a folder's files. Raises FatalError for what is not there."""
+    if path.is_dir():
+        return fingerprint_of(str(path))
+    if not path.is_file():
+        raise FatalError(f"The weights {path} do not exist. Correct the path.")
+    return _digest(path)
+
+
 def folder_of(source: str) -> Path | None:
     """The folder that a model's name is, None for a hub id.
 

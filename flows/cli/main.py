@@ -62,6 +62,7 @@ _COMMANDS = {
     "labelling:collect": "Fetch the votes given so far, and ask a third person or a judge where they disagree.",
     "labelling:status": "Show the newest build, what was refused, how far annotation is, and where the servers are.",
     "explaining:explain": "Say what a reason code means, and what to do about it.",
+    "explaining:show": "Show one image's way through every stage: regions, edits, certificates, captions, labels.",
     "exporting:export": "Write the Parquet that trainers read, with configs for them, a dataset card and a report.",
     "exporting:verify": "Read an export again and list what is wrong with it; the exit status is 1 if anything is.",
     "exporting:diff": "Say what differs between two exports: rows, labels, splits, policies and settings, and why.",

@@ -3,7 +3,8 @@
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import copy_context
 from typing import Protocol
 
 from flows.engine.cost import run_metered
@@ -39,6 +40,35 @@ class Pool(Protocol):
 _AT_THE_DEVICE = 2  # shards of a stage with a network here: one is read and written while the other is at the device
 
 
+class _Holder:
+    """Holds something from now on until `let_go`, in a thread of its own: the shards that share it are at work in
+    others, and Prefect's limits are given back where they were taken."""
+
+    def __init__(self, held: AbstractContextManager[object]) -> None:
+        self._held, self._has_it, self._end = held, threading.Event(), threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=copy_context().run, args=(self._hold,), name="holder")
+        self._thread.start()
+        self._has_it.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _hold(self) -> None:
+        try:
+            with self._held:
+                self._has_it.set()
+                self._end.wait()
+        except BaseException as error:  # noqa: BLE001  (handed to whoever wants to hold it)
+            self._error = error
+        finally:
+            self._has_it.set()
+
+    def let_go(self) -> None:
+        """Give it back."""
+        self._end.set()
+        self._thread.join()
+
+
 class LocalPool:
     """Keeps each stage's loaded tool in this process. With `keeps_models` the networks of all stages stay in memory,
     and their stages overlap; otherwise those of one stage leave once another loads its own."""
@@ -48,7 +78,7 @@ class LocalPool:
         self._loaded: dict[str, Tool] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._few: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(_AT_THE_DEVICE))
-        self._held: dict[str, ExitStack] = {}
+        self._held: dict[str, _Holder] = {}
         self._holders: Counter[str] = Counter()
         self._guard = threading.Lock()
 
@@ -71,8 +101,7 @@ class LocalPool:
         """Hold the device once for all shards of the stage that are at work."""
         with self._lock(f"hold {stage.name}"):
             if not self._holders[stage.name]:
-                self._held[stage.name] = ExitStack()
-                self._held[stage.name].enter_context(self._hold(stage.needs))
+                self._held[stage.name] = _Holder(self._hold(stage.needs))
             self._holders[stage.name] += 1
         try:
             yield
@@ -80,7 +109,7 @@ class LocalPool:
             with self._lock(f"hold {stage.name}"):
                 self._holders[stage.name] -= 1
                 if not self._holders[stage.name]:
-                    self._held.pop(stage.name).close()
+                    self._held.pop(stage.name).let_go()
 
     def place_of(self, stage: ReadyStage) -> str:
         return "" if self._keeps_models or stage.runs_side_by_side else "this process"

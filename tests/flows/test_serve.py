@@ -1,12 +1,14 @@
 """The schedules file, and the deployments made from it."""
 
+from typing import Any
+
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from flows.pipeline import ready_stages
 from flows.schedules import read_plan
-from flows.serve import deployments, scheduled_build
+from flows.serve import _again, deployments, keep_changes, scheduled_build, scheduled_collect
 from flows.settings import Settings
 from micro.preset import preset
 from micro.world import WORLD
@@ -78,3 +80,57 @@ def test_a_failed_run_leaves_why_and_the_command_that_goes_on(tmp_path):
         (left,) = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))
     assert f"The input folder {gone} does not exist." in left.data
     assert f"guardset build --input {gone} --workspace {tmp_path / 'ws'} --no-publish" in left.data
+
+
+def test_a_scheduled_collect_before_the_first_publish_says_nothing_yet(tmp_path):
+    assert scheduled_collect(str(tmp_path / "never-built")) == 0
+    assert scheduled_collect(str(tmp_path / "unpublished"), preset()) == 0
+
+
+def test_a_failed_run_of_a_deployment_is_tried_again_with_its_own_parameters(monkeypatch):
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", "build")
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", "0d9c")
+    assert _again(["guardset", "build"]) == "prefect flow-run retry 0d9c"
+    monkeypatch.delenv("PREFECT__RUNTIME__DEPLOYMENT__NAME")
+    assert _again(["guardset", "build", "--input", "my photos"]) == "guardset build --input 'my photos'"
+
+
+def registered(tmp_path, text: str) -> tuple[dict[str, Any], list[str]]:
+    """The deployments at the server after a `serve` of these schedules, and what gave way."""
+    plan, settings = read_plan(write(tmp_path, text))
+    gave_way = []
+    for one in deployments(plan, settings):
+        gave_way += keep_changes(one, plan.owned(str(one.name)))
+        one.apply(work_pool_name=None)
+    with get_client(sync_client=True) as client:
+        return {
+            n: client.read_deployment_by_name(f"guardset-scheduled-{n}/{n}") for n in ("build", "collect")
+        }, gave_way
+
+
+def test_what_people_changed_in_prefect_stays_unless_the_file_says_it(tmp_path):
+    write_config(tmp_path / "guardset.yaml")
+    found, gave_way = registered(tmp_path, PLAN)
+    assert gave_way == []
+    with get_client(sync_client=True) as client:
+        for name, cron in (("build", "0 5 * * *"), ("collect", "0 6 * * *")):
+            (schedule,) = found[name].schedules
+            client._client.patch(
+                f"/deployments/{found[name].id}/schedules/{schedule.id}",
+                json={"schedule": {"cron": cron, "timezone": "UTC"}, "active": name == "build"},
+            ).raise_for_status()
+        parameters = found["build"].parameters | {"source": "s3://other/photos", "publish": False}
+        client._client.patch(f"/deployments/{found['build'].id}", json={"parameters": parameters}).raise_for_status()
+    found, gave_way = registered(tmp_path, PLAN)
+    # The file says when to build and from where; it says nothing of collecting, nor of publishing.
+    assert [one.schedule.cron for name in ("build", "collect") for one in found[name].schedules] == [
+        "0 2 * * *",
+        "0 6 * * *",
+    ]
+    assert [one.active for one in found["collect"].schedules] == [False]
+    assert found["build"].parameters["source"] == "s3://bucket/photos"
+    assert found["build"].parameters["publish"] is False
+    assert gave_way == [
+        "build runs 0 2 * * *, as the file says",
+        "source of build is 's3://bucket/photos', as the file says",
+    ]

@@ -184,3 +184,19 @@ def test_one_request_at_fault_costs_itself_and_the_others_are_not_asked_again(
         vlm.generate([bad])
     assert len(vlm.generate(good[1:])) == 2
     assert sum(sizes) == 3
+
+
+def test_twelve_picture_sizes_share_batches_and_are_answered_as_one_by_one(
+    vlm: TransformersChat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = [(64 + 16 * n, 64 + 24 * (n % 5)) for n in range(12)]
+    requests = [
+        ChatRequest("Describe the image.", (_image(n, shape),), max_new_tokens=5) for n, shape in enumerate(shapes)
+    ]
+    alone = [vlm.generate([request])[0] for request in requests]
+    sizes = _short_of_memory(vlm, monkeypatch, fits=99)
+    together = vlm.generate(requests)
+    assert sizes == [4, 4, 4]  # the model's own batch size, whatever the pictures' sizes
+    assert [(r.text, r.completion_tokens, r.image_sizes) for r in together] == [
+        (r.text, r.completion_tokens, r.image_sizes) for r in alone
+    ]

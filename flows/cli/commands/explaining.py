@@ -1,14 +1,16 @@
-"""`guardset explain`."""
+"""`guardset explain` and `guardset show`."""
 
 from difflib import get_close_matches
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.console import console
+from flows.cli.console import ConfigArg, WorkspaceArg, console
+from flows.cli.steps import settings_from
 from flows.cli.tables import TextTable
 from storage.errors import FatalError
 from storage.reasons import REASONS
+from storage.validation import printable
 
 
 def explain(
@@ -25,3 +27,18 @@ def explain(
         for code in codes or REASONS
     ]
     console.print(TextTable("Why rows are refused", ("code", "what was found", "what to do", "tried again"), rows, 4))
+
+
+def show(image: str, /, *, workspace: WorkspaceArg, config: ConfigArg = None) -> None:
+    """Show one image's way through the newest build: source, regions, edits with certificates, captions, labels.
+
+    IMAGE is the name of its file, or the first digits of its id or of an edited image's.
+
+    Example: `guardset show street.jpg --workspace work`
+    """
+    from flows.history import history
+
+    for step in history(settings_from(workspace, config), workspace, image):
+        console.print(f"[bold]{step.name}[/]: {step.says}", highlight=False)
+        for line in step.lines:
+            console.print(printable(f"  {line}"), markup=False, highlight=False, soft_wrap=True)

@@ -96,6 +96,10 @@ def test_a_shard_holds_a_place_while_it_runs_and_none_when_it_is_done(workspace,
     assert taken(limit_name(scarce)) == 0
     (again,) = run_all(pool, workspace, stage, count=1)
     assert again.looked_up
+    seen.pop("taken")
+    run_all(pool, workspace, toy_stage("others", Watched, seen, needs=needs), count=3)
+    assert seen["taken"][scarce] >= 1  # shards of one stage that share a device hold it together
+    assert taken(limit_name(scarce)) == 0
 
 
 def test_every_stage_can_be_sent_to_another_machine():
