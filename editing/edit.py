@@ -146,15 +146,20 @@ def _drafts(task: EditTask, workspace: Workspace, editor: Editor, settings: Edit
         )
     mask_blob = workspace.blobs.put(encode_mask(feather(mask, settings.feather_px) > 0))
     pixels = sha256_hex(np.packbits(mask).tobytes())  # not the blob's hash: libraries compress differently
-    asked, name = (
-        tuple((_box(f), settings.instruction.replace("{instruction}", f.instruction)) for f in task.targets),
-        editor.fingerprint,
-    )
+    asked = tuple((_box(f), settings.instruction.replace("{instruction}", f.instruction)) for f in task.targets)
     composited, prompt = settings.mode == "composite", task.prompt or settings.prompt
     drafts = []
     for candidate in range(settings.candidates):
         edit_id = content_id(
-            task.image_id, task.kind, pixels, name, prompt, asked, settings.feather_px, composited, candidate
+            task.image_id,
+            task.kind,
+            pixels,
+            editor.fingerprint,
+            prompt,
+            asked,
+            settings.feather_px,
+            composited,
+            candidate,
         )
         repaint = task.kind != "roundtrip"
         request = EditRequest(rgb, mask, prompt, int(edit_id[:8], 16), repaint, asked)

@@ -1,6 +1,6 @@
 """One image's way through a build: what each stage found or made of it, why it was refused, and how it was labelled."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ def history(settings: Settings, root: str, name: str) -> list[Step]:
     steps = []
     for stage in STAGES:
         words = _WORDS.get(stage.name)
-        rows = outcome.rows(stage.name, stage.record) if words else ()
+        rows: Iterable[Any] = outcome.rows(stage.name, stage.record) if words else ()
         made = [line for row in rows if getattr(row, stage.unit_out) in keys for line in words(row)] if words else []
         against = [_refusal(one) for one in outcome.rejections.get(stage.name, ()) if one.key in keys]
         if made or against:

@@ -118,13 +118,10 @@ def keep_changes(made: RunnerDeployment, owned: Collection[str]) -> list[str]:
         return []
     made.paused = found.paused
     gives_way = []
-    theirs, ours = (
-        [_when(one.schedule) for one in found.schedules],
-        [_when(one.schedule) for one in made.schedules or []],
-    )
-    if "schedule" not in owned:
-        kept = found.schedules
-    else:
+    kept: Sequence[Any] = found.schedules
+    theirs = [_when(one.schedule) for one in found.schedules]
+    ours = [_when(one.schedule) for one in made.schedules or []]
+    if "schedule" in owned:
         if theirs != ours:
             gives_way.append(f"{made.name} runs {' and '.join(ours) or 'when somebody starts it'}, as the file says")
         kept = made.schedules or []
