@@ -151,6 +151,7 @@ class Job:
         except BaseException as error:  # noqa: BLE001  (handed to whoever waits for the job)
             self._fail(error)
         finally:
+            rows.stop()  # of a stage that was asked for after the failure, nobody else would say so
             with self._turns:
                 self._queues[place].remove(stage.name)
                 self._turns.notify_all()

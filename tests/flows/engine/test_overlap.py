@@ -140,3 +140,19 @@ def test_whoever_reads_the_rows_of_a_failed_stage_gets_its_error(workspace):
 
     with pytest.raises(FatalError, match="No weights"), job(workspace) as running:
         list(running.stage(toy_stage("first", Noting, "first", [], fail), ROWS, 1))
+
+
+def test_a_stage_that_is_asked_for_after_the_failure_ends_too(workspace):
+    def fail(_):
+        raise FatalError("No weights.")
+
+    def late():
+        with job(workspace) as running:
+            rows = running.stage(toy_stage("first", Noting, "first", [], fail), ROWS, 1)
+            running._working[0].join()
+            for name in ("second", "third"):
+                rows = running.stage(toy_stage(name, Noting, name, []), rows, 1)
+            running.stage(toy_stage("other", Noting, "other", []), ROWS, 1)
+
+    with pytest.raises(FatalError, match="No weights"):
+        late()
