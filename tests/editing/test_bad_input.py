@@ -128,22 +128,18 @@ def test_a_misbehaving_model_costs_its_own_row_only(workspace, act, code, scope)
 
 
 class AnyShape:
-    """An editor of the edit step itself whose first picture is too narrow."""
+    """An editor of the edit step itself that makes one picture too narrow."""
 
     fingerprint, own_size = "any-shape", False
 
-    def __init__(self):
-        self.first = None
-
     def prepare(self, request):
-        self.first = self.first if self.first is not None else request.image
         return Views((ImageEdit(request.image, request.mask, "", 0),), ())
 
     def run(self, edits):
         return [255 - edit.image for edit in edits]
 
     def finish(self, request, _views, answers):
-        return answers[0][:, :-1] if request.image is self.first else answers[0]
+        return answers[0][:, :-1] if np.array_equal(request.image, draw(1, (96, 64))) else answers[0]
 
 
 def test_an_editor_of_ones_own_that_returns_the_wrong_size_loses_that_row_alone(workspace):
