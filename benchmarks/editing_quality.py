@@ -20,7 +20,8 @@ from rich.table import Table
 
 from editing.controls import plan_controls
 from editing.edit import plan_edits
-from flows.pipeline import ready_stages, targets_of
+from flows.pipeline import ready_stages
+from flows.values import targets_of
 from micro.preset import preset
 from micro.scenes import Scene, draw_scene, scene_size
 from micro.world import WORLD

@@ -9,8 +9,9 @@ from annotation.opt_out import check_attributes
 from editing.insertions import check_insertions
 from editing.manifest import read_manifest
 from flows.engine.progress import report_progress
-from flows.pipeline import ORDER, targets_of
+from flows.pipeline import ORDER
 from flows.settings import Settings
+from flows.values import targets_of
 from policies.engine import PolicySet
 from storage.errors import FatalError
 

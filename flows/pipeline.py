@@ -3,190 +3,136 @@
     ingest ─ dedup ─ locate ─┬─ edit ─ certify ─ select ────────────────────────────┐
                              └─ caption ─ second_look ─ rewrite ─ certify_recaption ┴─ caption_edited ─ delta
 
-Each stage is declared in its own room. Whoever needs a fact about one (what it needs, what decides its output, what
-people read about it) asks the stage.
+Each stage is declared in its own package. Whoever needs a fact about one (what it needs, what decides its output, what
+people read about it) asks the stage. To add one, declare it and give it a line of `STEPS`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from PIL.Image import Image as PilImage
-
-from editing.locate import LocateRequest
-from editing.networks import Looking, make_locator
-from editing.stages import CERTIFY, EDIT, LOCATE, SELECT, Certifying, look_decided_by
+from editing.stages import CERTIFY, EDIT, LOCATE, SELECT
 from flows import planning
 from flows.engine.job import Job
 from flows.planning import Rows
 from flows.settings import Settings
 from flows.sources import SourceShards
-from policies.engine import Policy, PolicySet
-from recaption.second_look import Look, Seen
-from recaption.settings import RecaptionSettings
-from recaption.stages import (
-    CAPTION,
-    CAPTION_EDITED,
-    CERTIFY_RECAPTION,
-    DELTA,
-    REWRITE,
-    SECOND_LOOK,
-    Captioning,
-    Judging,
-    Rewriting,
-    SecondLook,
-)
-from storage.errors import FatalError, SampleError
+from flows.values import Values
+from policies.engine import PolicySet
+from recaption.stages import CAPTION, CAPTION_EDITED, CERTIFY_RECAPTION, DELTA, REWRITE, SECOND_LOOK
 from storage.records.ids import content_id
-from storage.stage import ReadyStage, Stage, deciding
-from storage.stages import DEDUP, INGEST, Ingesting
-
-STAGES: tuple[Stage[Any], ...] = (
-    INGEST,
-    DEDUP,
-    LOCATE,
-    EDIT,
-    CERTIFY,
-    SELECT,
-    CAPTION,
-    SECOND_LOOK,
-    REWRITE,
-    CERTIFY_RECAPTION,
-    CAPTION_EDITED,
-    DELTA,
-)
-
-_PLAIN_SHARD_ROWS = 2000  # of a stage whose rows are small and cost nothing
-
-ORDER = tuple(stage.name for stage in STAGES)
+from storage.stage import ReadyStage, Stage
+from storage.stages import DEDUP, INGEST
 
 Ready = Mapping[str, ReadyStage]
 """Stages by name, each with the values that it works with."""
 
+_PLAIN_SHARD_ROWS = 2000  # of a stage whose rows are small and cost nothing
+_SHOWN = ("image_id", "blob")
+_OF_SOURCE = ("source_key", "meta_json")  # the name by which a manifest lists an image, and boxes that came with it
 
-def targets_of(settings: Settings, policies: PolicySet) -> list[Policy]:
-    """The policies whose violations are edited away; raises FatalError for one that does not exist."""
-    by_id = {policy.id: policy for policy in policies}
-    wanted = settings.editing.edit.target_policies or tuple(by_id)
-    unknown = [name for name in wanted if name not in by_id]
-    if unknown:
-        raise FatalError(f"editing.edit.target_policies names {unknown[0]}, which is not among {', '.join(by_id)}.")
-    return [by_id[name] for name in wanted]
+
+@dataclass(frozen=True)
+class Made:
+    """What the stages so far make, by name; `shards` are what ingest reads."""
+
+    values: Values
+    shards: Rows
+    rows: dict[str, Rows] = field(default_factory=dict)
+
+    def __getitem__(self, stage: str) -> Rows:
+        return self.rows[stage]
+
+    def to_locate(self) -> Rows:
+        known = _SHOWN + (_OF_SOURCE if self.values.looking.settings.knows_originals_only else ())
+        return planning.pictures(self["dedup"], known)
+
+    def to_edit(self) -> Rows:
+        targets, vocabulary = self.values.targets, self.values.policies.vocabulary
+        controls = self.values.settings.editing.planned_controls
+        return planning.edit_tasks(self["dedup"], self["locate"], targets, vocabulary, controls)
+
+    def to_caption(self) -> Rows:
+        return planning.pictures(planning.located_images(self["dedup"], self["locate"]), _SHOWN)
+
+    def left_out(self) -> Rows:
+        """What each caption leaves out."""
+        vocabulary = self.values.policies.vocabulary
+        return planning.rewrite_tasks(self["dedup"], self["locate"], self["caption"], vocabulary)
+
+    def twins(self) -> Rows:
+        return planning.twins(self["dedup"], self["select"], self["certify_recaption"])
+
+    def texts(self) -> Rows:
+        captions = self["caption_edited"]
+        return planning.delta_tasks(self["dedup"], self["select"], self["certify_recaption"], captions)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage's place: the values that it works with (None: this build does without it), and its rows, of what those
+    before made. `how` is how `Job.stage` cuts them; `rows_decided_by` what decides which rows it gets."""
+
+    stage: Stage[Any]
+    values: Callable[[Values], Any]
+    rows: Callable[[Made], Rows]
+    how: Mapping[str, Any] = field(default_factory=dict)
+    rows_decided_by: Callable[[Values], Any] = lambda _: None
+
+
+_CHOOSING = {"shard_rows": _PLAIN_SHARD_ROWS, "together": ("image_id", "kind")}  # the best of an image's candidates
+
+STEPS = (
+    Step(INGEST, lambda v: v.ingesting, lambda made: made.shards, {"as_given": True}),
+    Step(DEDUP, lambda v: v.settings.dedup, lambda made: made["ingest"]),
+    Step(LOCATE, lambda v: v.looking, Made.to_locate),
+    Step(EDIT, lambda v: v.settings.editing.edit, Made.to_edit, {}, lambda v: v.edited_rows_decided_by),
+    Step(CERTIFY, lambda v: v.certifying, lambda made: made["edit"]),
+    Step(SELECT, lambda v: v.policies, lambda made: made["certify"], _CHOOSING),
+    Step(CAPTION, lambda v: v.captioning, Made.to_caption),
+    Step(SECOND_LOOK, lambda v: v.second_look, Made.left_out),
+    Step(
+        REWRITE,
+        lambda v: v.rewriting,
+        lambda made: made["second_look"] if "second_look" in made.rows else made.left_out(),
+        {},
+        lambda v: v.rewritten_rows_decided_by,
+    ),
+    Step(CERTIFY_RECAPTION, lambda v: v.judging, lambda made: made["rewrite"]),
+    Step(CAPTION_EDITED, lambda v: v.captioning_edited, Made.twins),
+    Step(DELTA, lambda v: v.comparing, Made.texts, {"shard_rows": _PLAIN_SHARD_ROWS}),
+)
+
+STAGES: tuple[Stage[Any], ...] = tuple(step.stage for step in STEPS)
+
+ORDER: Sequence[str] = tuple(stage.name for stage in STAGES)
 
 
 def ready_stages(settings: Settings, policies: PolicySet, source: str = "") -> Ready:
     """The stages that these settings ask for, in order; `source` is where ingest reads. Raises FatalError for a prompt
     or a list that cannot be read, once somebody asks what decides a stage."""
-    editing, vocabulary = settings.editing, policies.vocabulary
-    rules = {f"{p.id}.{rule.id}": rule.text for p in targets_of(settings, policies) for rule in p.rules}
-    looking = Looking(editing.locate, vocabulary, rules, settings.ingest.columns.root)
-    certifying = Certifying(
-        editing.certify,
-        Looking(editing.looking, vocabulary, rules),
-        editing.edit.feather_px,
-        editing.edit.shard_rows,
-    )
-    stages = [
-        INGEST.using(Ingesting(settings.ingest, source)),
-        DEDUP.using(settings.dedup),
-        LOCATE.using(looking),
-        EDIT.using(editing.edit),
-        CERTIFY.using(certifying),
-        SELECT.using(policies),
-        *(_recaptioning(settings.recaption, looking) if settings.recaption else ()),
-    ]
-    return {stage.name: stage for stage in stages}
-
-
-def _recaptioning(settings: RecaptionSettings, looking: Looking) -> Iterator[ReadyStage]:
-    vocabulary = looking.vocabulary
-    yield CAPTION.using(Captioning(settings.caption))
-    if settings.second_look == "mirrored" and not looking.settings.knows_originals_only:
-        yield SECOND_LOOK.using(
-            SecondLook(
-                partial(_look_with, looking),
-                partial(look_decided_by, looking),
-                looking.settings.needs,
-                looking.settings.rows_at_once,
-                settings.rewrite.shard_rows,
-            )
-        )
-    yield REWRITE.using(Rewriting(settings.rewrite, settings.certify, settings.caption, vocabulary))
-    yield CERTIFY_RECAPTION.using(Judging(settings.certify, vocabulary, settings.rewrite.shard_rows))
-    if settings.caption_edited:
-        yield CAPTION_EDITED.using(Captioning(settings.caption))
-        yield DELTA.using(vocabulary)
-
-
-def _look_with(looking: Looking) -> Look:
-    """A locator as the recaption room knows one: attributes and their boxes."""
-    locator = make_locator(looking)
-
-    def look(images: Sequence[PilImage]) -> list[Seen | SampleError]:
-        answers = locator.locate([LocateRequest(image) for image in images]) if images else []
-        return [
-            answer if isinstance(answer, SampleError) else tuple((a, r.box) for r in answer for a in r.attributes)
-            for answer in answers
-        ]
-
-    return look
+    values = Values(settings, policies, source)
+    given = ((step.stage, step.values(values)) for step in STEPS)
+    return {stage.name: stage.using(value) for stage, value in given if value is not None}
 
 
 def run_stages(job: Job, stages: Ready, settings: Settings, policies: PolicySet, plan: SourceShards) -> Rows:
     """Every stage up to publishing, on the planned shards of a source; the accepted edits, controls among them. Where
     stages overlap, this comes back once all are under way."""
-    ingested = job.stage(stages["ingest"], plan.shards, as_given=True)
-    kept = job.stage(stages["dedup"], ingested)
-    known = _SHOWN + (_OF_SOURCE if settings.editing.locate.knows_originals_only else ())
-    located = job.stage(stages["locate"], planning.pictures(kept, known))
-    tasks = planning.edit_tasks(
-        kept, located, targets_of(settings, policies), policies.vocabulary, settings.editing.planned_controls
-    )
-    edits = _edit(job, stages, tasks)
-    if "caption" in stages:
-        recaptions = _recaption(job, stages, policies, kept, located)
-        if "caption_edited" in stages:
-            _compare_twins(job, stages, kept, edits, recaptions)
-    return edits
-
-
-_SHOWN = ("image_id", "blob")
-_OF_SOURCE = ("source_key", "meta_json")  # the name by which a manifest lists an image, and boxes that came with it
-
-
-def _edit(job: Job, stages: Ready, tasks: Rows) -> Rows:
-    """The accepted edits, controls among them. The best candidate of an image is chosen where all of them are."""
-    candidates = job.stage(stages["edit"], tasks)
-    certified = job.stage(stages["certify"], candidates)
-    return job.stage(stages["select"], certified, _PLAIN_SHARD_ROWS, together=("image_id", "kind"))
-
-
-def _recaption(job: Job, stages: Ready, policies: PolicySet, images: Rows, located: Rows) -> Rows:
-    """Each image's own caption with what it leaves out put back, certified."""
-    described = job.stage(stages["caption"], planning.pictures(planning.located_images(images, located), _SHOWN))
-    rewrites: Any = planning.rewrite_tasks(images, located, described, policies.vocabulary)
-    if "second_look" in stages:
-        rewrites = job.stage(stages["second_look"], rewrites)
-    rewritten = job.stage(stages["rewrite"], rewrites)
-    return job.stage(stages["certify_recaption"], rewritten)
-
-
-def _compare_twins(job: Job, stages: Ready, images: Rows, edits: Rows, recaptions: Rows) -> None:
-    """Captions of edited images, and what they say that each edit removed."""
-    described = job.stage(stages["caption_edited"], planning.twins(images, edits, recaptions))
-    deltas = planning.delta_tasks(images, edits, recaptions, described)
-    job.stage(stages["delta"], deltas, _PLAIN_SHARD_ROWS)
+    made = Made(Values(settings, policies), plan.shards)
+    for step in STEPS:
+        name = step.stage.name
+        if name in stages:
+            made.rows[name] = job.stage(stages[name], step.rows(made), **step.how)
+    return made["select"]
 
 
 def decided(settings: Settings, policies: PolicySet) -> dict[str, str]:
     """A hash for each stage of all that settings and policies say about its results: of what it does with a row, and
     of which rows it gets."""
-    spoken, controls = policies.vocabulary.spoken, deciding(settings.editing.planned_controls)
-    chosen = {
-        "edit": [[policy.content_hash for policy in targets_of(settings, policies)], spoken, controls],
-        "rewrite": [[*words, policies.vocabulary[words[0]].sensitive] for words in spoken],
-    }
+    values, stages = Values(settings, policies), ready_stages(settings, policies)
     return {
-        name: content_id(stage.stage.version, stage.decides, chosen.get(name))
-        for name, stage in ready_stages(settings, policies).items()
+        name: content_id(stage.version, stages[name].decides, step.rows_decided_by(values))
+        for step in STEPS
+        if (name := (stage := step.stage).name) in stages
     }

@@ -13,8 +13,9 @@ from annotation.settings import AnnotationSettings
 from editing.settings import EditSettings, LocateSettings
 from flows.checks import check_names
 from flows.cli import trial
-from flows.pipeline import ready_stages, targets_of
+from flows.pipeline import ready_stages
 from flows.settings import Settings
+from flows.values import targets_of
 from models.settings import CLASSICAL, ChatSettings
 from policies.engine import PolicySet
 from policies.loading import load_policy_set

@@ -1,6 +1,7 @@
 """A build with stand-ins for the networks: a magenta square is a knife, everything else is background."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,7 +126,8 @@ def test_planning_never_holds_more_images_than_are_streamed(chats, photos, tmp_p
 
 def test_small_shards_of_plain_stages_make_the_same_rows(chats, photos, tmp_path, monkeypatch):
     build(SETTINGS, photos, str(tmp_path / "one"))
-    monkeypatch.setattr(pipeline, "_PLAIN_SHARD_ROWS", 3)
+    small = [replace(s, how={**s.how, "shard_rows": 3}) if "shard_rows" in s.how else s for s in pipeline.STEPS]
+    monkeypatch.setattr(pipeline, "STEPS", small)
     summary = build(SETTINGS, photos, str(tmp_path / "many"))
     assert {stage.name: stage.shards for stage in summary.stages if stage.name in ("select", "delta")} == {
         "select": 4,  # of twelve candidates

@@ -30,7 +30,7 @@ def explain(
 
 
 def show(image: str, /, *, workspace: WorkspaceArg, config: ConfigArg = None) -> None:
-    """Show one image's way through the newest build: source, regions, edits with certificates, captions, labels.
+    """Show one image's way through every stage: regions, edits, certificates, captions, labels.
 
     IMAGE is the name of its file, or the first digits of its id or of an edited image's.
 
