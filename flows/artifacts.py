@@ -19,6 +19,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.context import FlowRunContext, TaskRunContext
 
 from flows.annotate import Collection
 from flows.build import BuildSummary
@@ -45,6 +46,8 @@ class ProgressArtifacts:
         self._guard = threading.Lock()
 
     def reach(self, stage: str, done: int, total: int | None) -> None:
+        if FlowRunContext.get() is None and TaskRunContext.get() is None:
+            return  # a server that starts beside the run has no place on its page
         now, share = time.monotonic(), 0.0 if total is None else 100.0 * done / total if total else 100.0
         with self._guard:
             if stage not in self._ids:

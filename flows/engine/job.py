@@ -206,7 +206,8 @@ class Job:
         def work(shard: Shard) -> None:
             self._check_going()
             rows.add(shard.index, run(stage, shard, tally).fingerprint)
-            report_progress(stage.name, tally.rows_done, tally.total)
+            if not tally.is_all_done:
+                report_progress(stage.name, tally.rows_done, tally.total)
 
         try:
             if isinstance(shards, Sequence):
