@@ -56,11 +56,11 @@ def shown_on(console: Console) -> Iterator[None]:
 
 def _busy(stage: StageSummary) -> str:
     """How much of a stage's time a network of this process computed for it, and what it waited for otherwise: rows of
-    the stage before, or pictures that were read and written."""
+    the stage before, or pictures that were read and written, or another stage that used the device."""
     if not stage.busy_s or not stage.seconds:
         return ""
     busy, idle = min(1.0, stage.busy_s / stage.seconds), min(1.0, stage.idle_s / stage.seconds)
-    waits = ((idle, "rows"), (max(0.0, 1 - busy - idle), "pictures"))
+    waits = ((idle, "rows"), (max(0.0, 1 - busy - idle), "pictures or other stages"))
     return ", ".join([f"{busy:.0%}", *(f"{share:.0%} waits for {what}" for share, what in waits if share >= 0.05)])
 
 
