@@ -1,4 +1,4 @@
-"""How busy the edit stage keeps a device: photographs of 1.5 to 12 megapixels, and a stand-in for the network.
+"""How busy the edit stage keeps a device: made-up JPEGs of 1.6 to 12 megapixels, and a stand-in for the network.
 
     PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/device.py [--images 48] [--batch-size 8] [--feed 0.8]
 

@@ -1,6 +1,5 @@
 """What the editing room lets a user choose."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from editing.box_units import BoxUnits, side_multiple_of, units_of
 from editing.controls import ControlSettings
 from models.settings import CLASSICAL, ChatSettings, ModelName, PictureSettings
+from storage.network_flow import cpus
 from storage.stage import Decides, How, Needs
 
 
@@ -144,7 +144,7 @@ class EditSettings(PictureSettings):
     @property
     def at_once(self) -> int:
         """Pictures that are edited side by side: as many as an endpoint is asked for, or as there are CPUs."""
-        return self.endpoint.max_in_flight if self.endpoint else len(os.sched_getaffinity(0))
+        return self.endpoint.max_in_flight if self.endpoint else cpus()
 
     @property
     def adds_grain(self) -> bool:

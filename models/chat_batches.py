@@ -1,6 +1,5 @@
 """How requests become batches of one network's inputs: each is encoded by itself, ahead of the device, then stacked."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Any
 from models.chat import ChatRequest
 from models.chat_load import LoadedChat
 from storage.images import decoded
+from storage.network_flow import cpus
 
 Numbered = tuple[int, ChatRequest]
 _AHEAD_BYTES = 600_000_000  # of inputs that wait for the device
@@ -56,7 +56,7 @@ class Refused:
 def _encoders() -> ThreadPoolExecutor:
     """Threads that decode and scale images, one for each CPU. Not those of `storage/network.py`, one of which may wait
     for a model."""
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
+    return ThreadPoolExecutor(cpus(), thread_name_prefix="encode")
 
 
 def alike(requests: Sequence[Numbered]) -> list[list[Numbered]]:

@@ -12,13 +12,14 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import httpx
+import numpy as np
 from PIL import Image as PilImage
 from PIL.Image import Image
 
 from models.chat import ChatReply, ChatRequest
 from models.server_faults import LONGEST_ASKED_S, Trouble
 from storage.errors import SampleError
-from storage.images import decoded
+from storage.images import decoded, encode_png
 from storage.validation import valid_text
 
 JPEG_QUALITY = 95
@@ -86,7 +87,7 @@ class Body:
             return small, jpeg(small), "jpeg"
         if small is image:
             return image, request.files[number], media_type(request.files[number])
-        return small, _png(small), "png"
+        return small, encode_png(np.asarray(small)), "png"
 
 
 def fit(image: Image, max_pixels: int | None) -> Image:
@@ -103,12 +104,6 @@ def jpeg(image: Image) -> bytes:
     """The image as JPEG, since a PNG of a photograph costs ten times the time and the bytes."""
     out = io.BytesIO()
     image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return out.getvalue()
-
-
-def _png(image: Image) -> bytes:
-    out = io.BytesIO()
-    image.save(out, "PNG")
     return out.getvalue()
 
 

@@ -26,11 +26,16 @@ _AHEAD_BYTES = 600_000_000  # of pieces that wait for the device or for a worker
 _FINISH_BYTES = 300_000_000  # of pictures that are finished side by side; each takes a few times its bytes
 
 
+def cpus() -> int:
+    """CPUs that this process may use; where the system does not say, all of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
 def workers() -> ThreadPoolExecutor:
     """The threads of this process that prepare and finish rows, one for each CPU. Decoding, scaling and encoding
     release the interpreter."""
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="worker")
+    return ThreadPoolExecutor(cpus(), thread_name_prefix="worker")
 
 
 @dataclass
@@ -124,7 +129,7 @@ class Flow(Generic[Row, Piece, Answer, Out]):
     def _prepared(self) -> Iterator[_Line[Row, Piece, Answer, Out]]:
         """The rows that could be prepared, in order, some ahead of whoever reads this."""
         left, ahead = iter(self._lines), deque[tuple[_Line[Row, Piece, Answer, Out], Future[None]]]()
-        most = max(2 * (self._batching.size or 1), len(os.sched_getaffinity(0)))
+        most = max(2 * (self._batching.size or 1), cpus())
         while not self._stopped:
             while len(ahead) < most and self._has_room(ahead=len(ahead)):
                 line = next(left, None)
