@@ -1,7 +1,7 @@
 """What is inside the mask of an edit: how much of the original is left there, and whether the fill belongs.
 
-No model is asked. What is left is measured by `editing/kept.py`; grain and seams are judged by what surrounds the mask
-in the original.
+No model is asked. What is left is measured by `editing/detail_kept.py`; grain and seams are judged by what surrounds
+the mask in the original.
 
 What has no detail cannot be followed: these measures do not see a new object, nor, where the original has one colour,
 that nothing was done.
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from editing.kept import detail_kept
+from editing.detail_kept import detail_kept
 from editing.masks import around, parts, resize_mask, resize_rgb
 from storage.images import Mask, Rgb
 

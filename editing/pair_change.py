@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from editing.detail_kept import agreement
 from editing.inside import measure_inside
-from editing.kept import agreement
 from editing.masks import Box, parts, resize_mask, resize_rgb
 from editing.registration import register
 from storage.images import Mask, Rgb

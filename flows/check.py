@@ -19,7 +19,7 @@ from storage.ledger import Ledger, check_table, shard_record
 from storage.parquet import read_parquet, read_table
 from storage.records.ids import sha256_hex
 from storage.records.rejection import Rejection
-from storage.records.tables import from_table
+from storage.records.tables import BLOB_COLUMNS, from_table
 from storage.store import read_each
 from storage.workspace import Blobs, Workspace, parse_record
 
@@ -29,7 +29,6 @@ _KINDS = {
     "sources": "list of files", "tables": "table", "usage": "usage",
 }  # fmt: skip
 _MADE_AGAIN = ("blobs", "builds", "claims", "quarantine", "sources", "tables", "usage")  # by the next build
-_BLOB_COLUMNS = ("blob", "original_blob", "edited_id", "mask")
 _FAULTS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, FatalError)
 
 
@@ -198,5 +197,5 @@ def _named_in(name: str, column: pa.Array) -> Iterator[str]:
     elif pa.types.is_struct(column.type):
         for field, part in zip(column.type, column.flatten(), strict=True):
             yield from _named_in(field.name, part)
-    elif name in _BLOB_COLUMNS and pa.types.is_string(column.type):
+    elif name in BLOB_COLUMNS and pa.types.is_string(column.type):
         yield from (one for one in column.to_pylist() if one)

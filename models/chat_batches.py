@@ -2,16 +2,15 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from typing import Any
 
 from models.chat import ChatRequest
 from models.chat_load import LoadedChat
+from models.encoders import encoders
 from storage.images import decoded
-from storage.network_flow import cpus
 
 Numbered = tuple[int, ChatRequest]
 _AHEAD_BYTES = 600_000_000  # of inputs that wait for the device
@@ -50,13 +49,6 @@ class Refused:
 
     index: int
     error: Exception
-
-
-@cache
-def _encoders() -> ThreadPoolExecutor:
-    """Threads that decode and scale images, one for each CPU. Not those of `storage/network.py`, one of which may wait
-    for a model."""
-    return ThreadPoolExecutor(cpus(), thread_name_prefix="encode")
 
 
 def alike(requests: Sequence[Numbered]) -> list[list[Numbered]]:
@@ -98,7 +90,7 @@ def _ahead(loaded: LoadedChat, requests: Sequence[Numbered], size: Callable[[], 
             index, request = next(left, (-1, None))
             if request is None:
                 break
-            waiting.append((index, _encoders().submit(_encode, loaded, index, request)))
+            waiting.append((index, encoders().submit(_encode, loaded, index, request)))
         if not waiting:
             return
         index, done = waiting.popleft()

@@ -13,13 +13,10 @@ the seam; an error inside the reply would have to be checked by each of them.
 import asyncio
 import logging
 import math
-import os
 import random
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
@@ -27,7 +24,9 @@ import httpx
 from PIL import Image as PilImage
 
 from models.chat import ChatReply, ChatRequest
+from models.encoders import encoders
 from models.in_flight import Allowance, is_overloaded
+from models.kept_replies import KeptReplies
 from models.openai_connections import Connection, Slots
 from models.openai_wire import JPEG_QUALITY, OF_THE_ROW, Body, Sizes, error_of, read_reply, retry_after_s
 from models.server_faults import OF_ACCESS, Key, Refusal, Trouble, is_trouble, way_out
@@ -41,7 +40,6 @@ _SAID_FROM_S = 5.0  # a pause that a server asks for is told from here on
 _LATELY_S = 60.0  # an answer as old as this shows that the set-up is right
 _SMALL_PX = 128 * 128  # encoded at once: a thread would cost more than the work
 _AHEAD = 8  # requests that are ready for the next free slot: it does not wait for an image to be encoded
-_KEPT = 8192  # replies that wait to be asked for again after a failed call: a few MB of text
 log = logging.getLogger(__name__)
 
 _Outcome = ChatReply | SampleError | TransientError
@@ -72,13 +70,12 @@ class OpenAIChat:
         self._body = Body(model, server.max_pixels, image_transport)
         # The address is left out: the same model on another port gives the same answers.
         self._fingerprint = content_id("openai", model, revision, server.max_pixels, JPEG_QUALITY)
-        self._kept: OrderedDict[str, ChatReply | SampleError] = OrderedDict()
+        self._kept = KeptReplies()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connections: list[Connection] = []
         self._allowance = Allowance(server.max_in_flight)
         self._slots = Slots(self._allowance, self._connect)
-        self._encoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="openai-chat-encode")
         self._trusted = tls()
         self._calls = 0
         self._takes_schemas = True  # until the server refuses one
@@ -100,26 +97,7 @@ class OpenAIChat:
         Raises FatalError, TransientError or SampleError as the module says. After a SampleError or a
         TransientError, the requests that succeeded are answered from memory when they are asked again.
         """
-        outcomes = self._run(self._all(requests))
-        replies = [result for _, result in outcomes if isinstance(result, ChatReply)]
-        with self._lock:
-            if len(replies) == len(outcomes):
-                for key, _ in outcomes:
-                    self._kept.pop(key, None)
-                return replies
-            self._remember(outcomes)
-        failed = [result for _, result in outcomes if not isinstance(result, ChatReply)]
-        raise next((error for error in failed if isinstance(error, TransientError)), failed[0])
-
-    def _remember(self, outcomes: Sequence[tuple[str, _Outcome]]) -> None:
-        """Keeps what a failed call paid for; a bad row that stands alone is not asked again."""
-        for key, result in outcomes:
-            if not isinstance(result, TransientError):
-                self._kept[key] = result
-        if len(outcomes) == 1:
-            self._kept.pop(outcomes[0][0], None)
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
+        return self._kept.settle(self._run(self._all(requests)))
 
     def close(self) -> None:
         """Closes the connections and the event loop; a later call of `generate` opens them anew."""
@@ -166,7 +144,7 @@ class OpenAIChat:
         except BaseExceptionGroup as raised:
             raise raised.exceptions[0] from None
         outcomes = [done[index] for index in range(len(requests))]
-        asked = [outcome for key, outcome in outcomes if key not in self._kept]
+        asked = [outcome for key, outcome in outcomes if self._kept.get(key) is None]
         if asked and all(isinstance(outcome, SampleError) for outcome in asked):
             await self._check_answers_others(requests[0], asked[0], began)
         return outcomes
@@ -194,7 +172,7 @@ class OpenAIChat:
             if sum(image.width * image.height for image in request.images) <= _SMALL_PX:
                 key, body, sizes = self._prepare(request)
             else:
-                key, body, sizes = await loop.run_in_executor(self._encoders, self._prepare, request)
+                key, body, sizes = await loop.run_in_executor(encoders(), self._prepare, request)
             kept = self._kept.get(key)
             if kept is not None:
                 done[index] = (key, kept)

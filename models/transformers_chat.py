@@ -2,13 +2,15 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from models.chat import ChatReply, ChatRequest
 from models.chat_batches import Encoded, Refused, alike, encoded, stacked
 from models.chat_load import LoadedChat, load_chat
 from models.device import at_device, load_on_device, still_needed
+from models.kept_replies import KeptReplies
 from models.settings import Dtype
 from models.source import fingerprint_of
 from storage.errors import SampleError
@@ -38,7 +40,7 @@ class TransformersChat:
         self._fingerprint = content_id(fingerprint_of(source, revision), dtype, max_pixels)
         self._loaded: LoadedChat | None = None
         self._most: int | None = None  # requests that were found to fit
-        self._kept: dict[_Key, tuple[ChatRequest, ChatReply]] = {}
+        self._kept = KeptReplies()
 
     @property
     def fingerprint(self) -> str:
@@ -52,36 +54,17 @@ class TransformersChat:
         Raises what the first request at fault raised, SampleError `chat_out_of_memory` for one that does not fit by
         itself, once all others are answered; their replies are kept for the next call.
         """
-        outcomes: dict[int, ChatReply | Exception] = {
-            index: self._kept[_key(request)][1] for index, request in enumerate(requests) if _key(request) in self._kept
-        }
-        left = [index for index in range(len(requests)) if index not in outcomes]
-        for group in alike([(index, requests[index]) for index in left]):
+        keys = [_Key.of(request) for request in requests]
+        kept = [self._kept.get(key) for key in keys]
+        outcomes: dict[int, ChatReply | Exception] = {i: reply for i, reply in enumerate(kept) if reply is not None}
+        for group in alike([(index, request) for index, request in enumerate(requests) if index not in outcomes]):
             loaded = self._ready()
             for batch in encoded(loaded, group, lambda: min(batch_size or self._batch_size, self._most or sys.maxsize)):
                 if isinstance(batch, Refused):
                     outcomes[batch.index] = batch.error
                 else:
                     outcomes.update(self._answered(loaded, batch))
-        return self._replies(requests, outcomes)
-
-    def _replies(
-        self, requests: Sequence[ChatRequest], outcomes: Mapping[int, ChatReply | Exception]
-    ) -> list[ChatReply]:
-        replies, error = list[ChatReply](), None
-        for index, request in enumerate(requests):
-            outcome = outcomes[index]
-            if isinstance(outcome, Exception):
-                error = error or outcome
-            else:
-                replies.append(outcome)
-                self._kept[_key(request)] = request, outcome  # the request, so that nothing else gets its identity
-        if error is None or len(requests) == 1:
-            for request in requests:
-                self._kept.pop(_key(request), None)
-        if error is not None:
-            raise error
-        return replies
+        return self._kept.settle([(key, outcomes[index]) for index, key in enumerate(keys)])
 
     def let_go(self) -> None:
         """Drop the weights; the next call loads them again."""
@@ -122,14 +105,19 @@ class TransformersChat:
         return outcomes
 
 
-_Key = tuple[Any, ...]
-
-
-def _key(request: ChatRequest) -> _Key:
+@dataclass(frozen=True)
+class _Key:
     """What tells requests apart; images by identity, since to compare their pixels would decode them."""
-    images = tuple(id(image) for image in request.images)
-    how = request.max_new_tokens, request.temperature, request.seed, request.first_tokens
-    return request.system, request.prompt, images, how, repr(sorted(request.arguments.items()))
+
+    how: tuple[Any, ...]
+    request: ChatRequest = field(compare=False)  # so that no other image gets the identity
+
+    @classmethod
+    def of(cls, request: ChatRequest) -> "_Key":
+        images = tuple(id(image) for image in request.images)
+        how = request.max_new_tokens, request.temperature, request.seed, request.first_tokens
+        arguments = repr(sorted(request.arguments.items()))
+        return cls((request.system, request.prompt, images, how, arguments), request)
 
 
 def _generate(loaded: LoadedChat, batch: Sequence[Encoded]) -> list[ChatReply]:

@@ -13,11 +13,11 @@ import pyarrow as pa
 from storage.ledger import Ledger
 from storage.records.ids import canonical_json
 from storage.records.rejection import Rejection
+from storage.records.tables import BLOB_COLUMNS
 from storage.workspace import Blobs, Workspace
 
 _FOLDER = "forgotten/"
 _OF_OTHERS = ("family_id",)  # names an image of the same family, which need not be this one
-_BLOBS = ("blob", "original_blob", "edited_id", "mask")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,8 @@ def forgotten(workspace: Workspace) -> frozenset[str]:
 def find(workspace: Workspace, digest: str) -> Tombstone:
     """What belongs to the image whose file, blob or edit has this SHA-256, by every table of the workspace."""
     rows = [row for _, _, table in _tables(workspace) for row in _flat(table)]
-    owners = {str(row["image_id"]) for row in rows if "image_id" in row and digest in (row.get(n) for n in _BLOBS)}
+    named = (row for row in rows if digest in (row.get(column) for column in BLOB_COLUMNS))
+    owners = {str(row["image_id"]) for row in named if "image_id" in row}
     image_id = digest if not owners or any(row.get("image_id") == digest for row in rows) else min(owners)
     stone = read_tombstone(workspace, image_id) or Tombstone(image_id)
     own = [row for row in rows if row.get("image_id") == image_id]
@@ -99,7 +100,7 @@ def _blobs(value: Any, name: str = "") -> Iterable[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _blobs(inner, name)
-    elif name in _BLOBS and value:
+    elif name in BLOB_COLUMNS and value:
         yield str(value)
 
 

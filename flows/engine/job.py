@@ -1,7 +1,6 @@
 """One build in progress: runs stages shard by shard, side by side, and writes down what was made."""
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -19,7 +18,8 @@ from flows.engine.early_stop import check_affordable, check_not_all_refused
 from flows.engine.pool import Pool
 from flows.engine.progress import StageSummary, report_progress
 from flows.engine.record import Made, cut_before
-from flows.engine.stage_rows import StageRows, StoppedError, reader_takes_turns
+from flows.engine.side_by_side import SideBySide
+from flows.engine.stage_rows import StageRows, StoppedError
 from flows.engine.tally import Shard, Tally
 from models.metering import Budget, CostLimitError
 from storage.errors import GuardsetError, TransientError
@@ -74,11 +74,7 @@ class Job:
         self._lost_counted: set[str] = set()
         self._threads, self._around = threads, around
         self._cut_before, self._order = cut_before(workspace), tuple(order)
-        self._overlaps, self._working = False, list[threading.Thread]()
-        self._failures = list[BaseException]()
-        self._rows = list[StageRows]()
-        self._turns = threading.Condition()
-        self._queues: dict[str, list[str]] = {}  # stages that wait for a place, by its name
+        self._overlaps, self._at_work = False, SideBySide()
 
     def __enter__(self) -> "Job":
         self._overlaps = True
@@ -87,16 +83,15 @@ class Job:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
             if error is not None:
-                self._fail(error)
-            for thread in self._working:
-                thread.join()
+                self._at_work.fail(error)
+            self._at_work.wait()
         except BaseException as interrupt:  # what is under way is finished: it is paid for
-            self._fail(interrupt)
-            for thread in self._working:
-                thread.join()
+            self._at_work.fail(interrupt)
+            self._at_work.wait()
             raise
-        if self._failures and (error is None or isinstance(error, StoppedError)):
-            raise self._failures[0]
+        failures = self._at_work.failures
+        if failures and (error is None or isinstance(error, StoppedError)):
+            raise failures[0]
 
     def run(self, stage: ReadyStage, rows: pa.Table) -> pa.Table:
         """As `stage`, for rows that are few enough to be held: all that came out, as one table."""
@@ -123,48 +118,18 @@ class Job:
         shards = tables if as_given else self._cut(stage, tables, shard_rows, together)
         place = self._pool.place_of(stage)
         rows = StageRows(self.workspace.ledger, stage.name, takes_turns=bool(place))
-        self._rows.append(rows)
         if not self._overlaps:
             self._around(stage.name, lambda: self._run(stage, list(self._put_inputs(stage, shards)), rows))
             return rows
-        self._queues.setdefault(place, []).append(stage.name)
-        thread = threading.Thread(
-            target=copy_context().run, args=(self._beside, stage, shards, rows, place), name=stage.name
-        )
-        self._working.append(thread)
-        thread.start()
-        return rows
 
-    def _beside(self, stage: ReadyStage, shards: Iterable[pa.Table], rows: StageRows, place: str) -> None:
-        """Run a stage in a thread of its own, from its first shard on."""
-        reader_takes_turns.set(bool(place))
-        try:
+        def work(wait_for_turn: Callable[[], None]) -> None:
             put = self._put_inputs(stage, shards)
-            first = list(islice(put, 1))
-            if place:
-                with self._turns:
-                    self._turns.wait_for(lambda: self._queues[place][0] == stage.name)
-            self._check_going()
+            first = list(islice(put, 1))  # a stage without rows yet would hold its place and do nothing
+            wait_for_turn()
             self._around(stage.name, lambda: self._run(stage, chain(first, put), rows))
-        except StoppedError:
-            pass  # whoever failed says why
-        except BaseException as error:  # noqa: BLE001  (handed to whoever waits for the job)
-            self._fail(error)
-        finally:
-            rows.stop()  # of a stage that was asked for after the failure, nobody else would say so
-            with self._turns:
-                self._queues[place].remove(stage.name)
-                self._turns.notify_all()
 
-    def _fail(self, error: BaseException) -> None:
-        """Remember why the build ends, and let nobody wait for more."""
-        self._failures.append(error)
-        for rows in self._rows:
-            rows.stop()
-
-    def _check_going(self) -> None:
-        if self._failures:
-            raise StoppedError
+        self._at_work.start(stage.name, rows, place, work)
+        return rows
 
     def _run(self, stage: ReadyStage, shards: Iterable[Shard], rows: StageRows) -> None:
         tally, started = Tally(), time.perf_counter()
@@ -204,7 +169,7 @@ class Job:
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix=stage.name)
 
         def work(shard: Shard) -> None:
-            self._check_going()
+            self._at_work.check_going()
             rows.add(shard.index, run(stage, shard, tally).fingerprint)
             if not tally.is_all_done:
                 report_progress(stage.name, tally.rows_done, tally.total)
@@ -236,7 +201,7 @@ class Job:
             raise
         except BaseException as error:
             if self._overlaps:
-                self._fail(error)
+                self._at_work.fail(error)
             raise
 
     def _in_its_place(self, stage: ReadyStage, shard: Shard, tally: Tally) -> ShardOutcome:

@@ -13,6 +13,9 @@ from pydantic import TypeAdapter
 
 from storage.errors import FatalError
 
+BLOB_COLUMNS = ("blob", "original_blob", "edited_id", "mask")
+"""Columns, of any record and of what a finding holds, that name a blob by the hash of its bytes."""
+
 Record = TypeVar("Record")
 _SCALARS: Mapping[Any, pa.DataType] = {
     str: pa.string(),

@@ -3,6 +3,7 @@
 from typing import cast
 
 from flows.engine.job import Job
+from flows.history import _WORDS
 from flows.pipeline import ORDER, STAGES, ready_stages, run_stages
 from flows.sources import SourceShards
 from micro.preset import preset
@@ -34,3 +35,8 @@ def test_every_stage_of_the_list_is_run_in_its_order(tmp_path):
     nothing = SourceShards([], 0)
     run_stages(cast(Job, job), ready_stages(preset(), WORLD), preset(), WORLD, nothing)
     assert job.ran == list(ORDER)
+
+
+def test_what_a_stage_makes_of_an_image_can_be_shown():
+    repeated = {"ingest", "edit", "second_look", "rewrite"}  # by the stage behind, whose rows hold what theirs do
+    assert set(_WORDS) | repeated == set(ORDER)

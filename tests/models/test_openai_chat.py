@@ -87,7 +87,7 @@ def test_one_bad_row_costs_itself_only_and_nothing_is_paid_twice(server):
     tried = {row: 4 if row in ("row 500", "row wrong-json") else 1 for row in rows}
     assert {prompt: n for prompt, n in server.seen.by_prompt.items() if prompt != PROBE} == tried
     assert server.seen.by_prompt[PROBE] <= 3
-    assert not model._kept
+    assert not model._kept._kept
 
 
 @pytest.mark.parametrize(

@@ -149,10 +149,20 @@ def test_a_stage_that_is_asked_for_after_the_failure_ends_too(workspace):
     def late():
         with job(workspace) as running:
             rows = running.stage(toy_stage("first", Noting, "first", [], fail), ROWS, 1)
-            running._working[0].join()
+            running._at_work.wait()
             for name in ("second", "third"):
                 rows = running.stage(toy_stage(name, Noting, name, []), rows, 1)
             running.stage(toy_stage("other", Noting, "other", []), ROWS, 1)
 
     with pytest.raises(FatalError, match="No weights"):
         late()
+
+
+def test_a_failure_is_kept_once_though_shard_and_stage_both_see_it(workspace):
+    def fail(_):
+        raise FatalError("No weights.")
+
+    running = job(workspace)
+    with pytest.raises(FatalError, match="No weights"), running:
+        running.stage(toy_stage("first", Noting, "first", [], fail), ROWS, 1)
+    assert len(set(map(id, running._at_work.failures))) == len(running._at_work.failures)
