@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from flows import planning
 from flows.checks import check_names, tell_listed
+from flows.engine.gpu_pool import gpus
 from flows.engine.job import Around, Job, plainly
 from flows.engine.open_pool import open_pool
-from flows.engine.pool import Hold, hold_nothing
+from flows.engine.pool import AT_THE_DEVICE, Hold, hold_nothing
 from flows.engine.progress import StageSummary
 from flows.engine.record import LATEST, write_record
 from flows.pipeline import ORDER, Ready, decided, ready_stages, run_stages
@@ -73,7 +74,7 @@ def build(
     plan = plan_shards(workspace, source, files, settings.ingest.shard_rows)
     if not workspace.store.exists(LATEST):
         keep_settings(workspace, settings)  # a first build that is stopped goes on with them
-    opened = open_pool(settings.engine, settings.ray, hold, keeps_models=settings.keep_models)
+    opened = open_pool(settings.engine, settings.ray, hold, device=settings.device, keeps_models=settings.keep_models)
     with opened as pool, Job(workspace, pool, budget, _threads(settings, stages), ORDER, around) as job:
         edits = run_stages(job, stages, settings, policies, plan)
     pairs = sum(rows.num_rows for rows in planning.pairs(edits))
@@ -92,8 +93,8 @@ def build(
 
 
 def _threads(settings: Settings, stages: Ready) -> int:
-    """Threads that wait for shards: enough to keep every worker of the cluster busy."""
+    """Threads that wait for shards: enough to keep every GPU of this machine, or worker of the cluster, busy."""
     if settings.engine == "local":
-        return settings.threads
+        return max(settings.threads, AT_THE_DEVICE * len(gpus())) if settings.device == "all" else settings.threads
     workers = (settings.ray.workers_of(stage) for stage in stages.values())
     return max(settings.threads, sum(one.workers for one in workers if one is not None))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from annotation.settings import AnnotationSettings
 from editing.settings import EditingSettings
-from flows.engine.settings import Engine, LimitSettings, RaySettings
+from flows.engine.settings import Device, Engine, LimitSettings, RaySettings
 from guard.evaluation.settings import EvaluationSettings
 from guard.export.settings import GuardSettings
 from models.metering import Prices
@@ -52,6 +52,10 @@ class Settings(BaseModel):
     )
     engine: How[Engine] = Field(
         default="local", description="where models run: local (this process) or ray (a cluster)"
+    )
+    device: How[Device] = Field(
+        default="all",
+        description="all: a process on each GPU of this machine that CUDA_VISIBLE_DEVICES leaves; one: the first GPU",
     )
     ray: RaySettings = RaySettings()
     limits: LimitSettings = LimitSettings()

@@ -4,6 +4,7 @@ Networks of several stages take turns, whatever threads they are called from: tw
 and the seeds of its random numbers, and gain nothing.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from storage.errors import DeviceLostError
 
 
 class Resident(Protocol):
@@ -70,11 +73,22 @@ def at_device() -> Iterator[None]:
         _device.depth += 1
         try:
             yield
+        except Exception as error:
+            check_not_lost(error)
+            raise
         finally:
             _device.depth -= 1
             if not _device.depth:  # the time of one inside another is counted already
                 spent_s = time.perf_counter() - began - (counted.loading_s - loading_s)
                 counted.add(busy_s=spent_s, waited_s=began - asked)
+
+
+def check_not_lost(error: Exception) -> None:
+    """Raises DeviceLostError for an error after which the accelerator answers this process no more: no row is to blame
+    for what follows."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.AcceleratorError):
+        raise DeviceLostError(f"The accelerator failed and needs a new process: {error}") from error
 
 
 def load_on_device(model: Resident, load: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from models.codec import through_codec
-from models.device import at_device, load_on_device, still_needed
+from models.device import at_device, check_not_lost, load_on_device, still_needed
 from models.pipeline_call import Job, accepted, arguments_of, flags_in, inferred, pictures_in
 from models.pipeline_load import load_pipeline
 from models.pipeline_traits import Traits, fixed_arguments, ignores_prompt, native_size, read_traits
@@ -247,8 +247,7 @@ def _failure(error: Exception, limit_s: float | None) -> SampleError:
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
         return SampleError("editor_out_of_memory", "The pipeline ran out of memory.")
-    if isinstance(error, torch.AcceleratorError):
-        raise FatalError(f"The accelerator failed and needs a new process: {text}") from error
+    check_not_lost(error)
     if isinstance(error, PastDeadlineError):
         return SampleError("editor_timeout", f"One call took longer than {limit_s:g} s.")
     return SampleError("editor_failed", f"{type(error).__name__}: {text}")

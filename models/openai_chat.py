@@ -1,8 +1,7 @@
 """A chat model behind any OpenAI-compatible server: vLLM, SGLang, llama.cpp, hosted ones.
 
-Requests run side by side in one event loop, which all threads that call `generate` share: while one thread decodes
-its next images, another's requests fill the server's slots. A call keeps its replies, the bodies of the requests in
-flight, and nothing else.
+All that name the same model at the same address share its slots (`chat_server.py`), whatever else they are set to. A
+call keeps its replies, the bodies of the requests in flight, and nothing else.
 
 What an error means is said in `server_faults.py`. `generate` finishes all other requests before it raises a row's
 SampleError, and keeps their replies: the quarantine boundary then halves the batch until the bad row stands alone, and
@@ -16,24 +15,25 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import httpx
 from PIL import Image as PilImage
 
 from models.chat import ChatReply, ChatRequest
+from models.chat_server import ChatServer
 from models.encoders import encoders
-from models.in_flight import Allowance, is_overloaded
+from models.in_flight import is_overloaded, one_for
 from models.kept_replies import KeptReplies
-from models.openai_connections import Connection, Slots
+from models.openai_connections import Connection
 from models.openai_wire import JPEG_QUALITY, OF_THE_ROW, Body, Sizes, error_of, read_reply, retry_after_s
 from models.server_faults import OF_ACCESS, Key, Refusal, Trouble, is_trouble, way_out
 from models.settings import ServerSettings
 from storage.errors import FatalError, SampleError, TransientError
 from storage.records.ids import content_id, sha256_hex
-from storage.transport import check_trusted, tls
+from storage.transport import check_trusted
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _SAID_FROM_S = 5.0  # a pause that a server asks for is told from here on
@@ -72,14 +72,8 @@ class OpenAIChat:
         self._fingerprint = content_id("openai", model, revision, server.max_pixels, JPEG_QUALITY)
         self._kept = KeptReplies()
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._connections: list[Connection] = []
-        self._allowance = Allowance(server.max_in_flight)
-        self._slots = Slots(self._allowance, self._connect)
-        self._trusted = tls()
-        self._calls = 0
+        self._shared = one_for(ChatServer, server.base_url, model, server.max_in_flight)
         self._takes_schemas = True  # until the server refuses one
-        self._not_before = 0.0  # time.monotonic() until which the server asked for silence
         self._last_success = -math.inf  # when a request was sent that was answered
         self._failed_probe: tuple[float, Exception] = (-math.inf, Exception())
         self._probing = asyncio.Lock()
@@ -97,44 +91,18 @@ class OpenAIChat:
         Raises FatalError, TransientError or SampleError as the module says. After a SampleError or a
         TransientError, the requests that succeeded are answered from memory when they are asked again.
         """
-        return self._kept.settle(self._run(self._all(requests)))
+        return self._kept.settle(self._shared.run(self._all(requests)))
 
     def close(self) -> None:
-        """Closes the connections and the event loop; a later call of `generate` opens them anew."""
-        with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is not None:
-            asyncio.run_coroutine_threadsafe(self._hang_up(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-
-    async def _hang_up(self) -> None:
-        for connection in self._connections:
-            await connection.close()
-        self._connections, self._probing = [], asyncio.Lock()
-        self._slots = Slots(self._allowance, self._connect)
-
-    def _connect(self) -> Connection:
-        self._connections.append(Connection(self._trusted))
-        return self._connections[-1]
-
-    def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="openai-chat", daemon=True).start()
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # nothing is paid for after an interrupt
-            raise
+        """Closes the server's connections and event loop; a later call of `generate` opens them anew."""
+        self._shared.close()
+        self._probing = asyncio.Lock()  # the one before belongs to the loop that ended
 
     async def _all(self, requests: Sequence[ChatRequest]) -> list[tuple[str, _Outcome]]:
         count = min(self._server.max_in_flight, len(requests))
         done: dict[int, tuple[str, _Outcome]] = {}
         began = time.monotonic()
-        self._calls += 1
-        call = self._calls
+        call = self._shared.next_call()
         left = iter(enumerate(requests))
         try:
             async with asyncio.TaskGroup() as group:
@@ -153,11 +121,8 @@ class OpenAIChat:
         """Rows alone are at fault only at a server that answers something."""
         if self._last_success > began:
             return
-        connection = await self._slots.take(self._calls)
-        try:
+        async with self._shared.slot(self._shared.next_call()) as connection:
             trouble = await self._probe(connection, like, began)
-        finally:
-            self._slots.give(connection)
         if isinstance(trouble, Trouble):
             raise TransientError(f"{self._host} gives no usable answer: {trouble}.")
         if trouble is not None:
@@ -177,11 +142,8 @@ class OpenAIChat:
             if kept is not None:
                 done[index] = (key, kept)
                 continue
-            connection = await self._slots.take(call)
-            try:
+            async with self._shared.slot(call) as connection:
                 done[index] = (key, await self._answer(connection, request, body, sizes))
-            finally:
-                self._slots.give(connection)
 
     def _prepare(self, request: ChatRequest) -> tuple[str, bytes, Sizes]:
         """A request's hash, its bytes, and the sizes of its images as sent."""
@@ -192,7 +154,7 @@ class OpenAIChat:
         """One request through all its attempts; raises FatalError when the server takes no request of this kind."""
         last = Trouble("chat_failed", "")
         for attempt in range(self._server.attempts):
-            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            await self._shared.silence()
             sent = time.monotonic()
             try:
                 return await self._attempt(connection, body, sizes)
@@ -232,13 +194,13 @@ class OpenAIChat:
             async with asyncio.timeout(self._server.timeout_s):
                 response = await connection.send(self._url, self._key.headers(), body)
         except TimeoutError as error:
-            self._allowance.note(overloaded=True)
+            self._shared.allowance.note(overloaded=True)
             raise Trouble("chat_failed", f"no answer within {self._server.timeout_s:g} s") from error
         except httpx.RequestError as error:
             check_trusted(error, self._host)
             raise Trouble("chat_failed", f"the connection failed ({type(error).__name__})") from error
         status = response.status_code
-        self._allowance.note(overloaded=is_overloaded(status))
+        self._shared.allowance.note(overloaded=is_overloaded(status))
         if status == 200:
             reply = read_reply(response.content, sizes, time.monotonic() - sent)
             self._last_success = max(self._last_success, sent)  # what was sent before an outage says nothing of it
@@ -288,4 +250,4 @@ class OpenAIChat:
     def _wait_as_told(self, pause_s: float) -> None:
         if pause_s >= _SAID_FROM_S:
             log.warning("%s asks for a pause of %.0f s.", self._host, pause_s)
-        self._not_before = max(self._not_before, time.monotonic() + pause_s)
+        self._shared.be_silent(pause_s)

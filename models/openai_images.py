@@ -16,7 +16,7 @@ import numpy as np
 from models.answer_size import fitted
 from models.image_edit import ImageEdit
 from models.image_wire import Form, Placed, form_of, picture_in, placed
-from models.in_flight import Allowance, Places, is_overloaded
+from models.in_flight import Places, is_overloaded, one_for
 from models.openai_wire import error_of, retry_after_s
 from models.server_faults import MAX_REPLY_BYTES, OF_ACCESS, Key, Refusal, Trouble, is_trouble
 from models.settings import PictureSettings
@@ -66,8 +66,7 @@ class OpenAIImages:
         self._client = httpx.Client(verify=tls(), follow_redirects=False)
         self._own_size = False
         self._jitter = random.Random()
-        self._allowance = Allowance(self._endpoint.max_in_flight)
-        self._places = Places(self._allowance)  # shards that run side by side share them
+        self._places = one_for(Places, self._endpoint.base_url, settings.model, self._endpoint.max_in_flight)
         self._last_edited = -math.inf
         self._key = Key(self._endpoint.api_key_env, self._host)
         self._key.read()
@@ -183,13 +182,13 @@ class OpenAIImages:
             raise Trouble("editor_unavailable", type(error).__name__) from error
 
     def _too_late(self) -> Trouble:
-        self._allowance.note(overloaded=True)
+        self._places.allowance.note(overloaded=True)
         return Trouble("editor_timeout", f"no whole answer within {self._endpoint.timeout_s:g} s")
 
     def _check_answered(self, reply: httpx.Response) -> None:
         """Raises what a status other than 200 means."""
         status = reply.status_code
-        self._allowance.note(overloaded=is_overloaded(status))
+        self._places.allowance.note(overloaded=is_overloaded(status))
         if is_trouble(status):
             pause_s = retry_after_s(reply.headers.get("retry-after"))
             raise Trouble("editor_unavailable", f"status {status}", pause_s)

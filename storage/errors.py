@@ -30,3 +30,7 @@ class TransientError(GuardsetError):
 
 class FatalError(GuardsetError):
     """The build cannot go on. The message is a plain sentence with the way out."""
+
+
+class DeviceLostError(FatalError):
+    """The accelerator is of no more use to this process; a new one may find it well."""

@@ -81,6 +81,7 @@ class Flow(Generic[Row, Piece, Answer, Out]):
         self._stopped: list[BaseException] = []
         self._to_finish: deque[_Line[Row, Piece, Answer, Out]] = deque()
         self._finishing = self._finishing_bytes = 0
+        self._short_of_memory = threading.Lock()
 
     def result(self) -> BatchResult[Out]:
         device = ThreadPoolExecutor(self._batching.at_once, thread_name_prefix="device")
@@ -165,7 +166,7 @@ class Flow(Generic[Row, Piece, Answer, Out]):
             return BatchResult([])
 
         def work() -> None:
-            refused = quarantine_boundary([line.row], step, self._key)
+            refused = quarantine_boundary([line.row], self._once_more(step), self._key)
             if not line.piece:
                 line.result = refused
             self._holds(line.size)
@@ -241,9 +242,24 @@ class Flow(Generic[Row, Piece, Answer, Out]):
             return BatchResult(list(self._network.finish(rows[0], line.piece[0], answers)))
 
         try:
-            line.result = quarantine_boundary([line.row], step, self._key)
+            line.result = quarantine_boundary([line.row], self._once_more(step), self._key)
         finally:
             self._let_go(line)
+
+    def _once_more(
+        self, step: Callable[[Sequence[Row]], BatchResult[Out]]
+    ) -> Callable[[Sequence[Row]], BatchResult[Out]]:
+        """The step, tried again where memory was short: those beside it have let go by then, or stand in line."""
+
+        def tried(rows: Sequence[Row]) -> BatchResult[Out]:
+            try:
+                return step(rows)
+            except MemoryError:
+                pass  # the second try begins outside the handler, whose traceback would hold the first one's pictures
+            with self._short_of_memory:
+                return step(rows)
+
+        return tried
 
     def _holds(self, size: int) -> None:
         with self._changed:

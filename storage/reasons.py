@@ -208,6 +208,9 @@ REASONS: Mapping[str, Reason] = {
         "a copy of it, or a crop, is in another split", "keep copies of one picture in one split"
     ),
     # whatever nobody foresaw
+    "out_of_memory": Reason(
+        "the machine's memory did not hold this row, even by itself", "more memory, or smaller pictures", may_pass=True
+    ),
     "unexpected_error": Reason("an error that nobody foresaw", "read it in `detail`, and report it", may_pass=True),
 }  # fmt: skip
 

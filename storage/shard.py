@@ -53,6 +53,7 @@ class ShardOutcome:
     models: ByModel = field(default_factory=dict)
     lost: ByModel = field(default_factory=dict)
     busy_s: float = 0.0
+    process: str = ""  # that ran it, with a device of its own
 
 
 def left_to_do(workspace: Workspace, stage: ReadyStage, input_hash: str) -> bool:

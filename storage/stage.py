@@ -179,4 +179,10 @@ def reject(row: Any, key: str, error: Exception) -> Rejection:
     if isinstance(error, SampleError):
         return Rejection(key=key, code=error.code, detail=error.detail, payload_json=payload(row))
     detail = f"{type(error).__name__}: {error}"
-    return Rejection(key=key, code="unexpected_error", detail=detail, payload_json=payload(row))
+    code = "out_of_memory" if is_out_of_memory(error) else "unexpected_error"
+    return Rejection(key=key, code=code, detail=detail, payload_json=payload(row))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory was short, that of the machine or of an accelerator; torch is not loaded to find out."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

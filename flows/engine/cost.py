@@ -4,10 +4,12 @@
 model, the seconds it took, and what attempts that failed had asked before: money is gone either way.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
+from socket import gethostname
 from typing import Any
 
 from flows.engine.progress import StageSummary
@@ -85,7 +87,8 @@ def run_metered(workspace: Workspace, stage: ReadyStage, input_hash: str, load: 
         worked_s = max(device.busy_s, outcome.seconds - device.waited_s - device.loading_s)
         usage = ShardUsage(models, usage.lost, round(before.seconds + worked_s, 3))
         _write(workspace, stage.name, fingerprint, usage)
-    return replace(outcome, models=usage.models, lost=usage.lost, seconds=usage.seconds, busy_s=device.busy_s)
+    outcome = replace(outcome, busy_s=device.busy_s, process=f"{gethostname()}/{os.getpid()}")
+    return replace(outcome, models=usage.models, lost=usage.lost, seconds=usage.seconds)
 
 
 def _write(workspace: Workspace, stage: str, fingerprint: str, usage: ShardUsage) -> None:

@@ -2,16 +2,19 @@
 
 from contextlib import AbstractContextManager, nullcontext
 
+from flows.engine.gpu_pool import GpuPool, gpus
 from flows.engine.pool import Hold, LocalPool, Pool
-from flows.engine.settings import Engine, RaySettings
+from flows.engine.settings import Device, Engine, RaySettings
 from storage.errors import FatalError
 
 
 def open_pool(
-    engine: Engine, ray: RaySettings, hold: Hold, *, keeps_models: bool = False
+    engine: Engine, ray: RaySettings, hold: Hold, *, device: Device = "one", keeps_models: bool = False
 ) -> AbstractContextManager[Pool]:
     """The pool of an engine, for the duration of a build. FatalError: Ray is asked for, but not installed."""
     if engine == "local":
+        if device == "all" and len(gpus()) > 1:
+            return GpuPool(gpus(), hold, keeps_models=keeps_models)
         return nullcontext(LocalPool(hold, keeps_models=keeps_models))
     try:
         from flows.engine.ray_pool import RayPool  # an optional dependency

@@ -13,6 +13,9 @@ from storage.shard import ShardOutcome, left_to_do
 from storage.stage import Needs, ReadyStage, Tool
 from storage.workspace import Workspace
 
+Run = Callable[[Workspace, ReadyStage, str], ShardOutcome]
+"""Runs one shard of a stage, by the hash of its input."""
+
 Hold = Callable[[Needs], AbstractContextManager[object]]
 """Waits for what a stage takes, and holds it for the duration of a block (`flows/tracked.py`)."""
 
@@ -37,7 +40,7 @@ class Pool(Protocol):
         ...
 
 
-_AT_THE_DEVICE = 2  # shards of a stage with a network here: one is read and written while the other is at the device
+AT_THE_DEVICE = 2  # shards of a stage with a network here: one is read and written while the other is at the device
 
 
 class _Holder:
@@ -71,30 +74,31 @@ class _Holder:
 
 class LocalPool:
     """Keeps each stage's loaded tool in this process. With `keeps_models` the networks of all stages stay in memory,
-    and their stages overlap; otherwise those of one stage leave once another loads its own."""
+    and their stages overlap; otherwise those of one stage leave once another loads its own. `run` runs a shard
+    elsewhere."""
 
-    def __init__(self, hold: Hold = hold_nothing, *, keeps_models: bool = False) -> None:
-        self._hold, self._keeps_models = hold, keeps_models
+    def __init__(self, hold: Hold = hold_nothing, *, keeps_models: bool = False, run: Run | None = None) -> None:
+        self._hold, self._keeps_models, self._run = hold, keeps_models, run or self._run_here
         self._loaded: dict[str, Tool] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._few: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(_AT_THE_DEVICE))
+        self._few: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(AT_THE_DEVICE))
         self._held: dict[str, _Holder] = {}
         self._holders: Counter[str] = Counter()
         self._guard = threading.Lock()
 
     def run(self, workspace: Workspace, stage: ReadyStage, input_hash: str) -> ShardOutcome:
-        def run() -> ShardOutcome:
-            return run_metered(workspace, stage, input_hash, load=lambda: self._tool(workspace, stage))
-
         if not left_to_do(workspace, stage, input_hash):
-            return run()
+            return self._run(workspace, stage, input_hash)
         if stage.runs_side_by_side:
             with self._hold(stage.needs):
-                return run()
+                return self._run(workspace, stage, input_hash)
         with self._guard:
             few = self._few[stage.name]
         with few, self._held_together(stage):
-            return run()
+            return self._run(workspace, stage, input_hash)
+
+    def _run_here(self, workspace: Workspace, stage: ReadyStage, input_hash: str) -> ShardOutcome:
+        return run_metered(workspace, stage, input_hash, load=lambda: self._tool(workspace, stage))
 
     @contextmanager
     def _held_together(self, stage: ReadyStage) -> Iterator[None]:

@@ -9,6 +9,7 @@ from storage.errors import FatalError
 from storage.stage import How, ReadyStage
 
 Engine = Literal["local", "ray"]
+Device = Literal["all", "one"]
 
 
 class ActorSettings(BaseModel):

@@ -49,7 +49,7 @@ class Tally:
     models: ByModel = field(default_factory=dict)
     lost: ByModel = field(default_factory=dict)
     seconds: float = 0.0
-    busy_s: float = 0.0
+    busy_s_of: dict[str, float] = field(default_factory=dict)  # by process
     prints: dict[int, str] = field(default_factory=dict)  # shard -> fingerprint
     at_work: int = 0  # shards
     working_s: float = 0.0  # while any shard was at work
@@ -98,7 +98,13 @@ class Tally:
             self.rejected.update(outcome.rejected)
             self.models, self.lost = added([self.models, outcome.models]), added([self.lost, outcome.lost])
             self.seconds += outcome.seconds
-            self.busy_s += outcome.busy_s
+            self.busy_s_of[outcome.process] = self.busy_s_of.get(outcome.process, 0.0) + outcome.busy_s
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds in which a device computed, on average over those that did."""
+        at_work = [seconds for seconds in self.busy_s_of.values() if seconds]
+        return sum(at_work) / len(at_work) if at_work else 0.0
 
     def expected(self, rows: int, budget: Budget) -> float:
         """What so many rows more would cost, by what the finished ones did; 0 before the first."""

@@ -1,8 +1,13 @@
-"""A build that is killed again and again ends with the same bytes as one that is left alone."""
+"""A build that is killed again and again, or spread over processes, ends with the same bytes as one that is left
+alone."""
 
+import os
 import random
+import signal
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from storage.workspace import Workspace
@@ -33,3 +38,30 @@ def test_three_kills_change_no_byte_of_the_export(tmp_path_factory, tmp_path):
     output = finish(guardset(*build, home=home))
     assert "looked up" in output
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in killed.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.slow
+def test_a_process_on_each_gpu_one_of_them_killed_changes_no_byte_of_the_export(
+    tmp_path_factory, tmp_path, monkeypatch
+):
+    """The names stand for GPUs; the processes are real and compute on the CPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    folder, spread, home = left_alone(tmp_path_factory), tmp_path / "spread", tmp_path / "prefect"
+    given = ("--input", str(folder / "in"), "--config", str(folder / "guardset.yaml"))
+    build = guardset("build", *given, "--no-publish", "--workspace", str(spread), home=home)
+    os.kill(a_worker_of(build.pid), signal.SIGKILL)
+    finish(build)
+    vote(Workspace.open(spread))
+    finish(guardset("export", "--workspace", str(spread), home=home))
+    assert exported(spread) == exported(folder / "work")
+
+
+def a_worker_of(command: int) -> int:
+    """A process that has a network loaded: it is large by then."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for child in psutil.Process(command).children():
+            if child.memory_info().rss > 400_000_000:
+                return child.pid
+        time.sleep(0.05)
+    raise AssertionError("no process of a GPU came up")

@@ -346,6 +346,34 @@ def test_threads_share_the_bound(server):
     model.close()
 
 
+def test_stages_that_set_one_server_up_differently_share_the_least_of_their_bounds(server):
+    server.latency_s = 0.03
+    models = [chat(server, max_in_flight=most, max_pixels=most * 10_000) for most in (8, 3)]
+    threads = [
+        threading.Thread(target=m.generate, args=(ask(*(f"{i} {n}" for n in range(9))),)) for i, m in enumerate(models)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.seen.most_at_once == 3
+    other = OpenAIChat("another", ServerSettings(base_url=server.url, max_in_flight=6, timeout_s=5))
+    other.generate(ask(*map(str, range(12))))
+    assert server.seen.most_at_once == 6  # another model has slots of its own
+
+
+def test_a_pause_that_a_server_asks_of_one_stage_is_kept_by_all(server):
+    models = [chat(server, max_in_flight=4, max_pixels=pixels) for pixels in (10_000, 20_000)]
+    first = threading.Thread(target=models[0].generate, args=(ask("a once-429"),))
+    first.start()
+    while not server.seen.times:
+        time.sleep(0.001)
+    time.sleep(0.2)
+    models[1].generate(ask("b"))
+    first.join()
+    assert min(server.seen.times[1:]) - server.seen.times[0] >= 1  # the header says one second
+
+
 @pytest.mark.parametrize(
     ("size", "max_pixels", "expected"),
     [

@@ -4,6 +4,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,19 @@ def test_requests_in_flight_are_bounded(server: ImageServer) -> None:
 
     server.respond = slow
     assert codes(editor(server, max_in_flight=2).edit(edits(*"abcdef"))) == ["ok"] * 6
+    assert server.most_at_once == 2
+
+
+def test_editors_that_set_one_endpoint_up_differently_share_the_least_of_their_bounds(server: ImageServer) -> None:
+    def slow(parts: dict[str, bytes], _: int) -> Answer:
+        time.sleep(0.05)
+        return inverted(parts)
+
+    server.respond = slow
+    both = [editor(server, max_in_flight=most, attempts=most) for most in (4, 2)]
+    with ThreadPoolExecutor(2) as pool:
+        for answers in pool.map(lambda one: one.edit(edits(*"abcdef")), both):
+            assert codes(answers) == ["ok"] * 6
     assert server.most_at_once == 2
 
 

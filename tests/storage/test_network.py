@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from storage.errors import FatalError, SampleError, TransientError
 from storage.network import Batching, run_network
+from storage.reasons import MAY_PASS
 from storage.records.rejection import Rejection
 
 
@@ -88,6 +89,30 @@ def test_a_batch_that_the_network_cannot_take_is_halved_without_preparing_anythi
     assert (ok, refused) == (doubled([0, 1, 3]), {"2": "unexpected_error"})
     assert network.batches == [["0", "1", "2", "3"], ["0", "1"], ["2", "3"], ["2"], ["3"]]
     assert network.prepared == ["0", "1", "2", "3"]
+
+
+class ShortOfMemory(Doubling):
+    """Memory is short so many times in one part of one row."""
+
+    def __init__(self, part: str, key: str, times: int) -> None:
+        super().__init__()
+        self._short, self._left = (part, key), times
+
+    def _act(self, part: str, key: str) -> None:
+        if (part, key) == self._short and self._left:
+            self._left -= 1
+            raise MemoryError
+
+
+@pytest.mark.parametrize("part", ["prepare", "run", "finish"])
+def test_a_row_for_which_memory_was_short_once_is_made_like_the_others(part):
+    assert go(ShortOfMemory(part, "2", 1), range(5)) == (doubled(range(5)), {})
+
+
+@pytest.mark.parametrize("part", ["prepare", "run", "finish"])
+def test_a_row_that_memory_never_holds_is_refused_alone_and_asked_again_by_the_next_run(part):
+    assert go(ShortOfMemory(part, "2", 99), range(5)) == (doubled([0, 1, 3, 4]), {"2": "out_of_memory"})
+    assert "out_of_memory" in MAY_PASS
 
 
 def test_too_few_answers_are_an_error_and_no_answer_goes_to_another_row():
