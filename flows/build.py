@@ -15,6 +15,7 @@ from flows.engine.pool import AT_THE_DEVICE, Hold, hold_nothing
 from flows.engine.progress import StageSummary
 from flows.engine.record import LATEST, write_record
 from flows.pipeline import ORDER, Ready, decided, ready_stages, run_stages
+from flows.served import check_served
 from flows.settings import Settings, keep_settings
 from flows.sources import check_apart, list_source, name_of, plan_shards
 from models.metering import Budget, Prices
@@ -69,6 +70,7 @@ def build(
         _ = stage.decides  # worked out once, and a prompt, a list or a folder that is not there stops the build here
     workspace = Workspace.open(root)
     check_apart(workspace, source)
+    check_served(workspace, settings)
     files = list_source(source, settings.ingest)
     tell_listed(settings.editing.locate.manifest, files)
     plan = plan_shards(workspace, source, files, settings.ingest.shard_rows)
@@ -77,6 +79,7 @@ def build(
     opened = open_pool(settings.engine, settings.ray, hold, device=settings.device, keeps_models=settings.keep_models)
     with opened as pool, Job(workspace, pool, budget, _threads(settings, stages), ORDER, around) as job:
         edits = run_stages(job, stages, settings, policies, plan)
+    check_served(workspace, settings)  # none was exchanged meanwhile
     pairs = sum(rows.num_rows for rows in planning.pairs(edits))
     hashes = {policy.id: policy.content_hash for policy in policies}
     build_id = write_record(

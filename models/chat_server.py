@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -23,7 +24,7 @@ class ChatServer:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connections: list[Connection] = []
-        self._trusted = tls()
+        self._trusted: ssl.SSLContext | None = None
         self._slots = Slots(allowance, self._connect)
         self._calls = itertools.count()
         self._not_before = 0.0  # time.monotonic() until which the server asked for silence
@@ -73,9 +74,10 @@ class ChatServer:
     async def _hang_up(self) -> None:
         for connection in self._connections:
             await connection.close()
-        self._connections = []
+        self._connections, self._trusted = [], None
         self._slots = Slots(self.allowance, self._connect)
 
     def _connect(self) -> Connection:
+        self._trusted = self._trusted or tls()
         self._connections.append(Connection(self._trusted))
         return self._connections[-1]

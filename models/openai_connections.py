@@ -5,6 +5,7 @@ import heapq
 import itertools
 import ssl
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import httpx
 
@@ -17,7 +18,16 @@ _LISTED_WITHIN_S = 15.0
 
 
 def served_models(base_url: str, key: str = "", *, within_s: float = _LISTED_WITHIN_S) -> list[str] | None:
-    """The names that a server lists; None where it has no such list (404, 405), which says nothing about its answers.
+    """The names of `listed_models`."""
+    listed = listed_models(base_url, key, within_s=within_s)
+    return None if listed is None else [str(entry["id"]) for entry in listed]
+
+
+def listed_models(
+    base_url: str, key: str = "", *, within_s: float = _LISTED_WITHIN_S
+) -> list[Mapping[str, Any]] | None:
+    """What a server lists, each with its `id`; None where it has no such list (404, 405), which says nothing about its
+    answers.
 
     Raises FatalError that says what was answered instead. Messages name the host alone, because an address may hold a
     password.
@@ -41,7 +51,9 @@ def served_models(base_url: str, key: str = "", *, within_s: float = _LISTED_WIT
         way_out = "Correct the key in the variable" if key else "It may want a key: name the variable that holds it"
         raise FatalError(f"{host} answers {reply.status_code}. {way_out}, api_key_env.")
     try:
-        return [str(entry["id"]) for entry in reply.raise_for_status().json()["data"]]
+        listed = list(reply.raise_for_status().json()["data"])
+        _ = [entry["id"] for entry in listed]
+        return listed
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         kind = reply.headers.get("content-type", "").split(";")[0] or "no content type"
         words = " ".join(reply.text.split())[:80]

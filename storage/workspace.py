@@ -8,6 +8,7 @@ claims/<stage>/<fingerprint>/<turn>           who works on that shard now
 usage/<stage>/<fingerprint>.json              what that shard asked of models
 sources/<hash>.json                           which files of a source each build knew, for the next one
 builds/<build_id>.json, builds/latest.json    what a build used and made
+builds/served.json                            what servers said of their models
 annotation/<project_key>/                     Label Studio ids and the votes collected so far
 forgotten/<image_id>.json                     hashes of an image that was forgotten and may not come back
 exports/<name>/<version>/                     what trainers read; exports/latest.json names the newest

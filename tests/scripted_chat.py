@@ -5,7 +5,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -32,10 +32,15 @@ def _picture(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")
 
 
+def _entry(model: str | dict[str, Any]) -> dict[str, Any]:
+    """Of the list of models: by its name alone, or all that a server says."""
+    return {"id": model, "object": "model"} if isinstance(model, str) else model
+
+
 @contextmanager
 def scripted_chat(
     answer: Answer | None = None,
-    models: tuple[str, ...] | None = ("scripted",),
+    models: Sequence[str] | Sequence[dict[str, Any]] | None = ("scripted",),
     latency_s: float = 0.0,
     look: Look | None = None,
 ) -> Iterator[tuple[str, Prompts]]:
@@ -53,7 +58,7 @@ def scripted_chat(
             if models is None:
                 self.send_error(404)
                 return
-            self._send({"object": "list", "data": [{"id": name, "object": "model"} for name in models]})
+            self._send({"object": "list", "data": [_entry(one) for one in models]})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
