@@ -226,3 +226,13 @@ def test_a_finding_without_an_instruction_gets_one_from_the_nouns_and_one_of_its
     image = Image("a", "a", "a", "a.png", 9, 9, "PNG", "0" * 16, "unspecified", True, "{}")
     (planned,) = plan_edits([image], [Located("a", ("blade", "dice"), (silent, told), "l")], list(WORLD), VOCABULARY)
     assert [f.instruction for f in planned.targets] == ["Remove the knife and the die.", "Show a coin instead."]
+
+
+def test_a_picture_of_forty_megapixels_among_small_ones_changes_nothing_of_them(workspace):
+    small = [task(workspace, seed) for seed in range(1, 5)]
+    large = task(workspace, 9, boxes=[(3000, 2000, 3400, 2300)], size=(8000, 5000))
+    mixed = run(workspace, [*small[:2], large, *small[2:]])
+    assert [edit.image_id for edit in mixed.ok] == [t.image_id for t in (*small[:2], large, *small[2:])]
+    assert (mixed.ok[2].width, mixed.ok[2].height) == (8000, 5000)
+    alone = run(workspace, small)
+    assert [e.edited_id for e in mixed.ok if e.image_id != large.image_id] == [e.edited_id for e in alone.ok]
