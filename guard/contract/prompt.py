@@ -46,7 +46,7 @@ Write nothing else, in one of these forms:
 
 _RULE = "R[0-9]{1,6}"
 _VERDICT = rf"(?P<verdict>safe|unsafe)(?:(?<=unsafe): (?P<rules>{_RULE}(?:, {_RULE})*))?"
-WHOLE_ANSWER = re.compile(rf"\s*<think>(?P<think>.*?)</think>\s*<answer>{_VERDICT}</answer>\s*", re.DOTALL)
+WHOLE_ANSWER = re.compile(rf"\s*<think>(?P<think>[^<]*(?:<(?!/think>)[^<]*)*)</think>\s*<answer>{_VERDICT}</answer>\s*")
 _WHOLE_VERDICT = re.compile(_VERDICT)
 ANSWER_TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)

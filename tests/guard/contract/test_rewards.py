@@ -1,5 +1,8 @@
 """Rewards against the ways in which a policy is known to cheat."""
 
+import math
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -330,3 +333,14 @@ def test_no_constant_set_beats_a_guess_of_one_rule() -> None:
         for said in ("unsafe: R1, R2, R3, R4", "unsafe: R1", "unsafe")
     ]
     assert means == pytest.approx([0.6, 0.625, 0.5])
+
+
+@given(st.lists(st.sampled_from(["a", "aa", "ab", "knife", "1", "22", "2b", "火", "é", "...", "-", "\n"]), max_size=40))
+def test_padding_is_what_its_definition_says(parts: list[str]) -> None:
+    text = " ".join(parts)
+    words = re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+", text.lower())
+    real = [w for w in words if w[0] >= "\u3040" or (len(set(w)) > 1 and not w.isdigit())]
+    triples = list(zip(words, words[1:], words[2:], strict=False))
+    few = len(set(real)) < max(3, 1.5 * math.sqrt(len(words)))
+    loops = len(triples) > 2 and 2 * len(set(triples)) < len(triples)
+    assert is_padding(text) == (few or loops or 2 * sum(map(len, real)) < len("".join(text.split())))
