@@ -26,7 +26,7 @@ from storage.dedup import DedupSettings, DedupStage
 from storage.ingest import IngestSettings
 from storage.shard import run_shard
 from storage.sources import ColumnSettings, open_source
-from storage.stages import INGEST
+from storage.stages import INGEST, Ingesting
 from storage.workspace import Workspace
 
 _PROCESSES = 2
@@ -48,17 +48,17 @@ def bare(paths: list[str]) -> int:
     return len(paths)
 
 
-def piped(job: tuple[str, pa.Table]) -> str:
+def piped(job: tuple[str, str, pa.Table]) -> str:
     """One shard of the pipeline in a worker process."""
-    root, shard = job
-    workspace, stage = Workspace.open(root), INGEST.using(IngestSettings())
+    source, root, shard = job
+    workspace, stage = Workspace.open(root), INGEST.using(Ingesting(IngestSettings(), source))
     name = workspace.ledger.put_input(stage.name, shard)
     return run_shard(workspace, stage, name, lambda: stage.make(workspace)).fingerprint
 
 
 def pipeline(pool: ProcessPoolExecutor, folder: Path, root: str) -> None:
     files = open_source(str(folder), ColumnSettings()).list()
-    shards = [(root, files.slice(start, _SHARD_ROWS)) for start in range(0, files.num_rows, _SHARD_ROWS)]
+    shards = [(str(folder), root, files.slice(start, _SHARD_ROWS)) for start in range(0, files.num_rows, _SHARD_ROWS)]
     prints = list(pool.map(piped, shards))
     images = pa.concat_tables(Workspace.open(root).ledger.read_many("ingest", prints))
     assert len(DedupStage(DedupSettings(), Workspace.open(root).blobs).run_shard(images).ok) == files.num_rows

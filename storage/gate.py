@@ -58,22 +58,19 @@ class BlockList:
         digits = "".join(sorted(self.hashes["pdq"]))
         return np.frombuffer(bytes.fromhex(digits), dtype=np.uint8).reshape(-1, 32)
 
-    def check(self, data: bytes, rgb: Rgb) -> None:
-        """Raise SampleError `blocked_hash` when the bytes of an image, or something that looks like it, are listed.
-
-        `rgb` are its pixels, uint8 (height, width, 3).
-        """
+    def check(self, data: bytes, image: PilImage.Image) -> None:
+        """Raise SampleError `blocked_hash` when the bytes of an image, or something that looks like it, are listed."""
         for kind in _EXACT:
             if kind in self.hashes and hashlib.new(kind, data, usedforsecurity=False).hexdigest() in self.hashes[kind]:
                 raise SampleError("blocked_hash", "Its bytes are on the block list.")
-        if self._near_phash(rgb) or ("pdq" in self.hashes and self._near_pdq(rgb)):
+        if self._near_phash(image) or ("pdq" in self.hashes and self._near_pdq(np.asarray(image))):
             raise SampleError("blocked_hash", "It looks like an image on the block list.")
 
-    def _near_phash(self, rgb: Rgb) -> bool:
+    def _near_phash(self, image: PilImage.Image) -> bool:
         """Whether the picture in any of its turns is near: the list says nothing of how a blocked one stood."""
         if not len(self._phashes):
             return False
-        hashed = hashed_pixels(PilImage.fromarray(rgb))
+        hashed = hashed_pixels(image)
         values = np.array([int(hash_of(hashed, turn), 16) for turn in TURNS], dtype=np.uint64)
         return any((np.bitwise_count(self._phashes ^ value) <= self.max_distance).any() for value in values)
 

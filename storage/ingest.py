@@ -94,7 +94,7 @@ def admit(file: SourceFile, data: Read, settings: IngestSettings, blocked: Block
             "too_thin", f"{width}x{height}: one side is more than {settings.max_aspect:g} times the other."
         )
     hashed = hashed_pixels(decoded.image)
-    blocked.check(data, decoded.rgb)
+    blocked.check(data, decoded.image)
     return Admitted(decoded, sha256_hex(data), hash_of(hashed), upright_hashes(hashed))
 
 

@@ -12,7 +12,7 @@ from storage.turns import TURNS, hash_of, hashed_pixels
 from tests.drawing import draw
 
 DATA = b"the bytes of a file"
-RGB = draw(1)
+PICTURE = PilImage.fromarray(draw(1))
 PHASH = "00000000000000ff"
 
 
@@ -30,20 +30,20 @@ def test_exact_bytes_are_stopped(tmp_path, kind, line):
     digits = hashlib.new(kind, DATA).hexdigest()
     stopped = blocked(tmp_path, "# a comment\n\n" + line.format(kind=kind, digits=digits, DIGITS=digits.upper()) + "\n")
     with pytest.raises(SampleError, match="blocked_hash"):
-        stopped.check(DATA, RGB)
-    stopped.check(DATA + b".", RGB)
+        stopped.check(DATA, PICTURE)
+    stopped.check(DATA + b".", PICTURE)
 
 
 @pytest.mark.parametrize("turn", TURNS)
 @pytest.mark.parametrize(("flipped", "stopped"), [(0b11, True), (0b111, False)])
 def test_look_alikes_are_stopped_up_to_the_distance_however_they_are_turned(tmp_path, turn, flipped, stopped):
-    listed = int(hash_of(hashed_pixels(PilImage.fromarray(RGB)), turn), 16) ^ flipped
+    listed = int(hash_of(hashed_pixels(PICTURE), turn), 16) ^ flipped
     near = blocked(tmp_path, f"phash:{listed:016x}")
     if stopped:
         with pytest.raises(SampleError, match="blocked_hash"):
-            near.check(DATA, RGB)
+            near.check(DATA, PICTURE)
     else:
-        near.check(DATA, RGB)
+        near.check(DATA, PICTURE)
 
 
 def test_a_table_of_the_threat_exchange_is_read_without_what_is_known_to_be_harmless(tmp_path):
@@ -98,7 +98,7 @@ def test_a_picture_and_its_eight_turns_are_stopped_by_pdq_and_a_flat_one_is_not(
     for turn in range(4):
         for turned in (np.rot90(rgb, turn), np.fliplr(np.rot90(rgb, turn))):
             with pytest.raises(SampleError, match="blocked_hash"):
-                stopped.check(DATA, turned)
-    stopped.check(DATA, np.ascontiguousarray(rgb[:128]))  # half of it is another picture
+                stopped.check(DATA, PilImage.fromarray(turned))
+    stopped.check(DATA, PilImage.fromarray(rgb[:128]))  # half of it is another picture
     # A flat picture hashes to zero, as many lists do by mistake, with a quality of 0.
-    stopped.check(DATA, np.full((64, 64, 3), 9, np.uint8))
+    stopped.check(DATA, PilImage.new("RGB", (64, 64), (9, 9, 9)))
