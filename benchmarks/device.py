@@ -28,6 +28,7 @@ from flows.engine.pool import LocalPool
 from models.device import at_device
 from models.image_edit import ImageEdit
 from models.metering import Budget
+from storage.errors import SampleError
 from storage.images import Rgb
 from storage.records.editing import Edit, EditTask, Finding
 from storage.records.tables import to_table
@@ -49,7 +50,7 @@ class StandIn:
         self._lock = threading.Lock()
         self.busy_s, self.pictures, self.first, self.last = 0.0, 0, 0.0, 0.0
 
-    def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb]:
+    def edit(self, edits: Sequence[ImageEdit]) -> list[Rgb | SampleError]:
         with at_device(), self._lock:
             began = time.perf_counter()
             time.sleep(self._seconds * -(-len(edits) // self._batch_size))

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -112,10 +113,10 @@ def measure(images: int, rounds: int, batch_size: int) -> dict[str, list[Spent]]
             model.edits.clear()
             editor = WindowEditor(model, context_ratio=settings.context_ratio, min_window_px=settings.min_window_px)
             stage = EditStage(workspace, editor, settings)
-            took = {STAGE: timed(lambda stage=stage: stage.run_shard(rows))}
+            took = {STAGE: timed(partial(stage.run_shard, rows))}
             windows = list(model.edits)
-            took[BARE] = timed(lambda w=windows: bare_loop(pipeline, w, settings, False))
-            took[FILLED] = timed(lambda w=windows: bare_loop(pipeline, w, settings, True))
+            took[BARE] = timed(partial(bare_loop, pipeline, windows, settings, False))
+            took[FILLED] = timed(partial(bare_loop, pipeline, windows, settings, True))
             if number:
                 for name, seconds in took.items():
                     spent[name].append(seconds)

@@ -15,9 +15,9 @@ import time
 
 import httpx
 import numpy as np
-from captioning import running_server
 from PIL import Image as Pillow
 
+from benchmarks.captioning import running_server
 from guard.contract.prompt import question
 from guard.evaluation.evaluate import evaluate
 from guard.evaluation.plan import EvaluateOptions

@@ -24,8 +24,9 @@ from PIL import Image as Pillow
 from micro.scenes import draw_scene
 from storage.dedup import DedupSettings, DedupStage
 from storage.ingest import IngestSettings
+from storage.listing import ColumnSettings
 from storage.shard import run_shard
-from storage.sources import ColumnSettings, open_source
+from storage.sources import open_source
 from storage.stages import INGEST, Ingesting
 from storage.workspace import Workspace
 

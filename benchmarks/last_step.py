@@ -14,13 +14,14 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from editing.masks import composite
+from editing.masks import composite, resize_rgb
 from guard.export.dataset import Dataset, ImageRow, Role
 from guard.export.finish import QUALITIES, finished
 from guard.export.probe import Auc, shortcut_probe
@@ -61,7 +62,7 @@ def put_in(region: Region) -> Rgb:
     rows, columns = np.nonzero(region.thing)
     down, across = np.indices(region.thing.shape)
     y, x = (down - rows.mean()) / (np.ptp(rows) / 2), (across - columns.mean()) / (np.ptp(columns) / 2)
-    donor = np.asarray(Image.fromarray(region.donor).resize(region.thing.shape[::-1]))
+    donor = resize_rgb(region.donor, (region.thing.shape[1], region.thing.shape[0]))
     return composite(region.original, donor, (x**2 + y**2 < 1) & region.thing, FEATHER_PX)
 
 
@@ -81,7 +82,7 @@ def families(packages: Path, *, insertions: bool) -> tuple[Dataset, dict[str, Rg
             for role, rgb in sides.items():
                 name = f"{number:08x}{role}"
                 images[name] = ImageRow(name, name, family, family, role, 1, 1, "", True, "0" * 16)
-                verdict = "safe" if (role == "edited") != worse else "unsafe"
+                verdict: Literal["safe", "unsafe"] = "safe" if (role == "edited") != worse else "unsafe"
                 labels.append(Label(name, _POLICY, verdict, "agreed", (), 2, 0, 0, verdict, (), False, False))
                 pixels[name] = rgb
     policies = dataclasses.replace(WORLD, policies=tuple(p for p in WORLD if p.id == _POLICY))
@@ -101,7 +102,8 @@ def main() -> None:
     table = Table("last step", "edited or sham against original", "unsafe against safe", "the same, without shams")
     for quality in (None, *QUALITIES):
         probe = shortcut_probe(
-            data, lambda image, q=quality: np.asarray(finished(Image.fromarray(pixels[image.image_id]), q))
+            data,
+            lambda image: np.asarray(finished(Image.fromarray(pixels[image.image_id]), quality)),  # noqa: B023
         )
         step = "none" if quality is None else f"JPEG {quality}"
         table.add_row(step, *map(_words, (probe.edited, probe.unsafe, probe.unsafe_without_controls)))

@@ -89,7 +89,7 @@ def landscape(rng: Rng) -> Image.Image:
 
 def _soft(rng: Rng, shape: tuple[int, int], sigma: float) -> npt.NDArray[np.float64]:
     noise = cv2.GaussianBlur(rng.normal(0, 1, shape), (0, 0), sigma)
-    return noise / noise.std()
+    return np.asarray(noise / noise.std(), dtype=np.float64)
 
 
 def _word(rng: Rng) -> str:

@@ -34,7 +34,7 @@ class Sleeper:
 
     def run_shard(self, shard: pa.Table) -> BatchResult[Rejection]:
         time.sleep(self._seconds)
-        return BatchResult(shard)  # type: ignore[arg-type]
+        return BatchResult(shard)
 
 
 def run(root: str, shards: int, seconds: float, threads: int) -> float:

@@ -24,11 +24,12 @@ from flows.engine.job import Job
 from flows.engine.pool import LocalPool
 from models.metering import Budget
 from storage.ingest import IngestSettings
+from storage.listing import ColumnSettings
 from storage.records.rejection import Rejection
 from storage.records.tables import schema_of
 from storage.shard import run_shard
-from storage.sources import ColumnSettings, open_source
-from storage.stages import INGEST
+from storage.sources import open_source
+from storage.stages import INGEST, Ingesting
 from storage.store import read_many
 from storage.workspace import Blobs, Workspace
 from tests.toy_stages import toy_stage
@@ -39,7 +40,7 @@ _THREADS = 2
 
 def ingest(folder: Path, root: str) -> float:
     """Seconds to bring a folder into a workspace, two shards at a time."""
-    workspace, stage = Workspace.open(root), INGEST.using(IngestSettings())
+    workspace, stage = Workspace.open(root), INGEST.using(Ingesting(IngestSettings(), str(folder)))
     tool = stage.make(workspace)
     files, started = open_source(str(folder), ColumnSettings()).list(), time.perf_counter()
     names = [
@@ -61,7 +62,7 @@ def read_back(root: str) -> float:
 
 def requests_per_shard(root: str) -> dict[str, int]:
     """S3 requests of one shard through the real job: run for the first time, and looked up again."""
-    found = {}
+    found = dict[str, int]()
     keys = [f"{number:064x}" for number in range(_SHARD_ROWS)]
     rows = pa.table([keys, *[[""] * len(keys)] * 3], schema=schema_of(Rejection))
     stage = toy_stage("count", PassOn)

@@ -85,7 +85,7 @@ def inverted(body: bytes, kind: str) -> dict[str, Any]:
     """An image endpoint's answer: the picture of a form, inverted."""
     form = BytesParser(policy=HTTP).parsebytes(b"content-type: " + kind.encode() + b"\r\n\r\n" + body)
     parts = {part.get_param("name", header="content-disposition"): part for part in form.iter_parts()}
-    content = (parts.get("image") or parts["image[]"]).get_payload(decode=True)
+    content: Any = (parts.get("image") or parts["image[]"]).get_payload(decode=True)
     sink = io.BytesIO()
     ImageOps.invert(PilImage.open(io.BytesIO(content)).convert("RGB")).save(sink, "PNG", compress_level=1)
     return {"data": [{"b64_json": base64.b64encode(sink.getvalue()).decode()}]}
