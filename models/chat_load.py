@@ -4,7 +4,8 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-from models.settings import Dtype
+from models.quantize import in_int8
+from models.settings import Dtype, Quantize
 from storage.errors import FatalError
 
 _NO_TORCHVISION_FALLBACK = {
@@ -24,7 +25,9 @@ class LoadedChat:
     has_vision: bool
 
 
-def load_chat(source: str, revision: str | None, dtype: Dtype, max_pixels: int | None) -> LoadedChat:
+def load_chat(
+    source: str, revision: str | None, dtype: Dtype, max_pixels: int | None, quantize: Quantize | None
+) -> LoadedChat:
     import torch
     import transformers
 
@@ -49,6 +52,8 @@ def load_chat(source: str, revision: str | None, dtype: Dtype, max_pixels: int |
     if has_vision and max_pixels is not None:
         size = dict(processor.image_processor.size)
         processor.image_processor.size = size | {"longest_edge": max_pixels}
+    if quantize:
+        in_int8(model)
     model.to("cuda" if cuda else "cpu").eval()
     return LoadedChat(model, processor, tokenizer, has_vision)
 

@@ -7,7 +7,7 @@ from models.chat import ChatModel, ChatReply, ChatRequest
 from models.image_links import ImageLinks
 from models.metering import MeteredChat
 from models.openai_chat import OpenAIChat
-from models.settings import ChatSettings, ServerSettings
+from models.settings import ChatSettings, Quantize, ServerSettings
 from models.transformers_chat import TransformersChat
 
 
@@ -15,7 +15,9 @@ def chat_model(settings: ChatSettings) -> ChatModel:
     """The model that the settings name. Stages that name the same one share its weights, or its server's slots."""
     if settings.server is not None:
         return MeteredChat(_served(settings.model, settings.revision, settings.server), settings.model)
-    return MeteredChat(_InBatches(_local(settings.model, settings.revision), settings.batch_size), settings.model)
+    return MeteredChat(
+        _InBatches(_local(settings.model, settings.revision, settings.quantize), settings.batch_size), settings.model
+    )
 
 
 class _InBatches:
@@ -33,8 +35,8 @@ class _InBatches:
 
 
 @cache
-def _local(model: str, revision: str | None) -> TransformersChat:
-    return TransformersChat(model, revision=revision)
+def _local(model: str, revision: str | None, quantize: Quantize | None) -> TransformersChat:
+    return TransformersChat(model, revision=revision, quantize=quantize)
 
 
 @cache

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models.pipeline_traits import read_traits
+from models.quantize import in_int8
 from models.settings import Dtype, Lora, Offload, PictureSettings
 from storage.errors import FatalError
 
@@ -27,7 +28,7 @@ def load_pipeline(
 ) -> Any:
     """A pipeline that edits, on the GPU if there is one ("auto": in bfloat16), else on the CPU (float32).
 
-    Of `more` it gets its LoRAs, and what is said of its place in memory.
+    Of `more` it gets its LoRAs, its bits, and what is said of its place in memory.
 
     A text-to-image pipeline is turned into its inpainting sibling, which shares the weights.
     Raises FatalError when `source` cannot be loaded or cannot edit.
@@ -50,6 +51,8 @@ def load_pipeline(
         pipeline.set_progress_bar_config(disable=True)
         if more is not None:
             _add_loras(pipeline, more.loras)
+            if more.quantize:
+                _quantize(pipeline)
             if more.vae_slices:
                 pipeline.vae.enable_slicing()
         return placed(pipeline, more.offload if more else "none", has_gpu=cuda)
@@ -68,6 +71,15 @@ def _add_loras(pipeline: Any, loras: Sequence[Lora]) -> None:
         pipeline.load_lora_weights(str(lora.path), adapter_name=f"lora{number}")
     if loras:
         pipeline.set_adapters([f"lora{number}" for number in range(len(loras))], [lora.weight for lora in loras])
+
+
+def _quantize(pipeline: Any) -> None:
+    """All networks but the autoencoder, which is small and draws every pixel."""
+    import torch
+
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module) and name != "vae":
+            in_int8(part)
 
 
 def placed(pipeline: Any, offload: Offload, *, has_gpu: bool) -> Any:

@@ -43,6 +43,9 @@ def _address(url: str) -> str:
     return url
 
 
+Quantize = Literal["int8"]
+_OF_QUANTIZE = "int8: weights in half the memory of bfloat16; needs the extra `quantized`"
+
 Address = Annotated[str, AfterValidator(_address)]
 ModelName = Annotated[str, AfterValidator(os.path.expanduser)]
 
@@ -83,6 +86,13 @@ class ChatSettings(BaseModel):
     revision: Decides[str | None] = Field(default=None, description="hub revision; pin it for repeatable builds")
     server: ServerSettings | None = Field(default=None, description="where the model is served; default: in process")
     batch_size: How[int] = Field(default=8, gt=0, description="of a model in this process; a server gets whole shards")
+    quantize: Decides[Quantize | None] = Field(default=None, description=_OF_QUANTIZE)
+
+    @model_validator(mode="after")
+    def _a_server_has_bits_of_its_own(self) -> "ChatSettings":
+        if self.server is not None and self.quantize is not None:
+            raise ValueError("quantize is for a model in this process; start the server with other weights")
+        return self
 
     @property
     def is_here(self) -> bool:
@@ -104,11 +114,12 @@ class ChatSettings(BaseModel):
     def model_decided_by(self) -> dict[str, Any]:
         """What the model is, whatever it is asked: its content or name, and what is done to images before it."""
         weights = weights_of(self.model, self.revision, is_here=self.is_here)
-        return {"model": weights, "max_pixels": None if self.server is None else self.server.max_pixels}
+        max_pixels = None if self.server is None else self.server.max_pixels
+        return _set({"model": weights, "max_pixels": max_pixels, "quantize": self.quantize})
 
     def decided_by(self, **more: Any) -> dict[str, Any]:
         """The settings that decide an answer, the model by its content where it is here, and whatever else does."""
-        return deciding(self) | {"model": weights_of(self.model, self.revision, is_here=self.is_here)} | more
+        return _set(deciding(self)) | {"model": weights_of(self.model, self.revision, is_here=self.is_here)} | more
 
 
 class EndpointSettings(BaseModel):
@@ -176,6 +187,7 @@ class PictureSettings(BaseModel):
     loras: Decides[tuple[Lora, ...]] = Field(
         default=(), description="such as a distilled editor's, which needs few steps: [{path, weight}]"
     )
+    quantize: Decides[Quantize | None] = Field(default=None, description=_OF_QUANTIZE)
     offload: How[Offload] = Field(
         default="none",
         description="what waits in main memory for its turn on the GPU: networks (a card holds one at a time, somewhat "
@@ -211,7 +223,7 @@ class PictureSettings(BaseModel):
     def decided_by(self) -> dict[str, Any]:
         """The settings that decide an edit, the model by its content where it is here."""
         loras = {"loras": [lora.decided_by for lora in self.loras]} if self.loras else {}
-        own = {name: value for name, value in deciding(self).items() if name != "loras"}
+        own = {name: value for name, value in _set(deciding(self)).items() if name != "loras"}
         return own | {"model": weights_of(self.model, self.revision, is_here=self.is_here)} | loras
 
     @model_validator(mode="after")
@@ -221,8 +233,12 @@ class PictureSettings(BaseModel):
             for name in _OF_PIPELINES:
                 if name not in taken and getattr(self, name) is not None:
                     raise ValueError(f"an endpoint of flavour {self.endpoint.flavour} takes no {name}; take it out")
-            if self.loras or self.offload != "none" or self.vae_slices:
-                raise ValueError("loras, offload and vae_slices are for a model in this process; a server has its own")
+            if self.loras or self.quantize or self.offload != "none" or self.vae_slices:
+                raise ValueError(
+                    "loras, quantize, offload and vae_slices are for a model in this process; a server has its own"
+                )
+        if self.loras and self.quantize:
+            raise ValueError("loras and quantize do not go together: fuse the loras into the pipeline's weights first")
         return self
 
     @model_validator(mode="after")
@@ -237,6 +253,11 @@ class PictureSettings(BaseModel):
         if self.endpoint is not None:
             raise ValueError(f"{self.model} runs here; take out the endpoint, or name the endpoint's own model")
         return self
+
+
+def _set(decided: dict[str, Any]) -> dict[str, Any]:
+    """Without `quantize` where it is not set: what was made before there was such a setting stays."""
+    return {name: value for name, value in decided.items() if name != "quantize" or value is not None}
 
 
 def weights_of(model: str, revision: str | None, *, is_here: bool) -> str:

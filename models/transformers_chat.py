@@ -11,7 +11,7 @@ from models.chat_batches import Encoded, Refused, alike, encoded, stacked
 from models.chat_load import LoadedChat, load_chat
 from models.device import at_device, load_on_device, still_needed
 from models.kept_replies import KeptReplies
-from models.settings import Dtype
+from models.settings import Dtype, Quantize
 from models.source import fingerprint_of
 from storage.errors import SampleError
 from storage.records.ids import content_id
@@ -21,8 +21,9 @@ class TransformersChat:
     """A Qwen-VL or Gemma model in this process, on the GPU if there is one.
 
     `source` is a local folder or a hub id. `dtype` "auto" is bfloat16 on a GPU and float32 on a CPU.
-    `max_pixels` caps an image's area as the network sees it. The weights are loaded by the first call of `generate`;
-    calls from several threads take turns. A batch that memory does not hold is halved, and so are all that follow.
+    `max_pixels` caps an image's area as the network sees it; `quantize` keeps the weights in fewer bits. The
+    weights are loaded by the first call of `generate`; calls from several threads take turns. A batch that memory does
+    not hold is halved, and so are all that follow.
     Raises FatalError when `source` is not there or cannot be loaded.
     """
 
@@ -34,17 +35,19 @@ class TransformersChat:
         batch_size: int = 16,
         dtype: Dtype = "auto",
         max_pixels: int | None = None,
+        quantize: Quantize | None = None,
     ) -> None:
         self._source, self._revision = source, revision
         self._batch_size, self._dtype, self._max_pixels = batch_size, dtype, max_pixels
-        self._fingerprint = content_id(fingerprint_of(source, revision), dtype, max_pixels)
+        self._quantize = quantize
+        self._fingerprint = content_id(fingerprint_of(source, revision), dtype, max_pixels, *filter(None, [quantize]))
         self._loaded: LoadedChat | None = None
         self._most: int | None = None  # requests that were found to fit
         self._kept = KeptReplies()
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the weights, the dtype and the pixel cap; not with the batch size."""
+        """Changes with the weights, their bits, the dtype and the pixel cap; not with the batch size."""
         return self._fingerprint
 
     def generate(self, requests: Sequence[ChatRequest], batch_size: int | None = None) -> list[ChatReply]:
@@ -79,7 +82,7 @@ class TransformersChat:
             return self._loaded
 
     def _load(self) -> None:
-        self._loaded = load_chat(self._source, self._revision, self._dtype, self._max_pixels)
+        self._loaded = load_chat(self._source, self._revision, self._dtype, self._max_pixels, self._quantize)
 
     def _answered(self, loaded: LoadedChat, batch: Sequence[Encoded]) -> dict[int, ChatReply | Exception]:
         """One batch, in halves when the memory does not hold it."""

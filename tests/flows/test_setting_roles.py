@@ -40,6 +40,10 @@ BASES: dict[str, dict[str, Any]] = {
     "in process": {
         "editing": {"locate": {"model": "hub/vlm", "box_units": "fractions"}, "edit": {"model": "hub/pipeline"}},
         "recaption": {"caption": {"model": "hub/vlm"}, "rewrite": {"model": "hub/llm"}},
+        "evaluate": {
+            "models": [{"name": "guard", "model": "hub/vlm"}],
+            "benchmarks": [{"name": "bench", "data": "somewhere"}],
+        },
     },
     "detector": {
         "editing": {"locate": {"source": "detector", "model": "hub/owl"}, "edit": {"model": "opencv-telea"}},
