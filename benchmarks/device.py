@@ -59,11 +59,11 @@ class StandIn:
         return [255 - edit.image for edit in edits]
 
 
-def photographs(workspace: Workspace, count: int) -> list[EditTask]:
+def photographs(workspace: Workspace, count: int, sizes: Sequence[tuple[int, int]] = _SIZES) -> list[EditTask]:
     """JPEGs of photographic sizes, smooth with some grain, each with one region to repaint."""
     tasks = []
     for number in range(count):
-        rng, (width, height) = np.random.default_rng(number), _SIZES[number % len(_SIZES)]
+        rng, (width, height) = np.random.default_rng(number), sizes[number % len(sizes)]
         coarse = PilImage.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
         smooth = np.asarray(coarse.resize((width, height), PilImage.Resampling.BICUBIC)).astype(np.int16)
         grain = np.resize(rng.integers(-6, 7, 1_000_003), smooth.shape)
