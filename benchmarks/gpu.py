@@ -125,8 +125,8 @@ def captioner(scale: Scale, folder: Path) -> str:
     tokenizer = byte_tokenizer()
     token = tokenizer.convert_tokens_to_ids
     half = scale.language["hidden_size"] // scale.language["num_attention_heads"] // 2
-    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [half // 4, half * 3 // 8, half * 3 // 8]}
-    rope["mrope_section"][0] += half - sum(rope["mrope_section"])  # type: ignore[index,arg-type]
+    sections = [half // 4, half * 3 // 8, half - half // 4 - half * 3 // 8]
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections}
     sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 8192, "rope_parameters": rope}
     config = transformers.Qwen2_5_VLConfig(
         vision_config=scale.vision, text_config=scale.language | sizes, image_token_id=token("<|image_pad|>"),
@@ -176,12 +176,8 @@ def timed(work: Callable[[], object]) -> tuple[float, str]:
 
 
 def row(name: str, count: int, ours: tuple[float, str], bare: tuple[float, str], aim: str) -> str:
-    cells = (
-        f"{count / ours[0]:.2f}/s, {ours[1]}",
-        f"{count / bare[0]:.2f}/s, {bare[1]}",
-        f"{bare[0] / ours[0]:.2f}",
-        aim,
-    )
+    rates = (f"{count / seconds:.2f}/s, {busy}" for seconds, busy in (ours, bare))
+    cells = (*rates, f"{bare[0] / ours[0]:.2f}", aim)
     return f"| {name} | {' | '.join(cells)} |"
 
 
@@ -261,6 +257,19 @@ def generate(loaded: LoadedChat, pictures: list[PilImage.Image], scale: Scale) -
             )  # fmt: skip
 
 
+def measure(scale: Scale) -> list[str]:
+    """The table's rows."""
+    import diffusers
+
+    diffusers.logging.set_verbosity_error()  # it warns at each move of a pipeline that was not loaded from a file
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        pipeline = editor(scale)
+    lines = edits(scale, pipeline)
+    del pipeline
+    with tempfile.TemporaryDirectory() as folder:
+        return [*lines, *captions(scale, captioner(scale, Path(folder)))]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="networks so small that a CPU runs them")
@@ -268,14 +277,8 @@ def main() -> None:
     if scale is REAL and not torch.cuda.is_available():
         parser.error("no GPU is there; --tiny runs the same steps on a CPU")
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, tiny networks: no measure of anything"
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        pipeline = editor(scale)
-    lines = edits(scale, pipeline)
-    del pipeline
-    with tempfile.TemporaryDirectory() as folder:
-        lines += captions(scale, captioner(scale, Path(folder)))
     head = f"| {card} | guardset, card busy | bare | ratio | aim |\n|---|---|---|---|---|"
-    sys.stdout.write("\n".join([head, *lines]) + "\n")
+    sys.stdout.write("\n".join([head, *measure(scale)]) + "\n")
 
 
 if __name__ == "__main__":

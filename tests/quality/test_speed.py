@@ -1,7 +1,7 @@
 """The benchmarks with stand-ins for GPUs and servers run, and print their ratios. How fast they are depends on the
 machine and on what else it does, so nothing is asked of the figures but that work was done and counted."""
 
-from benchmarks import device, node, slots
+from benchmarks import device, gpu, node, slots
 
 
 def test_how_busy_devices_and_servers_are_kept() -> None:
@@ -16,3 +16,9 @@ def test_how_busy_devices_and_servers_are_kept() -> None:
     assert built["chat"]["answers"] >= 24
     assert built["editor"]["answers"] >= 12
     assert built["wall_over_busiest"] >= 0.99
+
+
+def test_the_steps_of_the_gpu_table_run_with_tiny_networks() -> None:
+    rows = gpu.measure(gpu.TINY)
+    assert [row.split("|")[1].split(",")[0].strip() for row in rows] == ["edit stage"] * 2 + ["captions"] * 2
+    assert all(float(row.split("|")[4]) > 0 for row in rows)
