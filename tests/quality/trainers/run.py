@@ -86,13 +86,14 @@ CONFIGS = {
 }
 
 
+FILES = ", pictures as files"  # the same config in an export of `export.images: files`
 PACKS = {f"tasks/{harness}": harness for harness in harnesses.REQUIREMENTS}
 
 
 def main(names: Sequence[str]) -> int:
     """Run the named configs and task packs, or all, and write their lines of docs/trainers.md; 1 where one failed."""
     failed = False
-    known = [*CONFIGS, *PACKS]
+    known = [name + pictures for name in (*CONFIGS, *PACKS) for pictures in ("", FILES)]
     lines = {name: f"| `{name}` | | not run |" for name in known}
     if PAGE.exists():
         lines |= {
@@ -100,18 +101,22 @@ def main(names: Sequence[str]) -> int:
         }
     with tempfile.TemporaryDirectory() as scratch:
         workspace = Workspace.open(Path(scratch, "workspace"))
-        folder = Path(export(synthetic(workspace, families=8), workspace, GuardSettings(test_ratio=0.3)).path)
-        for name in names or known:
-            _say(f"{name} …")
+        data = synthetic(workspace, families=8)
+        settings = {"": GuardSettings(test_ratio=0.3), FILES: GuardSettings(test_ratio=0.3, images="files")}
+        folders = {pictures: Path(export(data, workspace, one).path) for pictures, one in settings.items()}
+        for full_name in names or known:
+            name, folder = full_name.removesuffix(FILES), folders[FILES if full_name.endswith(FILES) else ""]
+            _say(f"{full_name} …")
             outcome = _outcome(name, folder) if name in CONFIGS else _scored(name, folder)
             failed |= outcome.startswith("failed")
-            _say(f"{name}: {outcome}")
+            _say(f"{full_name}: {outcome}")
             wanted = REQUIREMENTS[CONFIGS[name].trainer] if name in CONFIGS else harnesses.REQUIREMENTS[PACKS[name]]
             versions = " · ".join(wanted).replace("==", " ")
-            lines[name] = f"| `{name}` | {versions} | {date.today().isoformat()}: {outcome} |"
+            lines[full_name] = f"| `{full_name}` | {versions} | {date.today().isoformat()}: {outcome} |"
             PAGE.write_text(_page(lines), encoding="utf-8")
-        faults = verify(folder)
-        assert not faults, faults  # running a config leaves the export as it was
+        for folder in folders.values():
+            faults = verify(folder)
+            assert not faults, faults  # running a config leaves the export as it was
     return int(failed)
 
 
@@ -205,20 +210,23 @@ def _what_was_left(out: Path) -> str:
 
 
 def _page(lines: Mapping[str, str]) -> str:
-    configs, packs = ("\n".join(lines[name] for name in names) for names in (CONFIGS, PACKS))
+    configs, packs = (
+        "\n".join(lines[name + pictures] for name in names for pictures in ("", FILES)) for names in (CONFIGS, PACKS)
+    )
     return f"""# Which trainers ran
 
 Written by `make trainers`, which runs each config of an export's `trainers/` from the export's folder, on a CPU, with
 the small Qwen2.5-VL of this repository (for ms-swift with the published patches and token ids). The command line sets
 only the model, the number of steps, where to write, the precision and device, and short answers for GRPO. guardset is
-not installed there. After each run the adapters must be on the language part alone.
+not installed there. After each run the adapters must be on the language part alone. "Pictures as files" is the same
+config in an export of `export.images: files`.
 
 | config | environment | what ran |
 |---|---|---|
 {configs}
 
-The task packs, each run by its own harness against one server whose answers are fixed: safe, unsafe or invalid by a hash
-of pixels and question.
+The task packs, each run by its own harness against one server whose answers are fixed: safe, unsafe or invalid by a
+hash of pixels and question.
 
 | pack | environment | scores |
 |---|---|---|
