@@ -17,7 +17,7 @@ from flows.annotate import items_of
 from flows.build import build
 from flows.outcome import Outcome, read_outcome
 from guard.contract.features import View
-from guard.evaluation.benchmarks_public import read_benchmark
+from guard.evaluation.benchmarks.reading import read_benchmark
 from guard.evaluation.tally import EvalRow
 from guard.export.dataset import Records, assemble
 from guard.export.parquet import write_shards

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from guard.evaluation.benchmarks_public import read_benchmark
+from guard.evaluation.benchmarks.reading import read_benchmark
 from guard.evaluation.evaluate import evaluate
 from guard.evaluation.plan import EvaluateOptions
 from models.openai_chat import OpenAIChat

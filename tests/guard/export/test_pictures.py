@@ -10,7 +10,7 @@ from datasets import load_dataset
 from PIL import Image as Pillow
 
 from guard.contract.features import picture_path
-from guard.evaluation.benchmarks_public import read_benchmark
+from guard.evaluation.benchmarks.reading import read_benchmark
 from guard.export.diff import diff
 from guard.export.settings import GuardSettings
 from guard.export.verify import verify

@@ -1,6 +1,6 @@
 """Read a benchmark: our own export, and others as they are published.
 
-Which one it is follows from its columns (benchmark_readers.py). Images are not decoded here, and one batch of rows is
+Which one it is follows from its columns (rows.py). Images are not decoded here, and one batch of rows is
 held at a time.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from guard.contract.features import picture_path
-from guard.evaluation.benchmark_readers import (
+from guard.evaluation.benchmarks.rows import (
     ONE_ROW_PER_IMAGE,
     READERS,
     Row,
@@ -23,7 +23,7 @@ from guard.evaluation.benchmark_readers import (
     vlguard_list,
     vlguard_rows,
 )
-from guard.evaluation.benchmark_values import Names, class_names
+from guard.evaluation.benchmarks.values import Names, class_names
 from guard.evaluation.tally import EvalRow
 from guard.export.manifest import check_one_export
 from storage.errors import FatalError
