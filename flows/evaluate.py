@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from flows.engine.job import Around, Job, plainly
 from flows.engine.pool import LocalPool
 from guard.evaluation.baselines import TrainLabel
-from guard.evaluation.benchmarks_public import read_benchmark
+from guard.evaluation.benchmarks.reading import read_benchmark
+from guard.evaluation.benchmarks.train_labels import train_labels
 from guard.evaluation.evaluate import Evaluation, score
-from guard.evaluation.leaderboard_files import write_leaderboard
+from guard.evaluation.leaderboard.files import write_leaderboard
 from guard.evaluation.pictures import blank
 from guard.evaluation.plan import EvaluateOptions, Questionnaire, plan
 from guard.evaluation.record import read_runs, write_run
 from guard.evaluation.settings import BenchmarkSettings, EvaluationSettings, GuardModelSettings
 from guard.evaluation.stages import EVALUATE, Asking
 from guard.evaluation.tally import EvalRow
-from guard.evaluation.train_labels import train_labels
 from models.chat_models import chat_model
 from models.metering import Budget
 from models.openai_connections import served_models

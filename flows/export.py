@@ -1,5 +1,6 @@
 """An export: what a build made and people agreed on, as Parquet that trains."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,20 @@ def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
     )
 
 
-def write_export(settings: Settings, root: str, version: str | None = None, to: str | None = None) -> ExportResult:
-    """Write the export into the workspace or below `to`; a repeated run with the same content writes nothing."""
+def write_export(
+    settings: Settings,
+    root: str,
+    version: str | None = None,
+    to: str | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> ExportResult:
+    """Write the export into the workspace or below `to`; a repeated run with the same content writes nothing. `tell`
+    hears how large its pictures are before they are written."""
     workspace = Workspace.open(root)
     target = open_store(to) if to else None
     previous = None if target else _version_before(workspace, settings.export.name, version)
     data = dataset_of(settings, workspace)
-    result = export(data, workspace, settings.export, version=version, target=target, previous=previous)
+    result = export(data, workspace, settings.export, version=version, target=target, previous=previous, tell=tell)
     if target is None:
         workspace.write_json(LATEST_EXPORT, {"name": settings.export.name, "version": result.version})
     return result

@@ -25,8 +25,9 @@ from flows.servers import local_server
 from flows.settings import Settings
 from guard.export.write import ExportResult
 from micro.preset import preset
-from micro.scenes import draw_scene, scene_size
+from micro.scenes import Scene, draw_scene, scene_size
 from micro.simulate import simulate
+from micro.visible import shown_by_edits
 from micro.world import WORLD
 from storage.errors import FatalError, GuardsetError
 from storage.records.ids import sha256_hex
@@ -34,7 +35,7 @@ from storage.workspace import Workspace
 
 SCENES = 36
 FIRST_SEED = 9000
-_TRUTH = "truth.json"
+_SCENES = "scenes.json"
 
 
 def demo_settings(folder: Path, port: int) -> Settings:
@@ -58,20 +59,23 @@ def demo_settings(folder: Path, port: int) -> Settings:
 def draw_input(folder: Path, scenes: int) -> None:
     """Fill `<folder>/input` with scenes and a few bad files, unless it is there already.
 
-    `truth.json` beside it says what each scene shows, for the scripted annotators.
+    `scenes.json` beside it says which scene each file is: the scripted annotators see it drawn again.
     """
     target = folder / "input"
-    if (folder / _TRUTH).exists():
+    if (folder / _SCENES).exists():
         return
     target.mkdir(parents=True, exist_ok=True)
-    truth = {}
+    drawn = {}
     for seed in range(FIRST_SEED, FIRST_SEED + scenes):
-        scene = draw_scene(seed, split="heldout", size=scene_size(seed))
         name = f"scene-{seed}.png"
-        PilImage.fromarray(scene.image).save(target / name)
-        truth[name] = [item.kind for item in scene.objects]
+        PilImage.fromarray(_scene(seed).image).save(target / name)
+        drawn[name] = seed
     _add_bad_files(folder, target)
-    (folder / _TRUTH).write_text(json.dumps(truth, indent=2), encoding="utf-8")
+    (folder / _SCENES).write_text(json.dumps(drawn, indent=2), encoding="utf-8")
+
+
+def _scene(seed: int) -> Scene:
+    return draw_scene(seed, split="heldout", size=scene_size(seed))
 
 
 def _add_bad_files(folder: Path, target: Path) -> None:
@@ -129,16 +133,16 @@ def _start_early(root: str, settings: Settings) -> Callable[[], None]:
 
 
 def _simulated_votes(settings: Settings, folder: Path) -> None:
-    """Votes from the scenes' truth: an original shows what was drawn, a twin all of it but what was removed."""
+    """Votes from the scenes' truth: an original shows what was drawn, an edit what its pixels still show of that."""
     workspace = Workspace.open(folder)
-    drawn = json.loads((folder / _TRUTH).read_text(encoding="utf-8"))
+    seeds: dict[str, int] = json.loads((folder / _SCENES).read_text(encoding="utf-8"))
     outcome = read_outcome(workspace)
-    truth = {image.image_id: drawn[image.source_key] for image in outcome.images if image.source_key in drawn}
-    for edit in outcome.edits:
-        if edit.image_id in truth:
-            truth[edit.edited_id] = [a for a in truth[edit.image_id] if a not in edit.target_attributes]
-    if not truth:
+    scenes = {image.image_id: _scene(seeds[name]) for image in outcome.images if (name := image.source_key) in seeds}
+    if not scenes:
         raise FatalError(f"{folder} was not made by this demo. Run it in an empty folder.")
+    things = {image_id: [(item.kind, item.mask) for item in scene.objects] for image_id, scene in scenes.items()}
+    truth = {image_id: [kind for kind, _ in some] for image_id, some in things.items()}
+    truth |= shown_by_edits(outcome.edits, things.get, workspace.blobs.get)
     simulate(
         local_server(str(folder), settings.annotation),
         workspace,

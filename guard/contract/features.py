@@ -4,6 +4,7 @@ Lists are list literals (`[{"_type": "Image"}]`), the one spelling that every re
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -20,6 +21,9 @@ NUMBER: Feature = {"dtype": "float64", "_type": "Value"}
 IMAGE: Feature = {"_type": "Image"}
 TEXTS: Feature = [TEXT]
 MESSAGES: Feature = [{"role": TEXT, "content": TEXT}]
+
+PICTURES = "images"  # the folder of an export that holds pictures as files
+_PICTURE = re.compile(rf"{PICTURES}/\w+\.png")
 
 _ARROW: Mapping[str, pa.DataType] = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
 
@@ -56,3 +60,9 @@ def image_leaves(features: Features) -> Iterator[str]:
             yield f"{name}.bytes"
         elif not isinstance(feature, Mapping) and feature[0] == IMAGE:
             yield f"{name}.list.element.bytes"
+
+
+def picture_path(cell: Any) -> str | None:
+    """The path, from an export's folder, of a cell that shows a file of it; None of any other."""
+    path = cell.get("path") if isinstance(cell, Mapping) and not cell.get("bytes") else None
+    return path if isinstance(path, str) and _PICTURE.fullmatch(path) else None

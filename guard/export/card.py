@@ -54,7 +54,8 @@ def render_card(
     data = made.data
     files = {view: {s: [_file(view, x) for x in xs] for s, xs in splits.items()} for view, splits in shards.items()}
     return environment.get_template("card.md.j2").render(
-        **about,
+        **{name: value for name, value in about.items() if name != "images"},
+        pictures=about["images"],
         files=files,
         views=made.views,
         left_out={summary.LEFT_OUT.get(reason, reason): n for reason, n in made.left_out.items()},

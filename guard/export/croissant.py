@@ -60,8 +60,12 @@ def croissant(
     shards: Shards,
     features: Mapping[View, Features],
     licences: Sequence[str],
+    *,
+    packed: bool = True,
 ) -> dict[str, Any]:
-    """The JSON-LD document. A version that is not MAJOR.MINOR.PATCH goes into the build part of 1.0.0."""
+    """The JSON-LD document. Without `packed` pictures are told by their paths.
+
+    A version that is not MAJOR.MINOR.PATCH goes into the build part of 1.0.0."""
     parts = [(view, split) for view, splits in shards.items() for split in splits]
     return {
         "@context": CONTEXT,
@@ -75,7 +79,7 @@ def croissant(
         "rai:personalSensitiveInformation": "Images may show people. File names of the source are not included.",
         "rai:dataUseCases": "Training and testing guardrail classifiers that follow a given policy.",
         "distribution": [file for view, split in parts for file in _files(view, split, shards[view][split])],
-        "recordSet": [_record_set(view, split, features[view]) for view, split in parts],
+        "recordSet": [_record_set(view, split, features[view], packed) for view, split in parts],
     }
 
 
@@ -103,9 +107,11 @@ def _files(view: str, split: str, shards: Sequence[Shard]) -> list[dict[str, Any
     return [*objects, together]
 
 
-def _record_set(view: str, split: str, features: Features) -> dict[str, Any]:
+def _record_set(view: str, split: str, features: Features, packed: bool) -> dict[str, Any]:
     name = f"{view}_{split}"
-    fields = [_field(f"{name}/{column}", f"{view}-{split}-files", column, f) for column, f in features.items()]
+    picture = ("sc:ImageObject", "bytes") if packed else ("sc:Text", "path")
+    columns = features.items()
+    fields = [_field(f"{name}/{column}", f"{view}-{split}-files", column, f, picture) for column, f in columns]
     return {
         "@type": "cr:RecordSet",
         "@id": name,
@@ -115,20 +121,23 @@ def _record_set(view: str, split: str, features: Features) -> dict[str, Any]:
     }
 
 
-def _field(identifier: str, files: str, column: str, feature: Any, path: str = "") -> dict[str, Any]:
-    """One column. A structured one has a subfield per key, taken from the column by its path."""
+def _field(
+    identifier: str, files: str, column: str, feature: Any, picture: tuple[str, str], path: str = ""
+) -> dict[str, Any]:
+    """One column. A structured one has a subfield per key, taken from the column by its path; `picture` is the type and
+    the key by which a picture is told."""
     source: dict[str, Any] = {"fileSet": {"@id": files}, "extract": {"column": column}}
     described: dict[str, Any] = {"@type": "cr:Field", "@id": identifier, "name": identifier}
     if not isinstance(feature, Mapping):
-        return {**_field(identifier, files, column, feature[0], path), "repeated": True}
+        return {**_field(identifier, files, column, feature[0], picture, path), "repeated": True}
     kind = feature.get("_type")
     if kind is None:
-        inner = [_field(f"{identifier}/{key}", files, column, f, key) for key, f in feature.items()]
+        inner = [_field(f"{identifier}/{key}", files, column, f, picture, key) for key, f in feature.items()]
         return {**described, "subField": inner}
-    path = "bytes" if kind == "Image" else path
+    path = picture[1] if kind == "Image" else path
     if path:
         source["transform"] = {"jsonPath": path}
     if kind == "ClassLabel":
         described["description"] = "; ".join(f"{i} = {label}" for i, label in enumerate(feature["names"]))
-    data_type = "sc:ImageObject" if kind == "Image" else _TYPES.get(str(feature.get("dtype")), "sc:Integer")
+    data_type = picture[0] if kind == "Image" else _TYPES.get(str(feature.get("dtype")), "sc:Integer")
     return {**described, "dataType": data_type, "source": source}

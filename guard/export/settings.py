@@ -84,5 +84,10 @@ class GuardSettings(BaseModel):
         description="one last JPEG for every image, so that edits are harder to tell from originals: its quality, or "
         "auto for the gentlest that the probe finds enough; off, as a certificate's 'identical outside' ends there",
     )
+    images: Decides[Literal["packed", "files"]] = Field(
+        default="packed",
+        description="packed: the tables hold the pictures, in each view and row, and are read from anywhere; files: "
+        "each once in images/, named by a path that is right in the export's folder alone",
+    )
     rl: RlSettings = RlSettings()
     max_report_pairs: Decides[int] = Field(default=40, ge=0, description="pairs that the report draws")

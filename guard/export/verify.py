@@ -64,7 +64,10 @@ def verify(store_or_path: Store | str | Path) -> list[Fault]:
             Fault("unreadable", _INFO, f"It cannot be read ({error}). Delete its folder and write the export again.")
         ]
     faults += _listing(store, files)
-    seen = Seen(name_rules=bool(info["guardset"].get("rl", {}).get("name_rules")))
+    about = info["guardset"]
+    seen = Seen(name_rules=bool(about.get("rl", {}).get("name_rules")))
+    if about.get("images") == "files":
+        seen.picture = store.read
     for entry in files.values():
         faults += _file(store, entry, info, seen)
     faults += [*_splits(info, seen), *_totals(info, seen), *_balance(info, seen)]
@@ -81,8 +84,8 @@ def _info(data: bytes) -> dict[str, Any]:
 def _listing(store: Store, files: Mapping[str, FileEntry]) -> Iterator[Fault]:
     present = set(store.keys())
     for path in sorted(present - files.keys() - {MANIFEST}):
-        if path.startswith(RUNS) or "__pycache__" in path:
-            continue  # what trainers leave that run the configs
+        if path.startswith(RUNS) or any(part.startswith(".") or part == "__pycache__" for part in path.split("/")):
+            continue  # what trainers leave that run the configs; what Git, the Hub and file managers leave
         yield Fault("unlisted", path, "The manifest does not name this file.")
     for path in sorted(files.keys() - present):
         yield Fault("missing", path, "The manifest names this file, and it is not there.")

@@ -5,12 +5,13 @@ import io
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from PIL import Image as Pillow
 
+from guard.contract.features import picture_path
 from guard.contract.prompt import IMAGE_TAG, solution, truth
 from guard.export.png import is_marked
 from guard.export.views import CAPTION_VIEWS, VERDICTS
@@ -25,19 +26,24 @@ class Twin(NamedTuple):
     packed: bytes
 
 
+def _no_file(path: str) -> bytes:
+    raise FileNotFoundError(path)
+
+
 @dataclass
 class Seen:
     """What is remembered of the rows that were read, over all files."""
 
     splits_of: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # family -> splits
     hashes: dict[int, dict[str, Twin]] = field(default_factory=lambda: defaultdict(dict))  # pHash -> split -> image
-    checked: dict[bytes, tuple[bool, int, bytes]] = field(default_factory=dict)  # image bytes -> marked, pHash, packed
+    checked: dict[bytes, tuple[bool, int, bytes]] = field(default_factory=dict)  # picture -> marked, pHash, packed
     ids: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     verdicts: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     policies: dict[tuple[str, str], Counter[tuple[int, str]]] = field(default_factory=lambda: defaultdict(Counter))
     texts: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))  # view, policy -> texts
     strata: dict[str, Counter[tuple[str, str]]] = field(default_factory=lambda: defaultdict(Counter))  # of rl's train
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
+    picture: Callable[[str], bytes] = _no_file  # of a path in the export; raises OSError where there is none
     name_rules: bool = False  # whether rl's solutions name the broken rules
 
 
@@ -75,10 +81,11 @@ def row_faults(row: Mapping[str, Any], view: str, split: str, seen: Seen) -> Ite
 
 
 def _image(image: Mapping[str, Any], image_id: str, edited: bool, split: str, seen: Seen) -> Iterator[tuple[str, str]]:
-    data: bytes = image["bytes"] or b""
-    digest = hashlib.sha256(data).digest()
+    path = picture_path(image)
+    digest = path.encode() if path else hashlib.sha256(image["bytes"] or b"").digest()
     if digest not in seen.checked:
         try:
+            data = seen.picture(path) if path else image["bytes"] or b""
             with Pillow.open(io.BytesIO(data), formats=["PNG"]) as opened:
                 opened.load()
                 seen.checked[digest] = is_marked(opened), int(perceptual_hash(opened), 16), packed(opened)

@@ -36,7 +36,7 @@ from storage.records.ids import canonical_json, content_id
 from storage.records.recaption import Recaption
 
 Row = dict[str, Any]
-Encode = Callable[[ImageRow], bytes]
+Show = Callable[[ImageRow], Row]  # the cell of a picture: its bytes, or its path
 
 VERDICTS: tuple[Verdict, ...] = ("safe", "unsafe")  # ClassLabel: 0 safe, 1 unsafe
 SPLITS_OF: Mapping[View, tuple[Split, ...]] = {v: ("test",) if v == "benchmark" else ("train", "test") for v in VIEWS}
@@ -166,20 +166,20 @@ def is_unchanged(recaption: Recaption) -> bool:
 
 
 def rows_of(
-    view: View, data: Dataset, split: Split, items: Sequence[Any], encode: Encode, *, name_rules: bool = False
+    view: View, data: Dataset, split: Split, items: Sequence[Any], show: Show, *, name_rules: bool = False
 ) -> Iterator[Row]:
-    """The rows of `items_of(view, …)`, one by one. `encode` gives an image's PNG bytes; with `name_rules` the question
+    """The rows of `items_of(view, …)`, one by one. `show` gives an image's cell; with `name_rules` the question
     of `rl` asks for the broken rules, too."""
     if view in CAPTION_VIEWS:
-        return (_caption_row(view, data, image, recaption, encode) for image, recaption in items)
+        return (_caption_row(view, data, image, recaption, show) for image, recaption in items)
     if view == "rl":
-        return (_rl_row(data, split, index, cell, encode, name_rules) for index, cell in enumerate(items))
+        return (_rl_row(data, split, index, cell, show, name_rules) for index, cell in enumerate(items))
     if view == "boundary":
-        return (_boundary_row(data, boundary, encode) for boundary in items)
-    return (_benchmark_row(data, cell, encode) for cell in items)
+        return (_boundary_row(data, boundary, show) for boundary in items)
+    return (_benchmark_row(data, cell, show) for cell in items)
 
 
-def _caption_row(view: View, data: Dataset, image: ImageRow, recaption: Recaption, encode: Encode) -> Row:
+def _caption_row(view: View, data: Dataset, image: ImageRow, recaption: Recaption, show: Show) -> Row:
     """`sft` teaches the restored caption, `sft_own_caption` the model's own, `preference` the one over the other."""
     prompt = [_message("user", CAPTION_QUESTION)]
     tagged = _message("user", f"{IMAGE_TAG}\n{CAPTION_QUESTION}")
@@ -191,7 +191,7 @@ def _caption_row(view: View, data: Dataset, image: ImageRow, recaption: Recaptio
         texts = {"prompt": prompt, "chosen": restored, "rejected": own, "conversation": [tagged]}
     return {
         **texts,
-        "images": [_image(image, encode)],
+        "images": [show(image)],
         "rules": _broken_anywhere(data, image),
         "sample_id": content_id(view, image.image_id, CAPTION_QUESTION, recaption.caption, recaption.text)[:16],
         "pair_id": provenance.pair_id(data, image),
@@ -205,7 +205,7 @@ def _broken_anywhere(data: Dataset, image: ImageRow) -> list[str]:
     return [rule for label in labels if label is not None and label.verdict == "unsafe" for rule in label.rules]
 
 
-def _rl_row(data: Dataset, split: Split, index: int, cell: Cell, encode: Encode, name_rules: bool) -> Row:
+def _rl_row(data: Dataset, split: Split, index: int, cell: Cell, show: Show, name_rules: bool) -> Row:
     names = [p.id for p in data.policies]
     text = question(cell.text, rules=name_rules)
     asked_rules = cell.rules if name_rules else ()
@@ -215,7 +215,7 @@ def _rl_row(data: Dataset, split: Split, index: int, cell: Cell, encode: Encode,
         "prompt": [_message("user", text)],
         "conversation": [_message("user", f"{IMAGE_TAG}\n{text}")],
         "problem": f"{IMAGE_TAG}\n{text}",
-        "images": [_image(cell.image, encode)],
+        "images": [show(cell.image)],
         "solution": solution(cell.verdict, asked_rules),
         "answer": "yes" if cell.verdict == "safe" else "no",
         "data_source": DATA_SOURCE,
@@ -244,9 +244,9 @@ def _rl_row(data: Dataset, split: Split, index: int, cell: Cell, encode: Encode,
     }
 
 
-def _benchmark_row(data: Dataset, cell: Cell, encode: Encode) -> Row:
+def _benchmark_row(data: Dataset, cell: Cell, show: Show) -> Row:
     return {
-        "image": _image(cell.image, encode),
+        "image": show(cell.image),
         "image_path": cell.image.file_name,
         "safety_label": VERDICTS.index(cell.verdict),
         "policy_name": [p.id for p in data.policies].index(cell.policy_id),
@@ -258,13 +258,13 @@ def _benchmark_row(data: Dataset, cell: Cell, encode: Encode) -> Row:
     }
 
 
-def _boundary_row(data: Dataset, boundary: Boundary, encode: Encode) -> Row:
+def _boundary_row(data: Dataset, boundary: Boundary, show: Show) -> Row:
     names = [p.id for p in data.policies]
     safe, unsafe = boundary.safe, boundary.unsafe
     origin = provenance.of_image(data, boundary.image)
     labels = {name: provenance.of_label(data, cell) for name, cell in (("safe", safe), ("unsafe", unsafe))}
     return {
-        "images": [_image(boundary.image, encode)],
+        "images": [show(boundary.image)],
         "safe_policy_name": names.index(safe.policy_id),
         "safe_policy": safe.text,
         "unsafe_policy_name": names.index(unsafe.policy_id),
@@ -280,7 +280,3 @@ def _boundary_row(data: Dataset, boundary: Boundary, encode: Encode) -> Row:
 
 def _message(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
-
-
-def _image(image: ImageRow, encode: Encode) -> dict[str, Any]:
-    return {"bytes": encode(image), "path": image.file_name}

@@ -4,12 +4,11 @@ README.md is written last. It is what `load_dataset` reads to find the shards, s
 export, and one with it is whole. This holds on S3 as well, where a folder cannot be renamed into place.
 """
 
-import functools
 import json
 import mmap
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,18 +17,19 @@ from guard.contract.features import Features, View
 from guard.export import summary
 from guard.export.card import render_card
 from guard.export.croissant import croissant
-from guard.export.dataset import Dataset, ImageRow
+from guard.export.dataset import Dataset
 from guard.export.diff import Difference, difference, read_snapshot, snapshot
 from guard.export.fingerprint import fingerprint_of
-from guard.export.finish import Decode, choose, finished
+from guard.export.finish import Decode, choose
 from guard.export.manifest import MANIFEST, README, FileEntry, manifest_json
 from guard.export.parquet import Shard, Shards, write_shards
-from guard.export.png import decode, png_bytes
+from guard.export.pictures import Pictures, as_file, shown
+from guard.export.png import decode
 from guard.export.prepare import Prepared, prepare
 from guard.export.report import render_report
 from guard.export.settings import NAME_PATTERN, GuardSettings
 from guard.export.trainer_configs import trainer_files
-from guard.export.views import Encode, features_of, rows_of
+from guard.export.views import features_of, rows_of
 from storage.errors import FatalError
 from storage.open_store import open_store
 from storage.records.ids import sha256_hex
@@ -61,6 +61,7 @@ def export(
     version: str | None = None,
     target: Store | None = None,
     previous: str | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> ExportResult:
     """Write `exports/<name>/<version>/` in the workspace, or `<name>/<version>/` in `target`, or find it done.
 
@@ -68,6 +69,7 @@ def export(
     pyarrow and Pillow, which decide the bytes), so the same content has the same folder and a second run reads no
     image. One row group and one image are in memory at a time, and the shards of one view on local disk.
     `previous` is the place of the version before, against which the card tells what changed; it decides nothing else.
+    `tell` hears how large the pictures are before the first shard is written.
     Raises FatalError for a name or version that is no folder name, for a version that holds other content, for a
     policy that trainers would misread, and when a blob is missing or broken.
     """
@@ -81,7 +83,7 @@ def export(
     if info is None:
         about = {"name": settings.name, "version": version, "fingerprint": fingerprint, **_described(settings)}
         made = prepare(dataset, workspace.blobs, settings)
-        info = _write(made, workspace.blobs, _Sink(store, folder), about, previous)
+        info = _write(made, workspace.blobs, _Sink(store, folder), about, previous, tell)
         looked_up = False
     else:
         looked_up = True
@@ -109,7 +111,9 @@ class _Sink:
         return f"{self._store.root}/{self._folder}"
 
     def text(self, name: str, text: str) -> None:
-        data = text.encode()
+        self.bytes(name, text.encode())
+
+    def bytes(self, name: str, data: bytes) -> None:
         self._store.write(f"{self._folder}/{name}", data, overwrite=True)
         self.files.append(FileEntry(name, len(data), sha256_hex(data)))
 
@@ -127,13 +131,23 @@ class _Sink:
             self._store.delete(key)
 
 
-def _write(made: Prepared, blobs: Blobs, sink: _Sink, about: Mapping[str, Any], previous: str | None) -> dict[str, Any]:
+def _write(
+    made: Prepared,
+    blobs: Blobs,
+    sink: _Sink,
+    about: Mapping[str, Any],
+    previous: str | None,
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
     """Every file of the export, README.md last; the counts that it is known by."""
     data = made.data
     features = {view: features_of(view, data.policies) for view, splits in made.plan.items() if splits}
     name_rules: bool = about["rl"]["name_rules"]
     finish = choose(data, _decoder(blobs), about["finish"])
-    shards = _write_views(made, features, blobs, finish.quality, sink, name_rules)
+    with tempfile.TemporaryDirectory(prefix="guardset-export-") as scratch:
+        pictures = Pictures(blobs, finish.quality, Path(scratch))
+        _tell_size(pictures, made, about["images"] == "files", tell)
+        shards = _write_views(made, features, pictures, Path(scratch), sink, about)
     described = {
         **about,
         "views": made.views,
@@ -144,7 +158,9 @@ def _write(made: Prepared, blobs: Blobs, sink: _Sink, about: Mapping[str, Any], 
         "finish_chosen": finish.quality,
     }
     licences = list(summary.licences(data))
-    document = croissant(about["name"], about["version"], DESCRIPTION, shards, features, licences)
+    document = croissant(
+        about["name"], about["version"], DESCRIPTION, shards, features, licences, packed=about["images"] == "packed"
+    )
     sink.text("report.html", render_report(made, blobs, about=about, finish=finish))
     sink.text("croissant.json", _json(document))
     told = _dataset_info(shards, features, described)
@@ -203,36 +219,38 @@ def _done(store: Store, folder: str, fingerprint: str) -> dict[str, Any] | None:
     return info
 
 
+def _tell_size(pictures: Pictures, made: Prepared, as_files: bool, tell: Callable[[str], None]) -> None:
+    once, packed = pictures.sizes(made.plan)
+    mb = [f"{size / 1e6:,.1f} MB" for size in (once, packed)]
+    if as_files:
+        tell(f"Pictures: {mb[0]} as files; packed into each row they would be {mb[1]}.")
+    else:
+        tell(f"Pictures: {mb[1]}, packed into each row that shows one. export.images: files would store {mb[0]}.")
+
+
 def _write_views(
-    made: Prepared, features: Mapping[View, Features], blobs: Blobs, quality: int | None, sink: _Sink, name_rules: bool
+    made: Prepared,
+    features: Mapping[View, Features],
+    pictures: Pictures,
+    scratch: Path,
+    sink: _Sink,
+    about: Mapping[str, Any],
 ) -> Shards:
     """Every view's shards, written to local disk first (their number is in their names) and then to the store."""
-    with tempfile.TemporaryDirectory(prefix="guardset-export-") as scratch:
-        encode = _encoder(blobs, quality, Path(scratch))
-        written: dict[View, dict[Any, list[Shard]]] = {view: {} for view in features}
-        for view, columns in features.items():
-            for split, items in made.plan[view].items():
-                rows = rows_of(view, made.data, split, items, encode, name_rules=name_rules)
-                shards = write_shards(rows, columns, Path(scratch, view), split)
-                for shard in shards:
-                    sink.shard(f"{view}/{shard.path.name}", shard)
-                    shard.path.unlink()
-                written[view][split] = shards
+    as_files = about["images"] == "files"
+    for image in shown(made.plan) if as_files else ():
+        sink.bytes(str(as_file(image)["path"]), pictures.file(image).read_bytes())
+    cell = as_file if as_files else pictures.packed
+    written: dict[View, dict[Any, list[Shard]]] = {view: {} for view in features}
+    for view, columns in features.items():
+        for split, items in made.plan[view].items():
+            rows = rows_of(view, made.data, split, items, cell, name_rules=about["rl"]["name_rules"])
+            shards = write_shards(rows, columns, Path(scratch, view), split)
+            for shard in shards:
+                sink.shard(f"{view}/{shard.path.name}", shard)
+                shard.path.unlink()
+            written[view][split] = shards
     return written
-
-
-def _encoder(blobs: Blobs, quality: int | None, scratch: Path) -> Encode:
-    """An image's PNG bytes. Encoded once and kept on disk, since most images stand in several views."""
-
-    @functools.lru_cache(maxsize=4)  # sides of a pair take turns, policy by policy
-    def encode(image: ImageRow) -> bytes:
-        path = scratch / image.image_id
-        if not path.exists():
-            picture = finished(decode(blobs.get(image.blob), image.blob), quality)
-            path.write_bytes(png_bytes(picture, edited=image.role != "original"))
-        return path.read_bytes()
-
-    return encode
 
 
 def _dataset_info(shards: Shards, features: Mapping[View, Features], about: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.dataset import ParquetFragmentScanOptions
 
-from guard.contract.features import View
+from guard.contract.features import PICTURES, View, picture_path
 from guard.contract.splits import Split
 from guard.export.manifest import check_one_export
 from guard.export.trainer_configs import Parts
@@ -114,9 +114,10 @@ def check_export(data: str) -> None:
 def load_rows(shards: list[Path], columns: tuple[str, ...], cache: Path) -> Any:
     """A `datasets.Dataset` over the shards, mapped from disk; memory stays bounded however large they are.
 
-    Raises FatalError for a shard whose pages are not what their checksums say.
+    Raises FatalError for a shard whose pages are not what their checksums say, and where a row shows a picture file of
+    an export that is not on this disk.
     """
-    from datasets import disable_progress_bars, load_dataset
+    from datasets import Image, disable_progress_bars, load_dataset
     from datasets.exceptions import DatasetGenerationError
 
     disable_progress_bars()
@@ -134,4 +135,19 @@ def load_rows(shards: list[Path], columns: tuple[str, ...], cache: Path) -> Any:
     missing = [name for name in columns if name not in rows.column_names]
     if missing:
         raise FatalError(f"The shards have no column {missing[0]!r}; they are not of the view that this stage reads.")
-    return rows.select_columns(list(columns))
+    rows = rows.select_columns(list(columns))
+    if "images" not in columns or not rows.num_rows:
+        return rows
+    plain = rows.cast_column("images", [Image(decode=False)])
+    if picture_path(plain[0]["images"][0]) is None:
+        return rows
+    export = shards[0].absolute().parents[1]
+    if not (export / PICTURES).is_dir():
+        raise FatalError("The export's pictures are files (export.images). Copy it to a local folder, and name that.")
+    kept = {"fn_kwargs": {"export": str(export)}, "cache_file_name": str(cache / "pictures.arrow")}
+    return plain.map(_from_anywhere, **kept).cast_column("images", [Image()])
+
+
+def _from_anywhere(row: dict[str, Any], export: str) -> dict[str, Any]:
+    """The row with paths that are right in every folder."""
+    return {"images": [{**cell, "path": f"{export}/{cell['path']}"} for cell in row["images"]]}

@@ -17,7 +17,7 @@ from flows.annotate import items_of
 from flows.build import build
 from flows.outcome import Outcome, read_outcome
 from guard.contract.features import View
-from guard.evaluation.benchmarks_public import read_benchmark
+from guard.evaluation.benchmarks.reading import read_benchmark
 from guard.evaluation.tally import EvalRow
 from guard.export.dataset import Records, assemble
 from guard.export.parquet import write_shards
@@ -27,7 +27,8 @@ from micro import POLICIES
 from micro.networks.guard_policies import held_out, restated
 from micro.people import answer
 from micro.preset import preset
-from micro.scenes import draw_scene
+from micro.scenes import Scene, draw_scene
+from micro.visible import shown_by_edits
 from micro.world import WORLD
 from policies.engine import Policy, PolicySet
 from policies.loading import VOCABULARY, load_policy_set
@@ -69,7 +70,7 @@ def make_data(work: Path, *, families: int, accuracy: float, annotators: int, se
     build(settings, work / "input", root)
     workspace = Workspace.open(root)
     outcome, policies = read_outcome(workspace), load_policy_set(settings.policies)
-    truth = _truth(outcome, drawn)
+    truth = _truth(outcome, drawn, workspace)
     votes = list(_votes(truth, policies, accuracy, annotators, seed))
     matrix = labels([i.image_id for i in items_of(outcome)], policies, votes, outcome.attributes, min_votes=annotators)
     data = assemble(Records(outcome.images, outcome.edits, outcome.recaptions, matrix, policies))
@@ -86,26 +87,26 @@ def _write_policies(folder: Path) -> None:
     shutil.copyfile(POLICIES / VOCABULARY, folder / VOCABULARY)
 
 
-def _draw(folder: Path, families: int, seed: int) -> dict[str, list[str]]:
-    """Scenes as PNG files; the answer says what each shows."""
+def _draw(folder: Path, families: int, seed: int) -> dict[str, int]:
+    """Scenes as PNG files; the answer says the seed of each."""
     folder.mkdir(parents=True, exist_ok=True)
-    shown = {}
-    for number in range(families):
-        scene = draw_scene(FIRST_SEED + 10_000 * seed + number, split="heldout", size=(SIDE_PX, SIDE_PX))
-        name = f"scene-{number:05d}.png"
+    drawn = {f"scene-{number:05d}.png": FIRST_SEED + 10_000 * seed + number for number in range(families)}
+    for name, scene_seed in drawn.items():
         if not (folder / name).exists():
-            PilImage.fromarray(scene.image).save(folder / name)
-        shown[name] = [item.kind for item in scene.objects]
-    return shown
+            PilImage.fromarray(_scene(scene_seed).image).save(folder / name)
+    return drawn
 
 
-def _truth(outcome: Outcome, drawn: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """What each image really shows: an original what was drawn, a twin all of it but what was removed."""
-    truth = {image.image_id: list(drawn[image.source_key]) for image in outcome.images}
-    for edit in outcome.edits:
-        gone = edit.target_attributes if edit.kind == "remove" else ()
-        truth[edit.edited_id] = [kind for kind in truth[edit.image_id] if kind not in gone]
-    return truth
+def _scene(seed: int) -> Scene:
+    return draw_scene(seed, split="heldout", size=(SIDE_PX, SIDE_PX))
+
+
+def _truth(outcome: Outcome, drawn: Mapping[str, int], workspace: Workspace) -> dict[str, list[str]]:
+    """What each image really shows: an original what was drawn, an edit what its pixels still show of that."""
+    scenes = {image.image_id: _scene(drawn[image.source_key]) for image in outcome.images}
+    things = {image_id: [(item.kind, item.mask) for item in scene.objects] for image_id, scene in scenes.items()}
+    truth = {image_id: [kind for kind, _ in some] for image_id, some in things.items()}
+    return truth | shown_by_edits(outcome.edits, things.get, workspace.blobs.get)
 
 
 def _votes(

@@ -1,6 +1,7 @@
 """What the miniature found: one table, its plots, and a sentence on each of the paper's claims, as the numbers say."""
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
+from guard.export.views import policy_label
 from micro.miniature.arms import ARMS, POLICIES
+from micro.world import WORLD
 from reporting.plots import Estimate, bars
 
 Result = Mapping[str, Any]
@@ -18,12 +21,12 @@ FEW = 0.02  # a difference below this is called none: two answers of a hundred
 
 
 def _policy_score(part: str, name: str) -> Score:
-    """F1 under one policy, or accuracy where all its labels are of one class, as without rules."""
+    """F1 under one policy, or accuracy under one without rules; not a number where nothing is labelled unsafe."""
+    measure = "f1" if WORLD.by_id(name).rules else "accuracy"
 
     def score(result: Result) -> float:
-        scores = result[part]
-        one_class = scores[f"false_negative_rate:{name}"] is None or scores[f"false_positive_rate:{name}"] is None
-        return float(scores[f"accuracy:{name}" if one_class else f"f1:{name}"] or 0.0)
+        value = result[part][f"{measure}:{policy_label(name)}"]
+        return math.nan if value is None else float(value)
 
     return score
 
@@ -44,7 +47,7 @@ def _controls(result: Result) -> float:
 
 
 COLUMNS: Mapping[str, Score] = {
-    **{name: _policy_score("five", f"Policy {name}") for name in POLICIES},
+    **{name: _policy_score("five", name) for name in POLICIES},
     "macro F1": _of("five", "macro_f1"),
     "pair": _of("five", "flipped_pair_accuracy"),
     "PSS": _of("five", "pss"),
@@ -71,6 +74,8 @@ def table(results: Sequence[Result]) -> str:
 
 
 def _cell(values: Sequence[float]) -> str:
+    if any(map(math.isnan, values)):
+        return "n/a"
     spread = f" ± {100 * statistics.stdev(values):.0f}" if len(values) > 1 else ""
     return f"{100 * statistics.fmean(values):.0f}{spread}"
 

@@ -23,8 +23,9 @@ from editing.masks import feather
 from flows.outcome import Outcome, read_outcome
 from micro.people import FLAWLESS
 from micro.simulate import simulate
+from micro.visible import shown_by_edits
 from policies.loading import load_policy_set
-from storage.images import decode_mask, decode_stored
+from storage.images import Mask, decode_mask, decode_stored
 from storage.workspace import Workspace
 from tests.flows.test_settings_redo import answer
 from tests.label_studio import put_migrated
@@ -110,15 +111,31 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
 
 
 def _vote(team: Team) -> None:
-    """Two scripted people say what the regions show; an edit shows what its original does, less what was removed."""
-    outcome, policies = team.outcome, load_policy_set(POLICIES)
+    """Two scripted people say what the regions show; an edit shows those whose pixels are as they were."""
+    outcome, policies, blobs = team.outcome, load_policy_set(POLICIES), team.workspace.blobs
+    shapes = {image.image_id: (image.height, image.width) for image in outcome.images}
+    things = {
+        row.image_id: [
+            (name, decode_mask(blobs.get(found.mask)) if found.mask else inside(found.box, shapes[row.image_id]))
+            for found in row.findings
+            for name in found.attributes
+        ]
+        for row in outcome.located
+    }
     truth = {row.image_id: list(row.attributes) for row in outcome.located}
-    for edit in outcome.edits:
-        truth[edit.edited_id] = [a for a in truth[edit.image_id] if a not in edit.target_attributes]
+    truth |= shown_by_edits(outcome.edits, things.get, blobs.get)
+    asked = {edit.edited_id: set(edit.target_attributes) for edit in outcome.edits}
+    assert not any(asked[edited_id] & set(truth[edited_id]) for edited_id in asked)  # the classical editor removes
     server = status(team.folder / "work")
     assert server is not None
     simulate(server, team.workspace, policies, truth, people=FLAWLESS)
     team.guardset("collect --workspace work")
+
+
+def inside(box: tuple[int, ...], shape: tuple[int, int]) -> Mask:
+    mask = np.zeros(shape, np.bool_)
+    mask[box[1] : box[3], box[0] : box[2]] = True
+    return mask
 
 
 def test_every_photograph_with_a_forbidden_region_becomes_a_pair_or_says_why_not(team: Team) -> None:

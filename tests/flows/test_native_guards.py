@@ -74,6 +74,10 @@ def by_letter(rules: tuple[str, ...], told: str) -> str:
     return f"unsafe\n<answer>{'AB'[int(rules[0][1]) - 1]}. {rules[0]}</answer>"
 
 
+def by_id(rules: tuple[str, ...], told: str) -> str:
+    return json.dumps({"violation": int(bool(rules)), "rule_ids": rules, "rationale": "what it shows"})
+
+
 def probability(image: Image, body: dict[str, Any]) -> Any:
     """Yes where the picture breaks the one rule that is asked about; the policy has one text per rule."""
     told = json.dumps(body)
@@ -85,6 +89,12 @@ def probability(image: Image, body: dict[str, Any]) -> Any:
 def llama(image: Image, body: dict[str, Any]) -> str:
     """It reads no policy: a dark picture is S9, a bright one S12."""
     return {"dark": "unsafe\nS9", "bright": "unsafe\nS12"}.get(seen(image), "safe")
+
+
+def reasoner(image: Image, body: dict[str, Any]) -> str:
+    """Its policy is fixed: what is dark is harmful, whatever it is asked."""
+    dark = seen(image) == "dark"
+    return f"{THINK}<result>\nRequest: {'harmful' if dark else 'unharmful'}\nResponse: None\n</result>"
 
 
 GUARDS: dict[str, Callable[[Image, dict[str, Any]], Any]] = {
@@ -101,6 +111,8 @@ GUARDS: dict[str, Callable[[Image, dict[str, Any]], Any]] = {
     "policyshiftguard": answered(words("false | none", "true | 02 | dark")),
     "nemotron": answered(words("User Safety: safe", "User Safety: unsafe\nSafety Categories: Violence")),
     "singguard": answered(by_letter),
+    "gpt-oss-safeguard": answered(by_id),
+    "guardreasoner-vl": reasoner,
     "shieldgemma-2": probability,
     "llama-guard-4": llama,
 }
@@ -154,7 +166,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     return {run.model: run for run in read_runs(workspace)}
 
 
-@pytest.mark.parametrize("name", GUARDS)
+@pytest.mark.parametrize("name", [name for name in GUARDS if name != "guardreasoner-vl"])
 def test_scores_are_those_of_the_truth(runs: dict[str, Run], name: str) -> None:
     run = runs[name]
     assert run.about["problems"] == {}
@@ -166,15 +178,26 @@ def test_scores_are_those_of_the_truth(runs: dict[str, Run], name: str) -> None:
     assert run.baselines["swapped_image"]
 
 
-@pytest.mark.parametrize("name", ["singguard", "shieldgemma-2", "llama-guard-4"])
+RULES = ["singguard", "shieldgemma-2", "llama-guard-4", "gpt-oss-safeguard"]
+
+
+def test_a_guard_with_a_policy_of_its_own_is_scored_by_it(runs: dict[str, Run]) -> None:
+    run = runs["guardreasoner-vl"]
+    assert run.about["problems"] == {}
+    # It calls the dark picture of each family unsafe. L1 (no rules): accuracy 1/2; L3: F1 1; L5: 10 of 20 caught, no
+    # false alarm, F1 20 / 30. No image is right under two policies that differ on it.
+    assert run.value("macro_f1") == pytest.approx((1 / 2 + 1 + 2 / 3) / 3)
+    assert run.value("pss") == 0.0
+    assert run.baselines["no_policy"]
+
+
+@pytest.mark.parametrize("name", RULES)
 def test_rules_are_scored_where_a_guard_names_them(runs: dict[str, Run], name: str) -> None:
     assert (runs[name].value("exact_rule_set"), runs[name].value("rule_f1")) == (1.0, 1.0)
 
 
 def test_the_table_says_how_each_was_asked(runs: dict[str, Run]) -> None:
-    assert {name for name, run in runs.items() if run.value("rule_f1") is not None} == {
-        "singguard", "shieldgemma-2", "llama-guard-4",
-    }  # fmt: skip
+    assert {name for name, run in runs.items() if run.value("rule_f1") is not None} == set(RULES)
     assert runs["llavaguard"].about["adapter"]["tested"] == "from documentation, not run"
     assert runs["shieldgemma-2"].about["effort"]["calls"] == pytest.approx((1 + 1 + 2) / 3)
     assert runs["guardset"].about["effort"]["cost"] == pytest.approx((9 * 1 + 5 * 2) / 1e6)

@@ -13,7 +13,7 @@ from editing.entries import Entry, region_of
 from editing.locate import LocateRequest
 from editing.manifest import ManifestLocator
 from flows.sources import preview
-from guard.evaluation.benchmarks_public import read_benchmark
+from guard.evaluation.benchmarks.reading import read_benchmark
 from micro.world import VOCABULARY
 from storage.errors import GuardsetError, SampleError
 from storage.gate import BlockList

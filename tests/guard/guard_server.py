@@ -30,8 +30,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        picture, *texts = body["messages"][-1]["content"]
-        prompt = texts[0]["text"] if texts else ""
+        content = body["messages"][-1]["content"]
+        prompt = "".join(part["text"] for part in content if part["type"] == "text")
+        (picture,) = (part for part in content if part["type"] == "image_url")
         image = Pillow.open(io.BytesIO(base64.b64decode(picture["image_url"]["url"].split(",")[1])))
         with self.server.lock:
             self.server.asked += 1
@@ -43,12 +44,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.answered += 1
         says = self.server.body_says
         said = says(image, body) if says else self.server.say(image, prompt)
-        choice = {**({"message": {"content": said}} if isinstance(said, str) else said), "finish_reason": "stop"}
-        return self._send(200, {"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 5}})
+        told = {"message": {"role": "assistant", "content": said}} if isinstance(said, str) else said
+        usage = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
+        choice = {"index": 0, **told, "finish_reason": "stop"}
+        return self._send(200, {"id": "1", "model": body["model"], "choices": [choice], "usage": usage})
 
     def _send(self, status: int, body: Any) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
+        self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -11,8 +11,7 @@ def result(arm: str, seed: int = 0, **values: float) -> dict[str, object]:
     for name in ("L1", "L2", "L3", "L4", "L5"):
         five |= {
             f"f1:Policy {name}": values.get(name, 0.5),
-            f"false_negative_rate:Policy {name}": 0.5,
-            f"false_positive_rate:Policy {name}": 0.5,
+            f"accuracy:Policy {name}": values.get(name, 0.5),
         }
     five |= {"accuracy:sham": values.get("controls", 0.5), "invalid_rate": 0.0}
     five |= {name: value for name, value in values.items() if name in five}
@@ -91,7 +90,10 @@ def test_the_table_has_mean_and_spread_per_arm():
     assert "70 ± 14" in row
 
 
-def test_a_policy_with_one_class_of_labels_is_scored_by_accuracy():
+def test_the_measure_is_chosen_by_the_policy_and_not_by_its_labels():
     found = result("base")
-    found["five"] |= {"false_negative_rate:Policy L1": None, "accuracy:Policy L1": 0.9, "f1:Policy L1": None}
-    assert COLUMNS["L1"](found) == 0.9
+    found["five"] |= {"accuracy:Policy L1": 0.9, "f1:Policy L1": 0.2, "accuracy:Policy L2": 0.9, "f1:Policy L2": None}
+    assert COLUMNS["L1"](found) == 0.9  # no rules
+    assert "n/a" in table([found])  # L2 has rules, and nothing is labelled unsafe under it
+    found["five"]["f1:Policy L2"] = 0.2
+    assert COLUMNS["L2"](found) == 0.2

@@ -19,7 +19,11 @@ def main(root: str) -> None:
                     "columns": rows.column_names,
                     "size": list(image.size),
                     "labels": getattr(rows.features.get("safety_label"), "names", None),
+                    "told": datasets.load_dataset_builder(root, view, cache_dir=cache).info.splits[split].num_examples,
                 }
+            by_folder = datasets.load_dataset("parquet", data_dir=f"{root}/{view}", cache_dir=f"{cache}/{view}")
+            for split, rows in by_folder.items():
+                found[f"{view}/{split}"]["by_folder"] = rows.num_rows
     print(json.dumps(found))  # noqa: T201
 
 

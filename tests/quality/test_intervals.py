@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from annotation.agreement_intervals import bootstrap
-from guard.evaluation.comparison import compare, headline_draws
+from guard.evaluation.leaderboard.comparison import compare, headline_draws
 from guard.evaluation.tally import EvalRow, SafetyLabel, Verdict
 from reporting.intervals import Drawn, interval
 from tests.guard.evaluated import row

@@ -13,9 +13,9 @@ from flows.cli.tables import TextTable
 from flows.evaluate import EvaluationSummary, evaluate_guards, served_name
 from flows.settings import load_evaluation, settings_of
 from guard.evaluation.adapters.loading import load_adapter
-from guard.evaluation.benchmarks_public import check_benchmark
-from guard.evaluation.leaderboard import shown_name
-from guard.evaluation.leaderboard_files import with_interval
+from guard.evaluation.benchmarks.reading import check_benchmark
+from guard.evaluation.leaderboard.files import with_interval
+from guard.evaluation.leaderboard.tables import shown_name
 from guard.evaluation.settings import BenchmarkSettings, EvaluationSettings, GuardModelSettings
 from models.settings import ServerSettings
 from policies.engine import PolicySet

@@ -10,9 +10,11 @@ from cyclopts import Parameter
 from flows.cli.console import ConfigArg, WorkspaceArg, console
 from flows.cli.steps import run_flow, same_place, settings_from
 from flows.cli.tables import TextTable
+from flows.engine.job import Around
 from flows.export import write_export, write_report
 from guard.export.diff import diff as difference_of
 from guard.export.verify import verify as faults_of
+from guard.export.write import ExportResult
 
 
 def export(
@@ -30,7 +32,14 @@ def export(
     Example: `guardset export --workspace work --to s3://bucket/datasets`
     """
     settings = settings_from(workspace, config)
-    result = run_flow("export", lambda _: write_export(settings, workspace, version, to), workspace=workspace, to=to)
+
+    def tell(line: str) -> None:
+        console.print(line, highlight=False, soft_wrap=True)
+
+    def work(around: Around) -> ExportResult:
+        return write_export(settings, workspace, version, to, tell)
+
+    result = run_flow("export", work, workspace=workspace, to=to)
     console.print(f"{'Found' if result.looked_up else 'Wrote'} {result.path}", highlight=False)
     console.print(f"Open {result.path}/report.html", highlight=False)
     for line in _missing(result.counts, same_place(workspace, config)):

@@ -10,6 +10,7 @@ from flows.cli.console import console
 from guard.contract.recipe import load_recipe
 from guard.export.trainer_configs import configs
 from guard.training.shards import check_reward, rows_of_shards
+from storage.errors import FatalError
 
 train_app = App(name="train", help="Train a guard on an export, in the paper's two stages.")
 
@@ -78,8 +79,11 @@ def commands(*, data: DataArg, recipe: RecipeArg, out: OutArg = Path("runs")) ->
             f"{need.hours_grpo:g} h for stage 2 ({need.note.strip()})"
         )
     check_reward(data, plan.grpo.reward)
-    for name, text in configs(rows_of_shards(data), plan).items():
-        path = (out / name).absolute()
+    found = {(out / name).absolute(): (name, text) for name, text in configs(rows_of_shards(data), plan).items()}
+    for path, (_, text) in found.items():
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            raise FatalError(f"{path} holds something else. Choose another folder with --out, or delete the file.")
+    for path, (name, text) in found.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         command = text.splitlines()[0].removeprefix("# From this export's folder:").strip()

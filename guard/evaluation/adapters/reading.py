@@ -142,9 +142,10 @@ def _of_pieces(read: Read, text: str) -> Reading:
 
 
 def _strings(text: str, path: str) -> list[str]:
-    """Whole texts under the path's last key."""
+    """Whole values under the path's last key: texts, numbers, and the texts of a list."""
     key = re.escape(path.rsplit(".", 1)[-1])
-    return re.findall(rf'"?\b{key}"\s*:\s*"([^"\\]*)"', text)
+    found = re.findall(rf'"?\b{key}"\s*:\s*(?:"([^"\\]*)"|(\w+)(?=\s*[,}}])|\[([^\[\]]*)\])', text)
+    return [quoted or bare or listed.replace('"', "") for quoted, bare, listed in found]
 
 
 def _first_token(read: Read, text: str, tokens: Mapping[str, float]) -> Reading:

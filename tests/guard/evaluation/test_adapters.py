@@ -62,6 +62,16 @@ READ = [
     ("nemotron", "User Safety: unsafe\nSafety Categories: Violence, Hate", "unsafe", "", ("Violence", "Hate"), False),
     ("nemotron", "User Safety: safe\nResponse Safety: unsafe", "safe", "", (), False),
     ("nemotron", "<think>hm", None, "unclosed_thinking", (), False),
+    ("gpt-oss-safeguard", '{"violation": 1, "rule_ids": ["R1", "R2"], "rationale": "A"}',
+     "unsafe", "", ("R1", "R2"), False),
+    ("gpt-oss-safeguard", '{"violation": 0, "rule_ids": []}', "safe", "", (), False),
+    ("gpt-oss-safeguard", '{"violation": 1, "rule_ids": ["R1", "R2"], "rationale": "A kn',
+     "unsafe", "", ("R1", "R2"), True),
+    ("gpt-oss-safeguard", '{"violation": 1, "rule_ids": ["R1', "unsafe", "", (), True),
+    ("gpt-oss-safeguard", '{"violation": 1', None, "cut_json", (), False),  # 10 would begin so, too
+    ("gpt-oss-safeguard", 'analysis: R1 {a knife} holds. assistantfinal{"violation": 0, "rule_ids": []}',
+     "safe", "", (), True),  # Harmony that nobody took apart
+    ("gpt-oss-safeguard", "<|channel|>analysis<|message|>R1 may hold, since", None, "no_answer", (), False),
     ("guardreasoner-vl", "<think>x</think><result>Request: unharmful Response: None</result>", "safe", "", (), False),
     ("guardreasoner-vl", "<think>x</think><result>Request: harmful\nResponse: unharmful</result>",
      "unsafe", "", (), False),
@@ -144,6 +154,7 @@ def test_every_shipped_adapter_has_a_source_and_asks_something() -> None:
         "shieldgemma-2",
         "policyshiftguard",
         "singguard",
+        "gpt-oss-safeguard",
     } <= set(adapter_names())
     for name in adapter_names():
         adapter = load_adapter(name)

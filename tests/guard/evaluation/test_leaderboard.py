@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from guard.evaluation.evaluate import evaluate
-from guard.evaluation.leaderboard import disputed, errors_of, leaderboard
-from guard.evaluation.leaderboard_files import write_leaderboard
+from guard.evaluation.leaderboard.files import write_leaderboard
+from guard.evaluation.leaderboard.tables import disputed, errors_of, leaderboard
 from guard.evaluation.plan import EvaluateOptions
 from guard.evaluation.record import Run, read_runs, write_run
 from models.chat import ChatReply, ChatRequest

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from guard.evaluation.comparison import compare, headline_draws
 from guard.evaluation.invariance import invariance
+from guard.evaluation.leaderboard.comparison import compare, headline_draws
 from guard.evaluation.metrics import Measure, measures
 from guard.evaluation.tally import EvalRow, Verdict
 from reporting.intervals import Drawn, Tally, family_weights, interval, p_value

@@ -117,6 +117,9 @@ def test_files_that_are_lost_or_added_are_told(copy: Path) -> None:
     (copy / "rl/notes.txt").write_text("x")
     (copy / "rewards/__pycache__").mkdir()  # what a trainer leaves is no fault
     (copy / "rewards/__pycache__/guardset_rewards.pyc").write_bytes(b"x")
+    (copy / ".gitattributes").write_text("*.parquet filter=lfs")  # nor what Git and the Hub's client leave
+    (copy / ".cache/huggingface/download").mkdir(parents=True)
+    (copy / ".cache/huggingface/download/README.md.metadata").write_text("x")
     (copy / "runs").mkdir()
     (copy / "runs/log.txt").write_text("x")
     found = {(f.code, f.path) for f in verify(copy)}

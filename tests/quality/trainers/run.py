@@ -4,7 +4,8 @@ Each trainer has an environment of its own (gigabytes, so this is no part of the
 one, the model the small Qwen2.5-VL of this repository, the processor a CPU. A config runs from the export's folder by
 the command that it begins with. The command line sets only the model, the number of steps, where to write, that there
 is no GPU, and short answers for GRPO. What is checked is what the trainer left: two steps whose loss is a number, and
-adapters on the language part alone. `python -m tests.quality.trainers.run NAME …` runs some and leaves the other lines.
+adapters on the language part alone. The task packs are run by their harnesses, whose scores must be ours.
+`python -m tests.quality.trainers.run NAME …` runs some and leaves the other lines.
 """
 
 import json
@@ -29,6 +30,7 @@ from guard.export.write import export
 from storage.workspace import Workspace
 from tests.environments import environment
 from tests.guard.conftest import synthetic
+from tests.quality import harnesses
 
 ROOT = Path(__file__).parents[3]
 MODEL = ROOT / "micro/weights/guard"
@@ -84,27 +86,37 @@ CONFIGS = {
 }
 
 
+FILES = ", pictures as files"  # the same config in an export of `export.images: files`
+PACKS = {f"tasks/{harness}": harness for harness in harnesses.REQUIREMENTS}
+
+
 def main(names: Sequence[str]) -> int:
-    """Run the named configs, or all, and write their lines of docs/trainers.md; 1 where one failed."""
+    """Run the named configs and task packs, or all, and write their lines of docs/trainers.md; 1 where one failed."""
     failed = False
-    lines = {name: f"| `{name}` | | not run |" for name in CONFIGS}
+    known = [name + pictures for name in (*CONFIGS, *PACKS) for pictures in ("", FILES)]
+    lines = {name: f"| `{name}` | | not run |" for name in known}
     if PAGE.exists():
         lines |= {
             line.split("`")[1]: line for line in PAGE.read_text(encoding="utf-8").splitlines() if line[:3] == "| `"
         }
     with tempfile.TemporaryDirectory() as scratch:
         workspace = Workspace.open(Path(scratch, "workspace"))
-        folder = Path(export(synthetic(workspace, families=8), workspace, GuardSettings(test_ratio=0.3)).path)
-        for name in names or CONFIGS:
-            _say(f"{name} …")
-            outcome = _outcome(name, folder)
+        data = synthetic(workspace, families=8)
+        settings = {"": GuardSettings(test_ratio=0.3), FILES: GuardSettings(test_ratio=0.3, images="files")}
+        folders = {pictures: Path(export(data, workspace, one).path) for pictures, one in settings.items()}
+        for full_name in names or known:
+            name, folder = full_name.removesuffix(FILES), folders[FILES if full_name.endswith(FILES) else ""]
+            _say(f"{full_name} …")
+            outcome = _outcome(name, folder) if name in CONFIGS else _scored(name, folder)
             failed |= outcome.startswith("failed")
-            _say(f"{name}: {outcome}")
-            versions = " · ".join(REQUIREMENTS[CONFIGS[name].trainer]).replace("==", " ")
-            lines[name] = f"| `{name}` | {versions} | {date.today().isoformat()}: {outcome} |"
-            PAGE.write_text(_page([lines[name] for name in CONFIGS]), encoding="utf-8")
-        faults = verify(folder)
-        assert not faults, faults  # running a config leaves the export as it was
+            _say(f"{full_name}: {outcome}")
+            wanted = REQUIREMENTS[CONFIGS[name].trainer] if name in CONFIGS else harnesses.REQUIREMENTS[PACKS[name]]
+            versions = " · ".join(wanted).replace("==", " ")
+            lines[full_name] = f"| `{full_name}` | {versions} | {date.today().isoformat()}: {outcome} |"
+            PAGE.write_text(_page(lines), encoding="utf-8")
+        for folder in folders.values():
+            faults = verify(folder)
+            assert not faults, faults  # running a config leaves the export as it was
     return int(failed)
 
 
@@ -156,6 +168,15 @@ def _outcome(name: str, folder: Path) -> str:
     return _what_was_left(out)
 
 
+def _scored(name: str, folder: Path) -> str:
+    """A task pack's scores, which must be those of `guardset evaluate`."""
+    ours = harnesses.our_scores(folder)
+    theirs = harnesses.scores_of(PACKS[name], folder)
+    told = ", ".join(f"{score.replace('_', ' ')} {value:.4f}" for score, value in theirs.items())
+    same = all(math.isclose(theirs[score], value) for score, value in ours.items())
+    return f"{told}, as `guardset evaluate`" if same else f"failed: {told}; `guardset evaluate` has {ours}"
+
+
 def _environment(python: Path, out: Path) -> dict[str, str]:
     """PATH begins with the trainer's own commands. verl's `python` is ours, which does what a CPU can do of it."""
     path = f"{python.parent}:{os.environ['PATH']}"
@@ -188,18 +209,28 @@ def _what_was_left(out: Path) -> str:
     return "; ".join([f"{STEPS} steps, loss {', '.join(f'{loss:.3f}' for loss in losses)}", *earned, *share])
 
 
-def _page(lines: Sequence[str]) -> str:
-    rows = "\n".join(lines)
+def _page(lines: Mapping[str, str]) -> str:
+    configs, packs = (
+        "\n".join(lines[name + pictures] for name in names for pictures in ("", FILES)) for names in (CONFIGS, PACKS)
+    )
     return f"""# Which trainers ran
 
 Written by `make trainers`, which runs each config of an export's `trainers/` from the export's folder, on a CPU, with
 the small Qwen2.5-VL of this repository (for ms-swift with the published patches and token ids). The command line sets
 only the model, the number of steps, where to write, the precision and device, and short answers for GRPO. guardset is
-not installed there. After each run the adapters must be on the language part alone.
+not installed there. After each run the adapters must be on the language part alone. "Pictures as files" is the same
+config in an export of `export.images: files`.
 
 | config | environment | what ran |
 |---|---|---|
-{rows}
+{configs}
+
+The task packs, each run by its own harness against one server whose answers are fixed: safe, unsafe or invalid by a
+hash of pixels and question.
+
+| pack | environment | scores |
+|---|---|---|
+{packs}
 """
 
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from guard.evaluation.baselines import GUESSES
 from guard.evaluation.effort import EFFORT, effort_of
-from guard.evaluation.leaderboard import BLIND, HEADLINE, MAX_DISPUTED, PAIRWISE, Group, shown_name
+from guard.evaluation.leaderboard.tables import BLIND, HEADLINE, MAX_DISPUTED, PAIRWISE, Group, shown_name
 from guard.evaluation.metrics import Measure
 from guard.evaluation.record import Run
 from guard.evaluation.tally import EvalRow
@@ -38,7 +38,7 @@ _BY_GROUP = (
 def leaderboard_page(groups: Sequence[Group], blobs: Blobs) -> str:
     """The page as text. Images of disputed rows are blurred until they are clicked."""
     return render_page(
-        "guard.evaluation",
+        "guard.evaluation.leaderboard",
         "leaderboard.html.j2",
         {"score": score_text, "words": shown_name, "p": _p, "cell": _cell},
         max_disputed=MAX_DISPUTED,

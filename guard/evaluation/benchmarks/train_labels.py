@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from guard.evaluation.baselines import TrainLabel
-from guard.evaluation.benchmark_values import class_names, label_of, named, side
+from guard.evaluation.benchmarks.values import class_names, label_of, named, side
 from storage.open_store import open_store
 from storage.parquet import readable
 from storage.validation import read_json

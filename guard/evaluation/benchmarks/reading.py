@@ -1,18 +1,20 @@
 """Read a benchmark: our own export, and others as they are published.
 
-Which one it is follows from its columns (benchmark_readers.py). Images are not decoded here, and one batch of rows is
+Which one it is follows from its columns (rows.py). Images are not decoded here, and one batch of rows is
 held at a time.
 """
 
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from guard.evaluation.benchmark_readers import (
+from guard.contract.features import picture_path
+from guard.evaluation.benchmarks.rows import (
     ONE_ROW_PER_IMAGE,
     READERS,
     Row,
@@ -21,7 +23,7 @@ from guard.evaluation.benchmark_readers import (
     vlguard_list,
     vlguard_rows,
 )
-from guard.evaluation.benchmark_values import Names, class_names
+from guard.evaluation.benchmarks.values import Names, class_names
 from guard.evaluation.tally import EvalRow
 from guard.export.manifest import check_one_export
 from storage.errors import FatalError
@@ -60,7 +62,7 @@ def _records(path: str) -> Iterator[tuple[str, Row, Names, str]]:
             yield "vlguard", raw, {}, f"Entry {number} of {listed}"
         return
     number = 0
-    for name, source in _files(path):
+    for name, source, picture in _files(path):
         with readable(name):
             file = open_parquet(source)
             kind = kind_of(name, file.schema_arrow)
@@ -68,7 +70,21 @@ def _records(path: str) -> Iterator[tuple[str, Row, Names, str]]:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                 for raw in batch.to_pylist():
                     number += 1
-                    yield kind, raw, names, f"Row {number} of {name}"
+                    yield kind, _with_pictures(raw, picture), names, f"Row {number} of {name}"
+
+
+def _with_pictures(raw: Row, picture: Callable[[str], bytes]) -> Row:
+    """The row with the bytes of its pictures where it names files of its export. Raises FatalError without the file."""
+
+    def whole(cell: Any) -> Any:
+        path = picture_path(cell)
+        try:
+            return {**cell, "bytes": picture(path)} if path else cell
+        except OSError as error:
+            raise FatalError(f"A row shows {path}, which is not in its export. Run guardset verify on it.") from error
+
+    cells = {name: raw[name] for name in ("image", "images") if name in raw}
+    return {**raw, **{name: list(map(whole, c)) if isinstance(c, list) else whole(c) for name, c in cells.items()}}
 
 
 def check_benchmark(path: str) -> None:
@@ -89,11 +105,11 @@ def _read(kind: str, raw: Row, names: Names, what: str) -> Rows:
     return rows
 
 
-def _files(path: str) -> Iterator[tuple[str, Path | pa.NativeFile]]:
-    """Each Parquet file, as yet unopened."""
+def _files(path: str) -> Iterator[tuple[str, Path | pa.NativeFile, Callable[[str], bytes]]]:
+    """Each Parquet file, as yet unopened, and what reads the pictures that it names."""
     local = Path(path)
     if local.is_file():
-        yield path, local
+        yield path, local, lambda name: (local.absolute().parents[1] / name).read_bytes()
         return
     store = open_store(path)
     every = list(store.keys())
@@ -106,7 +122,7 @@ def _files(path: str) -> Iterator[tuple[str, Path | pa.NativeFile]]:
     if not keys:
         raise FatalError(f"{path} holds no Parquet file. Give an export, a folder of Parquet files, or one such file.")
     for key in test or keys:
-        yield f"{path}/{key}", local / key if local.is_dir() else pa.BufferReader(store.read(key))
+        yield f"{path}/{key}", local / key if local.is_dir() else pa.BufferReader(store.read(key)), store.read
 
 
 def _unique(row: EvalRow, seen: Counter[str]) -> EvalRow:

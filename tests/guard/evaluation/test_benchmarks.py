@@ -11,9 +11,9 @@ import pytest
 from PIL import Image as Pillow
 
 from guard.contract.features import IMAGE, TEXT, arrow_schema, class_label
-from guard.evaluation.benchmarks_public import read_benchmark
+from guard.evaluation.benchmarks.reading import read_benchmark
+from guard.evaluation.benchmarks.train_labels import train_labels
 from guard.evaluation.tally import EvalRow
-from guard.evaluation.train_labels import train_labels
 from guard.export.dataset import Dataset
 from guard.export.settings import GuardSettings
 from guard.export.write import export

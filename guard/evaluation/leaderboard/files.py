@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from guard.evaluation.baselines import GUESSES
 from guard.evaluation.effort import EFFORT, effort_of
-from guard.evaluation.leaderboard import BLIND, HEADLINE, PAIRWISE, Group, leaderboard, shown_name
-from guard.evaluation.leaderboard_page import leaderboard_page
+from guard.evaluation.leaderboard.page import leaderboard_page
+from guard.evaluation.leaderboard.tables import BLIND, HEADLINE, PAIRWISE, Group, leaderboard, shown_name
 from guard.evaluation.metrics import Measure
 from guard.evaluation.record import FOLDER, Run
 from storage.workspace import Workspace

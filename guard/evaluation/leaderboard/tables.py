@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, zip_longest
 
-from guard.evaluation.comparison import Comparison, compare, headline_draws
+from guard.evaluation.leaderboard.comparison import Comparison, compare, headline_draws
 from guard.evaluation.record import Run, comparable
 from guard.evaluation.tally import EvalRow
 from reporting.intervals import RESAMPLES, Drawn

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from guard.evaluation.benchmark_values import Names, image_in, label_of, named, side
+from guard.evaluation.benchmarks.values import Names, image_in, label_of, named, side
 from guard.evaluation.tally import EvalRow, SafetyLabel
 from policies.loading import load_pack
 from storage.errors import FatalError
