@@ -1,5 +1,6 @@
 """Weights in int8: on a small pipeline and a small chat model of their real classes."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from tests.drawing import draw
 from tests.models.tiny_pipelines import build
 
 VLM = str(WEIGHTS / "vlm")
+# Not among the suite's own packages: where it is installed, every command that imports transformers loads it, too.
+with_torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,7 @@ def linear_bytes(network: Any) -> int:
     return total
 
 
+@with_torchao
 def test_a_pipelines_networks_shrink_and_its_autoencoder_stays(folder: Path) -> None:
     plain = load_pipeline(str(folder))
     small = load_pipeline(str(folder), more=PictureSettings(model=str(folder), quantize="int8"))
@@ -50,6 +54,7 @@ def test_a_pipelines_networks_shrink_and_its_autoencoder_stays(folder: Path) -> 
         assert torch.equal(before, after)
 
 
+@with_torchao
 def test_edits_stay_close(folder: Path) -> None:
     mask = np.zeros((64, 64), dtype=np.bool_)
     mask[16:48, 16:48] = True
@@ -64,6 +69,7 @@ def test_edits_stay_close(folder: Path) -> None:
     assert difference.mean() < 8  # levels of 255
 
 
+@with_torchao
 def test_a_chat_model_shrinks_and_answers_alike() -> None:
     plain, small = (load_chat(VLM, None, "auto", None, quantize).model for quantize in (None, "int8"))
     assert linear_bytes(small) < 0.3 * linear_bytes(plain)
