@@ -88,13 +88,17 @@ class Hardware(BaseModel):
 
 
 class Recipe(BaseModel):
-    """A model and how to train it. The vision part is never trained: policies are read, not seen."""
+    """A model and how to train it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(description="folder or hub id; one that begins with a dot is below the recipe's folder")
     method: Literal["lora", "full"] = "lora"
     lora: LoraSettings = LoraSettings()
+    train_vision: bool | Literal["lora"] = Field(
+        default=False,
+        description="false: policies are read, not seen; lora: adapters are in the vision part, too; true: all of it",
+    )
     bf16: bool = True
     gradient_checkpointing: bool = True
     remember_vision: bool = Field(default=False, description="keep each image's vision output in memory: small models")
@@ -106,6 +110,14 @@ class Recipe(BaseModel):
     sft: SftSettings = SftSettings()
     grpo: GrpoSettings = GrpoSettings()
     hardware: Hardware | None = None
+
+    @model_validator(mode="after")
+    def _vision_is_trained_in_one_way(self) -> "Recipe":
+        if self.train_vision == "lora" and self.method == "full":
+            raise ValueError("train_vision: lora needs method: lora; with method: full it is true or false")
+        if self.train_vision and self.remember_vision:
+            raise ValueError("remember_vision holds what a vision part answers that is not trained; set one of the two")
+        return self
 
 
 def load_recipe(name: str) -> Recipe:

@@ -82,10 +82,14 @@ def trainer_files(name: str, shards: Shards, policies: Sequence[Policy], *, name
 def configs(parts: Parts, recipe: Recipe) -> dict[str, str]:
     """A recipe as configs of other trainers: path -> text. Batches are cut where there are fewer rows than they hold.
 
-    Raises FatalError for a recipe without LoRA: no setting of TRL's command keeps the vision part as it is.
+    Raises FatalError for a recipe without LoRA: no setting of TRL's command keeps the vision part as it is; and for one
+    that trains the vision part, which nobody has tried with them.
     """
-    if recipe.method != "lora":
-        raise FatalError("Configs of other trainers are made of LoRA recipes. Run guardset train, or set method: lora.")
+    if recipe.method != "lora" or recipe.train_vision:
+        raise FatalError(
+            "Configs of other trainers are made of recipes with method: lora and train_vision: false. Run guardset "
+            "train, or change the recipe."
+        )
     files, found = _files(parts), {}
     for path, (template, view) in _CONFIGS.items():
         rows = sum(n for _, n in parts.get(view, {}).get("train", ()))

@@ -54,7 +54,7 @@ def _trainer(network: Network, rows: Any, out: Path, recipe: Recipe, seed: int, 
         args=arguments,
         train_dataset=rows,
         processing_class=network.processor,
-        peft_config=lora_config(recipe.lora) if recipe.method == "lora" else None,
+        peft_config=lora_config(recipe, network.model),
         callbacks=[watch],
     )
     if trainer.ref_model is not None and recipe.remember_vision:

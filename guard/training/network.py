@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from guard.contract.recipe import LANGUAGE_LAYERS, LoraSettings, Recipe
+from guard.contract.recipe import LANGUAGE_LAYERS, Recipe
 from models.chat_load import processor_for
 from storage.errors import FatalError
 
@@ -35,7 +35,8 @@ class Network:
 
 
 def load_network(source: str, recipe: Recipe) -> Network:
-    """Load a Qwen-VL or Gemma 3 model for training: bfloat16 on a GPU, float32 on a CPU. Its vision part is frozen.
+    """Load a Qwen-VL or Gemma 3 model for training: bfloat16 on a GPU, float32 on a CPU. Its vision part is frozen
+    unless the recipe trains it.
 
     Raises FatalError when `source` is not there, cannot be loaded, or has no vision part.
     """
@@ -52,7 +53,7 @@ def load_network(source: str, recipe: Recipe) -> Network:
         raise FatalError(f"The model {source} cannot be loaded: {error}") from error
     finally:
         transformers.logging.set_verbosity(level)
-    tower_of(model).requires_grad_(False)
+    tower_of(model).requires_grad_(recipe.train_vision is True)
     if not cuda:  # on a CPU the fused kernel's backward pass is slow in bfloat16
         model.set_attn_implementation("eager")
     if recipe.remember_vision:
@@ -72,20 +73,29 @@ def restore_weights(model: Any, checkpoint: Path) -> None:
 
 def tower_of(model: Any) -> Any:
     """The vision part, whatever the class calls it."""
+    return getattr(getattr(model, "model", model), _tower_name(model))
+
+
+def _tower_name(model: Any) -> str:
     inner = getattr(model, "model", model)
     for name in ("visual", "vision_tower"):
         if hasattr(inner, name):
-            return getattr(inner, name)
+            return name
     raise FatalError(f"{type(model).__name__} has no vision part, so it cannot judge images.")
 
 
-def lora_config(lora: LoraSettings) -> Any:
-    """Adapters on every projection of the language part."""
+def lora_config(recipe: Recipe, model: Any) -> Any:
+    """Adapters on every projection of the language part, and what the recipe says of the vision part; None for a recipe
+    that trains all weights."""
     from peft import LoraConfig
 
+    if recipe.method != "lora":
+        return None
+    lora = recipe.lora
     return LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LANGUAGE_LAYERS,
-        task_type="CAUSAL_LM",
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, task_type="CAUSAL_LM",
+        target_modules="all-linear" if recipe.train_vision == "lora" else LANGUAGE_LAYERS,
+        modules_to_save=[_tower_name(model)] if recipe.train_vision is True else None,
     )  # fmt: skip
 
 

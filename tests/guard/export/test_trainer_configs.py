@@ -112,8 +112,9 @@ def test_the_pair_reward_sees_pairs(exported: Path) -> None:
 
 
 def test_a_recipe_of_all_weights_is_refused() -> None:
-    with pytest.raises(FatalError, match="guardset train"):
-        configs({}, Recipe(model="x", method="full"))
+    for changes in ({"method": "full"}, {"train_vision": "lora"}, {"train_vision": True}):
+        with pytest.raises(FatalError, match="guardset train"):
+            configs({}, Recipe.model_validate({"model": "x", **changes}))
 
 
 def test_verl_has_no_config_for_the_pair_reward() -> None:

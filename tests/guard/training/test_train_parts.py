@@ -37,6 +37,9 @@ def test_the_defaults_are_the_papers():
         ("model: x\nsft: {save_every: 5, log_every: 2}", "multiple of log_every"),
         ("model: x\ngrpo: {batch_size: 6, generations: 4}", "multiple of generations"),
         ("model: x\nlearning_rate: 1", "learning_rate: unknown key `learning_rate`; known here"),
+        ("model: x\nmethod: full\ntrain_vision: lora", "train_vision: lora needs method: lora"),
+        ("model: x\ntrain_vision: true\nremember_vision: true", "set one of the two"),
+        ("model: x\ntrain_vision: some", "train_vision"),
         ("model: [", "not valid YAML"),
     ],
 )
