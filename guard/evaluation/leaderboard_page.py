@@ -69,6 +69,7 @@ def _group(group: Group, blobs: Blobs) -> dict[str, Any]:
     return {
         "benchmark": group.benchmark,
         "about": first.about["benchmark"],
+        "about_labels": first.about_labels,
         "tables": [
             table
             for heading, columns in (
