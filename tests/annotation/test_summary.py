@@ -47,7 +47,7 @@ def test_a_column_of_the_matrix(policies, vote):
     ruling = vote("k", "L2", "unsafe", "judge@x")
     before = {row.policy_id: row for row in matrix_rows(labels(["i", "j", "k", "l"], policies, votes, shown))}
     assert before["L2"] == MatrixRow("L2", 1, 1, 0, conflict=1, missing=1, rule_conflict=1, undetermined=1)
-    assert (before["L1"].missing, before["L1"].undetermined) == (4, 0)  # no rules: always safe
+    assert (before["L1"].safe, before["L1"].missing, before["L1"].undetermined) == (3, 1, 0)  # l was not judged
     after = {
         row.policy_id: row
         for row in matrix_rows(labels(["i", "j", "k", "l"], policies, votes, shown, adjudications=[ruling]))
