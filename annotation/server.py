@@ -182,6 +182,15 @@ def _port(server: Server) -> int:
     return int(server.url.rsplit(":", 1)[1])
 
 
+def environment_of(workspace_dir: str | Path) -> Mapping[str, str]:
+    """What Label Studio's program needs to work on a workspace's data; raises FatalError where it has none."""
+    folder = server_folder(workspace_dir)
+    known = _read(folder)
+    if known is None:
+        raise FatalError(f"{workspace_dir} has no Label Studio of its own yet. `guardset up` starts one.")
+    return _environment(folder, known)
+
+
 def _environment(folder: Path, server: Server) -> Mapping[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN_PREFIXES)}
     ours = {

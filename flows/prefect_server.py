@@ -141,7 +141,7 @@ def _wait(folder: Path, server: PrefectServer) -> None:
     started = time.monotonic()
     while not _ready(server):
         waited_s = time.monotonic() - started
-        report_progress("prefect (s)", int(waited_s), _USUAL_S if waited_s < _USUAL_S else None)
+        report_progress("prefect", int(waited_s), _USUAL_S if waited_s < _USUAL_S else None)
         if not daemon.is_running(server.pid, _arguments(server)):
             raise FatalError(f"Prefect's server ended while starting. {daemon.end_of_log(folder)}")
         if waited_s > _TIMEOUT_S:
@@ -149,7 +149,7 @@ def _wait(folder: Path, server: PrefectServer) -> None:
             raise FatalError(f"Prefect's server did not answer within {_TIMEOUT_S} s. {daemon.end_of_log(folder)}")
         time.sleep(0.3)
     took_s = int(time.monotonic() - started)
-    report_progress("prefect (s)", took_s, took_s)
+    report_progress("prefect", took_s, took_s)
 
 
 def _ready(server: PrefectServer) -> bool:

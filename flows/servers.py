@@ -27,7 +27,7 @@ def local_server(root: str, settings: AnnotationSettings) -> server.Server:
         port=settings.port,
         executable=settings.executable,
         timeout_s=settings.start_timeout_s,
-        progress=partial(report_progress, "studio (s)"),
+        progress=partial(report_progress, "studio"),
         database=os.environ.get(settings.database_env, ""),
     )
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from annotation import server
-from annotation.accounts import add_annotator, sign_in
+from annotation.accounts import add_annotator, reset_password, sign_in
 from annotation.agreement import agreement, labels
 from annotation.client import connect
 from annotation.collect import collect, collected_votes
@@ -24,6 +24,7 @@ from storage.parquet import read_parquet
 from storage.records.rejection import Rejection
 from storage.records.tables import from_table
 from tests.annotation.people import some_images
+from tests.label_studio import EXECUTABLE
 
 pytestmark = pytest.mark.server
 
@@ -65,6 +66,16 @@ def test_an_image_is_served_to_users_only(studio, own_policies):
     answer = httpx.get(url, headers={"Authorization": f"Token {studio.server.token}"})
     assert answer.content == studio.workspace.blobs.get(items[0].blob)
     assert httpx.get(url).status_code in (302, 401, 403)
+
+
+def test_a_forgotten_password_is_replaced(studio):
+    old = add_annotator(studio.server, "forgetful@example.org")
+    new = reset_password(studio.folder, "forgetful@example.org", EXECUTABLE)
+    assert sign_in(studio.server, "forgetful@example.org", new)
+    with pytest.raises(FatalError, match="Was its password changed"):
+        sign_in(studio.server, "forgetful@example.org", old)
+    with pytest.raises(FatalError, match="not found"):
+        reset_password(studio.folder, "nobody@example.org", EXECUTABLE)
 
 
 def test_simulated_people_vote_and_collect_repeats_to_the_byte(studio, own_policies):
