@@ -115,14 +115,14 @@ def _guarded(run: Callable[[], object]) -> int:
     try:
         run()
     except GuardsetError as error:
-        again = "" if isinstance(error, FatalError) else " The same command goes on where it was."
+        again = "" if isinstance(error, FatalError) else " The same command resumes where it left off."
         return _stopped(f"[bold red]Stopped.[/] {escape(str(error))}{again}", error, 1)
     except OSError as error:
         if error.filename is None or error.errno not in _OF_THE_DISK:
             raise
         return _stopped(f"[bold red]Stopped.[/] {escape(str(error.filename))}: {error.strerror}.", error, 1)
     except KeyboardInterrupt as error:
-        return _stopped("Stopped by you. Nothing is lost: the same command goes on where it was.", error, _STOPPED)
+        return _stopped("Stopped by you. Nothing is lost: the same command resumes where it left off.", error, _STOPPED)
     return 0
 
 

@@ -45,8 +45,8 @@ def build(
 ) -> None:
     """Build certified pairs and recaptions from a folder, and publish the images to Label Studio.
 
-    Stopped or killed, the same command goes on where it was. Run twice, the second run only looks things up, and tries
-    again what a server, a disk or a device had kept from being done.
+    Stopped or killed, the same command resumes where it left off. Run twice, the second run only looks things up, and
+    tries again what a server, a disk or a device had kept from being done.
 
     Example: `guardset build --input photos --workspace work --config guardset.yaml`
     """

@@ -63,7 +63,7 @@ def evaluate(
     """Ask a guard every question of a benchmark, score its answers, and update the leaderboard.
 
     Without --data or --model, the benchmarks or models of `evaluate:` in the config are used, each with each. Stopped
-    or killed, the same command goes on where it was.
+    or killed, the same command resumes where it left off.
 
     Example: `guardset evaluate --workspace work --data work/exports/guardset/1 --model http://127.0.0.1:8000/v1`
     """

@@ -14,7 +14,7 @@ from guard.training.shards import check_reward, rows_of_shards
 train_app = App(name="train", help="Train a guard on an export, in the paper's two stages.")
 
 DataArg = Annotated[str, Parameter(name=["--data", "-d"], help="An export: its folder or s3://bucket/prefix.")]
-OutArg = Annotated[Path, Parameter(name=["--out", "-o"], help="Folder of the run; the same command goes on there.")]
+OutArg = Annotated[Path, Parameter(name=["--out", "-o"], help="Folder of the run; the same command resumes there.")]
 RecipeArg = Annotated[str, Parameter(name=["--recipe", "-r"], help="A shipped recipe, or a YAML file.")]
 SimulatedArg = Annotated[bool, Parameter(negative="", help="Train on votes of scripted annotators, for a trial.")]
 
