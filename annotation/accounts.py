@@ -3,16 +3,18 @@ would follow it."""
 
 import re
 import secrets
+import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from annotation.client import http_client, plain_errors
-from annotation.server import Server
+from annotation.server import Server, environment_of, program
 from storage.errors import FatalError
 
-_TIMEOUT_S = 60.0
+_TIMEOUT_S, _RESET_S = 60.0, 180.0
 
 
 def add_annotator(server: Server, email: str) -> str:
@@ -25,6 +27,29 @@ def add_annotator(server: Server, email: str) -> str:
             raise FatalError(f"{email} has an account already.")
     password = secrets.token_urlsafe(12)
     sign_in(server, email, password)
+    return password
+
+
+def reset_password(workspace_dir: str | Path, email: str, executable: str | Path | None) -> str:
+    """Give an account of the workspace's own server another password; the answer is it, and it is kept nowhere.
+
+    Label Studio's program changes it in the database, the server may run meanwhile. Raises FatalError when there is no
+    such account, and as `server.program`.
+    """
+    password = secrets.token_urlsafe(12)
+    done = subprocess.run(
+        [program(executable), "reset_password", "--username", email],
+        env=environment_of(workspace_dir),
+        input=f"{password}\n",  # not an argument: those are seen by everybody on the machine
+        start_new_session=True,  # with a terminal it would ask there
+        capture_output=True,
+        text=True,
+        timeout=_RESET_S,
+        check=False,
+    )
+    if "successfully changed" not in done.stdout:
+        said = (done.stdout or done.stderr).strip().splitlines()[-1:] or ["it says nothing"]
+        raise FatalError(f"The password of {email} was not changed ({said[0]}). `guardset status` lists who annotated.")
     return password
 
 

@@ -55,7 +55,6 @@ class Read:
 
     tasks: list[Task]
     taken_at: datetime
-    view_id: int
     full: bool
 
     def annotations(self) -> dict[int, int]:
@@ -90,16 +89,15 @@ def read_project(
     Raises FatalError when the project is gone, and the SDK's own errors: call it inside `plain_errors`.
     """
     changed = _changed(client, place, state) if changes_only else None
-    return changed or _everything(client, place, state, progress, total)
+    return changed or _everything(client, place, progress, total)
 
 
-def _everything(client: "LabelStudio", place: Place, state: State, progress: Progress | None, total: int) -> Read:
+def _everything(client: "LabelStudio", place: Place, progress: Progress | None, total: int) -> Read:
     check_project(client, place.project_id, place.title)
-    view_id = state.view_id if state.project_id == place.project_id else 0
     # The clock before the reading: what changes meanwhile is read again next time.
-    begun = server_time(client, place.project_id, view_id)
+    begun = server_time(client, place.project_id)
     tasks = read_pages(client, place.project_id, progress, total)
-    return Read(tasks, begun.taken_at, begun.view_id, full=True)
+    return Read(tasks, begun, full=True)
 
 
 def _changed(client: "LabelStudio", place: Place, state: State) -> Read | None:
@@ -108,13 +106,13 @@ def _changed(client: "LabelStudio", place: Place, state: State) -> Read | None:
 
     moment = datetime.fromisoformat(state.cursor) - _LOOK_BACK
     try:
-        snapshot = changed_since(client, place.project_id, moment, state.view_id)
+        snapshot = changed_since(client, place.project_id, moment)
         count = annotation_count(client, place.project_id)
     except ApiError as error:
         if error.status_code != 404:
             raise
         return None
-    read = Read(snapshot.tasks, snapshot.taken_at, snapshot.view_id, full=False)
+    read = Read(snapshot.tasks, snapshot.taken_at, full=False)
     return read if count >= len(read.known_after(state)) else None
 
 
@@ -137,7 +135,6 @@ def state_after(
     return State(
         cursor=read.taken_at.isoformat(),
         project_id=place.project_id,
-        view_id=read.view_id,
         basis=basis,
         runs_since_full=0 if read.full else state.runs_since_full + 1,
         annotations=known,

@@ -7,8 +7,8 @@ config and policies and is never changed: the server would let a used choice van
 
 import html
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import get_args
 
@@ -16,8 +16,9 @@ from policies.engine import Policy, PolicySet, regulated
 from storage.records.ids import content_id
 from storage.records.verdicts import Verdict
 
-CONFIG_VERSION = 3  # raise it whenever the page changes: a new page is a new project
-IMAGE, COMMENT, BOXES, SHOW = "image", "comment", "boxes", "show"
+CONFIG_VERSION = 4  # raise it whenever the page changes: a new page is a new project
+IMAGE, COMMENT, BOXES, SHOW, OPEN = "image", "comment", "boxes", "show", "open"
+_LONG = 20  # rules on a page; with more, each policy's are opened when they are wanted
 _TITLE_CHARS = 50  # Label Studio's limit
 
 # One keyboard column per policy: safe above unsafe above unsure. Rules take the keys that are left, because
@@ -26,6 +27,7 @@ _TITLE_CHARS = 50  # Label Studio's limit
 _COLUMNS = ("1qa", "2ws", "3ed", "4tf", "5yg", "6uj", "7ik", "8ol", "9pn", "0mc")
 _KEYS = "67890uiopjklzxcnm"
 _SHOW_KEY = "b"
+KEYS = f"{_SHOW_KEY} shows, Ctrl+Enter submits, Ctrl+Space skips; the same key twice takes an answer away"
 
 # What all pages have in common. The first rules blur until a box is ticked, which is empty again with each task. Where
 # the pointer is does not matter: it rests where the next picture appears. Label Studio sets `filter` on the image
@@ -34,7 +36,9 @@ STYLE = """
 .gs-image { overflow: hidden; }
 .gs-image img, .gs-image canvas { filter: blur(24px) !important; }
 body:has(.gs-show .ant-checkbox-checked) .gs-image :is(img, canvas) { filter: none !important; }
+.gs-show { display: flex; gap: 0 16px; align-items: center; flex-wrap: wrap; padding: 4px 0; }
 .gs-show .lsf-choices { margin: 0 !important; }
+.gs-keys * { font-size: 12px !important; font-weight: 400 !important; margin: 0 !important; }
 .lsf-sidepanels { padding-right: 0 !important; }
 .lsf-sidepanels__wrapper { display: none !important; }
 [data-testid=textarea-submit-section] { display: none !important; }
@@ -44,7 +48,7 @@ _STYLE = (
     + """\
 .gs-page { display: flex; gap: 20px; align-items: flex-start; }
 .gs-left { flex: 0 0 34%; position: sticky; top: 0; }
-@media (min-width: 1600px) { .gs-left { flex-basis: 42%; } }
+@media (min-width: 1600px) { .gs-left { flex-basis: 50%; } }
 .gs-right { flex: 1 1 0; min-width: 0; }
 .gs-policy { border-top: 1px solid #c8c8c8; padding: 3px 0; }
 .gs-head { display: flex; gap: 0 12px; align-items: center; flex-wrap: wrap; }
@@ -56,6 +60,10 @@ _STYLE = (
 .gs-votes * { margin: 0 !important; padding: 0 !important; }
 .gs-head .lsf-choices { margin: 0 !important; }
 .gs-head .lsf-choice__checkbox { height: 22px; line-height: 22px; white-space: nowrap; }
+.gs-open .lsf-choices { margin: 4px 0 !important; }
+.gs-rules { border-top: 1px solid #c8c8c8; padding: 6px 0; }
+.gs-rules .lsf-choices { margin: 0 !important; max-height: 38vh; overflow-y: auto; }
+.gs-rules label { white-space: normal !important; height: auto !important; line-height: 1.35 !important; }
 """
 )
 
@@ -89,11 +97,41 @@ def project_title(name: str, key: str) -> str:
 def label_config(policies: PolicySet) -> str:
     """The labelling config as XML. Choice values: `safe`, `unsafe`, `unsure`, and rule ids such as `L2.R1`."""
     root, right = image_page()
-    for row in policy_rows(right, policies):
+    rows = list(policy_rows(right, policies))
+    is_long = sum(len(policy.rules) for policy in policies) > _LONG
+    for row in rows:
         verdict_choices(row, required=True)
-        rule_choices(row)
-        policy_text(row)
+        if not is_long:
+            rule_choices(row)
+            policy_text(row)
+    if is_long:
+        _open_one_by_one(right, rows)
     return page_xml(root)
+
+
+def _open_one_by_one(right: ET.Element, rows: Sequence["PolicyRow"]) -> None:
+    """Below all verdicts: which policy's text to read, and of those that are broken the rules, to be searched."""
+    chooser = ET.SubElement(right, "View", className="gs-open")
+    opened = ET.SubElement(
+        chooser, "Choices", name=OPEN, toName=IMAGE, choice="multiple", required="false", showInline="true"
+    )
+    for row in rows:
+        value = f"{row.policy.id} text"
+        add_choice(opened, row.rule_keys, value=value)
+        text = ET.SubElement(
+            right, "View", className="gs-rules", visibleWhen="choice-selected", whenTagName=OPEN, whenChoiceValue=value
+        )
+        policy_text(replace(row, row=text))
+    to_find = [next(row.rule_keys, None) for row in rows]
+    for row, key in zip(rows, to_find, strict=True):
+        found = ET.SubElement(right, "View", className="gs-rules", attrib=_when_unsafe(row))
+        name = rules_control(row.policy.id)
+        hint = f"{row.policy.id}: find a rule{f' ({key})' if key else ''}, Enter takes the first, Tab goes on"
+        ET.SubElement(
+            found, "Filter", {"hotkey": key} if key else {}, name=f"{name}_find", toName=name, placeholder=hint,
+            cleanup="false", minlength="2",
+        )  # fmt: skip
+        rule_choices(replace(row, head=found), with_text=True)
 
 
 def image_page(comment: str = "Comment (optional)") -> tuple[ET.Element, ET.Element]:
@@ -103,12 +141,12 @@ def image_page(comment: str = "Comment (optional)") -> tuple[ET.Element, ET.Elem
     page = ET.SubElement(root, "View", className="gs-page")
     left = ET.SubElement(page, "View", className="gs-left")
     image = ET.SubElement(left, "View", className="gs-image")
-    ET.SubElement(image, "Image", name=IMAGE, value="$image", maxHeight="58vh", defaultZoom="fit")
+    ET.SubElement(image, "Image", name=IMAGE, value="$image", maxHeight="68vh", defaultZoom="fit")
     ET.SubElement(image, "Rectangle", name=BOXES, toName=IMAGE, strokeWidth="2")
     add_show(left, IMAGE)
     ET.SubElement(
-        left, "TextArea", name=COMMENT, toName=IMAGE, placeholder=comment, rows="2", maxSubmissions="1",
-        required="false",
+        left, "TextArea", name=COMMENT, toName=IMAGE, placeholder=f"{comment}; Enter takes it", rows="1",
+        maxSubmissions="1", required="false",
     )  # fmt: skip
     return root, ET.SubElement(page, "View", className="gs-right")
 
@@ -120,6 +158,8 @@ def add_show(parent: ET.Element, image: str) -> None:
         row, "Choices", name=SHOW, toName=image, choice="multiple", required="false", showInline="true"
     )
     ET.SubElement(show, "Choice", value="Show", hotkey=_SHOW_KEY)
+    keys = ET.SubElement(row, "View", className="gs-keys")
+    ET.SubElement(keys, "Header", value=KEYS, size="6")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +198,13 @@ def page_xml(root: ET.Element) -> str:
 
 
 def _spare_keys(policies: int) -> Iterator[str]:
-    """The keys that no policy's column takes, then the same with shift."""
+    """The keys that no policy's column takes, then all with shift, alt and the like: a choice without a key would be
+    given one of the image's own."""
     taken = set("".join(_COLUMNS[:policies]))
-    return chain((k for k in _KEYS if k not in taken), (f"shift+{k}" for k in "".join(_COLUMNS)))
+    both = (
+        f"{held}+{k}" for held in ("shift", "alt", "shift+alt", "ctrl+alt", "ctrl+shift") for k in "".join(_COLUMNS)
+    )
+    return chain((k for k in _KEYS if k not in taken), both)
 
 
 def verdict_choices(row: PolicyRow, *, required: bool) -> None:
@@ -174,18 +218,28 @@ def verdict_choices(row: PolicyRow, *, required: bool) -> None:
         add_choice(verdict, row.verdict_keys, value=value)
 
 
-def rule_choices(row: PolicyRow) -> None:
-    """The rules to name, if there are any: on the verdict's line, seen and required only when it is "unsafe"."""
+def _when_unsafe(row: PolicyRow) -> dict[str, str]:
+    """Seen only when the policy's verdict is "unsafe"."""
+    wanted = {"whenTagName": verdict_control(row.policy.id), "whenChoiceValue": "unsafe"}
+    return {"visibleWhen": "choice-selected", **wanted}
+
+
+def rule_choices(row: PolicyRow, *, with_text: bool = False) -> None:
+    """The rules to name, if there are any: on the verdict's line, seen and required only when it is "unsafe". Those
+    `with_text` stand one below the other."""
     name = row.policy.id
     if not row.policy.rules:
         return
-    shown = {"visibleWhen": "choice-selected", "whenTagName": verdict_control(name), "whenChoiceValue": "unsafe"}
     rules = ET.SubElement(
         row.head, "Choices", name=rules_control(name), toName=IMAGE, choice="multiple", required="true",
-        showInline="true", requiredMessage=f"{name}: choose the rules that the image breaks.", attrib=shown,
+        showInline=str(not with_text).lower(), requiredMessage=f"{name}: choose the rules that the image breaks.",
+        attrib=_when_unsafe(row),
     )  # fmt: skip
     for rule in row.policy.rules:
-        add_choice(rules, row.rule_keys, value=rule.id, alias=f"{name}.{rule.id}", hint=rule.text)
+        if with_text:
+            add_choice(rules, row.rule_keys, value=f"{rule.id}. {rule.text}", alias=f"{name}.{rule.id}")
+        else:
+            add_choice(rules, row.rule_keys, value=rule.id, alias=f"{name}.{rule.id}", hint=rule.text)
 
 
 def add_choice(parent: ET.Element, keys: Iterator[str], **attributes: str) -> None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
     from label_studio_sdk.label_interface import LabelInterface
 
-PAIR_VERSION = 2  # raise it whenever the page changes: a new page is a new project
+PAIR_VERSION = 3  # raise it whenever the page changes: a new page is a new project
 Side = Literal["left", "right"]
 _KEY = "key"
 _ANSWERS = ("left", "right", "both", "neither")
@@ -118,7 +118,7 @@ def pair_config() -> str:
         for answer in _ANSWERS:
             add_choice(choices, hotkeys, value=answer)
     ET.SubElement(
-        root, "TextArea", name=COMMENT, toName="left", placeholder="Comment (optional)", rows="2",
+        root, "TextArea", name=COMMENT, toName="left", placeholder="Comment (optional); Enter takes it", rows="1",
         maxSubmissions="1", required="false",
     )  # fmt: skip
     return page_xml(root)

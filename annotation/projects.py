@@ -24,7 +24,7 @@ from storage.workspace import Workspace
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
 
-ADJUDICATION_VERSION = 2  # raise it whenever the judge's page changes
+ADJUDICATION_VERSION = 3  # raise it whenever the judge's page changes
 DRAFTED = "prefilled"  # the field of a task that says that it had a draft
 _FLAGS = ("gone", "unfinished")  # in a record only where they hold
 Kind = Literal["verdict", "adjudication", "attributes"]

@@ -128,17 +128,16 @@ def _pages(
     """Which policies to ask about which images, a page for each set of policies: what nobody was asked, and of what was
     asked in the present words all that should still be on the server.
 
-    A policy that calls everything safe is not worth a page of its own.
+    A policy that calls everything safe is never asked.
     """
     counts = counting(projects, policies, keep_reworded=options.keep_reworded)
     known = [(project.tasks, set(project.asks(counts)), _whole(project, policies)) for project in projects]
-    pages: dict[tuple[Policy, ...], list[PublishItem]] = {} if items or projects else {policies.policies: []}
-    trivial = {policy.id for policy in policies if policy.asks_nothing}
+    worth = tuple(policy for policy in policies if not policy.asks_nothing)
+    pages: dict[tuple[Policy, ...], list[PublishItem]] = {} if items or projects or not worth else {worth: []}
     for item in items:
         there = [(names, whole) for tasks, names, whole in known if item.image_id in tasks]
         asked: set[str] = set().union(*(names for names, _ in there))
-        done = asked | trivial if asked else asked
-        left = tuple(policy for policy in policies if policy.id not in done)
+        left = tuple(policy for policy in worth if policy.id not in asked)
         for some in dict.fromkeys(page for page in (left, *(whole for _, whole in there)) if page):
             pages.setdefault(some, []).append(item)
     return list(pages.items())
@@ -195,7 +194,7 @@ def begin(
 
 def published(workspace: Workspace, policies: PolicySet) -> Project:
     """The project that asks exactly these policies, as the workspace remembers it; FatalError when there is none."""
-    key = project_key(policies)
+    key = project_key(replace(policies, policies=tuple(policy for policy in policies if not policy.asks_nothing)))
     found = next((p for p in all_projects(workspace, policies) if p.project_key == key), None)
     if found is None:
         raise FatalError("Nothing was published under exactly these policies in this workspace. Publish first.")

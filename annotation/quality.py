@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from annotation.agreement import Cell, current_votes
 from annotation.dawid_skene import DawidSkene
+from reporting.intervals import wilson
 from storage.records.annotation import Vote
 from storage.records.verdicts import Verdict
-
-_Z = 1.959963984540054  # of a 95 % interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +51,6 @@ def _quality(annotator: str, tally: Counter[str]) -> ControlQuality:
     n, correct = tally.total(), tally["correct"]
     low, high = wilson(correct, n)
     return ControlQuality(annotator, n, correct, tally["wrong"], tally["unsure"], correct / n, low, high)
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share, within 0..1; (0, 1) when n is 0.
-
-    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
-    """
-    if n == 0:
-        return 0.0, 1.0
-    share, spread = successes / n, _Z**2 / n
-    middle = (share + spread / 2) / (1 + spread)
-    half = _Z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def vote_weights(accuracies: Mapping[str, float], *, limit: float = 0.99) -> dict[str, float]:

@@ -39,11 +39,10 @@ ANNOTATED = canonical_json(
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Tasks changed after a moment, the server's time when the snapshot was begun, and the view it was made with."""
+    """Tasks changed after a moment, and the server's time when the snapshot was begun."""
 
     tasks: list[Task]
     taken_at: datetime
-    view_id: int
 
 
 def check_project(client: "LabelStudio", project_id: int, title: str) -> None:
@@ -81,30 +80,35 @@ def read_pages(client: "LabelStudio", project_id: int, progress: Progress | None
     return [found[task_id] for task_id in sorted(found)]
 
 
-def server_time(client: "LabelStudio", project_id: int, view_id: int = 0) -> Snapshot:
-    """An empty snapshot: the server's clock, and a view to be used again. Removes what earlier snapshots left."""
+def server_time(client: "LabelStudio", project_id: int) -> datetime:
+    """The server's clock, as an empty snapshot tells it. Removes what earlier snapshots left."""
     remove_snapshots(client, project_id)
-    return changed_since(client, project_id, _NEVER, view_id)
+    return changed_since(client, project_id, _NEVER).taken_at
 
 
 def remove_snapshots(client: "LabelStudio", project_id: int) -> None:
-    """Delete what snapshots left on the server: files that hold whole tasks."""
+    """Delete what snapshots left on the server: files that hold whole tasks, and views that would be people's tabs."""
+    for view in client.views.list(project=project_id):
+        if (view.data or {}).get("title") == _TITLE:
+            client.views.delete(id=str(view.id))
     for export in client.projects.exports.list(id=project_id):
         if export.title == _TITLE:
             client.projects.exports.delete(id=project_id, export_pk=export.id)
 
 
-def changed_since(client: "LabelStudio", project_id: int, moment: datetime, view_id: int = 0) -> Snapshot:
+def changed_since(client: "LabelStudio", project_id: int, moment: datetime) -> Snapshot:
     """The tasks whose row changed after `moment`: an annotation was written, changed or deleted, or the task itself.
 
-    Uses the view of an earlier snapshot where `view_id` names one (0: makes one), and leaves an export behind that
-    `server_time` removes: every call spared is a tenth of a second. Raises TransientError when the export failed or
-    its bytes do not have the MD5 that the server tells.
+    Leaves an export behind that `server_time` removes. Raises TransientError when the export failed or its bytes do not
+    have the MD5 that the server tells.
     """
-    view_id = _view(client, project_id, moment, view_id)
-    export = client.projects.exports.create(
-        id=project_id, title=_TITLE, task_filter_options={"view": view_id}, serialization_options=_LEAN
-    )
+    view_id = _view(client, project_id, moment)
+    try:
+        export = client.projects.exports.create(
+            id=project_id, title=_TITLE, task_filter_options={"view": view_id}, serialization_options=_LEAN
+        )
+    finally:
+        client.views.delete(id=str(view_id))  # a view is a tab on everybody's page
     taken_at = export.created_at
     if export.status != "completed":  # a server with workers answers before it is done
         export = client.projects.exports.get(id=project_id, export_pk=export.id)
@@ -113,20 +117,12 @@ def changed_since(client: "LabelStudio", project_id: int, moment: datetime, view
     data = b"".join(client.projects.exports.download(id=project_id, export_pk=export.id))
     if hashlib.md5(data, usedforsecurity=False).hexdigest() != export.md5:
         raise TransientError("Label Studio's export arrived damaged: its MD5 is not the one that the server tells.")
-    return Snapshot(sorted(json.loads(data), key=lambda task: int(task["id"])), taken_at, view_id)
+    return Snapshot(sorted(json.loads(data), key=lambda task: int(task["id"])), taken_at)
 
 
-def _view(client: "LabelStudio", project_id: int, moment: datetime, view_id: int) -> int:
-    """A view of the tasks changed after `moment`: that of an earlier run, or a new one when it is gone."""
+def _view(client: "LabelStudio", project_id: int, moment: datetime) -> int:
+    """A view of the tasks changed after `moment`."""
     after = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     changed = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime", "value": after}
     data = {"title": _TITLE, "filters": {"conjunction": "and", "items": [changed]}}
-    if view_id:
-        from label_studio_sdk.core.api_error import ApiError
-
-        try:
-            return int(client.views.update(id=str(view_id), project=project_id, data=data).id)
-        except ApiError as error:
-            if error.status_code != 404:
-                raise
     return int(client.views.create(project=project_id, data=data).id)

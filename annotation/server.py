@@ -22,7 +22,7 @@ from annotation.database import check_answers, place_of, settings_of
 from storage import daemon
 from storage.errors import FatalError
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int | None], None]
 
 USERNAME = "admin@guardset.invalid"
 _OF_THE_CHECKOUT = Path(__file__).resolve().parents[1] / ".venv-label-studio" / "bin" / "label-studio"
@@ -71,8 +71,8 @@ def start(
 ) -> Server:
     """The workspace's server, started unless it runs already (then on the port it has).
 
-    `progress` gets seconds waited and seconds usually needed: the first start creates the database, about a
-    minute. `database` is a postgresql:// URL; "" means the database of the first start, or SQLite then.
+    `progress` gets seconds waited and seconds usually needed, None once that is past: the first start creates the
+    database, about a minute. `database` is a postgresql:// URL; "" means that of the first start, or SQLite then.
     Raises FatalError when the port is in use, the program is missing, the database does not answer or is another
     than before, or the server dies or hangs.
     """
@@ -182,6 +182,15 @@ def _port(server: Server) -> int:
     return int(server.url.rsplit(":", 1)[1])
 
 
+def environment_of(workspace_dir: str | Path) -> Mapping[str, str]:
+    """What Label Studio's program needs to work on a workspace's data; raises FatalError where it has none."""
+    folder = server_folder(workspace_dir)
+    known = _read(folder)
+    if known is None:
+        raise FatalError(f"{workspace_dir} has no Label Studio of its own yet. `guardset up` starts one.")
+    return _environment(folder, known)
+
+
 def _environment(folder: Path, server: Server) -> Mapping[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN_PREFIXES)}
     ours = {
@@ -210,7 +219,7 @@ def _wait(folder: Path, server: Server, timeout_s: float, progress: Progress | N
     while True:
         waited_s = time.monotonic() - started
         if progress:
-            progress(int(waited_s), max(usual_s, int(waited_s) + 1))
+            progress(int(waited_s), usual_s if waited_s < usual_s else None)  # nobody knows how much longer
         if _PORT_MOVED in daemon.end_of_log(folder, 10_000):
             stop(folder.parent)
             raise FatalError(
@@ -225,7 +234,7 @@ def _wait(folder: Path, server: Server, timeout_s: float, progress: Progress | N
             raise FatalError(f"Label Studio did not answer within {timeout_s:.0f} s. {daemon.end_of_log(folder)}")
         time.sleep(0.5)
     if progress:
-        progress(max(usual_s, int(waited_s)), max(usual_s, int(waited_s)))
+        progress(int(waited_s), int(waited_s))
 
 
 def _check_account(folder: Path, server: Server) -> None:

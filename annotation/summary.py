@@ -4,7 +4,7 @@ matrix holds and lacks, what is most disputed. Everything here is plain frozen d
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,7 +36,8 @@ class ProjectProgress:
 
 @dataclass(frozen=True, slots=True)
 class AnnotatorProgress:
-    """One annotator's work so far. `median_s` is the median time of an annotation in seconds."""
+    """One annotator's work so far. `median_s` is the median time of an annotation in seconds; of `compared` pairs of
+    votes with others on an image under a policy, `agreed` are equal."""
 
     annotator: str
     images: int
@@ -44,6 +45,8 @@ class AnnotatorProgress:
     median_s: float
     minutes: float  # in all, as the page measured them
     simulated: bool
+    compared: int = 0
+    agreed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +109,17 @@ class AnnotationSummary:
 def annotator_progress(votes: Iterable[Vote]) -> list[AnnotatorProgress]:
     """A row per annotator, by name."""
     given: dict[str, list[Vote]] = defaultdict(list)
+    cells: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for vote in votes:
         given[vote.annotator].append(vote)
-    return [_progress(name, given[name]) for name in sorted(given)]
+        cells[vote.image_id, vote.policy_id][vote.verdict] += 1
+    return [_progress(name, given[name], cells) for name in sorted(given)]
 
 
-def _progress(name: str, votes: Sequence[Vote]) -> AnnotatorProgress:
+def _progress(
+    name: str, votes: Sequence[Vote], cells: Mapping[tuple[str, str], Mapping[str, int]]
+) -> AnnotatorProgress:
+    theirs = [(cells[vote.image_id, vote.policy_id], vote.verdict) for vote in votes]
     durations = {vote.annotation_id: vote.duration_s for vote in votes}
     unsure = sum(vote.verdict == "unsure" for vote in votes)
     return AnnotatorProgress(
@@ -121,6 +129,8 @@ def _progress(name: str, votes: Sequence[Vote]) -> AnnotatorProgress:
         median_s=statistics.median(durations.values()),
         minutes=sum(durations.values()) / 60,
         simulated=votes[0].simulated,
+        compared=sum(sum(cell.values()) - 1 for cell, _ in theirs),
+        agreed=sum(cell[verdict] - 1 for cell, verdict in theirs),
     )
 
 

@@ -116,6 +116,8 @@ def _create_project(client: "LabelStudio", spec: ProjectSpec) -> int:
         show_collab_predictions=spec.show_predictions,
         model_version=PREFILL_VERSION if spec.show_predictions else "",
     )
+    # Somebody's first visit would make it, unless another tab is there by then.
+    client.views.create(project=project.id, data={"title": "Tasks"})
     return int(project.id)
 
 

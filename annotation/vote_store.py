@@ -28,7 +28,6 @@ class State:
 
     cursor: str = ""
     project_id: int = 0
-    view_id: int = 0
     basis: str = ""
     runs_since_full: int = 0
     annotations: Mapping[int, int] = field(default_factory=dict)
@@ -145,7 +144,6 @@ def read_state(workspace: Workspace, project_key: str) -> State:
     return State(
         cursor=found["cursor"],
         project_id=found.get("project_id", 0),
-        view_id=found.get("view_id", 0),
         basis=found["basis"],
         runs_since_full=found["runs_since_full"],
         annotations={int(annotation_id): task_id for annotation_id, task_id in found["annotations"].items()},
@@ -160,7 +158,6 @@ def write_state(workspace: Workspace, project_key: str, state: State) -> None:
     value = {
         "cursor": state.cursor,
         "project_id": state.project_id,
-        "view_id": state.view_id,
         "basis": state.basis,
         "runs_since_full": state.runs_since_full,
         "annotations": {str(annotation_id): task_id for annotation_id, task_id in sorted(state.annotations.items())},

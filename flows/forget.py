@@ -1,6 +1,7 @@
 """Forget an image: it, its edits, captions, tasks and votes leave the workspace, and it cannot come back."""
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from storage.claim import claimed
 from storage.errors import FatalError
 from storage.open_store import open_store
 from storage.records.ids import sha256_hex
-from storage.tombstones import Tombstone, find, remove_blobs, remove_rows, write_tombstone
+from storage.tombstones import find, remove_blobs, remove_rows, write_tombstone
 from storage.workspace import Workspace
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -56,7 +57,7 @@ def forget(settings: Settings, root: str, what: str) -> Forgotten:
         _drop_lists(workspace)
         write_tombstone(workspace, replace(stone, done=True))
     gone = len(stone.blobs - shared)
-    held = _exports(workspace, stone)
+    held = exports_of(workspace, stone.images)
     return Forgotten(stone.image_id, len(stone.edits), tasks, votes, gone, len(shared), held, elsewhere)
 
 
@@ -75,12 +76,12 @@ def _drop_lists(workspace: Workspace) -> None:
         workspace.store.delete(key)
 
 
-def _exports(workspace: Workspace, stone: Tombstone) -> tuple[str, ...]:
-    """The exports in this workspace that hold the image or one of its edits."""
+def exports_of(workspace: Workspace, images: Set[str]) -> tuple[str, ...]:
+    """The exports in this workspace that hold one of these images."""
     found = []
     for key in workspace.store.keys("exports/"):
         if key.endswith(f"/{README}"):
             place = f"{workspace.store.root}/{key.removesuffix(f'/{README}')}"
-            if read_snapshot(open_store(place)).images & stone.images:
+            if read_snapshot(open_store(place)).images & images:
                 found.append(place)
     return tuple(found)

@@ -1,13 +1,14 @@
 """One image's way through a build: what each stage found or made of it, why it was refused, and how it was labelled."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from flows.forget import exports_of
 from flows.labels import labelled
 from flows.outcome import Outcome, read_outcome
 from flows.pipeline import STAGES
 from flows.settings import Settings
+from guard.export.history_page import Step
 from storage.errors import FatalError
 from storage.reasons import REASONS
 from storage.records.annotation import Label
@@ -18,15 +19,6 @@ from storage.records.rejection import Rejection
 from storage.workspace import Workspace
 
 _SHORT = 12  # digits of an id that people read
-
-
-@dataclass(frozen=True)
-class Step:
-    """What is known from one stage, or from annotators, in lines for people."""
-
-    name: str
-    says: str  # what the stage is for
-    lines: tuple[str, ...]
 
 
 def history(settings: Settings, root: str, name: str) -> list[Step]:
@@ -42,13 +34,18 @@ def history(settings: Settings, root: str, name: str) -> list[Step]:
     for stage in STAGES:
         words = _WORDS.get(stage.name)
         rows: Iterable[Any] = outcome.rows(stage.name, stage.record) if words else ()
-        made = [line for row in rows if getattr(row, stage.unit_out) in keys for line in words(row)] if words else []
+        ours = [row for row in rows if getattr(row, stage.unit_out) in keys]
+        made = [line for row in ours for line in words(row)] if words else []
         against = [_refusal(one) for one in outcome.rejections.get(stage.name, ()) if one.key in keys]
         if made or against:
-            steps.append(Step(stage.name, stage.says, (*made, *against)))
+            pictures = tuple(map(_PICTURE[stage.name], ours)) if stage.name in _PICTURE else ()
+            steps.append(Step(stage.name, stage.says, (*made, *against), pictures))
     found = labelled(settings, workspace, outcome).matrix
     lines = tuple(_label(label, image_ids) for label in found if label.image_id in ids)
-    return [*steps, Step("labels", "what people said of it under each policy", lines)] if lines else steps
+    if lines:
+        steps.append(Step("labels", "what people said of it under each policy", lines))
+    exports = exports_of(workspace, ids)
+    return [*steps, Step("exports", "which hold it, or an edit of it", exports)] if exports else steps
 
 
 def _named(outcome: Outcome, name: str) -> tuple[set[str], set[str]]:
@@ -160,4 +157,8 @@ _WORDS: dict[str, Callable[[Any], Iterator[str]]] = {
     "certify_recaption": _recaption,
     "caption_edited": _caption,
     "delta": _delta,
+}
+_PICTURE: dict[str, Callable[[Any], tuple[str, str]]] = {
+    "dedup": lambda image: (image.source_key, image.blob),
+    "certify": lambda edit: (f"{_called(edit)}: {edit.verdict}", edit.blob),
 }

@@ -134,6 +134,6 @@ def read_outcome(workspace: Workspace) -> Outcome:
     if record is None:
         raise FatalError(
             f"{workspace.store.root} holds no finished build. "
-            "Run `guardset build --input DIR --workspace DIR`; one that was stopped goes on where it was."
+            "Run `guardset build --input DIR --workspace DIR`; one that was stopped resumes where it left off."
         )
     return Outcome(workspace, record)

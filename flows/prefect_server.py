@@ -141,14 +141,15 @@ def _wait(folder: Path, server: PrefectServer) -> None:
     started = time.monotonic()
     while not _ready(server):
         waited_s = time.monotonic() - started
-        report_progress("prefect", int(waited_s), max(_USUAL_S, int(waited_s) + 1))
+        report_progress("prefect", int(waited_s), _USUAL_S if waited_s < _USUAL_S else None)
         if not daemon.is_running(server.pid, _arguments(server)):
             raise FatalError(f"Prefect's server ended while starting. {daemon.end_of_log(folder)}")
         if waited_s > _TIMEOUT_S:
             daemon.end(server.pid, _arguments(server), server.port)
             raise FatalError(f"Prefect's server did not answer within {_TIMEOUT_S} s. {daemon.end_of_log(folder)}")
         time.sleep(0.3)
-    report_progress("prefect", _USUAL_S, _USUAL_S)
+    took_s = int(time.monotonic() - started)
+    report_progress("prefect", took_s, took_s)
 
 
 def _ready(server: PrefectServer) -> bool:

@@ -74,6 +74,7 @@ def settings_for(workspace: str, given: Settings | None) -> Settings:
     settings = given or settings_of(Workspace.open(workspace))
     if settings is None:
         raise FatalError(
-            f"{workspace} was never built, so it holds no settings. Give some: `guardset init` writes a file."
+            f"{workspace} was never built, so it holds no settings. Name some: `config:` in the schedules file, or "
+            "--config of a build. `guardset init` writes a file."
         )
     return settings

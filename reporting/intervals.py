@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 RESAMPLES = 1000
 MIN_FAMILIES = 10  # below, no interval and no p-value: a handful of families says too little of the others
 _MIN_DEFINED = 0.95  # with more undefined draws than this allows, the rest would speak of the lucky draws only
+_Z = 1.959963984540054  # 97.5 % of a normal distribution
 _NO_SPREAD = 1e-12  # a variance below this is rounding
 
 
@@ -89,6 +90,19 @@ class Tally:
 
 
 @functools.lru_cache(maxsize=2)  # the runs of one benchmark share their draws
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share, within 0..1; (0, 1) when n is 0.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+    """
+    if n == 0:
+        return 0.0, 1.0
+    share, spread = successes / n, _Z**2 / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = _Z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def family_weights(count: int, *, resamples: int, seed: int) -> Floats:
     """How often each of `count` families is drawn: float64 [1 + resamples, count], a row of ones first, read-only.
 

@@ -62,10 +62,12 @@ def bars(
     title: str,
     limits: tuple[float, float] | None = None,
     decimals: int = 2,
+    unit: str = "",
 ) -> Markup:
     """Horizontal bars, one per group and series, with a whisker where a value has an interval.
 
-    `series` maps a name to one value per group. `limits` is the axis, default: from 0 (or below) to the largest value.
+    `series` maps a name to one value per group. `limits` is the axis, default: from 0 (or below) to the
+    largest value, and `unit` what is on it.
     Raises ValueError when a series has another length than `groups`.
     """
     _check_lengths(series, len(groups))
@@ -80,7 +82,7 @@ def bars(
                 _annotate(axes, y, estimate, decimals)
         axes.grid(visible=False, axis="y")
         axes.set_yticks([i * step + (len(series) - 1) / 2 for i in range(len(groups))], [_cut(g) for g in groups])
-        axes.set_xlim(limits)
+        axes.set(xlim=limits, xlabel=unit)
         axes.invert_yaxis()
     return svg[0]
 
@@ -91,10 +93,12 @@ def stacked(
     *,
     title: str,
     colours: Mapping[str, str] | None = None,
+    unit: str = "",
 ) -> Markup:
     """One horizontal bar per group, made of one part per series (counts, not negative), with the sum at its end.
 
-    `colours` may fix the colour of a series by name. Raises ValueError when a series has another length than `groups`.
+    `colours` may fix the colour of a series by name, `unit` says what is counted. Raises
+    ValueError when a series has another length than `groups`.
     """
     _check_lengths(series, len(groups))
     ends = np.zeros(len(groups))
@@ -110,7 +114,7 @@ def stacked(
         for y, end in enumerate(ends):
             _note(axes, end, y, _number(end, 2))
         axes.grid(visible=False)
-        axes.set_xticks([])
+        axes.set(xticks=[], xlabel=unit)
         axes.set_yticks(range(len(groups)), [_cut(g) for g in groups])
         axes.invert_yaxis()
     return svg[0]

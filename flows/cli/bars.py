@@ -8,16 +8,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as EtaColumn
 
+from flows.cli.lines import Lines, is_json, plain_line, told_in_json
 from flows.cli.tables import TextTable
 from flows.engine.progress import StageSummary, reported_to
 from storage.reasons import remedy_of
 
 
 class Bars:
-    """A progress bar per stage on a terminal; a plain line at a stage's end when the output is a file or a pipe."""
+    """A progress bar per stage on a terminal."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
         self._bars = Progress(
             TextColumn("{task.description:<10}"),
             BarColumn(bar_width=32),
@@ -26,7 +26,6 @@ class Bars:
             TextColumn("ETA"),
             EtaColumn(),
             console=console,
-            disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
         self._guard = Lock()
@@ -43,14 +42,21 @@ class Bars:
             if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(stage, total=total)
         self._bars.update(self._tasks[stage], completed=done, total=None if total is None else max(done, total))
-        if done == total and not self._console.is_terminal:
-            self._console.print(f"{stage}: {done}/{total}", highlight=False)
 
 
 @contextmanager
 def shown_on(console: Console) -> Iterator[None]:
-    """Show progress on a console for the duration of the block."""
-    with Bars(console) as bars, reported_to(bars):
+    """Show progress for the duration of the block: bars on a terminal, else lines, or JSON on request."""
+    if is_json():
+        with told_in_json():
+            yield
+        return
+    if console.is_terminal:
+        with Bars(console) as bars, reported_to(bars):
+            yield
+        return
+    lines = Lines(lambda stage, pace: console.print(plain_line(stage, pace), highlight=False))
+    with lines, reported_to(lines):
         yield
 
 

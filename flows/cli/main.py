@@ -7,11 +7,13 @@ from collections.abc import Callable
 from errno import EACCES, EDQUOT, EEXIST, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
 from importlib.metadata import version
 from types import FrameType
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.markup import escape
 
 from flows.cli.console import console
+from flows.cli.lines import LogForm, choose_form, tell
 from storage.errors import FatalError, GuardsetError
 from storage.validation import printable
 
@@ -93,6 +95,18 @@ for place, sentence in _COMMANDS.items():
     app.command(f"flows.cli.commands.{place}", name=name, help=sentence, **more)
 
 
+@app.meta.default
+def launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    log: Annotated[
+        LogForm, Parameter(help="Form of progress: json writes a JSON object a line to stderr, shard by shard.")
+    ] = "text",
+) -> object:
+    """Choose what holds for every command, then run the one that is named."""
+    choose_form(log)
+    return app(tokens)
+
+
 def _guarded(run: Callable[[], object]) -> int:
     """Turn errors into a plain sentence and an exit status: 1 for what we foresaw, 130 for Ctrl-C.
 
@@ -101,18 +115,19 @@ def _guarded(run: Callable[[], object]) -> int:
     try:
         run()
     except GuardsetError as error:
-        again = "" if isinstance(error, FatalError) else " The same command goes on where it was."
+        again = "" if isinstance(error, FatalError) else " The same command resumes where it left off."
         return _stopped(f"[bold red]Stopped.[/] {escape(str(error))}{again}", error, 1)
     except OSError as error:
         if error.filename is None or error.errno not in _OF_THE_DISK:
             raise
         return _stopped(f"[bold red]Stopped.[/] {escape(str(error.filename))}: {error.strerror}.", error, 1)
     except KeyboardInterrupt as error:
-        return _stopped("Stopped by you. Nothing is lost: the same command goes on where it was.", error, _STOPPED)
+        return _stopped("Stopped by you. Nothing is lost: the same command resumes where it left off.", error, _STOPPED)
     return 0
 
 
 def _stopped(sentence: str, error: BaseException, status: int) -> int:
+    tell("stopped", error=str(error), kind=type(error).__name__)
     console.print(printable(sentence), highlight=False, soft_wrap=True)
     for note in getattr(error, "__notes__", ()):
         console.print(note, highlight=False, soft_wrap=True, markup=False)
@@ -145,7 +160,7 @@ def run(command: Callable[[], object]) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    run(app)
+    run(app.meta)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from flows.engine.progress import StageSummary
 from flows.labels import annotation_summary, labelled
 from flows.outcome import Outcome, read_outcome
 from flows.settings import Settings
+from reporting.intervals import wilson
 from storage.reasons import MAY_PASS
 from storage.workspace import Workspace
 
@@ -139,9 +140,17 @@ def _annotators(rows: Sequence[AnnotatorProgress]) -> TextTable:
     return _table(
         "Annotators",
         "annotator",
-        ("images", "unsure", "median time"),
-        [(r.annotator, r.images, f"{r.unsure_share:.0%}", f"{r.median_s:.0f} s") for r in rows],
+        ("images", "unsure", "median time", "agrees with others", "95 %"),
+        [(r.annotator, r.images, f"{r.unsure_share:.0%}", f"{r.median_s:.0f} s", *_agreeing(r)) for r in rows],
     )
+
+
+def _agreeing(row: AnnotatorProgress) -> tuple[str, str]:
+    """The share of equal votes, and its interval, as if votes were independent."""
+    if not row.compared:
+        return "n/a", ""
+    low, high = wilson(row.agreed, row.compared)
+    return f"{row.agreed / row.compared:.0%} of {row.compared}", f"{low:.0%} to {high:.0%}"
 
 
 def _controls(rows: Sequence[ControlQuality]) -> TextTable:

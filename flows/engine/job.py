@@ -16,11 +16,11 @@ import stamina
 from flows.engine.cost import read_usage, within
 from flows.engine.early_stop import check_affordable, check_not_all_refused
 from flows.engine.pool import Pool
-from flows.engine.progress import StageSummary, report_progress
+from flows.engine.progress import StageSummary, report_progress, report_shard
 from flows.engine.record import Made, cut_before
 from flows.engine.side_by_side import SideBySide
 from flows.engine.stage_rows import StageRows, StoppedError
-from flows.engine.tally import Shard, Tally
+from flows.engine.tally import Shard, Tally, event_of
 from models.metering import Budget, CostLimitError
 from storage.errors import GuardsetError, TransientError
 from storage.parquet import give_back_memory
@@ -211,11 +211,14 @@ class Job:
             with tally.working():
                 outcome = self._run_shard(stage, shard.input_hash)
             tally.add(shard.index, outcome)
+            report_shard(lambda: event_of(self.workspace, stage.name, shard, tally, outcome))
             check_not_all_refused(self.workspace, self._threads, stage, outcome, tally)
             return outcome
         except CostLimitError:
             raise
         except GuardsetError as error:
+            why = str(error)
+            report_shard(lambda: event_of(self.workspace, stage.name, shard, tally, None, why))
             raise type(error)(f"{error} {shard.place(stage, tally)}") from error
         except Exception as error:
             error.add_note(shard.place(stage, tally))

@@ -1,6 +1,6 @@
 """What a stage did, and who hears how far it is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,6 +37,24 @@ class StageSummary:
         return self.cost / self.rows_in if self.rows_in else 0.0
 
 
+@dataclass(frozen=True)
+class ShardEvent:
+    """What became of one shard: `table` holds its rows in tables/<stage>/, `refused` names those that did not come
+    through, with their reason codes, and `error` says why it failed, "" where it did not."""
+
+    stage: str
+    shard: int  # from 1
+    shards: int | None  # None as long as others may come
+    first_row: str
+    rows_in: int
+    rows_out: int = 0
+    table: str = ""
+    looked_up: bool = False
+    seconds: float = 0.0
+    refused: Sequence[tuple[str, str]] = ()
+    error: str = ""
+
+
 class Reporter(Protocol):
     """Hears how far a stage is, several at once. `total` is None as long as rows may still come from the stage before.
     May be called from any thread."""
@@ -44,7 +62,9 @@ class Reporter(Protocol):
     def reach(self, stage: str, done: int, total: int | None) -> None: ...
 
 
+Hear = Callable[[ShardEvent], None]
 _reporters: list[Reporter] = []
+_hearers: list[Hear] = []
 
 
 def report_progress(stage: str, done: int, total: int | None) -> None:
@@ -61,3 +81,21 @@ def reported_to(reporter: Reporter) -> Iterator[None]:
         yield
     finally:
         _reporters.remove(reporter)
+
+
+def report_shard(event: Callable[[], ShardEvent]) -> None:
+    """Tell whoever wants to hear of shards; `event` is only asked for where somebody does."""
+    if _hearers:
+        found = event()
+        for hear in _hearers:
+            hear(found)
+
+
+@contextmanager
+def heard_by(hear: Hear) -> Iterator[None]:
+    """Let somebody hear of each shard in this process for the duration of the block. May be called from any thread."""
+    _hearers.append(hear)
+    try:
+        yield
+    finally:
+        _hearers.remove(hear)

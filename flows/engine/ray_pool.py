@@ -118,7 +118,7 @@ class _Actors:
                 elif time.monotonic() - self._alone_since > self._start_timeout_s:
                     raise FatalError(
                         f"No worker of stage {self._stage} came up within {self._start_timeout_s:g} s. See `ray "
-                        "status` on the cluster for what it waits for; the same command goes on where it was."
+                        "status` on the cluster for what it waits for; the same command resumes where it left off."
                     ) from None
 
     def _ask(self, actor: Any, root: str, input_hash: str, timeout_s: float) -> ShardOutcome:

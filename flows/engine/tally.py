@@ -5,12 +5,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from flows.engine.progress import ShardEvent
 from models.metering import Budget
 from storage.shard import ShardOutcome
 from storage.stage import ReadyStage
 from storage.usage import ByModel, added
+from storage.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,24 @@ class Shard:
             f"(Stage {stage.name}, shard {self.index + 1} {of[0].format(tally.shards)}, rows {self.start + 1} to "
             f"{self.start + self.rows} {of[1].format(tally.rows)}, of which the first is {self.first}.)"
         )
+
+
+def event_of(
+    workspace: Workspace, stage: str, shard: Shard, tally: "Tally", outcome: ShardOutcome | None, error: str = ""
+) -> ShardEvent:
+    """What became of a shard, for whoever listens; `outcome` is None where it failed."""
+    about = ShardEvent(stage, shard.index + 1, tally.shards if tally.is_closed else None, shard.first, shard.rows)
+    if outcome is None:
+        return replace(about, error=error)
+    refused = workspace.ledger.rejected(stage, outcome.fingerprint) if outcome.rejected else []
+    return replace(
+        about,
+        rows_out=outcome.rows_out,
+        table=outcome.fingerprint,
+        looked_up=outcome.looked_up,
+        seconds=outcome.seconds,
+        refused=[(one.key, one.code) for one in refused],
+    )
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from guard.contract.label_marks import count_marks, marks_sentence
 from guard.contract.prompt import question, question_without_policy
 from guard.evaluation.adapters.declaration import Adapter
 from guard.evaluation.adapters.loading import GUARDSET, load_adapter
@@ -59,6 +60,12 @@ class Run:
         """Rows that are still to be asked; a run with any is not ranked."""
         return int(self.about.get("unanswered", 0))
 
+    @property
+    def about_labels(self) -> str:
+        """Which of its labels are simulated, made by rules or drafted, in a sentence; empty where none is."""
+        about = self.about["benchmark"]
+        return marks_sentence(about.get("label_marks", {}), about["rows"])
+
     def measure(self, name: str, kind: str = "all", group: str = "") -> Measure | None:
         """One measure, None where it was not taken."""
         return next((m for m in self.measures if (m.name, m.kind, m.group) == (name, kind, group)), None)
@@ -106,6 +113,7 @@ def write_run(
         "rows": len(rows),
         "images": len({r.blob for r in rows}),
         "families": len({r.family_id for r in rows}),
+        "label_marks": count_marks(r.marks for r in rows),
     }
     record = {
         "run_id": run_id,
@@ -190,7 +198,7 @@ def _named(told: list[str] | None) -> tuple[str, ...] | None:
 
 def _row(raw: Mapping[str, Any]) -> EvalRow:
     known = {name: raw[name] for name in _ROW_COLUMNS if name in raw}
-    return EvalRow(**known | {name: tuple(raw.get(name) or ()) for name in ("categories", "rules")})
+    return EvalRow(**known | {name: tuple(raw.get(name) or ()) for name in ("categories", "rules", "marks")})
 
 
 def comparable(runs: Sequence[Run]) -> dict[str, list[Run]]:

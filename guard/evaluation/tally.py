@@ -38,6 +38,7 @@ class EvalRow:
     categories: tuple[str, ...] = ()  # a row counts in each of them
     source: str = ""
     rules: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()  # of its label: simulated, rule-made, drafted
 
     @property
     def policy_has_rules(self) -> bool:

@@ -68,7 +68,8 @@ def labelled(data: Dataset, split: Split, split_of: SplitOf) -> list[Cell]:
     for label in data.labels:
         image, policy = data.images[label.image_id], policies[label.policy_id]
         if label.verdict and label.status in ("agreed", "adjudicated") and split_of(image.family_id) == split:
-            source: Source = "simulated" if label.simulated else "human"
+            votes = label.votes_safe + label.votes_unsafe + label.votes_unsure
+            source: Source = "simulated" if label.simulated else "human" if votes else "rule"
             cell = Cell(image, policy.id, policy.content_hash, policy.text, label.verdict, source, label)
             found.append(dataclasses.replace(cell, rules=_numbers(label.rules)))
     return sorted(with_other_side(found), key=lambda cell: cell.order)

@@ -28,6 +28,7 @@ from storage.records.recaption import Recaption, Span
 from storage.workspace import Blobs
 
 MAX_DISPUTED = 12
+_OVERALL = "all"  # what annotation calls agreement over all policies
 MAX_FAMILIES, MAX_MEMBERS = 8, 6
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
 
@@ -37,7 +38,7 @@ def render_report(
 ) -> str:
     """The page as text. `about` holds name, version, seed, test_ratio and max_report_pairs (how many are drawn),
     `work` what `guard.export.report` says."""
-    data = made.data
+    data, refused = made.data, summary.refusals(made.data)
     filters: dict[str, Callable[..., str]] = {"measure": measure, "percent": percent, "short": _short}
     return render_page(
         "guard.export",
@@ -58,8 +59,11 @@ def render_report(
         deltas=summary.delta_counts(data),
         conflicts=_conflicts(data),
         agreement={a.policy_id: a for a in data.agreement},
+        overall=next((a for a in data.agreement if a.policy_id == _OVERALL), None),
         by_attributes=data.confirmed.agreement,
-        refusals=summary.refusals(data),
+        refusals=refused,
+        refused_rows=sum(rows for _, _, rows, *_ in refused),
+        refused_most=sorted(((code, rows) for _, code, rows, *_ in refused), key=lambda one: -one[1])[:3],
         yields=summary.edit_yields(data),
         witnesses=summary.witnesses(data),
         finish=finish,
@@ -94,17 +98,22 @@ def _plots(data: Dataset, views: ViewCounts) -> dict[str, Markup]:
     if lost:
         kept = {"went on": [n for n, _ in lost.values()], "quarantined": [n for _, n in lost.values()]}
         names = [name.replace("_", " ") for name in lost]
-        found["stages"] = plots.stacked(names, kept, title="Rows that went on and rows that were quarantined")
+        title = "Rows that went on and rows that were quarantined"
+        found["stages"] = plots.stacked(names, kept, title=title, unit="rows")
     yields = summary.edit_yields(data)
     if yields:
         tried = {"accepted": [y.accepted for y in yields], "refused": [y.tried - y.accepted for y in yields]}
         names = [f"{y.group}: {y.name.replace('_', ' ')}" for y in yields]
-        found["yields"] = plots.stacked(names, tried, title="Edits that were accepted and refused")
+        found["yields"] = plots.stacked(names, tried, title="Edits that were accepted and refused", unit="edits")
     if "train" in views.get("rl", {}):
         counts = views["rl"]["train"]["by_policy"]
         verdicts = {v: [c[v] for c in counts.values()] for v in ("safe", "unsafe")}
         found["labels"] = plots.stacked(
-            list(counts), verdicts, title="Verdicts that rl trains on", colours={"safe": "#3a9a7a", "unsafe": "#d1603d"}
+            list(counts),
+            verdicts,
+            title="Verdicts that rl trains on",
+            unit="rows",
+            colours={"safe": "#3a9a7a", "unsafe": "#d1603d"},
         )
     return found
 

@@ -9,6 +9,7 @@ from guard.contract.features import View
 from guard.contract.splits import Split
 from guard.export.dataset import Dataset, ImageRow
 from guard.export.views import CAPTION_VIEWS, Plan, image_of, is_tagged, is_unchanged
+from reporting.intervals import wilson
 from storage.reasons import REASONS, Reason
 from storage.records.editing import Edit
 from storage.records.verdicts import PAIRED
@@ -151,6 +152,11 @@ class Yield:
     tried: int
     accepted: int
     reasons: tuple[tuple[str, int], ...]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % of the share that is accepted, as if candidates were independent of each other."""
+        return wilson(self.accepted, self.tried)
 
 
 _SIZES = ((0.02, "under 2 % of the image"), (0.08, "2 to 8 %"), (0.2, "8 to 20 %"), (1.01, "over 20 %"))

@@ -20,6 +20,7 @@ def train_grpo(
     seed: int = 0,
     tell: Tell = print,
     check: bool = True,
+    simulated: bool = False,
 ) -> Path:
     """Train `out/model` on the export's rl/train rows; interrupted, the same call goes on from the last checkpoint.
 
@@ -29,7 +30,7 @@ def train_grpo(
     """
     shards.check_reward(data, recipe.grpo.reward)
     stage = Stage("grpo", "rl", shards.RL_COLUMNS, _trainer)
-    return train_stage(stage, Order(data, out, recipe, model, seed, tell, check))
+    return train_stage(stage, Order(data, out, recipe, model, seed, tell, check, simulated))
 
 
 def _trainer(network: Network, rows: Any, out: Path, recipe: Recipe, seed: int, watch: Watch) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
+from guard.contract.label_marks import marks_sentence
 from reporting.plots import lines
 
 _PLOTS = (  # title, y axis, columns, limits
@@ -52,6 +53,7 @@ def write_report(
         .from_string(template)
         .render(
             stage=stage,
+            labels=marks_sentence(plan.get("labels", {}), plan.get("labels", {}).get("all", 0)),
             settings={key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()},
             last=dict(sorted(rows[-1].items())) if rows else {},
             curves=curves(rows),

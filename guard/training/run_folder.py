@@ -17,7 +17,7 @@ from typing import Any
 from storage.errors import FatalError
 from storage.records.ids import content_id
 
-PLACES = ("data", "model")  # where things lie; what they hold is in the plan as well, so a folder may move
+FOLLOWS = ("data", "model", "labels")  # not compared: what lies in these places is in the plan by its hash
 
 
 def open_run(out: Path, plan: Mapping[str, Any]) -> bool:
@@ -25,11 +25,11 @@ def open_run(out: Path, plan: Mapping[str, Any]) -> bool:
 
     Raises FatalError when the folder holds a run of another plan, or something that is no run.
     """
-    path, fingerprint = out / "run.json", content_id({k: v for k, v in plan.items() if k not in PLACES})
+    path, fingerprint = out / "run.json", content_id({k: v for k, v in plan.items() if k not in FOLLOWS})
     if path.exists():
         known = json.loads(path.read_text(encoding="utf-8"))
         if known["fingerprint"] != fingerprint:
-            changed = [key for key in plan if key not in PLACES and known["plan"].get(key) != plan[key]]
+            changed = [key for key in plan if key not in FOLLOWS and known["plan"].get(key) != plan[key]]
             raise FatalError(
                 f"{out} holds a run that differs in {', '.join(changed)}. It is left as it is; choose another --out."
             )

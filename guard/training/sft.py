@@ -19,16 +19,18 @@ def train_sft(
     seed: int = 0,
     tell: Tell = print,
     check: bool = True,
+    simulated: bool = False,
 ) -> Path:
     """Train `out/model` on the export's sft/train rows; interrupted, the same call goes on from the last checkpoint.
 
-    `data` is an export's folder or s3:// URL; `check=False` is for shards derived from one that was verified.
+    `data` is an export's folder or s3:// URL; `check=False` is for shards derived from one that was verified,
+    `simulated` allows labels of scripted annotators.
     The answer is the model's folder; a finished run is only looked up.
     Raises FatalError for an export that `guardset verify` faults, a folder that holds another run, and a loss that is
     no number.
     """
     stage = Stage("sft", "sft", shards.SFT_COLUMNS, _trainer)
-    return train_stage(stage, Order(data, out, recipe, model, seed, tell, check))
+    return train_stage(stage, Order(data, out, recipe, model, seed, tell, check, simulated))
 
 
 def _trainer(network: Network, rows: Any, out: Path, recipe: Recipe, seed: int, watch: Watch) -> Any:

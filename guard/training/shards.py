@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyarrow.dataset import ParquetFragmentScanOptions
 
 from guard.contract.features import PICTURES, View, picture_path
+from guard.contract.label_marks import ALLOW, count_marks, marks_of
 from guard.contract.splits import Split
 from guard.export.manifest import check_one_export
 from guard.export.trainer_configs import Parts
 from guard.export.verify import verify
 from storage.errors import FatalError
 from storage.open_store import open_store
+from storage.parquet import readable
 from storage.records.ids import content_id, sha256_hex
 from storage.store import Store
+from storage.validation import read_json
 
 SFT_COLUMNS = ("prompt", "completion", "images")
 RL_COLUMNS = ("prompt", "images", "solution", "extra_info")
@@ -33,6 +37,29 @@ def check_reward(data: str, reward: str) -> None:
         raise FatalError(
             f"{data} does not ask for rules, so the reward rule_set has nothing to score. Export with "
             "export.rl.name_rules: true, or choose the reward strict."
+        )
+
+
+def label_marks(data: str, view: View) -> dict[str, int]:
+    """How many training labels of a view there are (`all`), and how many are simulated, made by rules or drafted."""
+    store = open_store(data)
+    marks: list[tuple[str, ...]] = []
+    for part in _parts(store, data, view, "train"):
+        with readable(f"{data}/{part['path']}"):
+            local = Path(store.root, part["path"])
+            source = local if local.is_file() else pa.BufferReader(store.read(part["path"]))
+            table = pq.read_table(source, columns=["prov_json"])
+        origins = [read_json(text) for text in table["prov_json"].to_pylist()]
+        marks += [marks_of(origin["label"]) for origin in origins if "label" in origin]
+    return {"all": len(marks), **count_marks(marks)}
+
+
+def check_labels(data: str, labels: dict[str, int]) -> None:
+    """Raise FatalError for labels of which some are simulated; `labels` as `label_marks` counts them."""
+    if labels.get("simulated"):
+        raise FatalError(
+            f"{labels['simulated']} of the {labels['all']} labels that {data} trains on rest on votes of scripted "
+            f"annotators. Train on people's labels; {ALLOW} trains on these all the same, for a trial."
         )
 
 

@@ -15,6 +15,7 @@ import torch
 from transformers import PrinterCallback
 
 from guard.contract.features import View
+from guard.contract.label_marks import marks_sentence
 from guard.contract.recipe import Recipe, StageSettings
 from guard.training import shards
 from guard.training.ability import measured
@@ -50,6 +51,7 @@ class Order:
     seed: int = 0
     tell: Tell = print
     check: bool = True
+    simulated: bool = False  # whether labels of scripted annotators are trained on
 
 
 def train_stage(stage: Stage, order: Order) -> Path:
@@ -58,6 +60,9 @@ def train_stage(stage: Stage, order: Order) -> Path:
     out, recipe, tell = order.out, order.recipe, order.tell
     source = source_of(recipe, order.model)
     plan = _plan(stage, order, source)
+    if not order.simulated:
+        shards.check_labels(order.data, plan["labels"])
+    _tell_labels(plan["labels"], tell)
     metrics = MetricsFile(out / "metrics.csv")
     if open_run(out, plan):
         tell(f"{out}/model is finished; nothing to do.")
@@ -71,6 +76,12 @@ def train_stage(stage: Stage, order: Order) -> Path:
     for name, score in found.get("after", {}).items():
         tell(f"general ability, {name}: {found['before'][name]:.3f} before, {score:.3f} after")
     return out / "model"
+
+
+def _tell_labels(labels: Mapping[str, int], tell: Tell) -> None:
+    marked = marks_sentence(labels, labels["all"])
+    if marked:
+        tell(marked)
 
 
 def _watch_ability(when: str, recipe: Recipe, model: str, out: Path) -> dict[str, dict[str, float]]:
@@ -160,6 +171,7 @@ def _plan(stage: Stage, order: Order, source: str) -> dict[str, Any]:
         "stage": stage.name,
         "data": order.data,
         "export": shards.export_fingerprint(order.data),
+        "labels": shards.label_marks(order.data, stage.view),
         "model": source,
         "weights": fingerprint_of(source, None),
         "seed": order.seed,

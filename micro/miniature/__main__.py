@@ -20,7 +20,7 @@ def miniature(
 ) -> None:
     """Show the paper's claims in miniature: eight ways to train one small guard, in a table with plots.
 
-    Stopped or killed, the same command goes on where it was.
+    Stopped or killed, the same command resumes where it left off.
 
     Example: `python -m micro.miniature --workspace miniature-workspace`
     """

@@ -120,12 +120,13 @@ def run_trial(trial: Trial, data: MiniatureData, work: Path, tell: Tell) -> Mapp
 def _train(trial: Trial, data: MiniatureData, work: Path, tell: Tell) -> str:
     """The folder of the arm's weights. Stage 1 is shared by all arms that start with it."""
     model = source_of(trial.recipe, None)
+    how: Any = {"tell": tell, "check": False, "simulated": True}
     if trial.arm.sft:
         source = make_set(trial.arm.sft, data, work / "sets")
         out = work / "runs" / f"{trial.arm.sft}-{trial.seed}"
-        model = str(train_sft(source, out, trial.recipe, seed=trial.seed, tell=tell, check=False))
+        model = str(train_sft(source, out, trial.recipe, seed=trial.seed, **how))
     if trial.arm.grpo:
         source = make_set(trial.arm.grpo, data, work / "sets")
         out = work / "runs" / f"{trial.arm.name}-grpo-{trial.seed}"
-        model = str(train_grpo(source, out, trial.recipe, model=model, seed=trial.seed, tell=tell, check=False))
+        model = str(train_grpo(source, out, trial.recipe, model=model, seed=trial.seed, **how))
     return model

@@ -16,6 +16,7 @@ class FakeStudio:
             get=lambda id: self.project_rows[id - 1],
         )  # fmt: skip
         self.tasks = Row(list=self._tasks, delete=self._delete)
+        self.views = Row(list=lambda project: [], create=lambda **_: Row(id=1), delete=lambda id: None)
         self.users = Row(list=lambda: [Row(id=4, email="ann@example.org")])
         self.annotations = Row(create=self._annotate)
         kind = Row(list=lambda project: self.storages, create=self._storage, update=self._update_storage)

@@ -43,9 +43,11 @@ def person(studio, name):
 
 
 def verdicts(policies, said="safe", comment="", **others):
-    """A result: `said` under every policy, but what `others` says by policy id, with the first rule where unsafe."""
+    """A result: `said` under every policy that is asked, but what `others` says by id; the first rule if unsafe."""
     answers = []
     for policy in policies:
+        if policy.asks_nothing:
+            continue
         verdict = others.get(policy.id, said)
         answers.append(PolicyVerdict(policy.id, verdict, policy.rule_ids()[:1] if verdict == "unsafe" else ()))
     return to_result(answers, comment)

@@ -223,7 +223,9 @@ class TestLabels:
         assert [(x.image_id, x.policy_id) for x in matrix] == [(i, p.id) for i in "ijk" for p in policies]
         for label in matrix:
             assert (label.verdict is None) == (label.status != "agreed")
-            if label.verdict is not None:
+            if label.policy_id == "L1":  # it calls every image safe: that holds for the images that people judged
+                assert (label.verdict == "safe") == any(image == label.image_id for image, _ in cells)
+            elif label.verdict is not None:
                 said = [v for (image, _), v in cells.items() if image == label.image_id and v != "unsure"]
                 assert len(said) >= 2
                 assert set(said) == {label.verdict}

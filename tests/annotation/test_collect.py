@@ -117,7 +117,7 @@ class TestStored:
         place = Place(2, "title", "key")
 
         def merged(*tasks):
-            read = Read(list(tasks), datetime(2030, 1, 2, tzinfo=UTC), 6, full=False)
+            read = Read(list(tasks), datetime(2030, 1, 2, tzinfo=UTC), full=False)
             return _merge(workspace, place, State(), read, _Judged([], [], frozenset()), {})
 
         assert merged().rejected == [refused]
@@ -141,12 +141,12 @@ class TestStored:
         ]
         client = SimpleNamespace(users=SimpleNamespace(list=lambda: users))
         tasks = [{"id": 8, "annotations": [{"id": n, "completed_by": who} for n, who in enumerate(authors)]}]
-        read = Read(tasks, datetime(2030, 1, 2, tzinfo=UTC), 6, full)
+        read = Read(tasks, datetime(2030, 1, 2, tzinfo=UTC), full)
         assert emails_of(client, read, State(emails={3: "old@x"})) == found
 
     def test_the_state_is_read_back(self, workspace):
         state = State(
-            "2030-01-02T03:04:05+00:00", 2, 6, "basis", 3, {7: 70, 8: 80}, frozenset({8}), frozenset({5}), {4: "a@x"}
+            "2030-01-02T03:04:05+00:00", 2, "basis", 3, {7: 70, 8: 80}, frozenset({8}), frozenset({5}), {4: "a@x"}
         )
         write_state(workspace, "key", state)
         assert read_state(workspace, "key") == state

@@ -10,11 +10,10 @@ import httpx
 import pytest
 
 from annotation import server
-from annotation.accounts import add_annotator, sign_in
+from annotation.accounts import add_annotator, reset_password, sign_in
 from annotation.agreement import agreement, labels
 from annotation.client import connect
 from annotation.collect import collect, collected_votes
-from annotation.config import project_key
 from annotation.publish import publish, published
 from annotation.tasks import ProjectOptions
 from annotation.verdicts import PolicyVerdict, to_result
@@ -25,6 +24,7 @@ from storage.parquet import read_parquet
 from storage.records.rejection import Rejection
 from storage.records.tables import from_table
 from tests.annotation.people import some_images
+from tests.label_studio import EXECUTABLE
 
 pytestmark = pytest.mark.server
 
@@ -68,6 +68,16 @@ def test_an_image_is_served_to_users_only(studio, own_policies):
     assert httpx.get(url).status_code in (302, 401, 403)
 
 
+def test_a_forgotten_password_is_replaced(studio):
+    old = add_annotator(studio.server, "forgetful@example.org")
+    new = reset_password(studio.folder, "forgetful@example.org", EXECUTABLE)
+    assert sign_in(studio.server, "forgetful@example.org", new)
+    with pytest.raises(FatalError, match="Was its password changed"):
+        sign_in(studio.server, "forgetful@example.org", old)
+    with pytest.raises(FatalError, match="not found"):
+        reset_password(studio.folder, "nobody@example.org", EXECUTABLE)
+
+
 def test_simulated_people_vote_and_collect_repeats_to_the_byte(studio, own_policies):
     items, truth = some_images(studio.workspace, 6)
     publish(studio.client, studio.workspace, items, own_policies, OPTIONS)
@@ -77,19 +87,19 @@ def test_simulated_people_vote_and_collect_repeats_to_the_byte(studio, own_polic
     assert (again.annotated, again.already_there) == (0, 12)
 
     collected = collect(studio.client, studio.workspace, own_policies)
-    assert (len(collected.votes), collected.rejected, collected.new, collected.gone) == (60, [], 60, 0)
+    assert (len(collected.votes), collected.rejected, collected.new, collected.gone) == (48, [], 48, 0)
     assert {v.annotator for v in collected.votes} == {f"simulated-{n}@simulated.invalid" for n in (1, 2)}
     assert all(v.simulated for v in collected.votes)
-    path = studio.folder / "annotation" / project_key(own_policies) / "votes.parquet"
+    path = studio.folder / "annotation" / published(studio.workspace, own_policies).project_key / "votes.parquet"
     before, modified_ns = path.read_bytes(), path.stat().st_mtime_ns
     assert collect(studio.client, studio.workspace, own_policies).new == 0
     assert (path.read_bytes(), path.stat().st_mtime_ns) == (before, modified_ns)
     assert collected_votes(studio.workspace, own_policies) == collected.votes
 
-    assert agreement(collected.votes)[-1].n_items == 30
+    assert agreement(collected.votes)[-1].n_items == 24
     matrix = labels([i.image_id for i in items], own_policies, collected.votes, truth)
     assert {label.status for label in matrix} == {"agreed", "conflict"}
-    assert all(label.simulated for label in matrix)
+    assert all(label.simulated == (label.policy_id != "L1") for label in matrix)  # L1 has no rules and is not asked
 
 
 def test_simulated_people_lean_towards_the_draft_that_the_page_shows(studio, own_policies):
@@ -101,7 +111,7 @@ def test_simulated_people_lean_towards_the_draft_that_the_page_shows(studio, own
     simulate(studio.server, studio.workspace, own_policies, truth, annotators=1, people=people)
     votes = collect(studio.client, studio.workspace, own_policies).votes
     said = {(v.image_id, v.policy_id): v.verdict for v in votes}
-    for policy in own_policies:
+    for policy in own_policies[1:]:
         assert said[blank.image_id, policy.id] == own_policies.derive(policy, ("blade",)).verdict
         assert said[drafted.image_id, policy.id] == own_policies.derive(policy, ("heart",)).verdict
 
@@ -110,7 +120,7 @@ def test_what_cannot_be_believed_is_quarantined_and_leaves_when_corrected(studio
     items, _ = some_images(studio.workspace, 2)
     key = publish(studio.client, studio.workspace, items, own_policies, OPTIONS).projects[0].project_key
     task_id = published(studio.workspace, own_policies).tasks[items[0].image_id]
-    good = to_result([PolicyVerdict(p.id, "safe") for p in own_policies])
+    good = to_result([PolicyVerdict(p.id, "safe") for p in own_policies[1:]])
     bad = [r | {"value": {"choices": ["bogus"]}} if r["from_name"] == "L3_verdict" else r for r in good]
     posted = studio.client.annotations.create(id=task_id, result=bad, was_cancelled=False)
 
@@ -125,10 +135,10 @@ def test_what_cannot_be_believed_is_quarantined_and_leaves_when_corrected(studio
     assert studio.workspace.store.read(quarantine) == before
 
     studio.client.annotations.update(id=posted.id, result=good)
-    assert len(collect(studio.client, studio.workspace, own_policies).votes) == 5
+    assert len(collect(studio.client, studio.workspace, own_policies).votes) == 4
     assert read_parquet(studio.workspace.store.read(quarantine)).num_rows == 0
     studio.client.annotations.delete(id=posted.id)
-    assert collect(studio.client, studio.workspace, own_policies).gone == 5
+    assert collect(studio.client, studio.workspace, own_policies).gone == 4
 
 
 def test_an_answer_changed_by_somebody_else_is_refused(studio, own_policies):
@@ -136,7 +146,7 @@ def test_an_answer_changed_by_somebody_else_is_refused(studio, own_policies):
     publish(studio.client, studio.workspace, items, own_policies, OPTIONS)
     simulate(studio.server, studio.workspace, own_policies, truth, annotators=1, people=FLAWLESS)
     (annotation_id,) = {v.annotation_id for v in collect(studio.client, studio.workspace, own_policies).votes}
-    other = to_result([PolicyVerdict(p.id, "unsure") for p in own_policies])
+    other = to_result([PolicyVerdict(p.id, "unsure") for p in own_policies[1:]])
     studio.client.annotations.update(id=annotation_id, result=other)
     result = collect(studio.client, studio.workspace, own_policies)
     assert [r.code for r in result.rejected] == ["changed_by_another"]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace as Row
 
 import httpx
@@ -129,9 +130,9 @@ def test_a_new_policy_is_asked_alone_and_a_new_image_under_all(client, workspace
     asked = {n: (rows_on(client, n), images_in(client, n)) for n in (1, 2, 3)}
     ids = [item.image_id for item in ITEMS[:8]]
     assert asked == {
-        1: (["L1", "L2", "L3", "L4", "L5"], ids[:5]),
+        1: (["L2", "L3", "L4", "L5"], ids[:5]),
         2: (["L6"], ids[:5]),
-        3: (["L1", "L2", "L3", "L4", "L5", "L6"], ids[5:]),
+        3: (["L2", "L3", "L4", "L5", "L6"], ids[5:]),
     }
     again = run(client, workspace, with_sixth(policies), ITEMS[:8])
     assert (again.published, again.already_there, len(client.task_rows)) == (0, 8, 13)
@@ -159,10 +160,11 @@ def test_other_words_are_asked_anew_unless_the_config_says_otherwise(client, wor
     assert (len(client.project_rows), rows_on(client, projects + 1)) == (projects + 1, ["L2"])
 
 
-def test_a_policy_that_calls_everything_safe_gets_no_page_of_its_own(client, workspace, policies):
-    run(client, workspace, replace(policies, policies=policies[1:]), ITEMS[:5])
+def test_a_policy_that_calls_everything_safe_is_not_asked(client, workspace, policies):
     assert policies[0].asks_nothing
-    assert run(client, workspace, policies, ITEMS[:5]).published == 0
+    assert list(run(client, workspace, policies, ITEMS[:5]).projects[0].policies) == ["L2", "L3", "L4", "L5"]
+    alone = Workspace.open(Path(workspace.store.root) / "alone")
+    assert run(client, alone, replace(policies, policies=policies[:1]), ITEMS[:5]).projects == ()
     assert len(client.project_rows) == 1
 
 
@@ -230,7 +232,7 @@ def test_drafts_follow_the_rules_and_leave_open_what_they_leave_open(client, wor
     sent = {t["data"]["image_id"]: t["predictions"][0]["result"] for t in client.sent}
     blade = {r["from_name"]: r["value"]["choices"] for r in sent[ITEMS[0].image_id]}
     assert (blade["L2_verdict"], blade["L2_rules"]) == (["unsafe"], ["L2.R1"])
-    assert blade["L1_verdict"] == ["safe"]
+    assert "L1_verdict" not in blade  # it has no rules and is not asked
     # an attribute that no rule knows decides nothing
     assert sent[ITEMS[1].image_id] == []
     assert [p.show_collab_predictions for p in client.project_rows] == [True]

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation.dawid_skene import dawid_skene
-from annotation.quality import annotator_weights, control_quality, vote_weights, wilson
+from annotation.quality import annotator_weights, control_quality, vote_weights
+from reporting.intervals import wilson
 
 TRUTH = {("i1", "L2"): "safe", ("i2", "L2"): "unsafe", ("i3", "L2"): "safe"}
 

@@ -40,6 +40,13 @@ def test_the_most_disputed_first(policies, vote):
     assert len(most_disputed(labels(["i", "j"], policies, votes, {}), limit=1)) == 1
 
 
+def test_each_person_is_held_against_the_others(vote):
+    votes = [vote("i", "L2", said, who) for who, said in (("a@x", "safe"), ("b@x", "safe"), ("c@x", "unsafe"))]
+    votes.append(vote("j", "L2", "safe", "a@x"))  # nobody else judged it
+    found = {row.annotator: (row.agreed, row.compared) for row in annotator_progress(votes)}
+    assert found == {"a@x": (1, 2), "b@x": (1, 2), "c@x": (0, 2)}
+
+
 def test_a_column_of_the_matrix(policies, vote):
     votes = [vote(image, "L2", said, who) for image, said in (("i", "safe"), ("j", "unsafe")) for who in ("a@x", "b@x")]
     votes += [vote("k", "L2", "safe", "a@x"), vote("k", "L2", "unsafe", "b@x")]
@@ -47,7 +54,7 @@ def test_a_column_of_the_matrix(policies, vote):
     ruling = vote("k", "L2", "unsafe", "judge@x")
     before = {row.policy_id: row for row in matrix_rows(labels(["i", "j", "k", "l"], policies, votes, shown))}
     assert before["L2"] == MatrixRow("L2", 1, 1, 0, conflict=1, missing=1, rule_conflict=1, undetermined=1)
-    assert (before["L1"].missing, before["L1"].undetermined) == (4, 0)  # no rules: always safe
+    assert (before["L1"].safe, before["L1"].missing, before["L1"].undetermined) == (3, 1, 0)  # l was not judged
     after = {
         row.policy_id: row
         for row in matrix_rows(labels(["i", "j", "k", "l"], policies, votes, shown, adjudications=[ruling]))

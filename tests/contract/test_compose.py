@@ -19,6 +19,7 @@ from policies.loading import load_policy_set
 from tests.compose_file import ROOT, compose, environment, fill_in, variables
 
 SERVICES = compose()["services"]
+WORKERS, GPU_SERVICES = ("worker", "worker-gpu"), ("vllm", "worker-gpu")
 SECRETS = {name: f"test-{name.lower()}" for name, is_needed in variables().items() if is_needed}
 
 # What images read according to their documentation; what their code can be asked is checked against the code below.
@@ -27,6 +28,7 @@ DOCUMENTED = {
     "storage": {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"},
     "vllm": {"HF_HOME", "HOME", "VLLM_API_KEY", "VLLM_NO_USAGE_STATS"},
 }
+COMPOSES_OWN = {"COMPOSE_PROFILES"}
 BOTO3 = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"}
 
 
@@ -35,8 +37,30 @@ def test_the_file_follows_the_compose_specification():
 
 
 def test_all_the_parts_are_there():
-    assert set(SERVICES) == {"postgres", "storage", "prefect", "worker", "label-studio", "vllm"}
-    assert [name for name, service in SERVICES.items() if service.get("profiles")] == ["vllm"]
+    assert set(SERVICES) == {"postgres", "storage", "prefect", "worker", "worker-gpu", "label-studio", "vllm"}
+    by_profile = {name: service.get("profiles", []) for name, service in SERVICES.items()}
+    assert {name for name, profiles in by_profile.items() if profiles == ["gpu"]} == {"worker-gpu", "vllm"}
+    assert [name for name, profiles in by_profile.items() if profiles == ["cpu"]] == ["worker"]
+
+
+def test_the_gpu_profile_gives_vllm_and_the_worker_a_gpu_each():
+    def gpus(service):
+        return SERVICES[service]["deploy"]["resources"]["reservations"]["devices"]
+
+    chosen = [[fill_in(one, {}) for device in gpus(name) for one in device["device_ids"]] for name in GPU_SERVICES]
+    assert chosen == [["0"], ["1"]]
+    assert all("gpu" in device["capabilities"] for name in GPU_SERVICES for device in gpus(name))
+    # But for the profile, the GPU and the memory beside it, it is the same worker.
+    plain, with_gpu = ({k: v for k, v in SERVICES[n].items() if k not in ("profiles", "deploy")} for n in WORKERS)
+    assert plain == with_gpu
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_workers_health_is_its_own(name):
+    (address,) = re.findall(r"https?://([^/']+)", SERVICES[name]["healthcheck"]["test"][-1])
+    assert address == "localhost:8080"  # Prefect's default for PREFECT_RUNNER_SERVER_PORT
+    assert PrefectSettings().runner.server.port == 8080
+    assert environment(name, SECRETS)["PREFECT_RUNNER_SERVER_ENABLE"] == "true"
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -77,9 +101,9 @@ def test_services_wait_for_healthy_ones_and_use_named_volumes():
 
 def test_nothing_starts_without_secrets_and_each_variable_is_documented():
     documented = re.findall(r"^#?([A-Z0-9_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
-    assert {name for name, _ in documented} == set(variables())
+    assert {name for name, _ in documented} == set(variables()) | COMPOSES_OWN
     for name, value in documented:
-        if variables()[name]:
+        if variables().get(name):
             assert value == ""  # compose refuses an empty one
     for secret in SECRETS:
         users = [n for n, s in SERVICES.items() if secret in json.dumps(s)]
@@ -107,11 +131,11 @@ def _python_files(place: Path) -> list[Path]:
 def test_each_variable_is_one_that_the_code_or_the_image_reads(name):
     prefect = _get_valid_setting_names(PrefectSettings)
     unknown = set(environment(name, SECRETS)) - DOCUMENTED.get(name, set())
-    if name in ("prefect", "worker"):
+    if name in ("prefect", *WORKERS):
         unknown -= prefect
-    if name in ("worker", "label-studio"):
+    if name in (*WORKERS, "label-studio"):
         unknown -= BOTO3
-    if name == "worker":
+    if name in WORKERS:
         unknown -= {"HF_HOME"}  # huggingface_hub's
         _, settings = read_plan(ROOT / "deploy" / "schedules.yaml")
         unknown -= {settings.annotation.token_env}
@@ -119,6 +143,21 @@ def test_each_variable_is_one_that_the_code_or_the_image_reads(name):
     if name == "label-studio":
         unknown = {variable for variable in unknown if not _label_studio_reads(variable)}
     assert unknown == set()
+
+
+def test_a_store_of_ones_own_reaches_everybody_who_reads_from_it():
+    own = SECRETS | {"AWS_ENDPOINT_URL": "https://s3.test", "S3_ENDPOINT": "https://s3.test", "AWS_REGION": "here"}
+    for name in WORKERS:
+        assert environment(name, own)["AWS_ENDPOINT_URL"] == "https://s3.test"
+        assert environment(name, own)["AWS_REGION"] == "here"
+        assert environment(name, SECRETS)["AWS_ENDPOINT_URL"] == "http://storage:8333"
+    assert environment("label-studio", own)["S3_ENDPOINT"] == "https://s3.test"
+    assert environment("label-studio", SECRETS)["S3_ENDPOINT"] == "http://storage:8333"
+
+
+def test_the_default_profile_starts_a_worker():
+    (chosen,) = re.findall(r"^COMPOSE_PROFILES=(\w+)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert SERVICES["worker"]["profiles"] == [chosen]
 
 
 def test_the_label_studio_client_and_server_have_one_token():
@@ -151,7 +190,7 @@ def runs_anywhere(settings: Settings) -> bool:
 
 
 def test_the_workers_first_build_needs_what_the_worker_has():
-    devices = SERVICES["worker"]["deploy"]["resources"].get("reservations")
+    devices = SERVICES["worker"]["deploy"]["resources"].get("reservations")  # of the profile cpu, the default
     _, settings = read_plan(ROOT / "deploy" / "schedules.yaml")
     assert devices is None
     assert runs_anywhere(settings)

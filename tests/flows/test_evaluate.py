@@ -99,6 +99,16 @@ def test_the_command_asks_the_server_what_it_serves(tmp_path: Path, capsys: pyte
     assert (run.model, len(run.rows)) == ("guard", 6)
 
 
+def test_the_command_says_whose_labels_it_scored_by(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = pq.read_table(write_safeeditbench(tmp_path / "plain.parquet"))
+    origin = json.dumps({"label": {"source": "simulated", "prefilled": False}})
+    pq.write_table(plain.append_column("prov_json", pa.array([origin] * len(plain))), tmp_path / "test.parquet")
+    with guard_server(perfect) as server:
+        evaluate(workspace=str(tmp_path / "work"), data=str(tmp_path / "test.parquet"), model=server.url, max_rows=6)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Of 6 labels, 6 are simulated (rest on votes of scripted annotators)." in said
+
+
 def test_wrong_data_is_told_before_a_server_is_asked(tmp_path: Path) -> None:
     (tmp_path / "notes.parquet").write_text("no table")
     empty = pq.read_table(write_safeeditbench(tmp_path / "full.parquet"))[:0]

@@ -69,6 +69,7 @@ def test_relative_paths_are_below_the_configs_folder(tmp_path, monkeypatch):
     raw = {
         "policies": "rules",
         "editing": {"locate": {"model": "./vlm", "prompt": "../words.txt"}, "edit": {"model": "hub/pipeline"}},
+        "annotation": {"executable": "studio/bin/label-studio"},
         "export": {"other_benchmarks": ["seen", "/elsewhere"]},
     }
     config.write_text(json.dumps(raw))  # JSON is YAML
@@ -76,6 +77,7 @@ def test_relative_paths_are_below_the_configs_folder(tmp_path, monkeypatch):
     assert found.policies == tmp_path / "below" / "rules"
     assert found.editing.locate.model == str(tmp_path / "below" / "vlm")
     assert found.editing.locate.prompt.resolve() == tmp_path / "words.txt"
+    assert found.annotation.executable == tmp_path / "below" / "studio" / "bin" / "label-studio"
     assert found.editing.edit.model == "hub/pipeline"
     assert found.export.other_benchmarks == (tmp_path / "below" / "seen", Path("/elsewhere"))
 

@@ -13,9 +13,11 @@ import pytest
 
 from storage.images import encode_png
 from storage.workspace import Workspace
+from tests.compose_file import compose
 from tests.configs import write_config
 from tests.drawing import draw
 from tests.prefect_server import prefect_server, put_migrated
+from tests.s3_server import free_port
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,14 +47,15 @@ def served(tmp_path_factory):
     )
     put_migrated(tmp_path_factory, folder / "prefect" / "prefect.db")
     with prefect_server(folder / "prefect") as environment:
+        health = {"PREFECT_RUNNER_SERVER_ENABLE": "true", "PREFECT_RUNNER_SERVER_PORT": str(free_port())}
         command = [sys.executable, "-m", "flows.cli.main", "serve", str(folder / "schedules.yaml")]
         with (folder / "serve.log").open("wb") as log:
             worker = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+                command, cwd=ROOT, env=environment | health, stdout=log, stderr=log, start_new_session=True
             )
         try:
             with httpx.Client(base_url=environment["PREFECT_API_URL"], trust_env=False, timeout=300) as client:
-                yield folder, client, worker
+                yield folder, client, worker, health["PREFECT_RUNNER_SERVER_PORT"]
         finally:
             if worker.poll() is None:
                 worker.send_signal(signal.SIGTERM)
@@ -79,7 +82,7 @@ def wait_for(condition, worker, log: Path, timeout_s: float = 400):
 
 
 def test_a_schedule_that_fires_again_and_again_builds_once(served):
-    folder, client, worker = served
+    folder, client, worker, _ = served
 
     def two_done() -> list[dict]:
         found = runs(client)
@@ -101,7 +104,7 @@ def test_a_schedule_that_fires_again_and_again_builds_once(served):
 
 
 def test_each_run_leaves_its_progress_and_its_deployments_can_be_edited(served):
-    folder, client, worker = served
+    folder, client, worker, _ = served
     wait_for(lambda: any(run["state_type"] == "COMPLETED" for run in runs(client)), worker, folder / "serve.log")
     artifacts = client.post("/artifacts/latest/filter", json={}).json()
     assert {"guardset-ingest", "guardset-caption", "guardset-counts", "guardset-thumbnails"} <= {
@@ -116,7 +119,7 @@ def test_each_run_leaves_its_progress_and_its_deployments_can_be_edited(served):
 
 
 def test_parameters_that_cannot_be_used_are_refused_before_a_run_starts(served):
-    folder, client, worker = served
+    folder, client, worker, _ = served
     wait_for(lambda: runs(client), worker, folder / "serve.log")
     found = {d["name"]: d for d in client.post("/deployments/filter", json={}).json()}
     good = found["build"]["parameters"]
@@ -126,9 +129,27 @@ def test_parameters_that_cannot_be_used_are_refused_before_a_run_starts(served):
     assert "max_bytes" in answer.text
 
 
+def test_the_health_check_of_the_compose_file_is_the_workers(served):
+    folder, client, worker, port = served
+    _, _, *arguments = compose()["services"]["worker"]["healthcheck"]["test"]
+    assert "localhost:8080" in arguments[-1]
+    command = [sys.executable, *(one.replace(":8080", f":{port}") for one in arguments)]
+
+    def is_healthy() -> bool:
+        return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+
+    wait_for(is_healthy, worker, folder / "serve.log")
+    worker.send_signal(signal.SIGSTOP)  # Prefect's server answers as before
+    try:
+        assert client.get("/health").status_code == 200
+        assert not is_healthy()
+    finally:
+        worker.send_signal(signal.SIGCONT)
+
+
 def test_prefect_yaml_deploys_to_a_work_pool(served):
     """Last: it takes the place of the deployments of the same names that `guardset serve` made."""
-    folder, client, _ = served
+    folder, client, *_ = served
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment = inherited | {"PREFECT_API_URL": str(client.base_url), "PREFECT_HOME": str(folder / "cli")}
     client.post("/work_pools/", json={"name": "guardset", "type": "process"}).raise_for_status()

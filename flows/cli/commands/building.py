@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from flows.annotate import publish_build
 from flows.build import build as run_build
 from flows.cli.console import ConfigArg, WorkspaceArg, console
+from flows.cli.lines import duration, tell
 from flows.cli.steps import progress, run_flow, same_place, sent_sentence, settings_from, show_servers, show_stages
 from flows.cli.tables import TextTable
 from flows.estimate import Estimate, estimate
@@ -44,8 +45,8 @@ def build(
 ) -> None:
     """Build certified pairs and recaptions from a folder, and publish the images to Label Studio.
 
-    Stopped or killed, the same command goes on where it was. Run twice, the second run only looks things up, and tries
-    again what a server, a disk or a device had kept from being done.
+    Stopped or killed, the same command resumes where it left off. Run twice, the second run only looks things up, and
+    tries again what a server, a disk or a device had kept from being done.
 
     Example: `guardset build --input photos --workspace work --config guardset.yaml`
     """
@@ -74,6 +75,7 @@ def build(
             workspace=workspace,
             config=config,
         )
+    tell("built", build=summary.build_id, workspace=workspace)
     show_stages(summary.stages)
     console.print(f"Build {summary.build_id} is recorded in {workspace}/builds/.", highlight=False)
     if publish:
@@ -126,22 +128,15 @@ def _show_estimate(estimate: Estimate) -> None:
     rows = []
     for stage in estimate.stages:
         counts = (stage.rows, stage.requests, stage.prompt_tokens, stage.completion_tokens)
-        rows.append((stage.name, *(f"{n:,.0f}" for n in counts), f"{stage.cost:.4g}", _duration(stage.seconds)))
+        rows.append((stage.name, *(f"{n:,.0f}" for n in counts), f"{stage.cost:.4g}", duration(stage.seconds)))
     headings = ("stage", "rows", "requests", "tokens in", "tokens out", "cost", "time")
     console.print(TextTable("What the whole input would ask", headings, rows))
     total = estimate.total
     cost = f"cost {total('cost'):.4g}" if total("cost") else "no cost (the config has no prices for these models)"
     console.print(
         f"About {total('prompt_tokens'):,.0f} tokens in, {total('completion_tokens'):,.0f} out, {cost}, and "
-        f"{_duration(total('seconds'))} once the models are loaded, for {estimate.files:,} files. "
+        f"{duration(total('seconds'))} once the models are loaded, for {estimate.files:,} files. "
         f"Scaled up from {estimate.sampled} of them, which cost {estimate.paid:.4g}. Nothing was published.",
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -12,6 +12,7 @@ from flows.cli.steps import run_flow
 from flows.cli.tables import TextTable
 from flows.evaluate import EvaluationSummary, evaluate_guards, served_name
 from flows.settings import load_evaluation, settings_of
+from guard.contract.label_marks import count_marks, marks_sentence
 from guard.evaluation.adapters.loading import load_adapter
 from guard.evaluation.benchmarks.reading import check_benchmark
 from guard.evaluation.leaderboard.files import with_interval
@@ -62,7 +63,7 @@ def evaluate(
     """Ask a guard every question of a benchmark, score its answers, and update the leaderboard.
 
     Without --data or --model, the benchmarks or models of `evaluate:` in the config are used, each with each. Stopped
-    or killed, the same command goes on where it was.
+    or killed, the same command resumes where it left off.
 
     Example: `guardset evaluate --workspace work --data work/exports/guardset/1 --model http://127.0.0.1:8000/v1`
     """
@@ -131,6 +132,10 @@ def _show(summary: EvaluationSummary) -> None:
     names = [n for n in _SHOWN if any(n in scores and scores[n].value is not None for scores in found)]
     rows = [(shown_name(name), *(with_interval(scores.get(name)) for scores in found)) for name in names]
     console.print(TextTable("Scores in %", ("", *headings), rows))
+    for benchmark, asked in {run.benchmark: run.evaluation.rows for run in summary.runs}.items():
+        marked = marks_sentence(count_marks(row.marks for row in asked), len(asked))
+        if marked:
+            console.print(f"{benchmark}: {marked}", highlight=False, soft_wrap=True)
     for run in summary.runs:
         if run.evaluation.repaired:
             console.print(

@@ -67,10 +67,10 @@ def serve(schedules: Path, /) -> None:
     """
     plan, settings = read_plan(schedules)
     if not use_server(plan.workspace):
+        own = f"Start the workspace's own with `guardset up --workspace {shlex.quote(plan.workspace)}`, or set"
         raise FatalError(
-            "Schedules need a Prefect server that keeps running. Start the workspace's own with "
-            f"`guardset up --workspace {shlex.quote(plan.workspace)}`, or set PREFECT_API_URL to another, "
-            "e.g. http://127.0.0.1:4200/api."
+            f"Schedules need a Prefect server that keeps running. {'Set' if '://' in plan.workspace else own} "
+            "PREFECT_API_URL to one, e.g. http://127.0.0.1:4200/api."
         )
     # A worker's log is wanted, here and on the runs' pages; other commands are quiet.
     os.environ |= {"PREFECT_LOGGING_LEVEL": "INFO", "PREFECT_LOGGING_TO_API_ENABLED": "true"}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from annotation.accounts import add_annotator
+from annotation.accounts import add_annotator, reset_password
 from annotation.publish import Publication
 from annotation.webhook import Hints, check_secret, receiver
 from flows.annotate import Collection, collect_votes, publish_build, publish_build_pairs
@@ -125,3 +125,16 @@ def add(email: str, *, workspace: WorkspaceArg, config: ConfigArg = None) -> Non
         server = local_server(workspace, settings.annotation)
     password = add_annotator(server, email)
     console.print(f"{server.url}  login {email}  password {password}", highlight=False)
+
+
+@annotators_app.command
+def reset(email: str, *, workspace: WorkspaceArg, config: ConfigArg = None) -> None:
+    """Give an annotator of the workspace's own Label Studio a new password, and show it once.
+
+    Example: `guardset annotators reset ann@example.org --workspace work`
+    """
+    settings = settings_from(workspace, config).annotation
+    if settings.url is not None:
+        raise FatalError(f"Accounts on {settings.url} are looked after there.")
+    password = reset_password(workspace, email, settings.executable)
+    console.print(f"login {email}  password {password}", highlight=False)

@@ -15,8 +15,9 @@ from storage.errors import FatalError
 train_app = App(name="train", help="Train a guard on an export, in the paper's two stages.")
 
 DataArg = Annotated[str, Parameter(name=["--data", "-d"], help="An export: its folder or s3://bucket/prefix.")]
-OutArg = Annotated[Path, Parameter(name=["--out", "-o"], help="Folder of the run; the same command goes on there.")]
+OutArg = Annotated[Path, Parameter(name=["--out", "-o"], help="Folder of the run; the same command resumes there.")]
 RecipeArg = Annotated[str, Parameter(name=["--recipe", "-r"], help="A shipped recipe, or a YAML file.")]
+SimulatedArg = Annotated[bool, Parameter(negative="", help="Train on votes of scripted annotators, for a trial.")]
 
 
 @train_app.command
@@ -28,6 +29,7 @@ def sft(
     model: Annotated[str | None, Parameter(help="Start from this folder or hub id; default: the recipe's.")] = None,
     steps: Annotated[int | None, Parameter(help="Stop after so many steps; default: the recipe's.")] = None,
     seed: int = 0,
+    allow_simulated: SimulatedArg = False,
 ) -> None:
     """Stage 1: fine-tune on the recaptions of an export.
 
@@ -38,7 +40,8 @@ def sft(
     plan = load_recipe(recipe)
     if steps is not None:
         plan = plan.model_copy(update={"sft": plan.sft.model_copy(update={"max_steps": steps})})
-    _finished(train_sft(data, out, plan, model=model, seed=seed, tell=_tell), out)
+    trained = train_sft(data, out, plan, model=model, seed=seed, tell=_tell, simulated=allow_simulated)
+    _finished(trained, out)
 
 
 @train_app.command
@@ -50,6 +53,7 @@ def grpo(
     model: Annotated[str | None, Parameter(help="Stage 1's model folder; default: the recipe's model.")] = None,
     steps: Annotated[int | None, Parameter(help="Stop after so many steps; default: the recipe's.")] = None,
     seed: int = 0,
+    allow_simulated: SimulatedArg = False,
 ) -> None:
     """Stage 2: reinforcement learning on (image, policy) -> verdict.
 
@@ -60,7 +64,8 @@ def grpo(
     plan = load_recipe(recipe)
     if steps is not None:
         plan = plan.model_copy(update={"grpo": plan.grpo.model_copy(update={"max_steps": steps})})
-    _finished(train_grpo(data, out, plan, model=model, seed=seed, tell=_tell), out)
+    trained = train_grpo(data, out, plan, model=model, seed=seed, tell=_tell, simulated=allow_simulated)
+    _finished(trained, out)
 
 
 @train_app.command

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from guard.contract.label_marks import marks_of
 from guard.evaluation.benchmarks.values import Names, image_in, label_of, named, side
 from guard.evaluation.tally import EvalRow, SafetyLabel
 from policies.loading import load_pack
@@ -67,6 +68,7 @@ def _safeeditbench(raw: Row, names: Names) -> Rows:
         label=label_of(raw["safety_label"], names.get("safety_label")),
         categories=tuple(origin.get("categories", ())),
         rules=tuple(raw.get("rules") or ()),
+        marks=marks_of(origin.get("label") or {}),
     )
     return [(row, image)]
 

@@ -68,7 +68,14 @@ def _as_json(group: Group) -> dict[str, Any]:
 def _lines(group: Group) -> list[dict[str, Any]]:
     """One line per run and measure, baselines included, for a data frame."""
     return [
-        {"benchmark": group.benchmark, "model": run.model, "run_id": run.run_id, "condition": condition, **asdict(m)}
+        {
+            "benchmark": group.benchmark,
+            "labels": run.about_labels,
+            "model": run.model,
+            "run_id": run.run_id,
+            "condition": condition,
+            **asdict(m),
+        }
         for run in group.runs
         for condition, found in {"policy": run.measures, **run.baselines}.items()
         for m in found
@@ -81,6 +88,8 @@ def markdown(groups: Sequence[Group]) -> str:
     for group in groups:
         benchmark = group.runs[0].about["benchmark"]
         parts.append(f"## {group.benchmark}: {benchmark['rows']} questions, {benchmark['images']} images\n")
+        if group.runs[0].about_labels:
+            parts.append(f"**{group.runs[0].about_labels}**\n")
         parts.append(_headline_table(group, [name for name in HEADLINE if name not in PAIRWISE]))
         parts.append(_headline_table(group, PAIRWISE))
         parts.append("How guards were asked, and what a verdict takes\n\n" + _table(_effort_lines(group)))

@@ -33,7 +33,7 @@ def test_a_passing_trouble_says_that_the_same_command_goes_on(capsys):
         raise TransientError("The server is busy.")
 
     assert _guarded(fail) == 1
-    assert "The same command goes on" in " ".join(capsys.readouterr().out.split())
+    assert "The same command resumes" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("folder", ["file/below", "file"])

@@ -46,6 +46,26 @@ def rows(tmp_path):
     return tmp_path / "rows.parquet"
 
 
+@pytest.mark.parametrize(("workspace", "offers_up"), [("work", True), ("s3://bucket/work", False)])
+def test_serve_offers_only_a_server_that_can_be_started(tmp_path, monkeypatch, workspace, offers_up):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    write_config(tmp_path / "guardset.yaml")
+    plan = tmp_path / "schedules.yaml"
+    plan.write_text(f"workspace: {workspace}\nconfig: guardset.yaml\nbuild: {{source: photos}}\n")
+    with pytest.raises(FatalError, match="PREFECT_API_URL to one") as caught:
+        app(["serve", str(plan)], result_action="return_value")
+    assert ("guardset up --workspace work" in str(caught.value)) == offers_up
+
+
+def test_a_prefect_server_that_is_not_there_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    write_config(tmp_path / "guardset.yaml")
+    plan = tmp_path / "schedules.yaml"
+    plan.write_text("workspace: work\nconfig: guardset.yaml\nbuild: {source: photos}\n")
+    with pytest.raises(FatalError, match=r"No Prefect server answers at 127\.0\.0\.1:9 .* unset it to go on"):
+        app(["serve", str(plan)], result_action="return_value")
+
+
 def test_inspect_shows_ten_rows_as_they_were_understood(rows):
     printed = guardset("inspect", rows, "--config", rows.with_name("guardset.yaml"))
     assert "table, 12 images" in printed

@@ -1,9 +1,14 @@
 """One image's way through a build, in the terminal."""
 
+import re
+
 import pytest
 
 from flows.cli.main import app
+from guard.export.history_page import Step, history_page
 from storage.errors import FatalError
+from storage.images import encode_png
+from tests.drawing import draw
 from tests.flows.finished_build import finish
 
 
@@ -33,6 +38,23 @@ def test_an_image_is_followed_from_its_file_to_its_labels(built, capsys):
 
 def test_the_first_digits_of_an_edited_images_id_name_its_original(built, capsys):
     assert "love.png" in shown(capsys, "remove-love", built)
+
+
+def test_it_is_written_as_a_page_with_blurred_pictures_and_nothing_is_overwritten(built, workspace, capsys, tmp_path):
+    blob = workspace.blobs.put(encode_png(draw(1)))
+    steps = [Step("dedup", "what it is for", ("<b>odd</b>",), (("knife.png", blob),))]
+    page = history_page("knife.png", steps, workspace.blobs)
+    assert page.count('class="veil frame"') == 1
+    assert "&lt;b&gt;odd" in page
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+    (tmp_path / "mine.html").write_text("mine")
+    with pytest.raises(FileExistsError):
+        app(
+            ["show", "odd.png", "--workspace", built, "--to", str(tmp_path / "mine.html")], result_action="return_value"
+        )
+    assert (tmp_path / "mine.html").read_text() == "mine"
+    app(["show", "odd.png", "--workspace", built, "--to", str(tmp_path / "new.html")], result_action="return_value")
+    assert "exact_duplicate" in (tmp_path / "new.html").read_text()
 
 
 def test_a_refused_file_says_why_and_what_to_do(built, capsys):

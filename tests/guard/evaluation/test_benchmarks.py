@@ -132,6 +132,7 @@ def test_an_export_is_read_back_with_families_and_roles(dataset: Dataset, worksp
     assert {r.rules for r in rows if r.policy_name == "Policy L3"} == {(), ("R1",)}
     assert all(bool(r.rules) == (r.label == "unsafe") for r in rows)
     assert {r.family_id for r in rows} <= {i.family_id for i in dataset.images.values()}
+    assert {r.marks for r in rows} == {("simulated",)}
     for row, data in found:
         assert row.blob == sha256_hex(data)
     assert len(rows_of(done.path, max_rows=3)) == 3

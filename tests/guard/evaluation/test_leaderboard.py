@@ -192,6 +192,26 @@ def test_what_guessing_gets_stands_on_the_page_once(workspace: Workspace, runs: 
     assert tables.count("| blind, without the policy |") == 2
 
 
+def test_labels_that_no_people_gave_are_named_in_every_form(workspace: Workspace) -> None:
+    marked = [(dataclasses.replace(r, marks=("simulated",) if r.role == "original" else ()), d) for r, d in items(2)]
+    for _, image in marked:
+        workspace.blobs.put(image)
+    found = evaluate(marked, FakeChat(perfect), OPTIONS)
+    about = {"name": "guard", "fingerprint": "guard"}
+    write_run(workspace, found, model=about, benchmark={"name": "drawn"}, options={})
+    (run,) = read_runs(workspace)
+    assert [row.marks for row in run.rows] == [row.marks for row, _ in marked]
+    write_leaderboard(workspace, [run])
+    # two families, two sides, three policies: the six rows of originals
+    told = "Of 12 labels, 6 are simulated (rest on votes of scripted annotators)."
+    (group,) = json.loads(workspace.store.read("evaluations/leaderboard.json"))
+    assert group["runs"][0]["benchmark"]["label_marks"] == {"simulated": 6}
+    table = pq.read_table(io.BytesIO(workspace.store.read("evaluations/leaderboard.parquet")))
+    assert set(table["labels"].to_pylist()) == {told}
+    assert told in workspace.store.read("evaluations/leaderboard.md").decode()
+    assert told in workspace.store.read("evaluations/leaderboard.html").decode()
+
+
 def test_an_empty_workspace_has_an_empty_page(workspace: Workspace) -> None:
     write_leaderboard(workspace, read_runs(workspace))
     assert "Nothing was evaluated" in workspace.store.read("evaluations/leaderboard.html").decode()

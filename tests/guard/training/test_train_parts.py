@@ -8,15 +8,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from guard.contract.recipe import Recipe, load_recipe, recipe_names
+from guard.export.write import export
 from guard.training.ability import lmms_eval_command, run_lmms_eval
-from guard.training.report import curves
+from guard.training.grpo import train_grpo
+from guard.training.report import curves, write_report
 from guard.training.run_folder import last_checkpoint, open_run
-from guard.training.shards import check_reward, fetch_shards, load_rows, rows_of_shards
+from guard.training.shards import check_reward, fetch_shards, label_marks, load_rows, rows_of_shards
 from guard.training.watch import MetricsFile, ObservedReward, Watch, read_metrics
 from micro import RECIPE
 from storage.errors import FatalError
 from storage.records.ids import sha256_hex
 from storage.store import LocalStore
+from tests.guard.conftest import synthetic
 
 
 def test_every_shipped_recipe_loads_and_says_what_it_needs():
@@ -157,6 +160,25 @@ def test_the_shards_of_an_export_are_known_with_their_rows(tmp_path):
     check_reward(str(tmp_path), "strict")
     with pytest.raises(FatalError, match="does not ask for rules"):
         check_reward(str(tmp_path), "rule_set")
+
+
+def test_simulated_labels_train_nothing_unless_that_is_allowed(workspace, tmp_path):
+    data = export(synthetic(workspace, families=12), workspace).path
+    marks = label_marks(data, "rl")
+    assert marks["simulated"] + marks.get("rule-made", 0) == marks["all"] > 0
+    assert label_marks(data, "sft") == {"all": 0}  # captions; no label is trained on
+    with pytest.raises(FatalError, match=rf"{marks['simulated']} of the {marks['all']} labels .* --allow-simulated"):
+        train_grpo(data, tmp_path / "run", load_recipe(str(RECIPE)), tell=lambda line: None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_says_which_of_its_labels_people_gave(tmp_path):
+    plan = {"stage": "grpo", "labels": {"all": 40, "simulated": 30, "drafted": 4}, "recipe": {}}
+    open_run(tmp_path / "run", plan)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["plan"]["labels"] == plan["labels"]
+    write_report(tmp_path / "report.html", "grpo", plan, [])
+    page = (tmp_path / "report.html").read_text()
+    assert "Of 40 labels, 30 are simulated (rest on votes of scripted annotators); 4 are drafted" in page
 
 
 def test_lmms_eval_is_called_and_its_scores_are_read(tmp_path, monkeypatch):
