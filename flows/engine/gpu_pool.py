@@ -25,6 +25,7 @@ from storage.workspace import Workspace
 
 _ATTEMPTS = 3  # processes that may die of one shard
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_DIED = (EOFError, ConnectionError)  # of a connection to a process that is gone
 
 
 def gpus() -> list[str]:
@@ -93,7 +94,7 @@ class _Gpu:
             try:
                 outcome: ShardOutcome = worker.run(workspace.store.root, packed, input_hash)
                 return outcome
-            except (EOFError, ConnectionError, DeviceLostError) as error:
+            except (*_DIED, DeviceLostError) as error:
                 why = str(error) or "it was killed, perhaps for lack of memory"
                 self._end(manager)
         raise FatalError(
@@ -121,9 +122,12 @@ class _Gpu:
         """Its model may go."""
         self.pool.finish(stage)
         with self._guard:
-            worker = self._worker
-        if worker is not None:
-            worker.finish(stage)
+            manager, worker = self._manager, self._worker
+        if manager is not None:
+            try:
+                worker.finish(stage)
+            except _DIED:  # nothing of it is left
+                self._end(manager)
 
     def stop(self) -> None:
         """End the process, if there is one."""

@@ -70,6 +70,19 @@ def test_a_process_that_is_killed_or_loses_its_gpu_costs_no_row(workspace, tmp_p
     assert len(list(tmp_path.glob("loaded-*"))) >= 3
 
 
+def test_a_process_that_dies_between_two_stages_is_no_failure(workspace, tmp_path):
+    with GpuPool(["0"]) as pool:
+        for name in ("first", "second"):
+            stage = toy_stage(name, Noting, str(tmp_path), needs="gpu")
+            made = Job(workspace, pool, Budget({}), threads=1).stage(stage, [ROWS], 4)
+            assert sum(table.num_rows for table in made) == 8
+            for path in tmp_path.glob("loaded-*"):
+                worker = int(path.name.removeprefix("loaded-"))
+                if psutil.pid_exists(worker):
+                    os.kill(worker, signal.SIGKILL)
+        pool.finish("second")
+
+
 def test_a_shard_that_costs_three_processes_stops_the_build_and_the_next_run_goes_on(workspace, tmp_path):
     with pytest.raises(FatalError, match=r"noting lost 3 processes.*launch failure.*same command again"):
         run_in_shards(workspace, tmp_path, "lose the GPU", 3)
