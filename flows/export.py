@@ -13,6 +13,7 @@ from flows.pipeline import STAGES
 from flows.settings import Settings
 from guard.export.confirmed import Confirmed
 from guard.export.dataset import Dataset, Records, StageCount, assemble
+from guard.export.manifest import README
 from guard.export.write import ExportResult, export, report
 from storage.open_store import open_store
 from storage.workspace import Workspace
@@ -77,6 +78,12 @@ def _version_before(workspace: Workspace, name: str, version: str | None) -> str
     if latest.get("name") != name or latest.get("version") == version:
         return None
     return f"{workspace.store.root}/exports/{name}/{latest['version']}"
+
+
+def exports_in(workspace: Workspace) -> list[str]:
+    """The places of the exports in a workspace that are whole."""
+    whole = [key.removesuffix(f"/{README}") for key in workspace.store.keys("exports/") if key.endswith(f"/{README}")]
+    return [f"{workspace.store.root}/{key}" for key in whole]
 
 
 def write_report(settings: Settings, root: str, output: Path) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from annotation.forget import export_folders, is_annotated, remove_answers, remove_exported, remove_tasks
 from annotation.server import server_folder
+from flows.export import exports_in
 from flows.servers import studio_client
 from flows.settings import Settings
 from guard.export.diff import read_snapshot
-from guard.export.manifest import README
 from storage.claim import claimed
 from storage.errors import FatalError
 from storage.open_store import open_store
@@ -77,10 +77,5 @@ def _drop_lists(workspace: Workspace) -> None:
 
 def _exports(workspace: Workspace, stone: Tombstone) -> tuple[str, ...]:
     """The exports in this workspace that hold the image or one of its edits."""
-    found = []
-    for key in workspace.store.keys("exports/"):
-        if key.endswith(f"/{README}"):
-            place = f"{workspace.store.root}/{key.removesuffix(f'/{README}')}"
-            if read_snapshot(open_store(place)).images & stone.images:
-                found.append(place)
-    return tuple(found)
+    places = exports_in(workspace)
+    return tuple(place for place in places if read_snapshot(open_store(place)).images & stone.images)

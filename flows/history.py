@@ -1,21 +1,28 @@
-"""One image's way through a build: what each stage found or made of it, why it was refused, and how it was labelled."""
+"""One image's way through a build: what each stage found or made of it, why it was refused, how it was labelled, and
+which exports hold it. For the terminal, and as a page with the pictures."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from flows.export import exports_in
 from flows.labels import labelled
 from flows.outcome import Outcome, read_outcome
 from flows.pipeline import STAGES
 from flows.settings import Settings
+from guard.export.diff import read_snapshot
+from guard.export.thumbnails import thumbnail
+from reporting.page import render_page
 from storage.errors import FatalError
+from storage.open_store import open_store
 from storage.reasons import REASONS
 from storage.records.annotation import Label
 from storage.records.editing import Edit, Located
 from storage.records.images import Image
 from storage.records.recaption import Caption, CaptionDelta, Recaption
 from storage.records.rejection import Rejection
-from storage.workspace import Workspace
+from storage.workspace import Blobs, Workspace
 
 _SHORT = 12  # digits of an id that people read
 
@@ -29,7 +36,16 @@ class Step:
     lines: tuple[str, ...]
 
 
-def history(settings: Settings, root: str, name: str) -> list[Step]:
+@dataclass(frozen=True)
+class History:
+    """All that is known of an image: its steps, and its pictures as what each is and the blob that holds it."""
+
+    name: str
+    steps: list[Step]
+    pictures: list[tuple[str, str]]
+
+
+def history(settings: Settings, root: str, name: str) -> History:
     """Every step of the image that `name` says: an id or the first digits of one, the edited image's too, or the name
     of its file in the source. Raises FatalError for a name of none, or of several."""
     workspace = Workspace.open(root)
@@ -48,7 +64,35 @@ def history(settings: Settings, root: str, name: str) -> list[Step]:
             steps.append(Step(stage.name, stage.says, (*made, *against)))
     found = labelled(settings, workspace, outcome).matrix
     lines = tuple(_label(label, image_ids) for label in found if label.image_id in ids)
-    return [*steps, Step("labels", "what people said of it under each policy", lines)] if lines else steps
+    if lines:
+        steps.append(Step("labels", "what people said of it under each policy", lines))
+    if exported := tuple(_exported(workspace, image_ids, ids)):
+        steps.append(Step("exports", "what trainers and evaluators get of it", exported))
+    pictures = [("original", image.blob) for image in outcome.images if image.image_id in image_ids]
+    pictures += [(f"{_called(edit)}: {edit.verdict}", edit.edited_id) for edit in edits]
+    return History(", ".join(sorted(source_keys)) or name, steps, pictures)
+
+
+def history_page(found: History, blobs: Blobs) -> str:
+    """The same as one page that stands alone; every picture is blurred until it is asked for."""
+    shown = [
+        {"thumbnail": thumbnail(blobs.get(blob), blob), "veiled": True, "caption": caption}
+        for caption, blob in found.pictures
+    ]
+    return render_page("flows", "history.html.j2", {}, name=found.name, steps=found.steps, pictures=shown)
+
+
+def _exported(workspace: Workspace, originals: set[str], ids: set[str]) -> Iterator[str]:
+    """A line per export and side of the image: the split, and the views with how many rows each has of it."""
+    for place in exports_in(workspace):
+        export = read_snapshot(open_store(place))
+        rows: dict[tuple[str, str], Counter[str]] = {}
+        for (view, image_id, *_), facts in export.rows.items():
+            if image_id in ids:
+                rows.setdefault((image_id, facts.split), Counter())[view] += 1
+        for (image_id, split), views in sorted(rows.items(), key=lambda row: row[0][0] not in originals):
+            side = "original" if image_id in originals else f"edited {image_id[:_SHORT]}"
+            yield f"{export.name}, {side}: {split}, {', '.join(f'{n} in {view}' for view, n in sorted(views.items()))}"
 
 
 def _named(outcome: Outcome, name: str) -> tuple[set[str], set[str]]:

@@ -17,12 +17,15 @@ from flows.annotate import publish_build
 from flows.artifacts import leave_newest_report
 from flows.cli.commands.exporting import _missing, verify
 from flows.cli.commands.exporting import export as export_command
+from flows.cli.main import app
 from flows.cli.steps import same_place
 from flows.export import dataset_of, write_export, write_report
+from guard.export.dataset import Dataset
 from guard.export.verify import verify as faults_of
 from guard.export.write import export
 from micro.preset import preset
 from micro.world import WORLD
+from storage.errors import FatalError
 from storage.images import encode_mask, encode_png
 from storage.records.annotation import Label
 from storage.stages import DEDUP
@@ -44,6 +47,17 @@ def built(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         workspace.store.write(Blobs.key(name), encode_png(picture))
     workspace.store.write(Blobs.key("m"), encode_mask(np.ones((48, 48), dtype=np.bool_)))
     return workspace
+
+
+def labelled_by_rules(data: Dataset) -> Dataset:
+    """The same with two equal votes on every image under every policy."""
+    labels = tuple(
+        Label(i, p.id, found.verdict, "agreed", (), 2, 0, 0, found.verdict, (), False, False)  # type: ignore[arg-type]
+        for i, shown in data.attributes.items()
+        for p in data.policies
+        for found in [WORLD.derive(p, shown)]
+    )
+    return dataclasses.replace(data, labels=labels)
 
 
 def test_export_goes_where_it_is_told(built: Workspace, tmp_path: Path) -> None:
@@ -92,18 +106,32 @@ def test_what_images_show_and_other_wordings_reach_the_rows(built: Workspace) ->
     assert data.attributes["knife"] == ("blade",)
     assert data.attributes["sham-knife"] == ("blade",)
     assert all(len(texts) == 2 for texts in data.policies.wordings.values())
-    labels = tuple(
-        Label(i, p.id, found.verdict, "agreed", (), 2, 0, 0, found.verdict, (), False, False)  # type: ignore[arg-type]
-        for i, shown in data.attributes.items()
-        for p in data.policies
-        for found in [WORLD.derive(p, shown)]
-    )
     settings = preset({"export": {"test_ratio": 0.0, "rl": {"counterfactuals": 1, "paraphrases": 1}}}).export
-    result = export(dataclasses.replace(data, labels=labels), built, settings)
+    result = export(labelled_by_rules(data), built, settings)
     sources = result.counts["views"]["rl"]["train"]["by_source"]
     # 6 images under 5 policies, each in 2 wordings; each image at least once under a changed policy
     assert sources["human"] == 60
     assert sources["rule"] >= 6
+
+
+def test_an_image_is_followed_into_its_exports_and_onto_a_page(
+    built: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = preset({"export": {"test_ratio": 0.0}}).export
+    export(labelled_by_rules(dataset_of(preset(), built)), built, settings, version="7")
+    page = tmp_path / "knife.html"
+    app(["show", "knife.png", "--workspace", built.store.root, "--html", str(page)], result_action="return_value")
+    said = capsys.readouterr().out
+    (line,) = [line.strip() for line in said.splitlines() if "guardset 7, original:" in line]
+    assert line.startswith("guardset 7, original: train, ")
+    assert "5 in rl" in line  # five policies
+    text = page.read_text(encoding="utf-8")
+    assert line in text
+    # the original, its removal and its sham edit, each blurred; nothing is loaded
+    assert text.count('<button class="veil frame" type="button" aria-pressed="false"') == text.count("<img ") == 3
+    assert not re.search(r'src="(?!data:)', text)
+    with pytest.raises(FatalError, match="exists already"):
+        app(["show", "knife.png", "--workspace", built.store.root, "--html", str(page)], result_action="return_value")
 
 
 @pytest.mark.parametrize("alike", [False, True])
@@ -123,13 +151,7 @@ def test_what_had_a_draft_never_tests(built: Workspace, monkeypatch: pytest.Monk
         for name in ("blob-love", "blob-calm"):
             one = built.store.read(Blobs.key("blob-knife"))
             built.store.write(Blobs.key(name), one, overwrite=True)
-    labels = [
-        Label(i, p.id, found.verdict, "agreed", (), 2, 0, 0, found.verdict, (), False, False)  # type: ignore[arg-type]
-        for i, shown in data.attributes.items()
-        for p in data.policies
-        for found in [WORLD.derive(p, shown)]
-    ]
-    result = export(dataclasses.replace(data, labels=tuple(labels)), built, now.export)
+    result = export(labelled_by_rules(data), built, now.export)
     shards = sorted(Path(result.path, "benchmark").glob("*.parquet"))
     rows = [row for shard in shards for row in pq.read_table(shard)["prov_json"].to_pylist()]
     assert {json.loads(row)["image_id"] for row in rows} == (set() if alike else data.images.keys() - drafted)
