@@ -111,10 +111,11 @@ def _range(found: Share) -> str:
 
 def _refused(data: Dataset) -> Answer:
     """Everything that was refused, whatever its stage, and the commonest reasons."""
-    codes = Counter(row.code for rows in data.rejections.values() for row in rows)
-    known = {row.key for rows in data.rejections.values() for row in rows}
-    negatives = (e for e in data.candidates if e.verdict != "accepted" and e.reasons and e.edit_id not in known)
-    codes.update(edit.reasons[0] for edit in negatives)
+    rejections = dict(data.rejections)
+    if data.candidates:  # an image that `select` refuses is one whose edits are all refused, which count themselves
+        rejections.pop("select", None)
+    codes = Counter(row.code for rows in rejections.values() for row in rows)
+    codes.update(edit.reasons[0] for edit in data.candidates if edit.verdict != "accepted" and edit.reasons)
     ranked = sorted(codes.items(), key=lambda item: (-item[1], item[0]))
     told = tuple(f"{n} {code.replace('_', ' ')}" for code, n in ranked[:TOP_REASONS])
     others = sum(n for _, n in ranked[TOP_REASONS:])

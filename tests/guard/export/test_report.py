@@ -23,6 +23,7 @@ from guard.export.views import plan
 from guard.export.write import report
 from storage.records.editing import DerivedPair
 from storage.records.recaption import CaptionDelta, Span
+from storage.records.rejection import Rejection
 from storage.workspace import Workspace
 
 HOSTILE = "<script>alert('x')</script>"
@@ -145,7 +146,9 @@ def test_the_first_screen_answers_a_reviewers_questions(
     tried = (*data.pairs, dataclasses.replace(data.pairs[0], edit_id="x", verdict="rejected", reasons=("unchanged",)))
     turned = [DerivedPair("L2", "unsafe", "safe", ("L2.R1",), ())]
     pairs = tuple(dataclasses.replace(e, derived=turned) for e in data.pairs)
-    page = render(dataclasses.replace(data, candidates=tried, pairs=pairs))
+    # `select` refuses the image whose only edit was refused: that is counted once
+    refused = {**data.rejections, "select": (Rejection(data.pairs[0].image_id, "unchanged", "", "{}"),)}
+    page = render(dataclasses.replace(data, candidates=tried, pairs=pairs, rejections=refused))
     (screen,) = re.findall(r'<dl class="figures answers">.*?</dl>', page, re.DOTALL)
     assert re.findall("<dt>(.*?)</dt>", screen) == [
         "How many pairs?",
