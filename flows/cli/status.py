@@ -1,7 +1,8 @@
 """What a workspace holds and how far its annotation is, as tables for a terminal."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import permutations
 
 from annotation.agreement import Agreement
 from annotation.agreement_intervals import AgreementIntervals, Interval
@@ -25,6 +26,7 @@ from flows.labels import annotation_summary, labelled
 from flows.outcome import Outcome, read_outcome
 from flows.settings import Settings
 from storage.reasons import MAY_PASS
+from storage.records.annotation import Vote
 from storage.workspace import Workspace
 
 _WAITS_FOR: Mapping[Gap, str] = {
@@ -42,13 +44,14 @@ def describe(settings: Settings, root: str) -> list[TextTable | str]:
     workspace = Workspace.open(root)
     outcome = read_outcome(workspace)
     stages = [StageSummary(**{**stage, "looked_up": 0}) for stage in outcome.record["stages"]]
-    summary = annotation_summary(settings, workspace, outcome, labelled(settings, workspace, outcome))
+    found = labelled(settings, workspace, outcome)
+    summary = annotation_summary(settings, workspace, outcome, found)
     return [
         f"Build {outcome.build_id} in {root}",
         *stage_tables(stages),
         *_tried_again(stages),
         *_set_aside(outcome),
-        *annotation_tables(summary, outcome),
+        *annotation_tables(summary, outcome, agreeing_with_others(found.votes)),
     ]
 
 
@@ -79,13 +82,28 @@ def _set_aside(outcome: Outcome) -> list[str]:
     ]
 
 
-def annotation_tables(summary: AnnotationSummary, outcome: Outcome) -> list[TextTable | str]:
+def agreeing_with_others(votes: Sequence[Vote]) -> dict[str, tuple[int, int]]:
+    """Of each annotator, how many of the other people's votes on the same image and policy are equal, and how many
+    there are."""
+    cells: dict[tuple[str, str], list[Vote]] = defaultdict(list)
+    for vote in votes:
+        cells[vote.image_id, vote.policy_id].append(vote)
+    counts: dict[str, tuple[int, int]] = {}
+    for one, other in (pair for some in cells.values() for pair in permutations(some, 2)):
+        equal, pairs = counts.get(one.annotator, (0, 0))
+        counts[one.annotator] = equal + (one.verdict == other.verdict), pairs + 1
+    return counts
+
+
+def annotation_tables(
+    summary: AnnotationSummary, outcome: Outcome, agreeing: Mapping[str, tuple[int, int]]
+) -> list[TextTable | str]:
     """One table per question, without those that would be empty; then what to know before believing them."""
     names = image_names(outcome)
     tables = [
         _projects(summary.projects),
         _standing(summary.standing),
-        _annotators(summary.annotators),
+        _annotators(summary.annotators, agreeing),
         _controls(summary.controls),
         _matrix(summary.matrix),
         _agreement(summary.agreement, summary.intervals),
@@ -135,13 +153,18 @@ def _standing(rows: Sequence[StandingVotes]) -> TextTable:
     return _table("Votes that count", "policy", headings, lines)
 
 
-def _annotators(rows: Sequence[AnnotatorProgress]) -> TextTable:
-    return _table(
-        "Annotators",
-        "annotator",
-        ("images", "unsure", "median time"),
-        [(r.annotator, r.images, f"{r.unsure_share:.0%}", f"{r.median_s:.0f} s") for r in rows],
-    )
+def _annotators(rows: Sequence[AnnotatorProgress], agreeing: Mapping[str, tuple[int, int]]) -> TextTable:
+    """A low agreement is a reason to talk: it is as often the policy's fault as the person's."""
+    lines = []
+    for r in rows:
+        equal, pairs = agreeing.get(r.annotator, (0, 0))
+        agrees = f"{equal / pairs:.0%} of {pairs}" if pairs else "nobody else yet"
+        hourly = f"{60 * r.images / r.minutes:.0f}" if r.minutes else "n/a"
+        lines.append(
+            (r.annotator, r.images, f"{r.minutes:.0f}", hourly, f"{r.median_s:.0f} s", f"{r.unsure_share:.0%}", agrees)
+        )
+    headings = ("images", "minutes", "images an hour", "median time", "unsure", "agrees with others")
+    return _table("Annotators", "annotator", headings, lines)
 
 
 def _controls(rows: Sequence[ControlQuality]) -> TextTable:

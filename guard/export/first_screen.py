@@ -13,6 +13,7 @@ from storage.records.annotation import Label
 from storage.records.verdicts import PAIRED
 
 TOP_REASONS = 3
+UNAIDED = "all, no draft"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +28,19 @@ class Answer:
 
 
 def agreeing_votes(data: Dataset) -> dict[str, Share]:
-    """Raw agreement by policy, "all" for every policy: of each image with two votes or more, the share of its pairs of
+    """Raw agreement by policy, "all" for every policy, and `UNAIDED` for
+    what opened without a draft, where some had one: of each image with two votes or more, the share of its pairs of
     votes that are alike."""
     items = [(x, pairs) for x in data.labels if (pairs := _alike(x)) is not None]
     found = {
         p.id: share((data.images[x.image_id].family_id, alike) for x, alike in items if x.policy_id == p.id)
         for p in data.policies
     }
-    return {**found, "all": share((data.images[x.image_id].family_id, alike) for x, alike in items)}
+    found["all"] = share((data.images[x.image_id].family_id, alike) for x, alike in items)
+    if data.prefilled:
+        blank = [(x, alike) for x, alike in items if x.image_id not in data.prefilled]
+        found[UNAIDED] = share((data.images[x.image_id].family_id, alike) for x, alike in blank)
+    return found
 
 
 def _alike(label: Label) -> float | None:
@@ -88,6 +94,7 @@ def answers(data: Dataset, probe: Probe, votes: Mapping[str, Share]) -> list[Ans
             f"of the votes on {everybody.count} items agree (raw)",
             (
                 _range(everybody),
+                *((f"Where no draft was shown: {votes[UNAIDED].text}",) if UNAIDED in votes else ()),
                 f"Krippendorff's alpha, corrected for chance: {measure(alpha)}",
                 f"{cells['conflict']} in conflict, {cells['missing']} missing: never a label",
             ),

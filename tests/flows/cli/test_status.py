@@ -125,6 +125,13 @@ def shown(workspace):
     return console.export_text()
 
 
+def test_each_annotator_has_progress_speed_and_agreement(published):
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in shown(published).splitlines() if "@" in line}
+    # of three images that both saw, one differs; 36 seconds for three images are 300 an hour
+    assert lines[ANN] == "3 1 300 12 s 0% 67% of 3"
+    assert lines[CID].endswith("nobody else yet")
+
+
 def test_a_terminal_shows_all_of_it(published):
     text = shown(published)
     for words in (

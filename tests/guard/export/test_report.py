@@ -166,6 +166,9 @@ def test_the_first_screen_answers_a_reviewers_questions(
         text,
         re.DOTALL,
     )
+    assert "Where no draft was shown" not in text
+    drafted = frozenset(i for i, image in data.images.items() if image.original_id == data.labels[0].image_id)
+    assert "Where no draft was shown: 99." in render(dataclasses.replace(data, prefilled=drafted))
     assert "1 blocked hash" in text
     assert "1 unchanged" in text
     assert "95 % interval: 0.62 to 0.80" in text
