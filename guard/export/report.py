@@ -106,13 +106,15 @@ def _plots(data: Dataset, views: ViewCounts, votes: Mapping[str, Share], probe: 
     yields = summary.edit_yields(data)
     if yields:
         names = [f"{y.group}: {y.name.replace('_', ' ')}" for y in yields]
-        found["yields"] = _shares(names, [y.share.estimate for y in yields], "Edits that were accepted", "tried edits")
+        found["yields"] = _shares(
+            names, [y.share.estimate for y in yields], "Edits that were accepted", "tried edits that were accepted"
+        )
     known = {policy_id: agree.estimate for policy_id, agree in votes.items() if agree.count}
     if known:
-        found["agreement"] = _shares(list(known), list(known.values()), "Raw agreement", "pairs of votes")
-    aucs = {what: plots.Estimate(auc.value, auc.low, auc.high) for what, auc in probe_rows(probe) if auc}
+        found["agreement"] = _shares(list(known), list(known.values()), "Raw agreement", "pairs of votes that agree")
+    aucs = {_brief(what): plots.Estimate(a.value, a.low, a.high) for what, a in probe_rows(probe) if a}
     if aucs:
-        unit = "AUC with its 95 % interval over families; 0.5 is chance"
+        unit = "AUC; 95 % interval over families; 0.5 is chance"
         series = {"AUC": list(aucs.values())}
         found["shortcut"] = plots.bars(
             list(aucs), series, title="What can be told apart blindly", unit=unit, limits=(0, 1)
@@ -130,8 +132,13 @@ def _plots(data: Dataset, views: ViewCounts, votes: Mapping[str, Share], probe: 
     return found
 
 
+def _brief(what: str) -> str:
+    """A row of the probe's table as a plot has room for it."""
+    return what.replace("control edits left out", "no controls").replace("unsafe against safe under", "unsafe under")
+
+
 def _shares(names: Sequence[str], found: Sequence[plots.Estimate], title: str, of: str) -> Markup:
-    unit = f"share of {of} with its 95 % interval over families"
+    unit = f"share of {of}; 95 % interval over families, from ten on"
     return plots.bars(names, {title: found}, title=title, unit=unit, limits=(0, 1))
 
 
