@@ -89,7 +89,16 @@ def main() -> None:
             )
     if args.svg:
         title = "Labels by attributes that agree with people's verdicts"
-        drawing = str(plots.bars([p.id for p in WORLD], series, title=title, limits=(0, 1), decimals=3))
+        drawing = str(
+            plots.bars(
+                [p.id for p in WORLD],
+                series,
+                title=title,
+                unit="share of labels, 95 % interval",
+                limits=(0, 1),
+                decimals=3,
+            )
+        )
         args.svg.write_text(drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1), encoding="utf-8")
 
 

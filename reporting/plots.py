@@ -60,19 +60,19 @@ def bars(
     series: Mapping[str, Sequence[Value]],
     *,
     title: str,
+    unit: str,
     limits: tuple[float, float] | None = None,
     decimals: int = 2,
-    unit: str = "",
 ) -> Markup:
     """Horizontal bars, one per group and series, with a whisker where a value has an interval.
 
-    `series` maps a name to one value per group. `limits` is the axis, default: from 0 (or below) to the
-    largest value, and `unit` what is on it.
+    `unit` stands below the axis and says what the values and whiskers are. `series` maps a name to one value per
+    group. `limits` is the axis, default: from 0 (or below) to the largest value.
     Raises ValueError when a series has another length than `groups`.
     """
     _check_lengths(series, len(groups))
     step = max(1, len(series)) + 0.8  # in bars
-    with _plot(title, 34 + 13 * step * len(groups), series) as (axes, svg):
+    with _plot(title, 54 + 13 * step * len(groups), series) as (axes, svg):
         for j, (name, values) in enumerate(series.items()):
             found = [v if isinstance(v, Estimate) else Estimate(v) for v in values]
             places = [i * step + j for i in range(len(groups))]
@@ -82,7 +82,8 @@ def bars(
                 _annotate(axes, y, estimate, decimals)
         axes.grid(visible=False, axis="y")
         axes.set_yticks([i * step + (len(series) - 1) / 2 for i in range(len(groups))], [_cut(g) for g in groups])
-        axes.set(xlim=limits, xlabel=unit)
+        axes.set_xlim(limits)
+        axes.set_xlabel(unit)
         axes.invert_yaxis()
     return svg[0]
 
@@ -92,18 +93,18 @@ def stacked(
     series: Mapping[str, Sequence[float]],
     *,
     title: str,
+    unit: str,
     colours: Mapping[str, str] | None = None,
-    unit: str = "",
 ) -> Markup:
     """One horizontal bar per group, made of one part per series (counts, not negative), with the sum at its end.
 
-    `colours` may fix the colour of a series by name, `unit` says what is counted. Raises
+    `unit` stands below the axis and says what is counted. `colours` may fix the colour of a series by name. Raises
     ValueError when a series has another length than `groups`.
     """
     _check_lengths(series, len(groups))
     ends = np.zeros(len(groups))
     least = 0.06 * max(map(sum, zip(*series.values(), strict=True)), default=0)  # a part that has room for its number
-    with _plot(title, 12 + 24 * len(groups), series) as (axes, svg):
+    with _plot(title, 32 + 24 * len(groups), series) as (axes, svg):
         for index, (name, values) in enumerate(series.items()):
             colour = (colours or {}).get(name, PALETTE[index % len(PALETTE)])
             parts = axes.barh(range(len(groups)), values, left=ends, height=0.66, label=name, color=colour)
@@ -114,7 +115,8 @@ def stacked(
         for y, end in enumerate(ends):
             _note(axes, end, y, _number(end, 2))
         axes.grid(visible=False)
-        axes.set(xticks=[], xlabel=unit)
+        axes.set_xticks([])
+        axes.set_xlabel(unit)
         axes.set_yticks(range(len(groups)), [_cut(g) for g in groups])
         axes.invert_yaxis()
     return svg[0]

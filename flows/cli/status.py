@@ -140,9 +140,17 @@ def _annotators(rows: Sequence[AnnotatorProgress]) -> TextTable:
     return _table(
         "Annotators",
         "annotator",
-        ("images", "unsure", "median time", "agrees with others", "95 %"),
-        [(r.annotator, r.images, f"{r.unsure_share:.0%}", f"{r.median_s:.0f} s", *_agreeing(r)) for r in rows],
+        ("images", "an hour", "median time", "unsure", "agrees with others", "95 %"),
+        [
+            (r.annotator, r.images, _hourly(r), f"{r.median_s:.0f} s", f"{r.unsure_share:.0%}", *_agreeing(r))
+            for r in rows
+        ],
     )
+
+
+def _hourly(row: AnnotatorProgress) -> str:
+    """Images in an hour at the page."""
+    return f"{60 * row.images / row.minutes:.0f}" if row.minutes else "n/a"
 
 
 def _agreeing(row: AnnotatorProgress) -> tuple[str, str]:

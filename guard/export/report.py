@@ -15,7 +15,10 @@ from guard.export import summary
 from guard.export.card import probe_rows
 from guard.export.dataset import Dataset, ImageRow
 from guard.export.finish import Finish
+from guard.export.first_screen import agreeing_votes, answers
 from guard.export.prepare import Prepared
+from guard.export.probe import Probe
+from guard.export.shares import Share
 from guard.export.summary import ViewCounts
 from guard.export.thumbnails import SMALL_SIDE_PX, outline, thumbnail
 from policies.phrases import WORD
@@ -38,7 +41,8 @@ def render_report(
 ) -> str:
     """The page as text. `about` holds name, version, seed, test_ratio and max_report_pairs (how many are drawn),
     `work` what `guard.export.report` says."""
-    data, refused = made.data, summary.refusals(made.data)
+    data = made.data
+    votes = agreeing_votes(data)
     filters: dict[str, Callable[..., str]] = {"measure": measure, "percent": percent, "short": _short}
     return render_page(
         "guard.export",
@@ -50,6 +54,7 @@ def render_report(
         images=summary.image_counts(data),
         matrix_counts=summary.matrix_counts(data),
         views=made.views,
+        n_rows=sum(counts["rows"] for splits in made.views.values() for counts in splits.values()),
         left_out={summary.LEFT_OUT.get(reason, reason): n for reason, n in made.left_out.items()},
         kept_from_test=made.kept_from_test,
         leaks=made.leaks,
@@ -61,9 +66,7 @@ def render_report(
         agreement={a.policy_id: a for a in data.agreement},
         overall=next((a for a in data.agreement if a.policy_id == _OVERALL), None),
         by_attributes=data.confirmed.agreement,
-        refusals=refused,
-        refused_rows=sum(rows for _, _, rows, *_ in refused),
-        refused_most=sorted(((code, rows) for _, code, rows, *_ in refused), key=lambda one: -one[1])[:3],
+        refusals=summary.refusals(data),
         yields=summary.edit_yields(data),
         witnesses=summary.witnesses(data),
         finish=finish,
@@ -72,7 +75,8 @@ def render_report(
         work=work or {"projects": [], "cost": None, "minutes": 0.0},
         max_disputed=MAX_DISPUTED,
         max_members=MAX_MEMBERS,
-        plots=_plots(data, made.views),
+        answers=answers(data, finish.probe, votes),
+        plots=_plots(data, made.views, votes, finish.probe),
     )
 
 
@@ -91,20 +95,32 @@ def _drawn(data: Dataset, blobs: Blobs, limit: int) -> dict[str, Any]:
     }
 
 
-def _plots(data: Dataset, views: ViewCounts) -> dict[str, Markup]:
-    """What is shown by a drawing: rows lost per stage, yields, verdicts per policy before and after."""
+def _plots(data: Dataset, views: ViewCounts, votes: Mapping[str, Share], probe: Probe) -> dict[str, Markup]:
+    """What is shown by a drawing: rows lost per stage, yields, agreement, what the probe finds, verdicts that train."""
     lost = {s.name: (s.rows_out, sum(s.rejected.values())) for s in data.stages}
     found = {}
     if lost:
         kept = {"went on": [n for n, _ in lost.values()], "quarantined": [n for _, n in lost.values()]}
         names = [name.replace("_", " ") for name in lost]
-        title = "Rows that went on and rows that were quarantined"
-        found["stages"] = plots.stacked(names, kept, title=title, unit="rows")
+        found["stages"] = plots.stacked(
+            names, kept, title="Rows that went on and rows that were quarantined", unit="rows"
+        )
     yields = summary.edit_yields(data)
     if yields:
-        tried = {"accepted": [y.accepted for y in yields], "refused": [y.tried - y.accepted for y in yields]}
         names = [f"{y.group}: {y.name.replace('_', ' ')}" for y in yields]
-        found["yields"] = plots.stacked(names, tried, title="Edits that were accepted and refused", unit="edits")
+        found["yields"] = _shares(
+            names, [y.share.estimate for y in yields], "Edits that were accepted", "tried edits that were accepted"
+        )
+    known = {policy_id: agree.estimate for policy_id, agree in votes.items() if agree.count}
+    if known:
+        found["agreement"] = _shares(list(known), list(known.values()), "Raw agreement", "pairs of votes that agree")
+    aucs = {_brief(what): plots.Estimate(a.value, a.low, a.high) for what, a in probe_rows(probe) if a}
+    if aucs:
+        unit = "AUC; 95 % interval over families; 0.5 is chance"
+        series = {"AUC": list(aucs.values())}
+        found["shortcut"] = plots.bars(
+            list(aucs), series, title="What can be told apart blindly", unit=unit, limits=(0, 1)
+        )
     if "train" in views.get("rl", {}):
         counts = views["rl"]["train"]["by_policy"]
         verdicts = {v: [c[v] for c in counts.values()] for v in ("safe", "unsafe")}
@@ -116,6 +132,16 @@ def _plots(data: Dataset, views: ViewCounts) -> dict[str, Markup]:
             colours={"safe": "#3a9a7a", "unsafe": "#d1603d"},
         )
     return found
+
+
+def _brief(what: str) -> str:
+    """A row of the probe's table as a plot has room for it."""
+    return what.replace("control edits left out", "no controls").replace("unsafe against safe under", "unsafe under")
+
+
+def _shares(names: Sequence[str], found: Sequence[plots.Estimate], title: str, of: str) -> Markup:
+    unit = f"share of {of}; 95 % interval over families, from ten on"
+    return plots.bars(names, {title: found}, title=title, unit=unit, limits=(0, 1))
 
 
 def _families(data: Dataset, blobs: Blobs) -> list[dict[str, Any]]:

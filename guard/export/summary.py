@@ -8,8 +8,8 @@ from typing import Any
 from guard.contract.features import View
 from guard.contract.splits import Split
 from guard.export.dataset import Dataset, ImageRow
+from guard.export.shares import Share, share
 from guard.export.views import CAPTION_VIEWS, Plan, image_of, is_tagged, is_unchanged
-from reporting.intervals import wilson
 from storage.reasons import REASONS, Reason
 from storage.records.editing import Edit
 from storage.records.verdicts import PAIRED
@@ -152,11 +152,7 @@ class Yield:
     tried: int
     accepted: int
     reasons: tuple[tuple[str, int], ...]
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % of the share that is accepted, as if candidates were independent of each other."""
-        return wilson(self.accepted, self.tried)
+    share: Share  # of the accepted
 
 
 _SIZES = ((0.02, "under 2 % of the image"), (0.08, "2 to 8 %"), (0.2, "8 to 20 %"), (1.01, "over 20 %"))
@@ -185,7 +181,8 @@ def _size_of(edit: Edit) -> str:
 def _yield(group: str, name: str, edits: Sequence[Edit]) -> Yield:
     reasons = Counter(edit.reasons[0] for edit in edits if edit.reasons)
     ranked = tuple(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
-    return Yield(group, name, len(edits), sum(edit.verdict == "accepted" for edit in edits), ranked)
+    found = share((edit.family_id, float(edit.verdict == "accepted")) for edit in edits)
+    return Yield(group, name, len(edits), int(found.hits), ranked, found)
 
 
 def flips(data: Dataset) -> Mapping[str, Counts]:
@@ -198,19 +195,19 @@ def flips(data: Dataset) -> Mapping[str, Counts]:
             label = data.matrix.get((image.image_id, policy.id))
             if image.role in sides and label is not None and label.verdict is not None:
                 sides[image.role].append(label.verdict)
-        judged = [e for e in data.pairs if e.kind in PAIRED and _verdicts(data, e, policy.id)]
+        judged = [e for e in data.pairs if e.kind in PAIRED and verdicts_of(data, e, policy.id)]
         found[policy.id] = {
             "original": {"rows": len(sides["original"]), "unsafe": sides["original"].count("unsafe")},
             "edited": {"rows": len(sides["edited"]), "unsafe": sides["edited"].count("unsafe")},
             "judged": len(judged),
-            "turned_safe": sum(_verdicts(data, e, policy.id) == ("unsafe", "safe") for e in judged),
-            "turned_unsafe": sum(_verdicts(data, e, policy.id) == ("safe", "unsafe") for e in judged),
+            "turned_safe": sum(verdicts_of(data, e, policy.id) == ("unsafe", "safe") for e in judged),
+            "turned_unsafe": sum(verdicts_of(data, e, policy.id) == ("safe", "unsafe") for e in judged),
             "predicted": sum(d.flips for e in judged for d in e.derived if d.policy_id == policy.id),
         }
     return found
 
 
-def _verdicts(data: Dataset, edit: Edit, policy_id: str) -> tuple[str, str] | None:
+def verdicts_of(data: Dataset, edit: Edit, policy_id: str) -> tuple[str, str] | None:
     """People's verdicts on the original and on its edit; None unless both have one."""
     first, second = (data.matrix.get((image_id, policy_id)) for image_id in (edit.image_id, edit.edited_id))
     if first is None or second is None or first.verdict is None or second.verdict is None:

@@ -212,4 +212,4 @@ def _plot(arms: Sequence[Any], results: Sequence[Result], column: str) -> Markup
         some = [COLUMNS[column](result) for result in results if result["arm"] == arm.name]
         values.append(Estimate(statistics.fmean(some), min(some), max(some)))
     names = [arm.title for arm in arms]
-    return bars(names, {column: values}, title=column, limits=(0.0, 1.0), unit="score, 0 to 1")
+    return bars(names, {column: values}, title=column, unit="mean of the seeds, lowest to highest", limits=(0.0, 1.0))

@@ -32,7 +32,7 @@ def width(corners: list[tuple[float, float]]) -> float:
 
 
 def test_a_bar_is_as_long_as_its_value() -> None:
-    markup = bars(["a", "b"], {"x": [0.25, 1.0]}, title="t", limits=(0, 1))
+    markup = bars(["a", "b"], {"x": [0.25, 1.0]}, title="t", unit="rows", limits=(0, 1))
     quarter, whole = (width(bar) for bar in filled(markup, PALETTE[0]))
     assert quarter == pytest.approx(whole / 4, abs=0.1)
     assert {"0.25", "1.00"} <= set(texts(markup))
@@ -40,27 +40,29 @@ def test_a_bar_is_as_long_as_its_value() -> None:
 
 def test_an_interval_is_drawn_in_its_place() -> None:
     def strokes(value: Estimate | float) -> list[list[tuple[float, float]]]:
-        paths = parsed(bars(["a"], {"x": [value]}, title="t", limits=(0, 1))).iter("path")
+        paths = parsed(bars(["a"], {"x": [value]}, title="t", unit="rows", limits=(0, 1))).iter("path")
         return [points(p.attrib["d"]) for p in paths if "stroke-width: 1.3" in p.attrib.get("style", "")]
 
     assert strokes(0.5) == []
     (whisker,) = strokes(Estimate(0.5, 0.4, 0.7))
-    (bar,) = filled(bars(["a"], {"x": [0.5]}, title="t", limits=(0, 1)), PALETTE[0])
+    (bar,) = filled(bars(["a"], {"x": [0.5]}, title="t", unit="rows", limits=(0, 1)), PALETTE[0])
     start, pixels = min(x for x, _ in bar), width(bar) / 0.5  # of a unit
     assert [(x - start) / pixels for x, _ in whisker] == pytest.approx([0.4, 0.7], abs=0.03)
-    assert "<title>a, x: 0.50 (0.40 to 0.70)</title>" in bars(["a"], {"x": [Estimate(0.5, 0.4, 0.7)]}, title="t")
+    assert "<title>a, x: 0.50 (0.40 to 0.70)</title>" in bars(
+        ["a"], {"x": [Estimate(0.5, 0.4, 0.7)]}, title="t", unit="rows"
+    )
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_what_is_not_known_is_no_zero(value: float | None) -> None:
-    assert "n/a" in texts(bars(["a"], {"x": [value]}, title="t"))
+    assert "n/a" in texts(bars(["a"], {"x": [value]}, title="t", unit="rows"))
     assert "n/a" in texts(heat_map(["r"], ["c"], [[value]], title="t"))
-    assert "n/a" not in texts(bars(["a"], {"x": [0.0]}, title="t"))
+    assert "n/a" not in texts(bars(["a"], {"x": [0.0]}, title="t", unit="rows"))
 
 
 def test_the_parts_of_a_stack_add_up() -> None:
     colours = {"kept": "#111111", "lost": "#222222"}
-    markup = stacked(["a", "b"], {"kept": [6, 2], "lost": [2, 0]}, title="t", colours=colours)
+    markup = stacked(["a", "b"], {"kept": [6, 2], "lost": [2, 0]}, title="t", unit="rows", colours=colours)
     legend, kept_b, kept_a = sorted(width(part) for part in filled(markup, "#111111"))
     assert kept_a == pytest.approx(3 * kept_b, abs=0.5)
     assert sorted(width(part) for part in filled(markup, "#222222")) == pytest.approx([0, legend, kept_b], abs=0.2)
@@ -99,8 +101,8 @@ def test_a_fuller_cell_is_darker() -> None:
 
 def every_plot(text: str) -> list[str]:
     return [
-        bars([text], {text: [1.0], "b": [2.0]}, title=text),
-        stacked([text], {text: [1.0], "b": [2.0]}, title=text),
+        bars([text], {text: [1.0], "b": [2.0]}, title=text, unit="rows"),
+        stacked([text], {text: [1.0], "b": [2.0]}, title=text, unit="rows"),
         lines({text: [(0, 1.0)], "b": []}, title=text, x_label=text, y_label=text),
         heat_map([text], [text], [[1.0]], title=text),
     ]
@@ -140,8 +142,8 @@ def test_equal_values_give_equal_text() -> None:
 
 def test_nothing_to_show_is_still_a_plot() -> None:
     for markup in (
-        bars([], {}, title="t"),
-        stacked([], {}, title="t"),
+        bars([], {}, title="t", unit="rows"),
+        stacked([], {}, title="t", unit="rows"),
         lines({}, title="t", x_label="", y_label=""),
         heat_map([], [], [], title="t"),
     ):
@@ -150,6 +152,6 @@ def test_nothing_to_show_is_still_a_plot() -> None:
 
 def test_a_series_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="must have 2 values"):
-        bars(["a", "b"], {"x": [1.0]}, title="t")
+        bars(["a", "b"], {"x": [1.0]}, title="t", unit="rows")
     with pytest.raises(ValueError, match="shape"):
         heat_map(["a"], ["b"], [[1.0, 2.0]], title="t")

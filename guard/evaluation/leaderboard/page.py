@@ -18,7 +18,7 @@ from reporting.page import render_page
 from reporting.plots import Estimate, bars, heat_map
 from storage.workspace import Blobs
 
-_UNIT = "score, 0 to 1, with its 95 % interval"
+_UNIT = "score with its 95 % interval over families"
 _PLOTTED = (
     "macro_f1",
     "weighted_f1",
@@ -133,7 +133,7 @@ def _estimate(measure: Measure | None) -> Estimate:
 def _overview(runs: Sequence[Run], names: dict[str, str]) -> Markup:
     shown = [name for name in _PLOTTED if any(run.value(name) is not None for run in runs)]
     series = {names[run.run_id]: [_estimate(run.measure(name)) for name in shown] for run in runs}
-    return bars([shown_name(name) for name in shown], series, title="Headline scores", limits=(0, 1), unit=_UNIT)
+    return bars([shown_name(name) for name in shown], series, title="Headline scores", unit=_UNIT, limits=(0, 1))
 
 
 def _by_group(runs: Sequence[Run], names: dict[str, str], kind: str, name: str) -> list[Markup]:
@@ -142,8 +142,15 @@ def _by_group(runs: Sequence[Run], names: dict[str, str], kind: str, name: str) 
     if len(groups) < 2:
         return []
     series = {names[run.run_id]: [_estimate(run.measure(name, kind, group)) for group in groups] for run in runs}
-    title = f"{shown_name(name)} by {kind}"
-    return [bars([group.replace("_", " ") for group in groups], series, title=title, limits=(0, 1), unit=_UNIT)]
+    return [
+        bars(
+            [group.replace("_", " ") for group in groups],
+            series,
+            title=f"{shown_name(name)} by {kind}",
+            unit=_UNIT,
+            limits=(0, 1),
+        )
+    ]
 
 
 def _order(group: str) -> tuple[int, str]:

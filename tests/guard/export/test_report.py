@@ -23,6 +23,7 @@ from guard.export.views import plan
 from guard.export.write import report
 from storage.records.editing import DerivedPair
 from storage.records.recaption import CaptionDelta, Span
+from storage.records.rejection import Rejection
 from storage.workspace import Workspace
 
 HOSTILE = "<script>alert('x')</script>"
@@ -136,6 +137,51 @@ def test_the_largest_families_are_shown(dataset: Dataset, render: Callable[..., 
     (section,) = re.findall(r'<section id="families">.*?</section>', page, re.DOTALL)
     assert re.findall(r'<td class="n">(\d+)</td>', section) == ["2"]
     assert section.count("<img") == 2
+
+
+def test_the_first_screen_answers_a_reviewers_questions(
+    build: Callable[..., Dataset], render: Callable[..., str]
+) -> None:
+    data = build(families=12)
+    tried = (*data.pairs, dataclasses.replace(data.pairs[0], edit_id="x", verdict="rejected", reasons=("unchanged",)))
+    turned = [DerivedPair("L2", "unsafe", "safe", ("L2.R1",), ())]
+    pairs = tuple(dataclasses.replace(e, derived=turned) for e in data.pairs)
+    # `select` refuses the image whose only edit was refused: that is counted once
+    refused = {**data.rejections, "select": (Rejection(data.pairs[0].image_id, "unchanged", "", "{}"),)}
+    page = render(dataclasses.replace(data, candidates=tried, pairs=pairs, rejections=refused))
+    (screen,) = re.findall(r'<dl class="figures answers">.*?</dl>', page, re.DOTALL)
+    assert re.findall("<dt>(.*?)</dt>", screen) == [
+        "How many pairs?",
+        "How sure are their labels?",
+        "Who agreed?",
+        "What was refused, and why?",
+        "What is a shortcut worth?",
+        "What can be trained on?",
+    ]
+    text = re.sub(r"<[^>]*>", " ", screen).replace("\u00a0", " ")
+    assert re.search(r"Accepted of 13 tried edits: 92.3 % \([\d.]+ % to [\d.]+ %\)", text)  # 12 of 13
+    # 12 families of two images under five policies, two votes each, but for the gap; one of 119 items is a conflict
+    assert re.search(
+        r"Who agreed\?\s+99.2 %\s+of the votes on 119 items agree .*?95 % interval: [\d.]+ % to [\d.]+ %",
+        text,
+        re.DOTALL,
+    )
+    assert "Where no draft was shown" not in text
+    drafted = frozenset(i for i, image in data.images.items() if image.original_id == data.labels[0].image_id)
+    assert "Where no draft was shown: 99." in render(dataclasses.replace(data, prefilled=drafted))
+    assert "1 blocked hash" in text
+    assert "1 unchanged" in text
+    assert "95 % interval: 0.62 to 0.80" in text
+    assert page.index('class="figures answers"') < page.index('id="pairs"') < page.index('id="stages"')
+
+
+def test_every_plot_says_its_unit(build: Callable[..., Dataset], render: Callable[..., str]) -> None:
+    data = build(families=12)
+    page = render(dataclasses.replace(data, candidates=data.pairs))
+    drawn = re.findall(r'<svg [^>]*class="plot".*?</svg>', page, re.DOTALL)
+    assert len(drawn) == 5  # stages, yields, agreement, shortcut, verdicts that train
+    for plot in drawn:
+        assert re.search(r">rows<|95 % interval over families", plot)
 
 
 def test_work_is_shown_where_it_is_known(dataset: Dataset, workspace: Workspace) -> None:
