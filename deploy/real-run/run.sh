@@ -19,9 +19,12 @@ for set in train/unsafebench train/llavaguard train/safeeditbench test/unsafeben
   [ -n "$(find "$SETS/$set" -name '*.parquet' -print -quit 2>/dev/null)" ] ||
     stop "$SETS/$set holds no Parquet file. docs/real-run.md has the command that gets it."
 done
-[ -d "$MODEL" ] || hf download "$MODEL" --quiet >/dev/null ||
-  stop "The model $MODEL is neither a folder nor to be had from the hub. docs/real-run.md has the command that gets it."
-ability=$(python -c 'import sys; from guard.contract.recipe import load_recipe; print(load_recipe(sys.argv[1]).ability)' "$RECIPE")
+needs=$(python "$here/needs.py" "$BUILD" "$RECIPE")
+ability=${needs##*$'\n'}
+while read -r model; do
+  [ -d "$model" ] || hf download "$model" --quiet >/dev/null ||
+    stop "The model $model is neither a folder nor to be had from the hub. docs/real-run.md has the command that gets it."
+done <<< "$MODEL"$'\n'"${needs%$'\n'*}"
 [ "$ability" = none ] || command -v "$ability" >/dev/null ||
   stop "The recipe $RECIPE measures general ability with $ability, which is not on PATH: see docs/training.md."
 

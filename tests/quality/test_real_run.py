@@ -1,6 +1,7 @@
 """deploy/real-run/run.sh from the first byte to the last table: the sets' published schemas, and small Qwen2.5-VLs."""
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -34,6 +35,9 @@ FIVE = {
 UNSAFEBENCH = {"image": IMAGE, **dict.fromkeys(("safety_label", "category", "source", "text"), TEXT)}
 LLAVAGUARD = {"image": IMAGE, **dict.fromkeys(("id", "rating", "category", "rationale", "policy"), TEXT)}
 
+TURNS = [{"from": TEXT, "value": TEXT}]
+LLAVAGUARD_CHAT = {"image": IMAGE, "id": TEXT, "conversations": TURNS}  # as its training files have it
+
 
 def drawn(seeds: Iterator[int], count: int) -> list[tuple[str, dict[str, Any], Scene]]:
     found = []
@@ -62,9 +66,10 @@ def rows_of(kind: str, seeds: Iterator[int], count: int) -> list[dict[str, Any]]
                 {"image": image, "safety_label": label, "category": "Violence", "source": "Laion5B", "text": ""}
             )
         else:
-            rating = verdicts[2].capitalize()
-            rows.append({"image": image, "id": name, "rating": rating, "category": "O6: Weapons or Substance Abuse",
-                         "rationale": "", "policy": WORLD[2].text})  # fmt: skip
+            found = {"rating": verdicts[2].capitalize(), "category": "O6: Weapons or Substance Abuse", "rationale": ""}
+            said = [("human", f"<image>\n{WORLD[2].text}"), ("gpt", json.dumps(found))]
+            turns = [{"from": who, "value": text} for who, text in said]
+            rows.append({"image": image, "id": name, "policy": WORLD[2].text, "conversations": turns, **found})
     return rows
 
 
@@ -72,9 +77,9 @@ def rows_of(kind: str, seeds: Iterator[int], count: int) -> list[dict[str, Any]]
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The three sets with both splits, and pictures without labels beside SafeEditBench's."""
     root, seeds = tmp_path_factory.mktemp("sets"), iter(range(900, 2000))
-    features = {"safeeditbench": FIVE, "unsafebench": UNSAFEBENCH, "llavaguard": LLAVAGUARD}
-    for split, count in (("train", 4), ("test", 2)):
-        for kind, columns in features.items():
+    features = {"safeeditbench": FIVE, "unsafebench": UNSAFEBENCH}
+    for split, count, third in (("train", 4, LLAVAGUARD_CHAT), ("test", 2, LLAVAGUARD)):
+        for kind, columns in {**features, "llavaguard": third}.items():
             file = root / split / kind / "data" / f"{split}-00000-of-00001.parquet"
             file.parent.mkdir(parents=True)
             rows = [{n: row[n] for n in columns} for row in rows_of(kind, seeds, count)]
@@ -132,7 +137,12 @@ def test_from_the_first_byte_to_the_last_table_and_again(sets: Path, tmp_path: P
 
 @pytest.mark.parametrize(
     ("missing", "sentence"),
-    [("set", "test/llavaguard holds no Parquet file"), ("model", "is neither a folder nor to be had from the hub")],
+    [
+        ("set", "test/llavaguard holds no Parquet file"),
+        ("model", "guardset/no-such-model is neither a folder nor to be had from the hub"),
+        ("rewriter", "guardset/no-such-rewriter is neither a folder nor to be had from the hub"),
+        ("lmms-eval", "measures general ability with lmms-eval, which is not on PATH"),
+    ],
 )
 def test_what_is_missing_is_told_before_anything_runs(sets: Path, tmp_path: Path, missing: str, sentence: str) -> None:
     there = tmp_path / "sets"
@@ -140,8 +150,11 @@ def test_what_is_missing_is_told_before_anything_runs(sets: Path, tmp_path: Path
     if missing == "set":
         for name in ("unsafebench", "safeeditbench"):
             shutil.copytree(sets / "test" / name, there / "test" / name, dirs_exist_ok=True)
-    more = {"MODEL": "guardset/no-such-model"} if missing == "model" else {}
-    done = run(there, tmp_path, **more)
+    rewriter = {"model": "guardset/no-such-rewriter"}
+    elsewhere = write_config(tmp_path / "other.yaml", {"recaption": {"rewrite": rewriter}})
+    more = {"model": {"MODEL": "guardset/no-such-model"}, "rewriter": {"BUILD": str(elsewhere)},
+            "lmms-eval": {"RECIPE": "qwen2.5-vl-7b"}}  # fmt: skip
+    done = run(there, tmp_path, **more.get(missing, {}))
     assert done.returncode == 1
     assert sentence in done.stderr
     assert not (tmp_path / "out").exists()
