@@ -1,6 +1,6 @@
 """An export: what a build made and people agreed on, as Parquet that trains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,29 @@ from flows.engine.progress import StageSummary
 from flows.labels import annotation_summary, labelled
 from flows.outcome import Outcome, read_outcome
 from flows.pipeline import STAGES
+from flows.published import published_records
 from flows.settings import Settings
 from guard.export.confirmed import Confirmed
 from guard.export.dataset import Dataset, Records, StageCount, assemble
 from guard.export.write import ExportResult, export, report
+from policies.loading import load_policy_set
 from storage.open_store import open_store
 from storage.workspace import Workspace
 
 LATEST_EXPORT = "exports/latest.json"
 
 
-def dataset_of(settings: Settings, workspace: Workspace) -> Dataset:
-    """Everything the newest build and its votes say, ready to be written."""
+def dataset_of(
+    settings: Settings,
+    workspace: Workspace,
+    published: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda line: None,
+) -> Dataset:
+    """Everything the newest build and its votes say, ready to be written; with the labels of `published` sets in the
+    place of votes where some are named."""
+    if published:
+        vocabulary = load_policy_set(settings.policies).vocabulary
+        return assemble(published_records(read_outcome(workspace), vocabulary, published, tell))
     outcome = read_outcome(workspace)
     found = labelled(settings, workspace, outcome)
     policies = found.policies
@@ -58,13 +69,14 @@ def write_export(
     version: str | None = None,
     to: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    published: Sequence[str] = (),
 ) -> ExportResult:
     """Write the export into the workspace or below `to`; a repeated run with the same content writes nothing. `tell`
-    hears how large its pictures are before they are written."""
+    hears how large its pictures are before they are written. `published` are sets whose labels stand in for votes."""
     workspace = Workspace.open(root)
     target = open_store(to) if to else None
     previous = None if target else _version_before(workspace, settings.export.name, version)
-    data = dataset_of(settings, workspace)
+    data = dataset_of(settings, workspace, published, tell)
     result = export(data, workspace, settings.export, version=version, target=target, previous=previous, tell=tell)
     if target is None:
         workspace.write_json(LATEST_EXPORT, {"name": settings.export.name, "version": result.version})

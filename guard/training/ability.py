@@ -1,12 +1,16 @@
 """General ability of a guard before and after training, as lmms-eval measures it: no policy is part of it."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from storage.errors import FatalError
+
+_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What a launcher tells its processes. lmms-eval would wait for the others of them."""
 
 
 def measured(tasks: Sequence[str], model: str, out: Path) -> dict[str, float]:
@@ -37,7 +41,8 @@ def run_lmms_eval(command: Sequence[str], out: Path) -> Mapping[str, float]:
             "General ability cannot be measured: lmms-eval is not on PATH. Install it in an environment of its own and "
             "put that on PATH, or set `ability: none` in the recipe."
         )
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    alone = {name: value for name, value in os.environ.items() if name not in _RANKS}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=alone)
     results = sorted(out.rglob("*results.json"))
     if done.returncode or not results:
         raise FatalError(f"lmms-eval failed: {done.stderr.strip()[-400:] or 'no result was written'}")

@@ -7,7 +7,8 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from storage.errors import FatalError
 
 MakeTrainer = Callable[[Network, Any, Path, Recipe, int, Watch], Any]
 _LIBRARIES = ("torch", "transformers", "trl", "peft")
+_LONGEST_WAIT = timedelta(hours=12)  # of other processes while the first one measures general ability
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class Order:
 def train_stage(stage: Stage, order: Order) -> Path:
     """Run one stage; the answer is the folder of the trained model. See `train_sft` and `train_grpo`."""
     _need_libraries()
+    ranks = _ranks()
+    if not ranks.is_main_process:
+        order = replace(order, tell=lambda line: None)
     out, recipe, tell = order.out, order.recipe, order.tell
     source = source_of(recipe, order.model)
     plan = _plan(stage, order, source)
@@ -64,13 +69,18 @@ def train_stage(stage: Stage, order: Order) -> Path:
         shards.check_labels(order.data, plan["labels"])
     _tell_labels(plan["labels"], tell)
     metrics = MetricsFile(out / "metrics.csv")
-    if open_run(out, plan):
+    with ranks.main_process_first():  # the others find what the first one has opened and checked
+        finished = open_run(out, plan)
+        if ranks.is_main_process and not finished:
+            if order.check:
+                shards.check_export(order.data)
+            _watch_ability("before", recipe, source, out)
+    if finished:
         tell(f"{out}/model is finished; nothing to do.")
     else:
-        if order.check:
-            shards.check_export(order.data)
-        _watch_ability("before", recipe, source, out)
-        _train(stage, order, plan, metrics)
+        _train(stage, order, plan, metrics, ranks)
+    if not ranks.is_main_process:
+        return out / "model"
     found = _watch_ability("after", recipe, str(out / "model"), out)
     write_report(out / "report.html", stage.name, plan, metrics.rows, found)
     for name, score in found.get("after", {}).items():
@@ -82,6 +92,13 @@ def _tell_labels(labels: Mapping[str, int], tell: Tell) -> None:
     marked = marks_sentence(labels, labels["all"])
     if marked:
         tell(marked)
+
+
+def _ranks() -> Any:
+    """This process among those of `accelerate launch` or `torchrun`, the first of which writes; else the only one."""
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT)
 
 
 def _watch_ability(when: str, recipe: Recipe, model: str, out: Path) -> dict[str, dict[str, float]]:
@@ -96,27 +113,33 @@ def _watch_ability(when: str, recipe: Recipe, model: str, out: Path) -> dict[str
     return found
 
 
-def _train(stage: Stage, order: Order, plan: Mapping[str, Any], metrics: MetricsFile) -> None:
+def _train(stage: Stage, order: Order, plan: Mapping[str, Any], metrics: MetricsFile, ranks: Any) -> None:
     """Train from the last checkpoint, or from the start, and save the network."""
     out, recipe = order.out, order.recipe
     cache = out / "data"
-    paths = shards.fetch_shards(order.data, stage.view, "train", cache)
-    rows = shards.load_rows(paths, stage.columns, cache)
+    with ranks.main_process_first():
+        paths = shards.fetch_shards(order.data, stage.view, "train", cache)
+        rows = shards.load_rows(paths, stage.columns, cache)
+        checkpoint = last_checkpoint(out)
+    main = ranks.is_main_process  # the trainer makes a new state of its own
     watch = Watch(metrics, order.tell)
     with _quiet():
         network = load_network(plan["model"], recipe)
         trainer = stage.make_trainer(network, rows, out, recipe, order.seed, watch)
         trainer.remove_callback(PrinterCallback)  # the watch says it shorter
-        checkpoint = last_checkpoint(out)
         if checkpoint and recipe.method == "full":
             restore_weights(trainer.model, checkpoint)
         start = f"on from {checkpoint.name}" if checkpoint else "from the start"
         order.tell(f"{rows.num_rows} rows, {_share(trainer.model)}, {start}")
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            watch.check_reward()
+            if main:
+                watch.check_reward()
         finally:
-            write_report(out / "report.html", stage.name, plan, metrics.rows)
+            if main:
+                write_report(out / "report.html", stage.name, plan, metrics.rows)
+    if not main:
+        return
     save_network(network, trainer.accelerator.unwrap_model(trainer.model), out / "model", plan)
     shutil.rmtree(cache, ignore_errors=True)  # a copy of the shards; the model is what stays
 

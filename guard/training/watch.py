@@ -37,8 +37,11 @@ class MetricsFile:
         """Drop what was logged after a checkpoint: those steps are run again."""
         self.rows = [row for row in self.rows if row["step"] <= step]
 
-    def add(self, row: Metrics) -> None:
+    def add(self, row: Metrics, *, write: bool = True) -> None:
+        """Remember a line; `write` is false in all but the first of several processes."""
         self.rows.append(row)
+        if not write:
+            return
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         sink = io.StringIO()
         writer = csv.DictWriter(sink, names, lineterminator="\n")
@@ -131,10 +134,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if self._observed:
             row |= self._observed.take()
         self._stop_on_nan(row)
-        self._metrics.add(row)
+        self._metrics.add(row, write=state.is_world_process_zero)
         shown = " ".join(f"{name} {row[name]:.3f}" for name in _SHOWN if name in row)
         self._tell(f"step {state.global_step} of {state.max_steps}: {shown}")
-        if len(self._metrics.rows) >= CONSTANT_STEPS:
+        if state.is_world_process_zero and len(self._metrics.rows) >= CONSTANT_STEPS:
             self.check_reward()
 
     @staticmethod

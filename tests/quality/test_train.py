@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +108,20 @@ def test_a_finished_run_is_looked_up_and_another_plan_is_refused(stage_1, export
     with pytest.raises(FatalError, match="differs in recipe"):
         train_sft(exported, stage_1, few_steps(sft=5))
     assert hashlib.sha256((stage_1 / "model" / "model.safetensors").read_bytes()).hexdigest() == before
+
+
+def test_of_two_processes_one_writes(exported, tmp_path):
+    recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
+    recipe.write_text(few_steps(sft=2).model_dump_json())
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "flows.cli.main"]
+    train = ["train", "sft", "--data", exported, "--recipe", str(recipe), "--out", str(run)]
+    for _ in range(2):
+        done = subprocess.run([sys.executable, *launch, *train], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("The trained model is") == 1
+    assert "nothing to do" in done.stdout
+    assert [row["step"] for row in read_metrics(run / "metrics.csv")] == [1, 2]
+    assert (run / "model" / "model.safetensors").exists()
 
 
 def _grpo(data: str, out: Path, model: str, kill_at: str | None) -> None:

@@ -24,6 +24,10 @@ def export(
     to: Annotated[str | None, Parameter(help="Folder or s3://bucket/prefix instead of the workspace.")] = None,
     version: Annotated[str | None, Parameter(help="Name of this version; default: a hash of its content.")] = None,
     partial: Annotated[bool, Parameter(help="Do not fail for want of labels in rl/ or benchmark/.")] = False,
+    labels: Annotated[
+        tuple[str, ...],
+        Parameter(help="A published set's Parquet, whose labels count instead of votes; may be given several times."),
+    ] = (),
 ) -> None:
     """Write the Parquet that trainers read, with configs for them, a dataset card and a report.
 
@@ -37,7 +41,7 @@ def export(
         console.print(line, highlight=False, soft_wrap=True)
 
     def work(around: Around) -> ExportResult:
-        return write_export(settings, workspace, version, to, tell)
+        return write_export(settings, workspace, version, to, tell, labels)
 
     result = run_flow("export", work, workspace=workspace, to=to)
     console.print(f"{'Found' if result.looked_up else 'Wrote'} {result.path}", highlight=False)

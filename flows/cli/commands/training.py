@@ -1,5 +1,6 @@
 """`guardset train …`."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -100,4 +101,5 @@ def _tell(line: str) -> None:
 
 
 def _finished(model: Path, out: Path) -> None:
-    _tell(f"The trained model is {model}. Its curves: {out / 'report.html'}")
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        _tell(f"The trained model is {model}. Its curves: {out / 'report.html'}")

@@ -37,9 +37,18 @@ COLUMNS: Mapping[str, frozenset[str]] = {
 ONE_ROW_PER_IMAGE = ("holisafe",)  # several queries are about one image there, and its label is the image's
 
 
+def is_known(schema: pa.Schema) -> bool:
+    """Whether a file has the columns of some benchmark."""
+    return _kind(schema) is not None
+
+
+def _kind(schema: pa.Schema) -> str | None:
+    return next((kind for kind, columns in COLUMNS.items() if columns <= set(schema.names)), None)
+
+
 def kind_of(name: str, schema: pa.Schema) -> str:
     """Which benchmark a file is of, by its columns; raises FatalError for one of none."""
-    found = next((kind for kind, columns in COLUMNS.items() if columns <= set(schema.names)), None)
+    found = _kind(schema)
     if found is None:
         raise FatalError(
             f"{name} has the columns {', '.join(schema.names)}, which are those of no benchmark known here. "

@@ -59,7 +59,8 @@ def test_an_unknown_recipe_lists_those_that_exist():
 
 
 def logged(watch: Watch, step: int, **values: float) -> None:
-    watch.on_log(None, SimpleNamespace(global_step=step, max_steps=30), None, logs={"loss": 0.5, **values})
+    state = SimpleNamespace(global_step=step, max_steps=30, is_world_process_zero=True)
+    watch.on_log(None, state, None, logs={"loss": 0.5, **values})
 
 
 @pytest.mark.parametrize("name", ["loss", "grad_norm"])
