@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from storage.errors import FatalError
+from storage.errors import FatalError, install
 from storage.images import Rgb
 
 _LEAST_PX = 64  # AlexNet's layers shrink a smaller picture to nothing
@@ -55,7 +55,7 @@ def _load() -> Any:
         import lpips
     except ImportError as error:
         raise FatalError(
-            f"editing.certify.max_outside_lpips needs the extra: pip install 'guardset[lpips]' ({error})."
+            f"editing.certify.max_outside_lpips needs an extra ({error}). Run {install('lpips')}."
         ) from error
     try:
         return lpips.LPIPS(net="alex", verbose=False).eval()

@@ -10,7 +10,7 @@ from typing import Any
 from models.pipeline_traits import read_traits
 from models.quantize import in_int8
 from models.settings import Dtype, Lora, Offload, PictureSettings
-from storage.errors import FatalError
+from storage.errors import FatalError, install
 
 _PICTURE_TEXT_PROCESSORS = {
     "Qwen2VLProcessor": "qwen2_5_vl",
@@ -20,7 +20,7 @@ _PICTURE_TEXT_PROCESSORS = {
 """Processors with a video part, which needs torchvision, and the type of model whose processor does without it."""
 _NEEDS_TORCHVISION = ("PixtralProcessor",)  # of FLUX.2; nothing does without
 _LACKS_TORCHVISION = re.compile("torchvision|Placeholder", re.IGNORECASE)  # transformers puts one in a class's place
-_WAY_OUT = "Install torchvision in the build that fits your torch: pip install 'guardset[gpu]'."
+_WAY_OUT = f"Install torchvision in the build that fits your torch: {install('gpu')}."
 
 
 def load_pipeline(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from storage.errors import FatalError
+from storage.errors import FatalError, install
 
 
 def in_int8(network: Any) -> None:
@@ -13,5 +13,5 @@ def in_int8(network: Any) -> None:
     try:
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
     except ImportError as error:
-        raise FatalError(f"quantize needs torchao ({error}). Install it: pip install 'guardset[quantized]'.") from error
+        raise FatalError(f"quantize needs torchao ({error}). Run {install('quantized')}.") from error
     quantize_(network, Int8WeightOnlyConfig(version=2))

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from storage.errors import FatalError
+from storage.errors import FatalError, install
 from storage.images import Rgb
 
 _LEAST_SCORE = 0.6  # of a line; below it RapidOCR guesses at texture
@@ -40,7 +40,5 @@ def _load() -> Any:
     try:
         from rapidocr import RapidOCR
     except ImportError as error:
-        raise FatalError(
-            f"editing.certify.read_text needs the extra: pip install 'guardset[ocr]' ({error})."
-        ) from error
+        raise FatalError(f"editing.certify.read_text needs an extra ({error}). Run {install('ocr')}.") from error
     return RapidOCR(params={"Global.log_level": "critical"})

@@ -8,6 +8,11 @@
 from storage.reasons import catalogued
 
 
+def install(extra: str) -> str:
+    """The command that installs an optional part; guardset is on no package index."""
+    return f"pip install -e '.[{extra}]' in guardset's own folder"
+
+
 class GuardsetError(Exception):
     """Root of every error that guardset raises on purpose."""
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PilImage
 
-from storage.errors import FatalError, SampleError
+from storage.errors import FatalError, SampleError, install
 from storage.hash_lists import read_hashes
 from storage.images import Rgb
 from storage.records.ids import content_id
@@ -103,6 +103,6 @@ def _check_pdq(path: Path) -> None:
         import pdqhash  # noqa: F401
     except ImportError as error:
         raise FatalError(
-            f"The block list {path} has PDQ hashes, which need `pip install 'guardset[pdq]'`. No image is let in "
+            f"The block list {path} has PDQ hashes, which need an extra: {install('pdq')}. No image is let in "
             "without it."
         ) from error

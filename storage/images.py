@@ -19,7 +19,7 @@ from PIL import Image as PilImage
 from PIL import ImageFile
 
 from storage.colour import to_srgb
-from storage.errors import SampleError
+from storage.errors import SampleError, install
 from storage.picture_files import brand_of, ends_early, without_end, without_long_words
 
 Rgb = npt.NDArray[np.uint8]
@@ -51,7 +51,7 @@ _UPRIGHT = {  # what undoes each orientation (EXIF 2.3, 4.6.4)
     8: PilImage.Transpose.ROTATE_90,
 }
 _MANY = {"MPO": "JPEG"}  # a phone's JPEG with a second picture behind it
-_DECODERS = {"HEIF": "pip install 'guardset[heic]'", "AVIF": "a Pillow that decodes AVIF"}
+_DECODERS = {"HEIF": install("heic"), "AVIF": "a Pillow that decodes AVIF"}
 _BROKEN = (  # what Pillow's decoders raise for files that are not as they should be
     OSError,
     ValueError,

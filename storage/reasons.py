@@ -21,7 +21,7 @@ REASONS: Mapping[str, Reason] = {
     # ingest and dedup
     "unsupported_format": Reason(
         "a name of no format that is read (JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF), or HEIC or AVIF without its decoder",
-        "convert it; HEIC needs guardset[heic]",
+        "convert it; HEIC needs the extra heic",
     ),
     "not_an_image": Reason("its bytes are none of these formats", "convert it, or leave it out"),
     "mislabelled": Reason("its name says one format, its bytes another", "rename it"),

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from flows.engine.gpu_pool import GpuPool, gpus
 from flows.engine.pool import Hold, LocalPool, Pool
 from flows.engine.settings import Device, Engine, RaySettings
-from storage.errors import FatalError
+from storage.errors import FatalError, install
 
 
 def open_pool(
@@ -19,5 +19,5 @@ def open_pool(
     try:
         from flows.engine.ray_pool import RayPool  # an optional dependency
     except ImportError as error:
-        raise FatalError(f"engine: ray needs Ray ({error}). Install guardset[ray], or set engine: local.") from error
+        raise FatalError(f"engine: ray needs Ray ({error}). Run {install('ray')}, or set engine: local.") from error
     return RayPool(ray, LocalPool(hold), hold)

@@ -25,7 +25,7 @@ from guard.training.report import write_report
 from guard.training.run_folder import last_checkpoint, open_run
 from guard.training.watch import MetricsFile, Tell, Watch
 from models.source import fingerprint_of
-from storage.errors import FatalError
+from storage.errors import FatalError, install
 
 MakeTrainer = Callable[[Network, Any, Path, Recipe, int, Watch], Any]
 _LIBRARIES = ("torch", "transformers", "trl", "peft")
@@ -206,7 +206,7 @@ def _plan(stage: Stage, order: Order, source: str) -> dict[str, Any]:
 def _need_libraries() -> None:
     missing = [name for name in ("trl", "peft", "datasets") if importlib.util.find_spec(name) is None]
     if missing:
-        raise FatalError(f"Training needs {missing[0]}. Install the extra: pip install 'guardset[train]'.")
+        raise FatalError(f"Training needs {missing[0]}. Run {install('train')}.")
 
 
 def _share(model: Any) -> str:

@@ -45,7 +45,7 @@ def test_pictures_reach_the_network_in_the_range_and_size_that_it_knows(monkeypa
 
 def test_without_the_package_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(FatalError, match=r"pip install 'guardset\[lpips\]'"):
+    with pytest.raises(FatalError, match=r"pip install -e '\.\[lpips\]'"):
         Lpips().distance(draw(1), draw(1))
 
 

@@ -109,5 +109,5 @@ def test_what_does_not_go_together_is_a_sentence(make: Any, why: str) -> None:
 
 def test_without_torchao_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torchao.quantization", None)
-    with pytest.raises(FatalError, match=r"guardset\[quantized\]"):
+    with pytest.raises(FatalError, match=r"\.\[quantized\]"):
         load_chat(VLM, None, "auto", None, "int8")

@@ -83,7 +83,7 @@ def test_a_longer_list_has_another_hash(tmp_path):
 
 def test_a_list_that_needs_what_is_not_installed_stops(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pdqhash", None)
-    with pytest.raises(FatalError, match=r"guardset\[pdq\]"):
+    with pytest.raises(FatalError, match=r"\.\[pdq\]"):
         blocked(tmp_path, f"pdq:{'ab' * 32}")
 
 

@@ -239,7 +239,7 @@ def test_a_processor_that_needs_torchvision_is_named_with_the_extra(tmp_path: Pa
     (folder / "model_index.json").write_text(json.dumps(index))
     found = advice(with_editor(folder), tmp_path)["edit model"]
     assert "needs torchvision, for its PixtralProcessor. Install torchvision" in found
-    with pytest.raises(FatalError, match=r"cannot be loaded: .*\'guardset\[gpu\]\'"):
+    with pytest.raises(FatalError, match=r"cannot be loaded: .*\'\.\[gpu\]\'"):
         load_pipeline(str(folder))
 
 

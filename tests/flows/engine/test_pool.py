@@ -66,7 +66,7 @@ def test_a_stage_is_loaded_once_and_two_shards_of_one_with_a_network_here_overla
 
 def test_without_ray_the_ray_engine_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "flows.engine.ray_pool", None)  # as when `import ray` fails
-    with pytest.raises(FatalError, match=r"Install guardset\[ray\]"):
+    with pytest.raises(FatalError, match=r"\.\[ray\]"):
         open_pool("ray", RaySettings(), hold_nothing)
 
 
