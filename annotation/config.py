@@ -63,6 +63,7 @@ _STYLE = (
 .gs-open .lsf-choices { margin: 4px 0 !important; }
 .gs-rules { border-top: 1px solid #c8c8c8; padding: 6px 0; }
 .gs-rules .lsf-choices { margin: 0 !important; max-height: 38vh; overflow-y: auto; }
+.gs-rules input:not([type="checkbox"]) { background: none !important; color: inherit !important; }
 .gs-rules label { white-space: normal !important; height: auto !important; line-height: 1.35 !important; }
 """
 )
