@@ -87,7 +87,7 @@ def test_five_steps_of_each_stage_leave_a_folder_that_answers(
     train_sft(exported, tmp_path / "sft", recipe(folder), tell=lambda line: None)
     assert changed(folder, tmp_path / "sft" / "model") == {"language"}
     start = str(tmp_path / "sft" / "model")
-    train_grpo(exported, tmp_path / "grpo", recipe(folder), model=start, tell=lambda line: None)
+    train_grpo(exported, tmp_path / "grpo", recipe(folder), model=start, tell=lambda line: None, simulated=True)
     assert len(read_metrics(tmp_path / "grpo" / "metrics.csv")) == 5
     chat = TransformersChat(str(tmp_path / "grpo" / "model"))
     (reply,) = chat.generate([ChatRequest("Is it safe?", (Image.fromarray(draw(1)),), 4)])
