@@ -36,7 +36,7 @@ from storage.workspace import Workspace
 from tests.fakes import edit_settings
 from tests.toy_stages import toy_stage
 
-_SIZES = ((1440, 1080), (2000, 1500), (2480, 1860), (4000, 3000))  # 1.6, 3, 4.6 and 12 megapixels
+SIZES = ((1440, 1080), (2000, 1500), (2480, 1860), (4000, 3000))  # 1.6, 3, 4.6 and 12 megapixels
 _SHARD_ROWS = 16
 
 
@@ -59,7 +59,7 @@ class StandIn:
         return [255 - edit.image for edit in edits]
 
 
-def photographs(workspace: Workspace, count: int, sizes: Sequence[tuple[int, int]] = _SIZES) -> list[EditTask]:
+def photographs(workspace: Workspace, count: int, sizes: Sequence[tuple[int, int]] = SIZES) -> list[EditTask]:
     """JPEGs of photographic sizes, smooth with some grain, each with one region to repaint."""
     tasks = []
     for number in range(count):

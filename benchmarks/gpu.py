@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image as PilImage
 
-from benchmarks.device import _SIZES, photographs
+from benchmarks.device import SIZES, photographs
 from editing.edit import EditStage
 from editing.editors import WindowEditor
 from models.chat import ChatRequest
@@ -191,7 +191,7 @@ def edits(scale: Scale, made: Any) -> list[str]:
     )
     model = PipelineEditor(settings, load=lambda *_: pipeline)
     lines = []
-    for name, sizes, aim in (("1.5 to 12 megapixels", _SIZES, "0.9"), ("1024 x 768", [(1024, 768)], "0.95")):
+    for name, sizes, aim in (("1.5 to 12 megapixels", SIZES, "0.9"), ("1024 x 768", [(1024, 768)], "0.95")):
         with tempfile.TemporaryDirectory() as root:
             workspace = Workspace.open(root)
             tasks = photographs(workspace, scale.images, sizes)

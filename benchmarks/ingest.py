@@ -2,8 +2,9 @@
 
     PYTHONPATH=. python benchmarks/ingest.py --images 400
 
-Draws photographs of 1024 x 768, then takes turns: the bare parts (read, SHA-256, Pillow decode, ImageHash), and the
-pipeline (the same with the gate, conservation, blobs, ledger and families), both with two processes. Prints JSON.
+Draws scenes of 1024 x 768 and saves them as JPEG, then takes turns: the bare parts (read, SHA-256, Pillow decode,
+ImageHash), and the pipeline (the same with the gate, conservation, blobs, ledger and families), both with two
+processes. Prints JSON.
 """
 
 import argparse

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from flows import planning
 from flows.checks import check_names, tell_listed
-from flows.engine.gpu_pool import gpus
+from flows.engine.gpu_pool import spread_over
 from flows.engine.job import Around, Job, plainly
 from flows.engine.open_pool import open_pool
 from flows.engine.pool import AT_THE_DEVICE, Hold, hold_nothing
@@ -98,6 +98,7 @@ def build(
 def _threads(settings: Settings, stages: Ready) -> int:
     """Threads that wait for shards: enough to keep every GPU of this machine, or worker of the cluster, busy."""
     if settings.engine == "local":
-        return max(settings.threads, AT_THE_DEVICE * len(gpus())) if settings.device == "all" else settings.threads
+        has_network = any(stage.needs == "gpu" for stage in stages.values())
+        return max(settings.threads, AT_THE_DEVICE * len(spread_over(settings.device)) if has_network else 0)
     workers = (settings.ray.workers_of(stage) for stage in stages.values())
     return max(settings.threads, sum(one.workers for one in workers if one is not None))

@@ -20,6 +20,7 @@ from models.time_limit import PastDeadlineError, StuckError, call_within
 from storage.errors import FatalError, SampleError
 from storage.images import Mask, Rgb
 from storage.records.ids import content_id
+from storage.stage import is_out_of_memory
 
 _LEAST_PX, _MOST_ASPECT = 64, 8  # what Flux2 insists on; harmless to the others
 _TRIAL_PX = 512  # of a trial, where neither the settings nor the pipeline says a size
@@ -242,10 +243,8 @@ def _padded(shape: tuple[int, int], multiple: int) -> tuple[int, int]:
 
 def _failure(error: Exception, limit_s: float | None) -> SampleError:
     """The sample's refusal for what the pipeline raised; FatalError when the accelerator is gone."""
-    import torch
-
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+    if is_out_of_memory(error) or "can't allocate memory" in text:
         return SampleError("editor_out_of_memory", "The pipeline ran out of memory.")
     check_not_lost(error)
     if isinstance(error, PastDeadlineError):

@@ -9,7 +9,6 @@ import glob
 import os
 import signal
 import threading
-from collections.abc import Callable
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from multiprocessing.managers import BaseManager
@@ -18,6 +17,7 @@ from typing import Any
 import cloudpickle
 
 from flows.engine.pool import Hold, LocalPool, hold_nothing
+from flows.engine.settings import Device
 from storage.errors import DeviceLostError, FatalError
 from storage.shard import ShardOutcome, left_to_do
 from storage.stage import ReadyStage
@@ -34,6 +34,12 @@ def gpus() -> list[str]:
     if visible is None:
         return [str(number) for number in range(len(glob.glob("/dev/nvidia[0-9]*")))]
     return [name for name in visible.split(",") if name.strip() and name != "-1"]
+
+
+def spread_over(device: Device) -> list[str]:
+    """The GPUs that get a process each; none where this process does for all that there is."""
+    found = gpus() if device == "all" else []
+    return found if len(found) > 1 else []
 
 
 class _Worker:
@@ -147,7 +153,8 @@ class GpuPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._each(_Gpu.stop)
+        for gpu in self._gpus:
+            gpu.stop()
 
     def run(self, workspace: Workspace, stage: ReadyStage, input_hash: str) -> ShardOutcome:
         """Run one shard; raises FatalError when it has cost too many processes, else what the stage raised."""
@@ -168,8 +175,5 @@ class GpuPool:
     def finish(self, stage: str) -> None:
         """The stage's models go, on all GPUs."""
         self._here.finish(stage)
-        self._each(lambda gpu: gpu.finish(stage))
-
-    def _each(self, do: Callable[[_Gpu], None]) -> None:
         for gpu in self._gpus:
-            do(gpu)
+            gpu.finish(stage)

@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 
-from flows.engine.gpu_pool import GpuPool, gpus
+from flows.engine.gpu_pool import GpuPool, spread_over
 from flows.engine.pool import Hold, LocalPool, Pool
 from flows.engine.settings import Device, Engine, RaySettings
 from storage.errors import FatalError, install
@@ -13,8 +13,8 @@ def open_pool(
 ) -> AbstractContextManager[Pool]:
     """The pool of an engine, for the duration of a build. FatalError: Ray is asked for, but not installed."""
     if engine == "local":
-        if device == "all" and len(gpus()) > 1:
-            return GpuPool(gpus(), hold, keeps_models=keeps_models)
+        if names := spread_over(device):
+            return GpuPool(names, hold, keeps_models=keeps_models)
         return nullcontext(LocalPool(hold, keeps_models=keeps_models))
     try:
         from flows.engine.ray_pool import RayPool  # an optional dependency

@@ -35,7 +35,7 @@ class Pictures:
 
     def sizes(self, plan: Plan) -> tuple[int, int]:
         """Bytes of all pictures that the plan shows: each once, and once per row."""
-        rows = [image_of(item) for splits in plan.values() for items in splits.values() for item in items]
+        rows = _rows(plan)
         sizes = {image: self.file(image).stat().st_size for image in set(rows)}
         return sum(sizes.values()), sum(sizes[image] for image in rows)
 
@@ -47,5 +47,9 @@ def as_file(image: ImageRow) -> dict[str, Any]:
 
 def shown(plan: Plan) -> list[ImageRow]:
     """Each image that the plan shows, once."""
-    found = (image_of(item) for splits in plan.values() for items in splits.values() for item in items)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(_rows(plan)))
+
+
+def _rows(plan: Plan) -> list[ImageRow]:
+    """The image of every row."""
+    return [image_of(item) for splits in plan.values() for items in splits.values() for item in items]

@@ -17,21 +17,15 @@ import yaml
 from PIL import Image as Pillow
 
 from flows.settings import load_settings
-from guard.contract.features import IMAGE, TEXT, arrow_schema, class_label
+from guard.contract.features import IMAGE, TEXT, arrow_schema
 from micro import GUARD, RECIPE
 from micro.scenes import Scene, draw_scene, scene_size
 from micro.world import WORLD
 from policies.loading import load_pack, load_policy_set
 from tests.configs import write_config
+from tests.published_schemas import FIVE_POLICIES
 
 ROOT = Path(__file__).parents[2]
-FIVE = {
-    "image": IMAGE,
-    "image_path": TEXT,
-    "safety_label": class_label(["safe", "unsafe"]),
-    "policy_name": class_label([f"Policy L{i}" for i in range(1, 6)]),
-    "policy": TEXT,
-}
 UNSAFEBENCH = {"image": IMAGE, **dict.fromkeys(("safety_label", "category", "source", "text"), TEXT)}
 LLAVAGUARD = {"image": IMAGE, **dict.fromkeys(("id", "rating", "category", "rationale", "policy"), TEXT)}
 
@@ -77,7 +71,7 @@ def rows_of(kind: str, seeds: Iterator[int], count: int) -> list[dict[str, Any]]
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The three sets with both splits, and pictures without labels beside SafeEditBench's."""
     root, seeds = tmp_path_factory.mktemp("sets"), iter(range(900, 2000))
-    features = {"safeeditbench": FIVE, "unsafebench": UNSAFEBENCH}
+    features = {"safeeditbench": FIVE_POLICIES, "unsafebench": UNSAFEBENCH}
     for split, count, third in (("train", 4, LLAVAGUARD_CHAT), ("test", 2, LLAVAGUARD)):
         for kind, columns in {**features, "llavaguard": third}.items():
             file = root / split / kind / "data" / f"{split}-00000-of-00001.parquet"

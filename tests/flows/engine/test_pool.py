@@ -79,6 +79,19 @@ def test_a_cluster_keeps_all_its_workers_busy():
     assert _threads(settings.model_copy(update={"engine": "local"}), stages) == 2
 
 
+@pytest.mark.parametrize(
+    ("visible", "changes", "threads"),
+    [("0,1", {}, 4), ("0,1", {"threads": 6}, 6), ("0,1", {"device": "one"}, 2), ("0", {"threads": 1}, 1)],
+)
+def test_several_gpus_get_two_shards_each_and_one_gets_what_is_set(monkeypatch, visible, changes, threads):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    settings = preset(changes)
+    stages = ready_stages(settings, WORLD)
+    assert _threads(settings, stages) == threads
+    without_network = {name: stage for name, stage in stages.items() if stage.needs != "gpu"}
+    assert _threads(settings, without_network) == settings.threads
+
+
 def taken(name: str) -> int:
     with get_client(sync_client=True) as client:
         return client.read_global_concurrency_limit_by_name(name).active_slots

@@ -22,21 +22,13 @@ from storage.errors import FatalError
 from storage.open_store import open_store
 from storage.records.ids import sha256_hex
 from storage.workspace import Workspace
+from tests.published_schemas import FIVE_POLICIES
 
 
 def image(shade: int, path: str = "") -> dict[str, Any]:
     sink = io.BytesIO()
     Pillow.new("RGB", (4, 4), (shade, 0, 0)).save(sink, format="PNG")
     return {"bytes": sink.getvalue(), "path": path or None}
-
-
-FIVE = {
-    "image": IMAGE,
-    "image_path": TEXT,
-    "safety_label": class_label(["safe", "unsafe"]),
-    "policy_name": class_label([f"Policy L{i}" for i in range(1, 6)]),
-    "policy": TEXT,
-}
 
 
 def write(path: Path, rows: list[dict[str, Any]], features: Any) -> str:
@@ -54,7 +46,7 @@ def test_safeeditbench_with_its_five_columns(tmp_path: Path) -> None:
         {"image": image(i // 3), "image_path": p, "safety_label": s, "policy_name": n, "policy": f"Text {n}."}
         for i, (p, s, n) in enumerate(cells)
     ]
-    rows = rows_of(write(tmp_path / "test.parquet", raw, FIVE))
+    rows = rows_of(write(tmp_path / "test.parquet", raw, FIVE_POLICIES))
     assert [r.label for r in rows] == ["unsafe", "safe", "safe", "unsafe"]
     assert [r.policy_name for r in rows] == ["Policy L3", "Policy L3", "Policy L1", "Policy L5"]
     assert [r.role for r in rows] == ["original", "edited", "original", "sham"]
@@ -65,7 +57,7 @@ def test_safeeditbench_with_its_five_columns(tmp_path: Path) -> None:
 
 
 def test_labels_follow_their_names_not_their_numbers(tmp_path: Path) -> None:
-    turned = {**FIVE, "safety_label": class_label(["unsafe", "safe"])}
+    turned = {**FIVE_POLICIES, "safety_label": class_label(["unsafe", "safe"])}
     raw = [{"image": image(1), "image_path": "a.png", "safety_label": 0, "policy_name": 0, "policy": "P."}]
     assert rows_of(write(tmp_path / "a.parquet", raw, turned))[0].label == "unsafe"
 
@@ -152,7 +144,7 @@ def test_training_rows_are_read_as_well(dataset: Dataset, workspace: Workspace) 
 @pytest.mark.server
 def test_a_benchmark_on_s3(tmp_path: Path, s3_bucket: str) -> None:
     raw = [{"image": image(1), "image_path": "a.png", "safety_label": 1, "policy_name": 3, "policy": "P."}]
-    data = Path(write(tmp_path / "a.parquet", raw, FIVE)).read_bytes()
+    data = Path(write(tmp_path / "a.parquet", raw, FIVE_POLICIES)).read_bytes()
     store = open_store(f"s3://{s3_bucket}/published")
     store.write("benchmark/test-00000-of-00001.parquet", data)
     store.write("rl/train-00000-of-00001.parquet", b"not read")
@@ -162,7 +154,7 @@ def test_a_benchmark_on_s3(tmp_path: Path, s3_bucket: str) -> None:
 
 def test_repeated_rows_keep_apart(tmp_path: Path) -> None:
     raw = [{"image": image(1), "image_path": "a.png", "safety_label": 1, "policy_name": 3, "policy": "P."}] * 2
-    rows = rows_of(write(tmp_path / "a.parquet", raw, FIVE))
+    rows = rows_of(write(tmp_path / "a.parquet", raw, FIVE_POLICIES))
     assert rows[1].row_id == rows[0].row_id + "-2"
 
 
@@ -176,7 +168,7 @@ def test_repeated_rows_keep_apart(tmp_path: Path) -> None:
 )
 def test_rows_that_cannot_be_judged_stop_the_reading(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     raw = {"image": image(1), "image_path": "a.png", "safety_label": 1, "policy_name": 3, "policy": "P.", **change}
-    path = write(tmp_path / "a.parquet", [raw], FIVE)
+    path = write(tmp_path / "a.parquet", [raw], FIVE_POLICIES)
     with pytest.raises(FatalError, match=message):
         rows_of(path)
 
@@ -212,7 +204,7 @@ ROW = {"image": image(1), "image_path": "a.png", "safety_label": 1, "policy_name
     ],
 )
 def test_a_row_of_another_form_is_named(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
-    table = pa.Table.from_pylist([ROW], schema=arrow_schema(FIVE))
+    table = pa.Table.from_pylist([ROW], schema=arrow_schema(FIVE_POLICIES))
     for name, column in columns.items():
         table = table.drop_columns([name]) if name in table.column_names else table
         table = table.append_column(name, column)
@@ -232,7 +224,9 @@ def test_chats_without_an_assessment_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("metadata", [b"no json", b"[]", b"{}", b'{"info": {}}', b'{"info": {"features": 7}}', b"\xff"])
 def test_metadata_of_another_form_names_no_classes(tmp_path: Path, metadata: bytes) -> None:
-    table = pa.Table.from_pylist([ROW], schema=arrow_schema(FIVE)).replace_schema_metadata({b"huggingface": metadata})
+    table = pa.Table.from_pylist([ROW], schema=arrow_schema(FIVE_POLICIES)).replace_schema_metadata(
+        {b"huggingface": metadata}
+    )
     pq.write_table(table, tmp_path / "a.parquet")
     assert rows_of(str(tmp_path / "a.parquet"))[0].policy_name == "Policy L4"
 
@@ -243,7 +237,7 @@ WITHOUT = {"use_dictionary": False, "write_statistics": False}  # else a value s
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
 def test_a_damaged_file_is_a_sentence(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "a.parquet"
-    table = pa.Table.from_pylist([ROW], schema=arrow_schema(FIVE))
+    table = pa.Table.from_pylist([ROW], schema=arrow_schema(FIVE_POLICIES))
     pq.write_table(table, path, compression="none", write_page_checksum=True, **WITHOUT)
     data = path.read_bytes()
     place = data.index(b"IHDR") + 6
@@ -325,8 +319,8 @@ def test_train_labels_are_read_without_images(tmp_path: Path) -> None:
         {"image": image(n), "image_path": path, "safety_label": label, "policy_name": 1, "policy": "P."}
         for n, (path, label) in enumerate([("7.jpg", 1), ("7_edited.jpg", 0)])
     ]
-    write(tmp_path / "train-00000.parquet", raw, FIVE)
-    write(tmp_path / "test-00000.parquet", raw, FIVE)
+    write(tmp_path / "train-00000.parquet", raw, FIVE_POLICIES)
+    write(tmp_path / "test-00000.parquet", raw, FIVE_POLICIES)
     assert [(t.policy_name, t.original, t.label) for t in train_labels(str(tmp_path))] == [
         ("Policy L2", True, "unsafe"),
         ("Policy L2", False, "safe"),
