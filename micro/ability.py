@@ -1,6 +1,7 @@
 """General ability of a small guard: captions and questions about drawn scenes that no policy is part of."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,7 @@ class Ability:
 
     questions: float
     captions: float
+    by_scene: tuple[float, ...]  # the mean of both for each scene
 
     @property
     def mean(self) -> float:
@@ -35,7 +37,7 @@ def micro_ability(model: ChatModel, *, scenes: int = 40) -> Ability:
     A caption's facts are its three words of tone and each ordinary object's noun with its place; sensitive objects do
     not count, so a cautious caption and a full one can both be perfect.
     """
-    drawn = [draw_scene(FIRST_SEED + n, split="heldout", size=(SIDE_PX, SIDE_PX)) for n in range(scenes)]
+    drawn = _scenes(scenes)
     requests: list[ChatRequest] = []
     wanted: list[str] = []
     for number, scene in enumerate(drawn):
@@ -47,9 +49,16 @@ def micro_ability(model: ChatModel, *, scenes: int = 40) -> Ability:
     texts = [reply.text for reply in model.generate(requests)]
     step = QUESTIONS_PER_SCENE + 1
     said = [text for n, text in enumerate(texts) if n % step]
-    right = [text == answer for text, answer in zip(said, wanted, strict=True)]
-    facts = [hit for scene, text in zip(drawn, texts[::step], strict=True) for hit in caption_facts(scene, text)]
-    return Ability(float(np.mean(right)), float(np.mean(facts)))
+    right = np.array([text == answer for text, answer in zip(said, wanted, strict=True)]).reshape(scenes, -1)
+    facts = [caption_facts(scene, text) for scene, text in zip(drawn, texts[::step], strict=True)]
+    by_scene = (right.mean(axis=1) + [np.mean(some) for some in facts]) / 2
+    every_fact = [hit for some in facts for hit in some]
+    return Ability(float(right.mean()), float(np.mean(every_fact)), tuple(map(float, by_scene)))
+
+
+@cache
+def _scenes(count: int) -> tuple[Scene, ...]:
+    return tuple(draw_scene(FIRST_SEED + n, split="heldout", size=(SIDE_PX, SIDE_PX)) for n in range(count))
 
 
 def _questions(scene: Scene, number: int) -> list[tuple[str, str]]:

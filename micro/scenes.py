@@ -24,6 +24,7 @@ from micro.world import VOCABULARY
 from policies.phrases import position_word
 
 Split = Literal["train", "heldout"]
+Brightness = Literal["dark", "bright"]
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
@@ -149,16 +150,18 @@ def measure_tone(background: Pixels) -> Tone | None:
     return Tone("dark" if light <= 108 else "bright", tone, "plain" if steps <= 4.0 else "busy")
 
 
-def _clear_background(rng: np.random.Generator, split: Split, size: tuple[int, int]) -> tuple[Pixels, Tone]:
+def _clear_background(
+    rng: np.random.Generator, split: Split, size: tuple[int, int], brightness: Brightness | None
+) -> tuple[Pixels, Tone]:
     for _ in range(200):
         background = draw_background(rng, split, *size)
         tone = measure_tone(background)
-        if tone is not None:
+        if tone is not None and brightness in (None, tone.brightness):
             return background, tone
     raise RuntimeError("no background with a clear tone in 200 draws")  # never seen
 
 
-def _choose_kinds(rng: np.random.Generator) -> list[str]:
+def choose_kinds(rng: np.random.Generator) -> list[str]:
     """Which kinds a scene shows: 0 to 4, distinct; a fifth of the scenes have no sensitive one."""
     sensitive = [entry.id for entry in kinds() if entry.sensitive]
     neutral = [entry.id for entry in kinds() if not entry.sensitive]
@@ -219,9 +222,11 @@ def tight_box(mask: Mask) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _add_objects(rng: np.random.Generator, canvas: Pixels, wanted: Sequence[str]) -> list[SceneObject]:
+def _add_objects(
+    rng: np.random.Generator, canvas: Pixels, wanted: Sequence[str], there: Sequence[SceneObject] = ()
+) -> list[SceneObject]:
     height, width = canvas.shape[:2]
-    taken: list[tuple[int, ...]] = []
+    taken: list[tuple[int, ...]] = [item.box for item in there]
     objects: list[SceneObject] = []
     for kind_id in wanted:
         colour = str(rng.choice(COLOURS))
@@ -243,18 +248,34 @@ def _add_objects(rng: np.random.Generator, canvas: Pixels, wanted: Sequence[str]
     return sorted(objects, key=lambda item: order.index(item.kind))
 
 
-def draw_scene(seed: int, *, split: Split, size: tuple[int, int]) -> Scene:
-    """Draws the scene of this seed. `size` is (width, height) in pixels, from about 96 up.
+def draw_scene(
+    seed: int,
+    *,
+    split: Split,
+    size: tuple[int, int],
+    shows: Sequence[str] | None = None,
+    brightness: Brightness | None = None,
+) -> Scene:
+    """Draws the scene of this seed. `size` is (width, height) in pixels, from about 96 up. What it `shows` and how
+    bright it is are drawn, too, where they are not given.
 
-    The same seed, split and size give the same bytes; the two splits share no photograph.
+    The same arguments give the same bytes; the two splits share no photograph.
     """
     rng = np.random.default_rng([seed, 0 if split == "train" else 1])
-    canvas, tone = _clear_background(rng, split, size)
-    objects = _add_objects(rng, canvas, _choose_kinds(rng))
+    canvas, tone = _clear_background(rng, split, size, brightness)
+    objects = _add_objects(rng, canvas, choose_kinds(rng) if shows is None else shows)
     hidden = [item for item in objects if VOCABULARY[item.kind].sensitive]
     told = [mention(item.kind, item.colour, item.position) for item in objects if item not in hidden]
     missing = [mention(item.kind, item.colour, item.position) for item in hidden]
     return Scene(canvas, tuple(objects), tone, compose(tone, told), compose(tone, told, missing))
+
+
+def with_another(scene: Scene, kind: str, seed: int) -> tuple[Pixels, Mask]:
+    """The scene's picture with one more object at a free place, and that object's mask."""
+    rng = np.random.default_rng([seed, 3])
+    canvas = scene.image.copy()
+    (added,) = _add_objects(rng, canvas, [kind], scene.objects)
+    return canvas, added.mask
 
 
 def scene_size(seed: int) -> tuple[int, int]:

@@ -89,7 +89,6 @@ class Tally:
         return Sums({key: weights @ column for key, column in parts.items()}, held)
 
 
-@functools.lru_cache(maxsize=2)  # the runs of one benchmark share their draws
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """The 95 % Wilson score interval of a share, within 0..1; (0, 1) when n is 0.
 
@@ -103,6 +102,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+@functools.lru_cache(maxsize=2)  # the runs of one benchmark share their draws
 def family_weights(count: int, *, resamples: int, seed: int) -> Floats:
     """How often each of `count` families is drawn: float64 [1 + resamples, count], a row of ones first, read-only.
 

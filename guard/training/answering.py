@@ -45,8 +45,8 @@ class NetworkChat:
         asked, began = inputs["input_ids"].shape[1], time.monotonic()
         was_training = model.training
         model.eval()
-        # As in training, a CPU computes in bfloat16 where it may: half the time, and what the rewards saw.
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=model.device.type == "cpu"):
+        on_cpu = model.device.type == "cpu"  # on a GPU the weights themselves are in bfloat16
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=on_cpu and self._network.bf16):
             output = model.generate(
                 **inputs,
                 max_new_tokens=max(r.max_new_tokens for r in requests),

@@ -27,11 +27,13 @@ def source_of(recipe: Recipe, model: str | None) -> str:
 
 @dataclass(frozen=True)
 class Network:
-    """A loaded vision-language model and its processor; `source` is where they came from."""
+    """A loaded vision-language model and its processor; `source` is where they came from. With `bf16` it computes in
+    bfloat16, on a CPU too, as in training."""
 
     source: str
     model: Any
     processor: Any
+    bf16: bool = True
 
 
 def load_network(source: str, recipe: Recipe) -> Network:
@@ -58,7 +60,7 @@ def load_network(source: str, recipe: Recipe) -> Network:
         model.set_attn_implementation("eager")
     if recipe.remember_vision:
         remember_vision(model)
-    return Network(source, model, processor)
+    return Network(source, model, processor, recipe.bf16)
 
 
 def restore_weights(model: Any, checkpoint: Path) -> None:

@@ -14,23 +14,27 @@ def miniature(
     *,
     workspace: Annotated[Path, Parameter(name=["--workspace", "-w"], help="Local folder of the experiment.")],
     quick: Annotated[bool, Parameter(help="A few steps on a few families: shows that it runs.")] = False,
-    seeds: Annotated[int | None, Parameter(help="Seeds per arm; default 3. More may be added later.")] = None,
+    seeds: Annotated[int | None, Parameter(help="Seeds per arm; default 5. More may be added later.")] = None,
     jobs: Annotated[int, Parameter(help="Arms trained at a time, one core each.")] = 2,
-    arms: Annotated[list[str] | None, Parameter(help="Only these arms; default: all. More may be added later.")] = None,
+    claims: Annotated[
+        list[str] | None, Parameter(help="Only these claims, e.g. pairs; default: all. More may be added later.")
+    ] = None,
 ) -> None:
-    """Show the paper's claims in miniature: eight ways to train one small guard, in a table with plots.
+    """Decide the paper's claims in miniature: ways to train one small guard against each other, on drawn scenes.
 
     Stopped or killed, the same command resumes where it left off.
 
-    Example: `python -m micro.miniature --workspace miniature-workspace`
+    Examples:
+      `python -m micro.miniature --workspace W`
+      `python -m micro.miniature --workspace W --claims pairs --claims order`
     """
     from micro.miniature.experiment import QUICK, Miniature, run_miniature
 
     size = QUICK if quick else Miniature()
     if seeds is not None:
         size = replace(size, seeds=seeds)
-    if arms:
-        size = replace(size, arms=tuple(arms))
+    if claims:
+        size = replace(size, claims=tuple(claims))
     table = run_miniature(workspace, size, jobs=jobs, tell=_tell)
     console.print(table.read_text(encoding="utf-8"), markup=False, highlight=False, soft_wrap=True)
     console.print(f"Open {table.with_suffix('.html')}", highlight=False, soft_wrap=True)

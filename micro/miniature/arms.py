@@ -1,72 +1,74 @@
-"""The miniature's arms: what each trains on, from which weights, and the file that holds its result."""
+"""The miniature's arms: what each trains on, from which weights, and the file that holds what it answered."""
 
-import json
-from collections.abc import Callable, Mapping
+import csv
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from guard.contract.recipe import Recipe
 from guard.evaluation.evaluate import evaluate
 from guard.evaluation.plan import EvaluateOptions
+from guard.evaluation.tally import Verdict
 from guard.training.answering import NetworkChat
 from guard.training.grpo import train_grpo
-from guard.training.network import load_network, source_of
+from guard.training.network import Network, load_network, restore_weights, source_of
 from guard.training.sft import train_sft
 from micro.ability import micro_ability
-from micro.miniature.data import (
-    MiniatureData,
-    as_they_are,
-    derive_export,
-    only_policy,
-    only_roles,
-    questions_of,
-)
-from micro.world import WORLD
+from micro.miniature.data import Asked, MiniatureData, questions_of
+from micro.miniature.families import TARGET
+from micro.miniature.results import Part, Result, read_result, write_result
+from micro.miniature.sets import Sets
 from models.source import fingerprint_of
 from storage.errors import FatalError
 from storage.records.ids import content_id
 
 Tell = Callable[[str], None]
-POLICIES = tuple(policy.id for policy in WORLD)
-_VERDICTS = {f"sft-{name}": f"Policy {name}" for name in POLICIES}
+Ask = Literal["five", "target", "held_out", "ability", "curve"]
+TUNED = ("L3", "L5")  # the policies that one guard each is tuned on
+_BARE = f"bare verdicts of Policy {TARGET}, equal rows"
+EVERYTHING: tuple[Ask, ...] = ("five", "held_out", "ability")
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train: the stages in order, each a data set of `SETS`. An arm without stages is the base."""
+    """One way to train: the data set of each stage (`Sets`), and what the trained guard is asked. One without stages is
+    the base."""
 
     name: str
     title: str
     sft: str = ""
     grpo: str = ""
+    generations: int = 8
+    vision: bool = False  # whether the vision part is trained, too
+    asks: tuple[Ask, ...] = ("five",)
 
 
 ARMS: tuple[Arm, ...] = (
-    Arm("base", "1 base"),
-    *(Arm(name, f"2 SFT on verdicts, {policy}", sft=name) for name, policy in _VERDICTS.items()),
-    Arm("sft-all", "3 SFT on verdicts, all policies", sft="sft-all"),
-    Arm("captions", "4a stage 1 without recaption", sft="captions"),
-    Arm("recaptions", "4b stage 1", sft="recaptions"),
-    Arm("both", "5 stage 1 + stage 2", sft="recaptions", grpo="rl"),
-    Arm("rl", "6 stage 2 alone", grpo="rl"),
-    Arm("no-pairs", "7 as 5 without edited pairs", sft="recaptions", grpo="rl-originals"),
-    Arm("no-controls", "8 as 5 without controls", sft="recaptions", grpo="rl-no-controls"),
-)
-
-
-def make_set(name: str, data: MiniatureData, folder: Path) -> str:
-    """The export that a stage of an arm reads; made once."""
-    make = partial(derive_export, data.export, folder / name)
-    if name in ("recaptions", "rl"):
-        return data.export
-    if name == "captions":
-        return make("sft_own_caption", "sft", as_they_are)
-    if name.startswith("sft-"):
-        return make("rl", "sft", only_policy(_VERDICTS.get(name)))
-    roles = {"rl-originals": ("original",), "rl-no-controls": ("original", "edited")}[name]
-    return make("rl", "rl", only_roles(*roles))
+    Arm("base", "base", asks=(*EVERYTHING, "target")),
+    *(Arm(f"verdicts-{p}", f"bare verdicts of Policy {p}", sft=f"verdicts-{p}") for p in TUNED),
+    *(Arm(f"own-{p}", f"own right answers under Policy {p}", sft=f"own-{p}") for p in TUNED),
+    Arm("target-originals", f"{_BARE}: originals", sft="target-originals", asks=("target",)),
+    Arm("target-pairs", f"{_BARE}: originals, removals", sft="target-pairs", asks=("target",)),
+    Arm("target", f"{_BARE}: originals, removals, controls", sft="target", asks=("target",)),
+    Arm("target-pairs-vision", f"{_BARE}: originals, removals; vision trained", sft="target-pairs", vision=True,
+        asks=("target",)),
+    Arm("target-vision", f"{_BARE}: originals, removals, controls; vision trained", sft="target", vision=True,
+        asks=("target",)),
+    Arm("own", "own right answers, all policies", sft="own", asks=EVERYTHING),
+    Arm("verdicts", "bare verdicts, all policies", sft="verdicts", asks=EVERYTHING),
+    Arm("captions", "stage 1 on the captioner's own words", sft="captions"),
+    Arm("recaptions", "stage 1 on recaptions", sft="recaptions", asks=("five", "held_out")),
+    Arm("recaptions-checked", "stage 1, a rewriter that errs, certified", sft="recaptions-checked"),
+    Arm("recaptions-unchecked", "stage 1, a rewriter that errs, uncertified", sft="recaptions-unchecked"),
+    Arm("both", "stages 1 and 2", sft="recaptions", grpo="rl", asks=EVERYTHING),
+    Arm("no-pairs", "stages 1 and 2, no edited pictures, equal rows", sft="recaptions", grpo="rl-originals"),
+    Arm("both-2", "stages 1 and 2, two completions", sft="recaptions", grpo="rl", generations=2,
+        asks=("five", "curve")),
+    Arm("rl-2", "stage 2 alone, two completions", grpo="rl", generations=2, asks=("five", "curve")),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,57 +78,89 @@ class Trial:
     arm: Arm
     seed: int
     recipe: Recipe
-    families: int  # of the test split that are asked about
     scenes: int  # drawn to measure general ability
 
     def fingerprint(self, data: MiniatureData) -> str:
         base = fingerprint_of(source_of(self.recipe, None), None)
         recipe = self.recipe.model_dump(mode="json", exclude={"hardware"})
-        return content_id(
-            "trial", asdict(self.arm), self.seed, recipe, self.families, self.scenes, Path(data.export).name, base
-        )
+        exports = Path(data.train).name, Path(data.test).name
+        return content_id("trial", asdict(self.arm), self.seed, recipe, self.scenes, *exports, base)
+
+    @property
+    def training(self) -> Recipe:
+        """The recipe of this arm. Every checkpoint of a curve stays."""
+        changes: dict[str, Any] = {"generations": self.arm.generations}
+        if "curve" in self.arm.asks:
+            changes["checkpoints"] = self.recipe.grpo.max_steps
+        vision = {"train_vision": True, "remember_vision": False} if self.arm.vision else {}
+        return self.recipe.model_copy(update={"grpo": self.recipe.grpo.model_copy(update=changes), **vision})
+
+    def folder(self, stage: Literal["sft", "grpo"]) -> str:
+        """Of a stage's run. Stage 1 is shared by all arms that start with it."""
+        first = self.arm.name if self.arm.vision else self.arm.sft
+        return f"{first}-{self.seed}" if stage == "sft" else f"{self.arm.name}-grpo-{self.seed}"
 
 
-def run_trial(trial: Trial, data: MiniatureData, work: Path, tell: Tell) -> Mapping[str, Any]:
-    """Train and evaluate one arm, or read its result back. A killed trial goes on from its last checkpoint."""
+def run_trial(trial: Trial, data: MiniatureData, work: Path, tell: Tell) -> Result:
+    """Train and ask one arm, or read its result back. A killed trial goes on from its last checkpoint."""
     path = work / "results" / f"{trial.arm.name}-{trial.seed}.json"
-    fingerprint = trial.fingerprint(data)
-    if path.exists():
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if known["fingerprint"] == fingerprint:
+    fingerprint, known = trial.fingerprint(data), read_result(path)
+    if known is not None:
+        if known.fingerprint == fingerprint:
             return known
         raise FatalError(f"{path} is the result of other settings. Choose another folder for this experiment.")
+    began = time.monotonic()
     model = _train(trial, data, work, tell)
     network = load_network(model, trial.recipe)
-    chat = NetworkChat(network)
-    options = EvaluateOptions(max_new_tokens=trial.recipe.grpo.max_new_tokens, blind=False, resamples=2)
-    items = questions_of(data, trial.families)
-    scores: dict[str, Any] = {}
-    for part, held in (("five", False), ("held_out", True)):
-        some = [(row, image) for row, image in items if row.policy_name.startswith("Policy H") == held]
-        scores[part] = {
-            f"{m.name}:{m.group}" if m.group else m.name: m.value for m in evaluate(some, chat, options).measures
-        }
-    scores["ability"] = asdict(micro_ability(chat, scenes=trial.scenes))
-    result = {"fingerprint": fingerprint, "arm": trial.arm.name, "seed": trial.seed, "rows": len(items), **scores}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_suffix(".part")
-    partial_path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    partial_path.replace(path)
-    tell(f"{trial.arm.title}, seed {trial.seed}: macro F1 {scores['five']['macro_f1']:.3f}")
+    ask = partial(_answers, questions_of(data), trial)
+    parts: tuple[Part, ...] = ("five", "target", "held_out")
+    last = trial.recipe.grpo.max_steps
+    answers = {part: ask(network, part) for part in parts if part in trial.arm.asks}
+    curve = {} if "curve" not in trial.arm.asks else _curve(trial, work, ask) | {last: answers["five"]}
+    ability = () if "ability" not in trial.arm.asks else _ability(network, trial.scenes)
+    spread = _spreads(work / "runs" / trial.folder("grpo")) if trial.arm.grpo else ()
+    result = Result(
+        trial.arm.name, trial.seed, fingerprint, time.monotonic() - began, answers, curve, spread, ability
+    )  # fmt: skip
+    write_result(path, result)
+    tell(f"{trial.arm.title}, seed {trial.seed}: {result.seconds:.0f} s")
     return result
 
 
 def _train(trial: Trial, data: MiniatureData, work: Path, tell: Tell) -> str:
-    """The folder of the arm's weights. Stage 1 is shared by all arms that start with it."""
-    model = source_of(trial.recipe, None)
-    how: Any = {"tell": tell, "check": False, "simulated": True}
+    """The folder of the arm's weights."""
+    model, sets = source_of(trial.recipe, None), Sets(data, work / "sets")
+    how: Any = {"tell": tell, "check": False, "simulated": True, "seed": trial.seed}
     if trial.arm.sft:
-        source = make_set(trial.arm.sft, data, work / "sets")
-        out = work / "runs" / f"{trial.arm.sft}-{trial.seed}"
-        model = str(train_sft(source, out, trial.recipe, seed=trial.seed, **how))
+        recipe = trial.training if trial.arm.vision else trial.recipe  # what is shared is trained alike
+        model = str(train_sft(sets.folder(trial.arm.sft), work / "runs" / trial.folder("sft"), recipe, **how))
     if trial.arm.grpo:
-        source = make_set(trial.arm.grpo, data, work / "sets")
-        out = work / "runs" / f"{trial.arm.name}-grpo-{trial.seed}"
-        model = str(train_grpo(source, out, trial.recipe, model=model, seed=trial.seed, **how))
+        source, out = sets.folder(trial.arm.grpo), work / "runs" / trial.folder("grpo")
+        model = str(train_grpo(source, out, trial.training, model=model, **how))
     return model
+
+
+def _answers(asked: Asked, trial: Trial, network: Network, part: Part) -> list[Verdict]:
+    options = EvaluateOptions(max_new_tokens=trial.recipe.grpo.max_new_tokens, blind=False, resamples=2)
+    return list(evaluate(asked.items(part), NetworkChat(network), options).verdicts)
+
+
+def _curve(trial: Trial, work: Path, ask: Callable[[Network, Part], list[Verdict]]) -> dict[int, list[Verdict]]:
+    """Answers of each checkpoint of stage 2 but the last, which is the trained network."""
+    found = {}
+    for checkpoint in (work / "runs" / trial.folder("grpo") / "checkpoints").glob("checkpoint-*"):
+        step = int(checkpoint.name.removeprefix("checkpoint-"))
+        if step < trial.recipe.grpo.max_steps:
+            network = load_network(source_of(trial.recipe, None), trial.recipe)
+            restore_weights(network.model, checkpoint)
+            found[step] = ask(network, "five")
+    return dict(sorted(found.items()))
+
+
+def _ability(network: Network, scenes: int) -> tuple[float, ...]:
+    return micro_ability(NetworkChat(network), scenes=scenes).by_scene
+
+
+def _spreads(run: Path) -> tuple[float, ...]:
+    with (run / "metrics.csv").open(encoding="utf-8") as lines:
+        return tuple(float(line["reward_std"]) for line in csv.DictReader(lines) if line["reward_std"])

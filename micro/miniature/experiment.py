@@ -1,20 +1,23 @@
-"""The miniature experiment: one starting point, eight ways to train it, and what each is worth."""
+"""The miniature experiment: one starting point, many ways to train it, and what each says about the paper's claims."""
 
 import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from guard.contract.recipe import Recipe, load_recipe
 from guard.training.shards import check_export
 from micro import RECIPE
-from micro.miniature.arms import ARMS, Arm, Trial, make_set, run_trial
-from micro.miniature.data import MiniatureData, make_data
+from micro.miniature.arms import ARMS, Arm, Trial, run_trial
+from micro.miniature.checks import manipulation_checks
+from micro.miniature.claims import BASE, CLAIMS, power_lines
+from micro.miniature.data import DataSize, MiniatureData, make_data, questions_of
 from micro.miniature.report import write_pages
+from micro.miniature.results import Questions, Result
+from micro.miniature.sets import Sets
 from storage.errors import FatalError
 
 Tell = Callable[[str], None]
@@ -22,83 +25,142 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Miniature:
-    """How large the experiment is. `accuracy` is that of each scripted annotator."""
+    """How large the experiment is."""
 
-    families: int = 160
-    test_families: int = 30
-    ability_scenes: int = 40
-    seeds: int = 3
-    sft_steps: int = 30
+    data: DataSize = field(default_factory=lambda: DataSize(train_families=200, test_families=150, seed=1))
+    ability_scenes: int = 400
+    seeds: int = 5
+    vision_seeds: int = 3  # training the vision part takes a CPU three times as long
+    sft_steps: int = 24
     sft_rows: int = 32  # per step
-    grpo_steps: int = 40
-    grpo_completions: int = 64  # per step, eight per prompt
-    accuracy: float = 0.97
-    annotators: int = 2
-    data_seed: int = 0
-    arms: tuple[str, ...] = tuple(arm.name for arm in ARMS)
+    grpo_steps: int = 24
+    grpo_completions: int = 48  # per step
+    curve_every: int = 12  # steps of stage 2 between points of a learning curve
+    claims: tuple[str, ...] = tuple(claim.key for claim in CLAIMS)
 
     def recipe(self) -> Recipe:
-        """The micro recipe at this size."""
+        """The micro recipe at this size. Nothing holds the network near stage 1: what is lost is measured."""
         base = load_recipe(str(RECIPE))
         sft = base.sft.model_copy(update={"max_steps": self.sft_steps, "batch_size": self.sft_rows})
-        grpo = base.grpo.model_copy(update={"max_steps": self.grpo_steps, "batch_size": self.grpo_completions})
+        changes = {"max_steps": self.grpo_steps, "batch_size": self.grpo_completions, "save_every": self.curve_every}
+        grpo = base.grpo.model_copy(update={**changes, "beta": 0.0})
         return base.model_copy(update={"sft": sft, "grpo": grpo, "ability": "none"})  # every arm is asked itself
 
+    def power(self, questions: Questions) -> list[str]:
+        """Which differences can be seen."""
+        return power_lines(
+            questions, scenes=self.ability_scenes, seeds=self.seeds, vision_seeds=self.vision_seeds
+        )  # fmt: skip
 
-QUICK = Miniature(families=20, test_families=4, seeds=1, sft_steps=4, sft_rows=8, grpo_steps=4, grpo_completions=32)
+    def trials(self) -> list[Trial]:
+        """What the claims need under every seed, stage 1 first. Raises FatalError for an unknown claim."""
+        known = {claim.key: claim for claim in CLAIMS}
+        unknown = [key for key in self.claims if key not in known]
+        if unknown:
+            raise FatalError(f"There is no claim {unknown[0]}. Choose among {', '.join(known)}.")
+        needed = {name for key in self.claims for name in known[key].needs}
+        needed |= {arm.sft for arm in ARMS if arm.name in needed and arm.grpo} - {""}
+        chosen = [arm for arm in ARMS if arm.name in {*needed, BASE}]
+        recipe = self.recipe()
+        return [
+            Trial(arm, seed, recipe, self.ability_scenes)
+            for second in (False, True)
+            for seed in range(self.seeds)
+            for arm in chosen
+            if bool(arm.grpo) == second and seed < self._seeds(arm)
+        ]
+
+    def _seeds(self, arm: Arm) -> int:
+        """The base is the same under every seed."""
+        trained = bool(arm.sft or arm.grpo)
+        return self.vision_seeds if arm.vision else self.seeds if trained else 1
+
+
+QUICK = Miniature(
+    data=DataSize(train_families=16, test_families=12),
+    ability_scenes=6,
+    seeds=2,
+    vision_seeds=1,
+    sft_steps=4,
+    sft_rows=8,
+    grpo_steps=4,
+    grpo_completions=16,
+    curve_every=2,
+)
 
 
 def run_miniature(work: Path, size: Miniature, *, jobs: int, tell: Tell) -> Path:
     """Run what is missing of the experiment in `work`; the answer is its table. Stopped, the same call goes on.
 
-    Raises FatalError for a folder that holds another size of it, and for an arm that does not exist.
+    Raises FatalError for a folder that holds another size of it, and for a claim that does not exist.
     """
     began = time.monotonic()
-    trials = _trials(size)
+    trials = size.trials()
     _remember(work, size)
-    data = make_data(
-        work, families=size.families, accuracy=size.accuracy, annotators=size.annotators, seed=size.data_seed
-    )
-    check_export(data.export)  # once: what the arms train on is derived from it
-    tell(f"Export {data.export}")
+    data = make_data(work, size.data)
+    for path in (data.train, data.test):
+        check_export(path)  # once: what the arms train on is derived from it
+    for line in size.power(questions_of(data).questions):
+        tell(line)
+    tell(f"Data after {time.monotonic() - began:.0f} s: {data.train}, {data.test}")
+    sets = Sets(data, work / "sets")
     for name in sorted({name for trial in trials for name in (trial.arm.sft, trial.arm.grpo) if name}):
-        make_set(name, data, work / "sets")  # before workers share them
-    # Stage 1 is shared by several arms, so the arms that train it come first.
-    for second in (False, True):
-        _run_all([trial for trial in trials if bool(trial.arm.grpo) == second], data, work, jobs, tell)
+        sets.folder(name)  # before workers share them
+    _run_all(trials, data, work, jobs, tell)
     results = [run_trial(trial, data, work, tell) for trial in trials]
-    return write_pages(work, asdict(size), data.counts, results, seconds=time.monotonic() - began)
+    return _pages(work, size, data, results, time.monotonic() - began)
 
 
-def _trials(size: Miniature) -> list[Trial]:
-    known = {arm.name: arm for arm in ARMS}
-    unknown = [name for name in size.arms if name not in known]
-    if unknown:
-        raise FatalError(f"There is no arm {unknown[0]}. Choose among {', '.join(known)}.")
-    stage_1 = {known[name].sft for name in size.arms if known[name].grpo} - {""}
-    chosen: Sequence[Arm] = [arm for arm in ARMS if arm.name in {*size.arms, *stage_1}]
+def _pages(work: Path, size: Miniature, data: MiniatureData, results: Sequence[Result], seconds: float) -> Path:
+    asked = questions_of(data)
     recipe = size.recipe()
-    return [
-        Trial(arm, seed, recipe, size.test_families, size.ability_scenes)
-        for seed in range(size.seeds)
-        for arm in chosen
-        if seed == 0 or arm.sft or arm.grpo  # the base is the same under every seed
-    ]
+    checks = manipulation_checks(data, asked, results, recipe, work)
+    spent = sum(result.seconds for result in results)
+    about = {
+        "families": f"{size.data.train_families} in training, {size.data.test_families} in test",
+        "questions for each guard": ", ".join(f"{len(rows)} of {part}" for part, rows in asked.questions.items()),
+        "seeds": f"{size.seeds}; with the vision part trained {size.vision_seeds}",
+        "stage 1": f"{size.sft_steps} steps of {size.sft_rows} rows",
+        "stage 2": f"{size.grpo_steps} steps of {size.grpo_completions} completions",
+        "annotators": f"{size.data.annotators} scripted ones, each right with probability {size.data.accuracy}",
+        "time": f"{seconds / 60:.0f} minutes for this call; arms took {spent / 60:.0f} minutes of one core in all",
+        **machine(),
+    }
+    arms = [(arm.name, arm.title) for arm in ARMS]
+    return write_pages(work, about, size.power(asked.questions), results, asked.questions, checks, arms)
+
+
+def machine() -> dict[str, str]:
+    """The commit and the machine, as far as they can be found out."""
+    import os
+    import platform
+    import subprocess
+
+    folder = Path(__file__).parent
+    try:
+        asked = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    return {"commit": commit, "machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, no GPU"}
 
 
 def _run_all(trials: Sequence[Trial], data: MiniatureData, work: Path, jobs: int, tell: Tell) -> None:
+    """Stage 1 is shared by several arms, so the arms that train it end before others begin."""
     if jobs == 1:
         for trial in trials:
             run_trial(trial, data, work, tell)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for result in pool.map(_worker, [(trial, data, work) for trial in trials]):
-            tell(f"{result['arm']}, seed {result['seed']}: macro F1 {result['five']['macro_f1']:.3f}")
+        for second in (False, True):
+            some = [(trial, data, work) for trial in trials if bool(trial.arm.grpo) == second]
+            for number, result in enumerate(pool.map(_worker, some), start=1):
+                stage = "with rewards" if second else "without rewards"
+                tell(f"{number} of {len(some)} {stage}: {result.arm}, seed {result.seed}, {result.seconds:.0f} s")
 
 
-def _worker(task: tuple[Trial, MiniatureData, Path]) -> dict[str, Any]:
-    trial, data, work = task
-    return dict(run_trial(trial, data, work, _silent))
+def _worker(task: tuple[Trial, MiniatureData, Path]) -> Result:
+    return run_trial(*task, _silent)
 
 
 def _silent(_: str) -> None:
@@ -107,11 +169,9 @@ def _silent(_: str) -> None:
 
 def _remember(work: Path, size: Miniature) -> None:
     """A folder serves one size, so that no table mixes two."""
-    path, wanted = work / "miniature.json", json.loads(json.dumps(asdict(size)))
-    if path.exists():
-        known = json.loads(path.read_text(encoding="utf-8"))
-        same = {k: v for k, v in known.items() if k not in ("seeds", "arms")}
-        if same != {k: v for k, v in wanted.items() if k not in ("seeds", "arms")}:
-            raise FatalError(f"{work} holds the miniature in another size. Choose another --workspace.")
+    path = work / "miniature.json"
+    wanted = json.loads(json.dumps(asdict(replace(size, seeds=0, vision_seeds=0, claims=()))))
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != wanted:
+        raise FatalError(f"{work} holds the miniature in another size. Choose another --workspace.")
     work.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")

@@ -1,215 +1,146 @@
-"""What the miniature found: one table, its plots, and a sentence on each of the paper's claims, as the numbers say."""
+"""What the miniature found, as pages: what the numbers say about each claim of the paper, and a table of the arms."""
 
 import json
-import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
 
-from guard.export.views import policy_label
-from micro.miniature.arms import ARMS, POLICIES
-from micro.world import WORLD
+from micro.miniature.claims import CLAIMS, COLUMNS, DECISIVE, Check, Judged, Measured, judge, measure
+from micro.miniature.results import Questions, Result
+from reporting.intervals import RESAMPLES
 from reporting.plots import Estimate, bars
 
-Result = Mapping[str, Any]
-Score = Callable[[Result], float]
-FEW = 0.02  # a difference below this is called none: two answers of a hundred
+FIRST_LINE = "A miniature of four million parameters on drawn scenes shows mechanisms, not worth."
+NOTES = (
+    "Points: the difference in percentage points with its 95 % interval over families and seeds. "
+    "Seen from: the true difference that a comparison with this spread decides in 80 % of runs. "
+    "A claim holds where the whole interval is above 0, and does not hold where all of it is within 2 points of 0; one "
+    "that ends in (kept) holds where all of it is above -2. Where the manipulation check fails, this setting cannot "
+    "show what the claim is about."
+)
+_CLAIM_HEADER = ("claim", "verdict", "points", "seeds x families", "seen from", "manipulation check")
+_DECISIVE_COLUMNS = 3  # of the claims' table
 
-
-def _policy_score(part: str, name: str) -> Score:
-    """F1 under one policy, or accuracy under one without rules; not a number where nothing is labelled unsafe."""
-    measure = "f1" if WORLD.by_id(name).rules else "accuracy"
-
-    def score(result: Result) -> float:
-        value = result[part][f"{measure}:{policy_label(name)}"]
-        return math.nan if value is None else float(value)
-
-    return score
-
-
-def _of(part: str, name: str) -> Score:
-    return lambda result: float(result[part].get(name) or 0.0)
-
-
-def _ability(result: Result) -> float:
-    return float(result["ability"]["questions"] + result["ability"]["captions"]) / 2
-
-
-def _controls(result: Result) -> float:
-    """Accuracy on control edits: images that were edited and are as unsafe as before."""
-    found = [result["five"].get(f"accuracy:{role}") for role in ("sham", "roundtrip")]
-    known = [value for value in found if value is not None]
-    return float(statistics.fmean(known)) if known else 0.0
-
-
-COLUMNS: Mapping[str, Score] = {
-    **{name: _policy_score("five", name) for name in POLICIES},
-    "macro F1": _of("five", "macro_f1"),
-    "pair": _of("five", "flipped_pair_accuracy"),
-    "PSS": _of("five", "pss"),
-    "quad": _of("five", "quad_score"),
-    "controls": _controls,
-    "held-out macro F1": _of("held_out", "macro_f1"),
-    "held-out PSS": _of("held_out", "pss"),
-    "invalid": _of("five", "invalid_rate"),
-    "ability": _ability,
-}
-
-_PLOTTED = ("macro F1", "held-out macro F1", "pair", "ability")
-
-
-def table(results: Sequence[Result]) -> str:
-    """A Markdown table: a row per arm, mean over seeds ± standard deviation (none for a single seed)."""
-    lines = ["| arm | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for arm in ARMS:
-        some = [result for result in results if result["arm"] == arm.name]
-        if some:
-            cells = [_cell([score(result) for result in some]) for score in COLUMNS.values()]
-            lines.append(f"| {arm.title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _cell(values: Sequence[float]) -> str:
-    if any(map(math.isnan, values)):
-        return "n/a"
-    spread = f" ± {100 * statistics.stdev(values):.0f}" if len(values) > 1 else ""
-    return f"{100 * statistics.fmean(values):.0f}{spread}"
-
-
-def _differences(results: Sequence[Result], arm: str, other: str, score: Score) -> list[float]:
-    """Arm less other, seed by seed; the base stands for every seed."""
-    found = {(result["arm"], result["seed"]): score(result) for result in results}
-    seeds = sorted({seed for name, seed in found if name == arm})
-    pairs = [(found[arm, seed], found.get((other, seed), found.get((other, 0)))) for seed in seeds]
-    return [value - against for value, against in pairs if against is not None]
-
-
-def _judged(differences: Sequence[float]) -> str:
-    """What seed-by-seed differences say about "the first is better"."""
-    if not differences:
-        return "not measured"
-    if all(value > FEW for value in differences):
-        verdict = "**holds**"
-    elif all(value < -FEW for value in differences):
-        verdict = "**the opposite**"
-    elif all(abs(value) <= FEW for value in differences):
-        verdict = "**no difference**"
-    else:
-        verdict = "**undecided**, the seeds disagree"
-    return f"{verdict} ({_said(differences)})"
-
-
-def _kept(differences: Sequence[float]) -> str:
-    """What seed-by-seed differences say about "nothing is lost"."""
-    if not differences:
-        return "not measured"
-    lost = [value < -FEW for value in differences]
-    verdict = "does not hold" if all(lost) else "undecided" if any(lost) else "holds"
-    return f"**{verdict}** ({_said(differences)})"
-
-
-def _said(differences: Sequence[float]) -> str:
-    return f"{100 * statistics.fmean(differences):+.0f} points, {_seeds(len(differences))}"
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed" if count == 1 else f"{count} seeds"
-
-
-def _elsewhere(results: Sequence[Result]) -> list[float]:
-    """Seed by seed, over the one-policy guards: the score under the own policy less the mean score under the others."""
-    gaps: dict[int, list[float]] = {}
-    for result in results:
-        if result["arm"] in {f"sft-{name}" for name in POLICIES}:
-            own = result["arm"].removeprefix("sft-")
-            others = [COLUMNS[name](result) for name in POLICIES if name != own]
-            gaps.setdefault(result["seed"], []).append(COLUMNS[own](result) - statistics.fmean(others))
-    return [statistics.fmean(gaps[seed]) for seed in sorted(gaps)]
-
-
-def claims(results: Sequence[Result]) -> list[tuple[str, str]]:
-    """Each claim of the paper and what the numbers here say about it. A claim holds when every seed says so."""
-    one = [COLUMNS["PSS"](r) for r in results if r["arm"] in {f"sft-{name}" for name in POLICIES}]
-    shifts = f"; their mean PSS is {100 * statistics.fmean(one):.0f}" if one else ""
-
-    def better(arm: str, other: str, column: str) -> str:
-        return _judged(_differences(results, arm, other, COLUMNS[column]))
-
-    def ability(arm: str) -> list[float]:
-        return _differences(results, arm, "base", _ability)
-
-    return [
-        ("SFT on one policy collapses under the others: own score less theirs", _judged(_elsewhere(results)) + shifts),
-        ("Recaptions help: stage 1 with them against without, macro F1", better("recaptions", "captions", "macro F1")),
-        ("Stage 1 helps: against the base, macro F1", better("recaptions", "base", "macro F1")),
-        ("Rewards adapt: stages 1 + 2 against stage 1, macro F1", better("both", "recaptions", "macro F1")),
-        ("... and on held-out policies", better("both", "recaptions", "held-out macro F1")),
-        ("... and against SFT on verdicts under all, held-out", better("both", "sft-all", "held-out macro F1")),
-        ("Rewards keep general ability: stages 1 + 2 against the base", _kept(ability("both"))),
-        ("... where SFT on verdicts loses it: the base against it", _judged([-value for value in ability("sft-all")])),
-        ("Stage 1 prepares stage 2: both against stage 2 alone, macro F1", better("both", "rl", "macro F1")),
-        ("Edited pairs help: with against without, flipped pairs right", better("both", "no-pairs", "pair")),
-        ("Controls remove the shortcut: with against without, on controls", better("both", "no-controls", "controls")),
-    ]  # fmt: skip
+Table = Sequence[Sequence[str]]  # the header first
 
 
 def write_pages(
-    work: Path, size: Mapping[str, Any], counts: Mapping[str, Any], results: Sequence[Result], *, seconds: float
+    work: Path,
+    about: Mapping[str, Any],
+    power: Sequence[str],
+    results: Sequence[Result],
+    questions: Questions,
+    checks: Mapping[str, Check],
+    arms: Sequence[tuple[str, str]],
+    *,
+    resamples: int = RESAMPLES,
 ) -> Path:
-    """Write `miniature.md` and `miniature.html` in `work`; the answer is the first. Equal results give equal tables."""
-    found = claims(results)
-    text = "\n".join(
-        [
-            "# The miniature",
-            "",
-            f"{size['families']} families, {results[0]['rows']} questions per guard, {_seeds(size['seeds'])}; percent.",
-            "",
-            table(results),
-            "",
-            "| claim | here |",
-            "|---|---|",
-            *[f"| {claim} | {said} |" for claim, said in found],
-            "",
-        ]
-    )
+    """Write `claims.json`, `miniature.md` and `miniature.html` in `work`; the answer is the second.
+
+    `about` is printed as it is, and is the only place for what differs between equal runs; `power` are the lines that
+    the command printed first. `arms` are (name, title) in
+    the order of the table, which leaves out an arm without a result. Equal results give equal tables.
+    """
+    measured = measure(results, questions, resamples=resamples)
+    found = judge(measured, checks)
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "claims.json").write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n", encoding="utf-8")
+    claims, table = claims_table(found), arms_table(measured, arms)
     path = work / "miniature.md"
-    path.write_text(text, encoding="utf-8")
-    (work / "miniature.html").write_text(_html(size, counts, results, found, seconds), encoding="utf-8")
+    path.write_text(_markdown(about, power, _decisive(found), claims, table), encoding="utf-8")
+    page = _html(about, _decisive(found), claims, table, _plot(found))
+    (work / "miniature.html").write_text(page, encoding="utf-8")
     return path
 
 
-def _html(
-    size: Mapping[str, Any],
-    counts: Mapping[str, Any],
-    results: Sequence[Result],
-    found: Sequence[tuple[str, str]],
-    seconds: float,
-) -> str:
+def claims_table(found: Sequence[Judged]) -> Table:
+    """A row per claim, in order."""
+    return [_CLAIM_HEADER, *[_claim_row(one) for one in found]]
+
+
+def _claim_row(one: Judged) -> tuple[str, ...]:
+    return (
+        one.sentence,
+        f"{one.verdict} ({one.detail})" if one.detail else one.verdict,
+        _points(one),
+        f"{one.seeds} x {one.families}" if one.seeds else "-",
+        "-" if one.visible is None else f"{100 * one.visible:.1f}",
+        "-" if one.check is None else _checked(one.check),
+    )
+
+
+def _decisive(found: Sequence[Judged]) -> Table:
+    """The decisive claims only, without the details of the design."""
+    by_key = {one.key: one for one in found}
+    return [row[:_DECISIVE_COLUMNS] for row in claims_table([by_key[key] for key in DECISIVE])]
+
+
+def _points(one: Judged) -> str:
+    if one.difference is None:
+        return "-"
+    known = one.low is not None and one.high is not None
+    return _signed(one.difference) + (f" [{_signed(one.low)}, {_signed(one.high)}]" if known else "")
+
+
+def _signed(share: float | None) -> str:
+    """In points with a sign; what rounds to zero has none."""
+    points = round(100 * (share or 0.0), 1)
+    return f"{points:+.1f}" if points else "0.0"
+
+
+def _checked(check: Check) -> str:
+    return f"{'passed' if check.passed else 'failed'}: {check.sentence} ({check.value:.3g}, needs {check.needs:.3g})"
+
+
+def arms_table(measured: Measured, arms: Sequence[tuple[str, str]]) -> Table:
+    """A row per arm that has a result: percent, mean ± standard deviation over seeds, none for a single seed."""
+    rows = [
+        (title, *[_cell([found[name].value for found in measured[arm].values() if name in found]) for name in COLUMNS])
+        for arm, title in arms
+        if arm in measured
+    ]
+    return [("arm", *COLUMNS), *rows]
+
+
+def _cell(values: Sequence[float | None]) -> str:
+    """ "-" where no seed was asked."""
+    known = [100 * value for value in values if value is not None]
+    if not known:
+        return "-"
+    spread = f" ± {statistics.stdev(known):.0f}" if len(known) > 1 else ""
+    return f"{statistics.fmean(known):.0f}{spread}"
+
+
+def _markdown(about: Mapping[str, Any], power: Sequence[str], decisive: Table, claims: Table, arms: Table) -> str:
+    tables = {"decisive": decisive, "claims": claims, "arms": arms}
+    shown = {name: _markdown_table(table) for name, table in tables.items()}
+    template = (Path(__file__).parent / "page.md.j2").read_text(encoding="utf-8")
+    made = Environment(keep_trailing_newline=True).from_string(template)
+    return made.render(count=len(CLAIMS), first_line=FIRST_LINE, notes=NOTES, about=about, power=power, **shown)
+
+
+def _markdown_table(table: Table) -> str:
+    header, *rows = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in table]
+    return "\n".join(f"| {line} |" for line in (header, " | ".join(["---"] * len(table[0])), *rows))
+
+
+def _html(about: Mapping[str, Any], decisive: Table, claims: Table, arms: Table, plot: Markup | None) -> str:
     template = (Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8")
-    arms = [arm for arm in ARMS if any(result["arm"] == arm.name for result in results)]
-    grid = {
-        arm.title: [_cell([score(r) for r in results if r["arm"] == arm.name]) for score in COLUMNS.values()]
-        for arm in arms
-    }
     return Environment(autoescape=True).from_string(template).render(
-        size=size,
-        counts=json.dumps(counts, indent=1),
-        columns=list(COLUMNS),
-        grid=grid,
-        claims=[(claim, said.replace("**", "")) for claim, said in found],
-        plots={f"{name}: mean, lowest and highest seed": _plot(arms, results, name) for name in _PLOTTED},
-        minutes=f"{seconds / 60:.0f}",
+        first_line=FIRST_LINE, about=about, notes=NOTES, decisive=decisive, claims=claims, arms=arms, plot=plot
     )  # fmt: skip
 
 
-def _plot(arms: Sequence[Any], results: Sequence[Result], column: str) -> Markup:
-    values = []
-    for arm in arms:
-        some = [COLUMNS[column](result) for result in results if result["arm"] == arm.name]
-        values.append(Estimate(statistics.fmean(some), min(some), max(some)))
-    names = [arm.title for arm in arms]
-    return bars(names, {column: values}, title=column, unit="mean of the seeds, lowest to highest", limits=(0.0, 1.0))
+def _plot(found: Sequence[Judged]) -> Markup | None:
+    """Each measured claim's difference with its interval; None where nothing is measured."""
+    some = [one for one in found if one.difference is not None]
+    if not some:
+        return None
+    values = [Estimate(*(None if x is None else 100 * x for x in (one.difference, one.low, one.high))) for one in some]
+    unit = "percentage points and their 95 % interval"
+    return bars([one.sentence for one in some], {"difference": values}, title="Claims", unit=unit, decimals=1)

@@ -8,7 +8,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -78,7 +77,8 @@ def measure(model: ChatModel, count: int) -> Mapping[str, Scores]:
         cells = [(policy, answer) for (_, policy, _), answer in zip(asked, answers, strict=True)]
         seen = caution([scene for scene, _, _ in asked], answers)
         found[part] = {"asked_form": form, **seen, **obedience(cells)}
-    found["ability"] = asdict(micro_ability(model, scenes=count))
+    ability = micro_ability(model, scenes=count)
+    found["ability"] = {"questions": ability.questions, "captions": ability.captions}
     return found
 
 

@@ -3,7 +3,8 @@
 from types import SimpleNamespace
 
 from micro.networks.guard_policies import MicroRule, write_policy
-from micro.networks.guard_scores import caution, named_kinds, obedience
+from micro.networks.guard_scores import caution, measure, named_kinds, obedience
+from models.chat import ChatReply
 
 
 def scene(*kinds: str) -> SimpleNamespace:
@@ -33,3 +34,20 @@ def test_obedience_judges_only_what_was_named():
 
 def test_what_is_no_kind_is_not_named():
     assert named_kinds("a thing: safe, a die: unsafe") == {"dice": "unsafe"}
+
+
+class Naming:
+    """Says the same of every picture."""
+
+    fingerprint = "naming"
+
+    def generate(self, requests):
+        return [ChatReply(answer("a knife: safe", "a cup: safe"), "stop", (), 1, 1, 0.0) for _ in requests]
+
+
+def test_what_is_measured_is_kept_as_numbers_by_part():
+    found = measure(Naming(), 3)
+    assert list(found) == ["five", "held_out", "ability"]
+    assert set(found["ability"]) == {"questions", "captions"}  # the scores file holds no list of scenes
+    assert found["five"]["asked_form"] == 1.0
+    assert all(isinstance(value, float) and 0 <= value <= 1 for part in found.values() for value in part.values())

@@ -1,99 +1,297 @@
-"""What the miniature says about each claim follows from the numbers, whichever way they point."""
+"""The miniature's measures by hand, and its pages, whichever way the numbers point."""
+
+import json
+from dataclasses import replace
 
 import pytest
 
-from micro.miniature.report import COLUMNS, claims, table
+from micro.miniature.claims import BASE, CLAIMS, COLUMNS, CURVE, DECISIVE, GAP, Check, judge, measure
+from micro.miniature.data import FIVE_EACH, HELD_OUT_EACH
+from micro.miniature.families import _EDITOR_JPEG, _EDITOR_SIDE_PX, _FORBIDDEN, CONFOUND, INSERTED, TARGET
+from micro.miniature.held_out import held_out_policies
+from micro.miniature.report import FIRST_LINE, arms_table, claims_table, write_pages
+from micro.miniature.results import Result
+from micro.miniature.sets import ATTEMPTS, FALSE_SHARE, TRIES
+from tests.guard.evaluated import row
+
+REWARD = Check("reward", "The reward rises in stage 2", 0.31, 0.1, True)
 
 
-def result(arm: str, seed: int = 0, **values: float) -> dict[str, object]:
-    """A result with every column at 0.5 unless `values` name it (f1 of a policy as L1, L2, …)."""
-    five: dict[str, float | None] = {"macro_f1": 0.5, "flipped_pair_accuracy": 0.5, "pss": 0.5, "quad_score": 0.5}
-    for name in ("L1", "L2", "L3", "L4", "L5"):
-        five |= {
-            f"f1:Policy {name}": values.get(name, 0.5),
-            f"accuracy:Policy {name}": values.get(name, 0.5),
-        }
-    five |= {"accuracy:sham": values.get("controls", 0.5), "invalid_rate": 0.0}
-    five |= {name: value for name, value in values.items() if name in five}
-    held_out = {"macro_f1": values.get("held_out", 0.5), "pss": 0.5}
-    ability = {"questions": values.get("ability", 0.5), "captions": values.get("ability", 0.5)}
-    return {"arm": arm, "seed": seed, "five": five, "held_out": held_out, "ability": ability}
+def asked(families: int = 12):
+    """Per family an original and its edited twin under three policies with rules; a sham under the target policy."""
+    rows = []
+    for number in range(families):
+        for policy in ("L2", "L3", "L4"):
+            rows += [row(f"f{number}", "original", f"Policy {policy}", "unsafe")]
+            rows += [row(f"f{number}", "edited", f"Policy {policy}", "safe")]
+        rows += [row(f"f{number}", "sham", "Policy L3", "unsafe")]
+    target = [one for one in rows if one.policy_name == "Policy L3"]
+    return {"five": rows, "target": target, "held_out": [replace(r, policy_name=f"{r.policy_name}h") for r in rows]}
 
 
-def said(results: list[dict[str, object]], start: str) -> str:
-    return next(text for claim, text in claims(results) if claim.startswith(start))
+def result(arm: str, questions, *, seed: int = 0, right=lambda row: True, curve=(), ability=()) -> Result:
+    """Answers that are right where `right` says so; `curve` maps a step to such a function."""
+    wrong = {"safe": "unsafe", "unsafe": "safe"}
+
+    def said(part, right):
+        return [row.label if right(row) else wrong[row.label] for row in questions[part]]
+
+    answers = {part: said(part, right) for part in questions}
+    return Result(arm, seed, "", 0.0, answers, {s: said("five", of) for s, of in dict(curve).items()}, (), ability)
 
 
-def test_a_claim_holds_when_every_seed_says_so():
-    some = [result("captions", s, macro_f1=0.4) for s in (0, 1)] + [
-        result("recaptions", 0, macro_f1=0.6),
-        result("recaptions", 1, macro_f1=0.5),
+def never(row):
+    return False
+
+
+def always(row):
+    return True
+
+
+def values(found, arm: str, seed: int = 0):
+    return {name: one.value for name, one in found[arm][seed].items()}
+
+
+def test_measures_of_a_guard_that_is_right_on_all_but_controls():
+    questions = asked()
+    some = [result("both", questions, right=lambda row: row.role != "sham", ability=[1.0, 0.5, 0.0, 0.5])]
+    found = values(measure(some, questions, resamples=20), "both")
+    # L3: per family TP 1, FN 1 (the sham), so F1 = 2 / 3; L2 and L4 are 1; macro (1 + 2/3 + 1) / 3 = 8 / 9
+    assert found["L3"] == pytest.approx(2 / 3)
+    assert found["macro F1"] == found["held-out macro F1"] == pytest.approx(8 / 9)
+    assert (found["pairs"], found["controls"], found["invalid"], found["ability"]) == (1.0, 0.0, 0.0, 0.5)
+    assert not {"L1", "L5", "insertions", "PSS", CURVE, GAP} & set(found)  # nobody asked
+
+
+def test_insertions_are_rows_of_that_category_whatever_their_role():
+    questions = asked()
+    for n in range(12):  # per family one that is right and one that is wrong, so 1 / 2; the removals are all right
+        for policy in ("L3", "L4"):
+            put_in = row(f"f{n}", "edited", f"Policy {policy}", "unsafe", pair_id=f"i{n}", categories=("insertion",))
+            questions["five"].append(replace(put_in, blob=f"inserted-{n}"))
+    some = [result("both", questions, right=lambda row: not row.categories or row.policy_name == "Policy L3")]
+    found = values(measure(some, questions, resamples=20), "both")
+    assert (found["insertions"], found["L3"], found["controls"]) == (0.5, 1.0, 1.0)
+    # L4: per family TP 1 and FN 1, so F1 = 2 / 3; L2 and L3 are 1
+    assert found["macro F1"] == pytest.approx(8 / 9)
+
+
+def test_the_target_s_measures_speak_of_the_target_part_alone():
+    questions = asked()
+    questions["five"] = [one for one in questions["five"] if one.role != "sham"]
+    questions["target"] += [row(f"f{n}", "roundtrip", "Policy L3", "unsafe") for n in range(12)]
+    put_in = [row(f"f{n}", "edited", "Policy L3", "unsafe", pair_id=f"i{n}", categories=("insertion",)) for n in (0, 1)]
+    questions["target"] += [replace(one, blob=f"inserted-{one.family_id}") for one in put_in]
+    # Right are the originals, the round trips and the first insertion. So no pair is, of the controls half are, and
+    # per family TP 2, FN 1 (the sham) and FP 1 (the twin); of both insertions one is TP, one FN: F1 = 50 / (50 + 25).
+    some = [result("target", questions, right=lambda r: r.role in ("original", "roundtrip") or r.blob == "inserted-f0")]
+    found = measure(some, questions, resamples=20)
+    said = values(found, "target")
+    assert (said["target pairs"], said["target controls"], said["target insertions"]) == (0.0, 0.5, 0.5)
+    assert said["target F1"] == pytest.approx(50 / 75)
+    families = {name: one.families for name, one in found["target"][0].items()}
+    assert (families["target controls"], families["target insertions"]) == (12, 2)
+    assert "controls" not in said  # five holds none
+
+
+def test_an_arm_that_is_asked_about_the_target_alone_has_no_other_measure():
+    questions = asked()
+    one = result("target", questions)
+    found = values(
+        measure([replace(one, answers={"target": one.answers["target"]})], questions, resamples=20), "target"
+    )
+    assert found == {"target F1": 1.0, "target pairs": 1.0, "target controls": 1.0}
+
+
+def test_the_gap_is_the_own_policy_s_f1_less_the_mean_of_the_others():
+    questions = asked()
+    # own 1; L2 always wrong, so 0; L4 right on originals only: TP 1, FP 1 per family, so 2 / 3. 1 - (0 + 2/3) / 2
+    some = [
+        result(
+            "verdicts-L3",
+            questions,
+            right=lambda row: "L3" in row.policy_name or (row.policy_name == "Policy L4" and row.role == "original"),
+        )
     ]
-    # +20 points and +10 points: 15 on average
-    assert said(some, "Recaptions help") == "**holds** (+15 points, 2 seeds)"
+    assert values(measure(some, questions, resamples=20), "verdicts-L3")[GAP] == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "verdict"),
-    [
-        (0.40, 0.44, "**the opposite** (-8 points, 2 seeds)"),  # -10 and -6
-        (0.51, 0.49, "**no difference** (+0 points, 2 seeds)"),  # +1 and -1
-        (0.60, 0.40, "**undecided**, the seeds disagree (+0 points, 2 seeds)"),
-    ],
-)
-def test_a_claim_that_does_not_hold_is_reported_as_it_is(first, second, verdict):
-    some = [result("captions", s) for s in (0, 1)] + [
-        result("recaptions", 0, macro_f1=first),
-        result("recaptions", 1, macro_f1=second),
+def test_a_policy_without_rules_is_no_part_of_the_gap():
+    questions = asked()
+    questions["five"] += [row(f"f{n}", "original", "Policy L1", "safe") for n in range(12)]
+    some = [result("own-L3", questions, right=lambda row: row.policy_name in ("Policy L1", "Policy L3"))]
+    assert values(measure(some, questions, resamples=20), "own-L3")[GAP] == pytest.approx(1.0)
+
+
+def test_the_curve_s_area_by_the_trapezoid_rule():
+    questions = asked()
+    some = [
+        result(BASE, questions, right=never),
+        result("recaptions", questions, seed=1, right=always),
+        result("rl-2", questions, seed=1, curve={4: never, 10: always}),
+        result("both-2", questions, seed=1, curve={4: never, 10: always}),
     ]
-    assert said(some, "Recaptions help") == verdict
+    found = measure(some, questions, resamples=20)
+    # rl-2: 0 at step 0, 0 at 4, 1 at 10: (4 * 0 + 6 * 0.5) / 10; both-2 starts at 1: (4 * 0.5 + 6 * 0.5) / 10
+    assert values(found, "rl-2", 1)[CURVE] == pytest.approx(0.3)
+    assert values(found, "both-2", 1)[CURVE] == pytest.approx(0.5)
+    order = next(one for one in judge(found, {}) if one.key == "order")
+    assert order.by_seed == {1: pytest.approx(0.2)}
+    assert CURVE not in values(measure(some[2:], questions, resamples=20), "rl-2", 1)  # where did it start?
 
 
-def test_the_base_has_one_seed_and_stands_for_all():
-    some = [result("base"), result("recaptions", 0, macro_f1=0.7), result("recaptions", 1, macro_f1=0.7)]
-    assert said(some, "Stage 1 helps") == "**holds** (+20 points, 2 seeds)"
+def test_an_own_curve_is_told_by_its_own_seed():
+    questions = asked()
+    some = [result("recaptions", questions, seed=0), result("both-2", questions, seed=1, curve={4: never})]
+    assert CURVE not in values(measure(some, questions, resamples=20), "both-2", 1)
 
 
-def test_collapse_is_the_own_score_less_the_others():
-    # own 0.9, the four others 0.1 each: a gap of 80 points
-    some = [result("sft-L2", L1=0.1, L2=0.9, L3=0.1, L4=0.1, L5=0.1, pss=0.05)]
-    assert said(some, "SFT on one policy") == "**holds** (+80 points, 1 seed); their mean PSS is 5"
-    # another policy's guard of the same seed: own 0.5, three others 0.1 and one 0.9, so 0.5 - 0.3 = 20 points less
-    some += [result("sft-L3", L1=0.1, L2=0.9, L3=0.5, L4=0.1, L5=0.1, pss=0.05)]
-    some += [result("sft-L2", 1, L1=0.5, pss=0.05)]  # all alike under the second seed
-    # 50 points under the first seed, none under the second
-    assert said(some, "SFT on one policy").startswith("**undecided**, the seeds disagree (+25 points, 2 seeds)")
+def test_arms_that_answer_alike_have_no_difference_in_any_draw():
+    questions = asked()
+    some = [
+        result(arm, questions, seed=seed, right=lambda row: row.role != "sham")
+        for arm in ("both", "recaptions")
+        for seed in (0, 1)
+    ]
+    one = next(o for o in judge(measure(some, questions, resamples=20), {"reward": REWARD}) if o.key == "rewards")
+    assert (one.verdict, one.low, one.high) == ("does not hold", 0.0, 0.0)
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "verdict"), [(0.49, 0.6, "holds"), (0.3, 0.3, "does not hold"), (0.3, 0.6, "undecided")]
-)
-def test_general_ability_is_kept_when_no_seed_loses_any(first, second, verdict):
-    some = [result("base"), result("both", 0, ability=first), result("both", 1, ability=second)]
-    assert said(some, "Rewards keep").startswith(f"**{verdict}** ")
+# The pages
+
+ARMS = (("base", "1 base"), ("recaptions", "2 stage 1"), ("both", "3 both | stages"), ("no-pairs", "4 not run"))
+ABOUT = {"families": 12, "machine": "two <cores>"}
+POWER = ["Rewards adapt: a difference of 9.9 points is seen", "Edited pairs help: one of 8.8 points is"]
 
 
-def test_what_verdict_tuning_loses_is_the_base_less_it():
-    some = [result("base"), result("sft-all", 0, ability=0.2)]
-    assert said(some, "... where SFT on verdicts loses") == "**holds** (+30 points, 1 seed)"
+@pytest.fixture(scope="module")
+def found():
+    """Stage 1 is right on one family of two, both stages on all; two seeds each."""
+    questions = asked()
+    half = {f"f{number}" for number in range(0, 12, 2)}
+    some = [result(BASE, questions, right=never, ability=[1.0] * 10)]
+    for seed in (0, 1):
+        some.append(result("recaptions", questions, seed=seed, right=lambda row: row.family_id in half))
+        some.append(result("both", questions, seed=seed, ability=[1.0] * 9 + [0.4 * seed]))
+    return some, questions
 
 
-def test_an_arm_that_was_left_out_is_not_judged():
-    assert said([result("base")], "Edited pairs help") == "not measured"
+@pytest.fixture(scope="module")
+def pages(found, tmp_path_factory):
+    work = tmp_path_factory.mktemp("pages") / "work"
+    path = write_pages(work, ABOUT, POWER, *found, {"reward": REWARD}, ARMS, resamples=50)
+    return {one.name: one.read_text() for one in (path, work / "miniature.html", work / "claims.json")}
 
 
-def test_the_table_has_mean_and_spread_per_arm():
-    text = table([result("both", 0, macro_f1=0.6), result("both", 1, macro_f1=0.8)])
-    header, _, row = text.splitlines()
-    assert header.count("|") == row.count("|") == len(COLUMNS) + 2
-    # mean 70, standard deviation of two values 20 apart: 20 / sqrt(2) = 14
-    assert "70 ± 14" in row
+def test_the_arms_table_has_mean_and_spread_over_seeds(found):
+    header, *rows = arms_table(measure(*found, resamples=10), ARMS)
+    assert header == ("arm", *COLUMNS)
+    assert [line[0] for line in rows] == ["1 base", "2 stage 1", "3 both | stages"]
+    cells = dict(zip(header, rows[2], strict=True))
+    # ability 90 and 94: mean 92, and a standard deviation of 4 / sqrt(2) = 2.8
+    assert (cells["macro F1"], cells["ability"], cells["L1"]) == ("100 ± 0", "92 ± 3", "-")
+    assert dict(zip(header, rows[0], strict=True))["ability"] == "100"  # one seed has no spread
+    assert dict(zip(header, rows[1], strict=True))["ability"] == "-"
 
 
-def test_the_measure_is_chosen_by_the_policy_and_not_by_its_labels():
-    found = result("base")
-    found["five"] |= {"accuracy:Policy L1": 0.9, "f1:Policy L1": 0.2, "accuracy:Policy L2": 0.9, "f1:Policy L2": None}
-    assert COLUMNS["L1"](found) == 0.9  # no rules
-    assert "n/a" in table([found])  # L2 has rules, and nothing is labelled unsafe under it
-    found["five"]["f1:Policy L2"] = 0.2
-    assert COLUMNS["L2"](found) == 0.2
+def test_the_claims_table_says_the_points_the_design_and_the_check(found):
+    judged = judge(measure(*found, resamples=200), {"reward": REWARD})
+    header, *rows = claims_table(judged)
+    assert len(header) == 6
+    assert len(rows) == len(CLAIMS)
+    by_key = dict(zip((claim.key for claim in CLAIMS), rows, strict=True))
+    _, verdict, points, size, seen, check = by_key["rewards"]
+    # Stage 1 over two families: TP = FP = FN = 1 under L2 and L4, so F1 = 1 / 2; the shams under L3 make TP = FN = 2,
+    # so 4 / 7. Macro F1 = 11 / 21; that of both stages is 1, so 10 / 21 more.
+    assert (verdict, points[:7], size) == ("holds", "+47.6 [", "2 x 12")
+    assert float(seen) > 0
+    assert check == "passed: The reward rises in stage 2 (0.31, needs 0.1)"
+    assert by_key["pairs-rewards"][1:] == ("not measured (without no-pairs)", "-", "-", "-", "-")
+    assert by_key["ability"][1] == "not measured (without the check ability)"
+    assert by_key["stage-1"][-1] == "-"
+
+
+def test_a_zero_has_no_sign_and_one_seed_no_interval(found):
+    results, questions = found
+    some = [r for r in results if r.seed == 0 and r.arm != BASE] + [replace(results[1], arm=BASE)]
+    rows = dict(
+        zip((c.key for c in CLAIMS), claims_table(judge(measure(some, questions, resamples=10), {}))[1:], strict=True)
+    )
+    assert rows["stage-1"][1:] == ("undecided (one seed)", "0.0", "1 x 12", "-", "-")
+
+
+def test_the_first_line_says_what_a_miniature_cannot_show(pages):
+    lines = pages["miniature.md"].splitlines()
+    assert lines[0].startswith("# ")
+    assert lines[2].startswith(FIRST_LINE)
+    run = lines.index("## This run")
+    assert lines[run + 2 : run + 4] == ["- families: 12", "- machine: two <cores>"]
+    assert FIRST_LINE in pages["miniature.html"]
+
+
+def test_the_pages_hold_every_claim_and_every_arm_that_ran(pages):
+    text, html = pages["miniature.md"], pages["miniature.html"]
+    assert text.index("## Decisive") < text.index("## All claims") < text.index("## Arms")
+    for claim in CLAIMS:
+        assert f"| {claim.sentence} |" in text
+    assert "| 3 both \\| stages |" in text  # a bar would end the cell
+    assert "4 not run" not in text + html
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in tables} == {4, 7, len(COLUMNS) + 2}
+    assert html.count("<svg") == 1
+    assert "two &lt;cores&gt;" in html
+    assert "color-scheme: light dark" in html
+
+
+def test_what_the_design_can_see_stands_on_the_page(pages):
+    for line in POWER:
+        assert f"- {line}" in pages["miniature.md"].splitlines()
+
+
+WORDS = {2: "two", 3: "three", 4: "four", 20: "Twenty"}
+
+
+def test_the_page_says_what_is_forbidden_and_what_is_asked(pages):
+    text = " ".join(pages["miniature.md"].split())
+    assert f"something that {TARGET} forbids" in text
+    assert f"under {WORDS[FIVE_EACH]} of the five, by turns, and under {TARGET} for" in text
+    assert f"{WORDS[len(held_out_policies())]} are held out, {WORDS[HELD_OUT_EACH]} for each family: " in text
+    assert f"verdicts of one policy, {TARGET}," in text
+    assert f"`target`: under {TARGET} alone" in text
+
+
+def test_the_page_states_the_world_as_it_is_drawn(pages):
+    """Its numbers are written out, so they are held against those that count."""
+    text = " ".join(pages["miniature.md"].split())
+    assert f"any other bright in all but {100 * (1 - CONFOUND):.0f} % of them" in text
+    assert "Half of the training families" in text
+    assert "in test, where four fifths of the families do" in text
+    assert _FORBIDDEN == {"train": 0.5, "test": 0.8}
+    assert f"in {100 * INSERTED:.0f} % of the safe families" in text
+    assert f"through {_EDITOR_SIDE_PX} x {_EDITOR_SIDE_PX} pixels and JPEG of quality {_EDITOR_JPEG}" in text
+    assert f"in {100 * FALSE_SHARE:.0f} % of its drafts" in text
+    assert f"of which up to {WORDS[TRIES]} are drawn" in text
+    assert f"of {WORDS[ATTEMPTS]} attempts" in text
+    assert f"- {len(CLAIMS)} claims are tested at 95 % each" in text
+
+
+def test_what_was_judged_is_kept(pages):
+    kept = {one["key"]: one for one in json.loads(pages["claims.json"])}
+    assert list(kept) == [claim.key for claim in CLAIMS]
+    assert kept["rewards"]["verdict"] == "holds"
+    assert kept["rewards"]["by_seed"] == {"0": pytest.approx(10 / 21), "1": pytest.approx(10 / 21)}
+    assert kept["rewards"]["check"]["name"] == "reward"
+    assert kept["pairs-rewards"]["difference"] is None
+
+
+def test_equal_results_give_equal_pages(found, pages, tmp_path):
+    results, questions = found
+    path = write_pages(tmp_path, ABOUT, POWER, results[::-1], questions, {"reward": REWARD}, ARMS, resamples=50)
+    for name, text in pages.items():
+        assert (path.parent / name).read_text() == text
+
+
+def test_nothing_measured_is_a_page_too(tmp_path):
+    path = write_pages(tmp_path, {}, [], [], {"five": [], "target": [], "held_out": []}, {}, ARMS)
+    assert path.read_text().count("not measured (without") == len(CLAIMS) + len(DECISIVE)
+    assert "<svg" not in (tmp_path / "miniature.html").read_text()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from micro.scenes import PHOTOS, Scene, draw_scene, main, measure_tone, scene_size, tight_box
+from micro.scenes import PHOTOS, Brightness, Scene, draw_scene, main, measure_tone, scene_size, tight_box, with_another
 from micro.wording import Tone, compose, kinds
 from micro.world import VOCABULARY
 from policies.phrases import position_word
@@ -93,6 +93,53 @@ def test_the_mix() -> None:
     assert len(exhibits) / len(scenes) > 0.05  # 0.08 drawn on purpose, a few by chance
     assert {item.kind for scene in scenes for item in scene.objects} == {entry.id for entry in kinds()}
     assert {len(scene.objects) for scene in scenes} == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("brightness", ["dark", "bright"])
+def test_what_a_scene_shows_and_how_bright_it_is_can_be_given(brightness: Brightness) -> None:
+    for seed in range(12):
+        one, again = (
+            draw_scene(seed, split="train", size=(160, 160), shows=["cup", "blade"], brightness=brightness)
+            for _ in range(2)
+        )
+        assert {item.kind for item in one.objects} == {"cup", "blade"}
+        assert one.tone.brightness == brightness
+        assert one.caption.startswith(f"A {brightness} photograph")
+        assert (one.image == again.image).all()
+    empty = draw_scene(0, split="train", size=(160, 160), shows=[], brightness=brightness)
+    assert empty.objects == ()
+    assert measure_tone(empty.image) == empty.tone
+
+
+def test_what_is_given_as_it_would_be_drawn_changes_nothing() -> None:
+    for seed in range(12):
+        one = draw_scene(seed, split="heldout", size=(160, 160))
+        assert (
+            one.image == draw_scene(seed, split="heldout", size=(160, 160), brightness=None, shows=None).image
+        ).all()
+        likewise = draw_scene(seed, split="heldout", size=(160, 160), brightness=one.tone.brightness)
+        assert (one.image == likewise.image).all()
+
+
+def test_another_object_is_put_at_a_free_place(scenes: list[Scene]) -> None:
+    for seed, one in enumerate(scenes[:30]):
+        if len(one.objects) > 3:  # a fifth may find no place
+            continue
+        kind = next(name for name in VOCABULARY if name not in {item.kind for item in one.objects})
+        before = one.image.copy()
+        picture, mask = with_another(one, kind, seed)
+        assert (one.image == before).all()  # untouched
+        assert picture.shape == one.image.shape
+        assert mask.any()
+        left, top, right, bottom = tight_box(mask)
+        for item in one.objects:
+            a, b, c, d = item.box
+            assert right <= a or c <= left or bottom <= b or d <= top
+            assert (picture[item.mask] == one.image[item.mask]).all()
+        assert (picture != one.image).any(axis=2)[mask].mean() > 0.9
+        again = with_another(one, kind, seed)
+        assert (again[0] == picture).all()
+        assert (again[1] == mask).all()
 
 
 def test_the_splits_share_no_photograph() -> None:
