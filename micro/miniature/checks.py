@@ -41,7 +41,8 @@ def manipulation_checks(
         _policies(asked),
         _caution(data),
         _falsehoods(data, work),
-        _reward(results),
+        _reward("reward", ("both",), results),
+        _reward("reward-2", ("both-2", "rl-2"), results),
         _ability(results),
         _confound(data, originals, base),
         _trace("trace", originals, shams, base),
@@ -85,14 +86,14 @@ def _falsehoods(data: MiniatureData, work: Path) -> Check:
     return _check("falsehoods", sentence, shares["unchecked"] - shares["checked"], 0.1)
 
 
-def _reward(results: Sequence[Result]) -> Check | None:
-    spreads = [statistics.fmean(one.spread) for one in results if one.spread]
+def _reward(name: str, arms: Sequence[str], results: Sequence[Result]) -> Check | None:
+    spreads = [statistics.fmean(one.spread) for one in results if one.arm in arms and one.spread]
     if not spreads:
         return None
     sentence = (
         "deviation of the rewards within a group of completions, from which stage 2 learns; the least of all runs"
     )
-    return _check("reward", sentence, min(spreads), 0.1)
+    return _check(name, sentence, min(spreads), 0.1)
 
 
 def _ability(results: Sequence[Result]) -> Check | None:

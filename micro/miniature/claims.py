@@ -12,7 +12,7 @@ from guard.evaluation.tally import tally
 from guard.export.views import policy_label
 from micro.miniature.results import Part, Questions, Result
 from micro.miniature.rule import MARGIN, PLANNED, Kind, Verdict, decide, difference, visible_effect
-from reporting.intervals import RESAMPLES, Drawn, Sums, Tally, ratio
+from reporting.intervals import MIN_FAMILIES, RESAMPLES, Drawn, Sums, Tally, ratio
 
 Measure = Callable[[Sums], Drawn]
 Measured = Mapping[str, Mapping[int, Mapping[str, Drawn]]]  # arm, seed, measure; one that was not asked is absent
@@ -94,7 +94,7 @@ CLAIMS: tuple[Claim, ...] = (
           (BASE,), "verdicts", "ability", "ability"),
     Claim("ability-own", "... also where it keeps its reasoning", (BASE,), "own", "ability", "ability"),
     Claim("order", "Stage 1 prepares stage 2: area under the learning curve, two completions a prompt",
-          ("both-2",), "rl-2", CURVE, "reward"),
+          ("both-2",), "rl-2", CURVE, "reward-2"),
     Claim("pairs", "Edited pairs help: tuning on one policy's verdicts with against without, equal rows, flipped pairs",
           ("target-pairs",), "target-originals", "target pairs", "confound"),
     Claim("pairs-rewards", "... and training with rewards, all policies", ("both",), "no-pairs", "pairs", "confound"),
@@ -258,8 +258,9 @@ def _mean(some: Sequence[Drawn]) -> Drawn:
 def power_lines(questions: Questions, *, scenes: int, seeds: int, vision_seeds: int | None = None) -> list[str]:
     """A line per claim: which difference such a design decides in 80 % of runs, by the deviations of a pilot.
 
-    A measure rests on the families that hold it, e.g. those with a control; `scenes` are those that general ability is
-    asked about, `vision_seeds` the seeds of arms with a trained vision part (default: as many as of the others).
+    It begins with the claim's key. A measure rests on the families that hold it, e.g. those with a control. `scenes`
+    are those that general ability is asked about, `vision_seeds` the seeds of arms with a trained vision part (default:
+    as many as of the others).
     """
     held = _families(questions) | {"ability": scenes}
     lines = []
@@ -267,14 +268,14 @@ def power_lines(questions: Questions, *, scenes: int, seeds: int, vision_seeds: 
         count, unit = held.get(claim.measure, 0), "scenes" if claim.measure == "ability" else "families"
         repeats = vision_seeds if vision_seeds and claim.check == "trace-vision" else seeds
         size = f"({count} {unit}, {repeats} seed{'s' if repeats != 1 else ''})"
-        if min(count, repeats) < 2:
+        if count < MIN_FAMILIES or repeats < 2:
             said = f"nothing is decided {size}"
         else:
             seen = 100 * visible_effect(count, repeats, *PLANNED[claim.measure])
             said = f"a difference of {seen:.1f} points is seen in 80 % of runs {size}"
             if claim.kind == "kept":
                 said = f"seen in 80 % of runs where the difference is {seen - 100 * MARGIN:+.1f} points or more {size}"
-        lines.append(f"{claim.sentence.partition(':')[0]}: {said}")
+        lines.append(f"{claim.key}: {said}")
     return lines
 
 

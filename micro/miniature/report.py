@@ -23,8 +23,8 @@ NOTES = (
     "that ends in (kept) holds where all of it is above -2. Where the manipulation check fails, this setting cannot "
     "show what the claim is about."
 )
-_CLAIM_HEADER = ("claim", "verdict", "points", "seeds x families", "seen from", "manipulation check")
-_DECISIVE_COLUMNS = 3  # of the claims' table
+_CLAIM_HEADER = ("key", "claim", "verdict", "points", "seeds x families", "seen from", "manipulation check")
+_DECISIVE_COLUMNS = 4  # of the claims' table
 
 Table = Sequence[Sequence[str]]  # the header first
 
@@ -42,9 +42,9 @@ def write_pages(
 ) -> Path:
     """Write `claims.json`, `miniature.md` and `miniature.html` in `work`; the answer is the second.
 
-    `about` is printed as it is, and is the only place for what differs between equal runs; `power` are the lines that
-    the command printed first. `arms` are (name, title) in
-    the order of the table, which leaves out an arm without a result. Equal results give equal tables.
+    `about` is printed as it is, and is the only place for what differs between equal runs. `power` are the lines that
+    the command printed first. `arms` are (name, title) in the order of the table, which leaves out an arm without a
+    result. Equal results give equal tables.
     """
     measured = measure(results, questions, resamples=resamples)
     found = judge(measured, checks)
@@ -65,6 +65,7 @@ def claims_table(found: Sequence[Judged]) -> Table:
 
 def _claim_row(one: Judged) -> tuple[str, ...]:
     return (
+        one.key,
         one.sentence,
         f"{one.verdict} ({one.detail})" if one.detail else one.verdict,
         _points(one),

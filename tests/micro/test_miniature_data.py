@@ -1,7 +1,6 @@
 """What every guard of the miniature is asked: policies that take turns, and labels that follow from the pictures."""
 
 from collections import Counter
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,12 +8,11 @@ import pytest
 
 from guard.contract.features import IMAGE, TEXT, arrow_schema, class_label
 from guard.evaluation.tally import EvalRow
-from micro.miniature.data import FIVE_EACH, HELD_OUT_EACH, Asked, MiniatureData, _without_controls, questions_of
+from micro.miniature.data import FIVE_EACH, HELD_OUT_EACH, Asked, MiniatureData, questions_of
 from micro.miniature.families import TARGET
 from micro.miniature.held_out import held_out_policies
 from micro.world import WORLD
 from policies.evidence import Evidence, Thing
-from tests.flows.finished_build import edit
 from tests.guard.evaluated import picture
 
 FAMILIES = 20
@@ -47,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> MiniatureData:
     path = tmp_path_factory.mktemp("asked") / "test.parquet"
     pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(features)), path)
     shown = {name_of(number, role): SHOWN[role] for number in range(FAMILIES) for role in ROLES}
-    return MiniatureData("", str(path), shown, {name_of(3, "edited")}, {}, {})
+    return MiniatureData("", str(path), shown, {name_of(3, "edited")}, {})
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +109,3 @@ def test_every_question_has_its_picture(asked: Asked) -> None:
         for one, image in asked.items(part):
             number, role = int(one.family_id[1:]), one.role
             assert image == picture(number, role)
-
-
-def test_a_removal_without_a_sham_gets_a_control_of_its_own() -> None:
-    alone, put_in = edit("a", "blade"), edit("c", "blade", "insert")
-    edits = [alone, edit("b", "blade"), edit("b", "blade", "sham", ("blade",)), put_in]
-    assert _without_controls(edits) == [alone]

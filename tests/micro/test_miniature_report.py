@@ -161,7 +161,7 @@ def test_arms_that_answer_alike_have_no_difference_in_any_draw():
 
 ARMS = (("base", "1 base"), ("recaptions", "2 stage 1"), ("both", "3 both | stages"), ("no-pairs", "4 not run"))
 ABOUT = {"families": 12, "machine": "two <cores>"}
-POWER = ["Rewards adapt: a difference of 9.9 points is seen", "Edited pairs help: one of 8.8 points is"]
+POWER = ["rewards: a difference of 9.9 points is seen", "pairs: one of 8.8 points is"]
 
 
 @pytest.fixture(scope="module")
@@ -197,17 +197,17 @@ def test_the_arms_table_has_mean_and_spread_over_seeds(found):
 def test_the_claims_table_says_the_points_the_design_and_the_check(found):
     judged = judge(measure(*found, resamples=200), {"reward": REWARD})
     header, *rows = claims_table(judged)
-    assert len(header) == 6
+    assert len(header) == 7
     assert len(rows) == len(CLAIMS)
     by_key = dict(zip((claim.key for claim in CLAIMS), rows, strict=True))
-    _, verdict, points, size, seen, check = by_key["rewards"]
+    key, _, verdict, points, size, seen, check = by_key["rewards"]
     # Stage 1 over two families: TP = FP = FN = 1 under L2 and L4, so F1 = 1 / 2; the shams under L3 make TP = FN = 2,
     # so 4 / 7. Macro F1 = 11 / 21; that of both stages is 1, so 10 / 21 more.
-    assert (verdict, points[:7], size) == ("holds", "+47.6 [", "2 x 12")
+    assert (key, verdict, points[:7], size) == ("rewards", "holds", "+47.6 [", "2 x 12")
     assert float(seen) > 0
     assert check == "passed: The reward rises in stage 2 (0.31, needs 0.1)"
-    assert by_key["pairs-rewards"][1:] == ("not measured (without no-pairs)", "-", "-", "-", "-")
-    assert by_key["ability"][1] == "not measured (without the check ability)"
+    assert by_key["pairs-rewards"][2:] == ("not measured (without no-pairs)", "-", "-", "-", "-")
+    assert by_key["ability"][2] == "not measured (without the check ability)"
     assert by_key["stage-1"][-1] == "-"
 
 
@@ -217,7 +217,7 @@ def test_a_zero_has_no_sign_and_one_seed_no_interval(found):
     rows = dict(
         zip((c.key for c in CLAIMS), claims_table(judge(measure(some, questions, resamples=10), {}))[1:], strict=True)
     )
-    assert rows["stage-1"][1:] == ("undecided (one seed)", "0.0", "1 x 12", "-", "-")
+    assert rows["stage-1"][2:] == ("undecided (one seed)", "0.0", "1 x 12", "-", "-")
 
 
 def test_the_first_line_says_what_a_miniature_cannot_show(pages):
@@ -233,11 +233,11 @@ def test_the_pages_hold_every_claim_and_every_arm_that_ran(pages):
     text, html = pages["miniature.md"], pages["miniature.html"]
     assert text.index("## Decisive") < text.index("## All claims") < text.index("## Arms")
     for claim in CLAIMS:
-        assert f"| {claim.sentence} |" in text
+        assert f"| {claim.key} | {claim.sentence} |" in text
     assert "| 3 both \\| stages |" in text  # a bar would end the cell
     assert "4 not run" not in text + html
     tables = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.replace("\\|", "").count("|") for line in tables} == {4, 7, len(COLUMNS) + 2}
+    assert {line.replace("\\|", "").count("|") for line in tables} == {5, 8, len(COLUMNS) + 2}
     assert html.count("<svg") == 1
     assert "two &lt;cores&gt;" in html
     assert "color-scheme: light dark" in html
@@ -245,7 +245,8 @@ def test_the_pages_hold_every_claim_and_every_arm_that_ran(pages):
 
 def test_what_the_design_can_see_stands_on_the_page(pages):
     for line in POWER:
-        assert f"- {line}" in pages["miniature.md"].splitlines()
+        key, _, said = line.partition(": ")
+        assert f"- `{key}`: {said}" in pages["miniature.md"].splitlines()
 
 
 WORDS = {2: "two", 3: "three", 4: "four", 20: "Twenty"}

@@ -19,8 +19,8 @@ from micro.miniature.claims import (
     judge,
     power_lines,
 )
-from micro.miniature.rule import PLANNED, Difference, Kind, decide, difference, visible_effect
 from micro.miniature.results import Questions
+from micro.miniature.rule import PLANNED, Difference, Kind, decide, difference, visible_effect
 from reporting.intervals import Drawn
 from tests.guard.evaluated import row
 
@@ -225,11 +225,10 @@ HELD_BY = {  # families of `questions`; the target policy misses the first four,
 
 
 def lines(some: Questions, **design: int) -> dict[str, str]:
-    """By claim, without its name."""
-    found = power_lines(some, scenes=60, **design)
-    names = [claim.sentence.partition(":")[0] for claim in CLAIMS]
-    assert [line.partition(": ")[0] for line in found] == names
-    return {claim.key: line.partition(": ")[2] for claim, line in zip(CLAIMS, found, strict=True)}
+    """By claim."""
+    found = dict(line.split(": ", 1) for line in power_lines(some, scenes=60, **design))
+    assert list(found) == [claim.key for claim in CLAIMS]
+    return found
 
 
 def test_every_claim_has_a_planned_spread() -> None:
@@ -262,6 +261,9 @@ def test_a_design_that_decides_nothing_says_so() -> None:
     assert lines(questions(), seeds=1)["collapse"] == "nothing is decided (40 families, 1 seed)"
     some = {part: [one for one in rows if one.role == "original"] for part, rows in questions().items()}
     assert lines(some, seeds=5)["pairs"] == "nothing is decided (0 families, 5 seeds)"
+    families = sorted({one.family_id for one in questions()["five"]})[:9]  # one fewer than an interval needs
+    few = {part: [one for one in rows if one.family_id in families] for part, rows in questions().items()}
+    assert lines(few, seeds=5)["collapse"] == "nothing is decided (9 families, 5 seeds)"
 
 
 # The claims

@@ -255,7 +255,7 @@ def recaption(number: int, *kinds: str) -> Recaption:
 
 def data_of(rows: Sequence[Recaption], shown: dict[str, Sequence[str]] | None = None) -> MiniatureData:
     there = {f"{row.image_id[:16]}.png": row.attributes for row in rows}
-    return MiniatureData("", "", there if shown is None else shown, (), {row.image_id: row for row in rows}, {})
+    return MiniatureData("", "", there if shown is None else shown, (), {row.image_id: row for row in rows})
 
 
 @pytest.fixture(scope="module")
@@ -386,7 +386,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Sets:
     made = assemble(Records(images, edits, recaptions, labels, WORLD))
     path = export(made, workspace, GuardSettings(test_ratio=0.0)).path
     shown = {image.file_name: shows[image.image_id] for image in made.sorted_images()}
-    data = MiniatureData(path, "", shown, (), {row.image_id: row for row in recaptions}, {})
+    data = MiniatureData(path, "", shown, (), {row.image_id: row for row in recaptions})
     return Sets(data, folder / "sets")
 
 

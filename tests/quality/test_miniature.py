@@ -1,7 +1,7 @@
 """A small miniature runs from the first picture to its pages, and killed in between it ends with the same table.
 
-It takes about five minutes of one core. An arm takes 20 s without rewards and 40 s with them, so each is run once, under
-one seed; only stage 1 alone has two.
+An arm takes 20 s of one core without rewards and 40 s with them, so each is run once, under one seed; only stage 1 has
+two.
 """
 
 import json
@@ -89,7 +89,7 @@ def test_every_guard_answers_every_question_it_is_asked(finished, asked):
             part: len(rows) for part, rows in questions.items() if part in arm.asks
         }
         assert len(one.ability) == (SMALL.ability_scenes if "ability" in arm.asks else 0)
-        assert len(one.reward) == (SMALL.grpo_steps if arm.grpo else 0)
+        assert len(one.spread) == (SMALL.grpo_steps if arm.grpo else 0)
 
 
 def test_a_family_is_asked_about_some_of_the_policies(asked):
@@ -290,8 +290,11 @@ def test_every_claim_names_arms_that_there_are_and_that_are_asked(claim):
     """An arm that is not asked about a claim's measure leaves it unmeasured for ever."""
     known = {arm.name: arm for arm in ARMS}
     parts = {
-        **{"held-out macro F1": "held_out", "ability": "ability", "learning curve": "curve"},
-        **dict.fromkeys(("target pairs", "target controls"), "target"),
+        "held-out macro F1": "held_out",
+        "ability": "ability",
+        "learning curve": "curve",
+        "target pairs": "target",
+        "target controls": "target",
     }
     needed = parts.get(claim.measure, "five")
     for name in (*claim.arms, *([claim.other] if claim.other else [])):
