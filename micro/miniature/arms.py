@@ -17,6 +17,7 @@ from guard.training.grpo import train_grpo
 from guard.training.network import Network, load_network, restore_weights, source_of
 from guard.training.sft import train_sft
 from micro.ability import micro_ability
+from micro.miniature.claims import STAGE_1, TUNED
 from micro.miniature.data import Asked, MiniatureData, questions_of
 from micro.miniature.families import TARGET
 from micro.miniature.results import Part, Result, read_result, write_result
@@ -27,7 +28,6 @@ from storage.records.ids import content_id
 
 Tell = Callable[[str], None]
 Ask = Literal["five", "target", "held_out", "ability", "curve"]
-TUNED = ("L3", "L5")  # the policies that one guard each is tuned on
 _BARE = f"bare verdicts of Policy {TARGET}, equal rows"
 EVERYTHING: tuple[Ask, ...] = ("five", "held_out", "ability")
 
@@ -45,20 +45,30 @@ class Arm:
     vision: bool = False  # whether the vision part is trained, too
     asks: tuple[Ask, ...] = ("five",)
 
+    @property
+    def is_tuned(self) -> bool:
+        """Whether it is tuned on verdicts or own answers in the place of stage 2."""
+        return self.sft.partition("-")[0] in ("verdicts", "own")
+
+    @property
+    def start(self) -> str:
+        """The arm from whose weights of the same seed it goes on; "" for the base's."""
+        return STAGE_1 if self.is_tuned or (self.grpo and self.sft) else ""
+
 
 ARMS: tuple[Arm, ...] = (
     Arm("base", "base", asks=(*EVERYTHING, "target")),
-    *(Arm(f"verdicts-{p}", f"bare verdicts of Policy {p}", sft=f"verdicts-{p}") for p in TUNED),
-    *(Arm(f"own-{p}", f"own right answers under Policy {p}", sft=f"own-{p}") for p in TUNED),
+    *(Arm(f"verdicts-{p}", f"stage 1, bare verdicts of Policy {p}", sft=f"verdicts-{p}") for p in TUNED),
+    *(Arm(f"own-{p}", f"stage 1, own right answers under Policy {p}", sft=f"own-{p}") for p in TUNED),
+    Arm("verdicts", "stage 1, bare verdicts, all policies", sft="verdicts", asks=EVERYTHING),
+    Arm("own", "stage 1, own right answers, all policies", sft="own", asks=EVERYTHING),
     Arm("target-originals", f"{_BARE}: originals", sft="target-originals", asks=("target",)),
     Arm("target-pairs", f"{_BARE}: originals, removals", sft="target-pairs", asks=("target",)),
-    Arm("target", f"{_BARE}: originals, removals, controls", sft="target", asks=("target",)),
+    Arm("target-controls", f"{_BARE}: originals, removals, controls", sft="target-controls", asks=("target",)),
     Arm("target-pairs-vision", f"{_BARE}: originals, removals; vision trained", sft="target-pairs", vision=True,
         asks=("target",)),
-    Arm("target-vision", f"{_BARE}: originals, removals, controls; vision trained", sft="target", vision=True,
-        asks=("target",)),
-    Arm("own", "own right answers, all policies", sft="own", asks=EVERYTHING),
-    Arm("verdicts", "bare verdicts, all policies", sft="verdicts", asks=EVERYTHING),
+    Arm("target-controls-vision", f"{_BARE}: originals, removals, controls; vision trained", sft="target-controls",
+        vision=True, asks=("target",)),
     Arm("captions", "stage 1 on the captioner's own words", sft="captions"),
     Arm("recaptions", "stage 1 on recaptions", sft="recaptions", asks=("five", "held_out")),
     Arm("recaptions-checked", "stage 1, a rewriter that errs, certified", sft="recaptions-checked"),
@@ -101,14 +111,24 @@ class Trial:
         return f"{first}-{self.seed}" if stage == "sft" else f"{self.arm.name}-grpo-{self.seed}"
 
 
+def known_result(trial: Trial, data: MiniatureData, work: Path) -> Result | None:
+    """What an earlier call found. Raises FatalError where it had other settings."""
+    path = _path(trial, work)
+    known = read_result(path)
+    if known is not None and known.fingerprint != trial.fingerprint(data):
+        raise FatalError(f"{path} is the result of other settings. Choose another folder for this experiment.")
+    return known
+
+
+def _path(trial: Trial, work: Path) -> Path:
+    return work / "results" / f"{trial.arm.name}-{trial.seed}.json"
+
+
 def run_trial(trial: Trial, data: MiniatureData, work: Path, tell: Tell) -> Result:
     """Train and ask one arm, or read its result back. A killed trial goes on from its last checkpoint."""
-    path = work / "results" / f"{trial.arm.name}-{trial.seed}.json"
-    fingerprint, known = trial.fingerprint(data), read_result(path)
+    known = known_result(trial, data, work)
     if known is not None:
-        if known.fingerprint == fingerprint:
-            return known
-        raise FatalError(f"{path} is the result of other settings. Choose another folder for this experiment.")
+        return known
     began = time.monotonic()
     model = _train(trial, data, work, tell)
     network = load_network(model, trial.recipe)
@@ -120,23 +140,26 @@ def run_trial(trial: Trial, data: MiniatureData, work: Path, tell: Tell) -> Resu
     ability = () if "ability" not in trial.arm.asks else _ability(network, trial.scenes)
     spread = _spreads(work / "runs" / trial.folder("grpo")) if trial.arm.grpo else ()
     result = Result(
-        trial.arm.name, trial.seed, fingerprint, time.monotonic() - began, answers, curve, spread, ability
+        trial.arm.name, trial.seed, trial.fingerprint(data), time.monotonic() - began, answers, curve, spread, ability
     )  # fmt: skip
-    write_result(path, result)
+    write_result(_path(trial, work), result)
     tell(f"{trial.arm.title}, seed {trial.seed}: {result.seconds:.0f} s")
     return result
 
 
 def _train(trial: Trial, data: MiniatureData, work: Path, tell: Tell) -> str:
     """The folder of the arm's weights."""
-    model, sets = source_of(trial.recipe, None), Sets(data, work / "sets")
+    arm, sets = trial.arm, Sets(data, work / "sets")
     how: Any = {"tell": tell, "check": False, "simulated": True, "seed": trial.seed}
-    if trial.arm.sft:
-        recipe = trial.training if trial.arm.vision else trial.recipe  # what is shared is trained alike
-        model = str(train_sft(sets.folder(trial.arm.sft), work / "runs" / trial.folder("sft"), recipe, **how))
-    if trial.arm.grpo:
-        source, out = sets.folder(trial.arm.grpo), work / "runs" / trial.folder("grpo")
-        model = str(train_grpo(source, out, trial.training, model=model, **how))
+    model = source_of(trial.recipe, None)
+    if arm.start:
+        model = str(train_sft(sets.folder(arm.start), work / "runs" / f"{arm.start}-{trial.seed}", trial.recipe, **how))
+    if arm.grpo:
+        source, out = sets.folder(arm.grpo), work / "runs" / trial.folder("grpo")
+        return str(train_grpo(source, out, trial.training, model=model, **how))
+    if arm.sft:
+        source = sets.tuning(arm.sft, model, trial.seed) if arm.is_tuned else sets.folder(arm.sft)
+        return str(train_sft(source, work / "runs" / trial.folder("sft"), trial.training, model=model, **how))
     return model
 
 

@@ -26,6 +26,7 @@ from reporting.intervals import Floats
 from storage.images import Rgb, decode_stored
 
 _FOLDS = 5
+_FIRST_STEPS = 5
 _LUMA = np.array([0.299, 0.587, 0.114])
 _DARK_BELOW = 120  # of 255: between the two words that scenes are described with
 _CUE = 0.3  # by how much more the cue must hold in training than in test
@@ -47,7 +48,7 @@ def manipulation_checks(
         _confound(data, originals, base),
         _trace("trace", originals, shams, base),
     ]
-    trained = work / "runs" / "target-vision-0" / "model"
+    trained = work / "runs" / "target-pairs-vision-0" / "model"
     if trained.exists():
         found.append(_trace("trace-vision", originals, shams, load_network(str(trained), recipe)))
     return {check.name: check for check in found if check is not None}
@@ -87,13 +88,12 @@ def _falsehoods(data: MiniatureData, work: Path) -> Check:
 
 
 def _reward(name: str, arms: Sequence[str], results: Sequence[Result]) -> Check | None:
-    spreads = [statistics.fmean(one.spread) for one in results if one.arm in arms and one.spread]
+    """Taken at the start: a guard that is right at the end has nothing left to learn from."""
+    spreads = [statistics.fmean(one.spread[:_FIRST_STEPS]) for one in results if one.arm in arms and one.spread]
     if not spreads:
         return None
-    sentence = (
-        "deviation of the rewards within a group of completions, from which stage 2 learns; the least of all runs"
-    )
-    return _check(name, sentence, min(spreads), 0.1)
+    sentence = f"deviation of the rewards within a group of completions, in the first {_FIRST_STEPS} steps of stage 2"
+    return _check(name, sentence, statistics.fmean(spreads), 0.1)
 
 
 def _ability(results: Sequence[Result]) -> Check | None:
@@ -145,7 +145,7 @@ def _confound(data: MiniatureData, test: _Pictures, network: Network) -> Check:
         f"{100 * test.agreement:.0f} % of those in test; area under the ROC curve of a linear probe of the vision part "
         "that tells dark from bright"
     )
-    return _check("confound", sentence, seen if train - test.agreement > _CUE else 0.0, 0.9)
+    return Check("confound", sentence, seen, 0.9, seen >= 0.9 and train - test.agreement >= _CUE)
 
 
 def _trace(name: str, originals: _Pictures, shams: _Pictures, network: Network) -> Check:
@@ -164,8 +164,9 @@ def _features(network: Network, pixels: Sequence[Rgb]) -> Floats:
     for picture in pixels:
         inputs = prepare(images=[PilImage.fromarray(picture)], return_tensors="pt")
         with torch.no_grad():
+            inputs = inputs.to(network.model.device)
             tokens = tower(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"]).pooler_output
-        found.append(torch.cat([tokens.mean(0), tokens.std(0)]).double().numpy())
+        found.append(torch.cat([tokens.mean(0), tokens.std(0)]).double().cpu().numpy())
     return np.stack(found)
 
 

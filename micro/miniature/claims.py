@@ -54,7 +54,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the numbers say about a claim. Differences are shares; those that there are not are None."""
+    """What the numbers say about a claim. Differences are shares, None where undefined."""
 
     key: str
     sentence: str
@@ -71,37 +71,43 @@ class Judged:
 
 
 CURVE, GAP = "learning curve", "own policy less the others"
-_VERDICTS, _OWN = (tuple(f"{how}-{policy}" for policy in ("L3", "L5")) for how in ("verdicts", "own"))
+STAGE_1, TUNED = "recaptions", ("L3", "L5")  # the policies that one guard each is tuned on
+_VERDICTS, _OWN = (tuple(f"{how}-{policy}" for policy in TUNED) for how in ("verdicts", "own"))
 
 CLAIMS: tuple[Claim, ...] = (
-    Claim("collapse", "Tuning on one policy's verdicts collapses under the others: own F1 less theirs",
-          _VERDICTS, "", GAP, "policies"),
-    Claim("collapse-reasoned", "... also where the guard keeps its own reasoning", _OWN, "", GAP, "policies"),
+    Claim("collapse", "Tuning on one policy's bare verdicts collapses: own F1 less that under others, against stage 1",
+          _VERDICTS, "recaptions", GAP, "policies"),
+    Claim("collapse-reasoned", "Tuning on one policy's right answers with their reasoning collapses, too",
+          _OWN, "recaptions", GAP, "policies"),
     Claim("recaptions", "Recaptions help: stage 1 on them against the captioner's own words",
           ("recaptions",), "captions", "macro F1", "caution"),
     Claim("certified", "Certificates pay: stage 1 on certified recaptions against uncertified ones",
           ("recaptions-checked",), "recaptions-unchecked", "macro F1", "falsehoods"),
     Claim("stage-1", "Stage 1 helps: against the base", ("recaptions",), BASE, "macro F1"),
     Claim("rewards", "Rewards adapt: stages 1 and 2 against stage 1", ("both",), "recaptions", "macro F1", "reward"),
-    Claim("rewards-held-out", "... and on held-out policies", ("both",), "recaptions", "held-out macro F1", "reward"),
-    Claim("against-verdicts", "Rewards against tuning on bare verdicts, held-out policies",
+    Claim("rewards-held-out", "Rewards adapt to held-out policies: stages 1 and 2 against stage 1",
+          ("both",), "recaptions", "held-out macro F1", "reward"),
+    Claim("against-verdicts", "Rewards against tuning on bare verdicts, both after stage 1, held-out policies",
           ("both",), "verdicts", "held-out macro F1", "reward"),
-    Claim("against-own",
-          "Rewards against tuning on the guard's own right answers with their reasoning, held-out policies",
-          ("both",), "own", "held-out macro F1", "reward"),
+    Claim("against-own", "Rewards against tuning on own right answers, with their reasoning, both after stage 1, "
+          "held-out policies", ("both",), "own", "held-out macro F1", "reward"),
     Claim("ability", "Rewards keep general ability (kept)", ("both",), BASE, "ability", "ability", "kept"),
-    Claim("ability-verdicts", "Tuning on bare verdicts loses it: the base against it",
+    Claim("ability-verdicts", "Tuning on bare verdicts loses general ability: the base against it",
           (BASE,), "verdicts", "ability", "ability"),
-    Claim("ability-own", "... also where it keeps its reasoning", (BASE,), "own", "ability", "ability"),
+    Claim("ability-own", "Tuning on own right answers loses general ability: the base against it",
+          (BASE,), "own", "ability", "ability"),
     Claim("order", "Stage 1 prepares stage 2: area under the learning curve, two completions a prompt",
           ("both-2",), "rl-2", CURVE, "reward-2"),
+    Claim("order-end", "Stage 1 prepares stage 2: at the end of the curve",
+          ("both-2",), "rl-2", "macro F1", "reward-2"),
     Claim("pairs", "Edited pairs help: tuning on one policy's verdicts with against without, equal rows, flipped pairs",
           ("target-pairs",), "target-originals", "target pairs", "confound"),
-    Claim("pairs-rewards", "... and training with rewards, all policies", ("both",), "no-pairs", "pairs", "confound"),
-    Claim("controls", "Controls remove the shortcut: tuning on pairs with them against without, equal rows, controls",
-          ("target",), "target-pairs", "target controls", "trace"),
-    Claim("controls-vision", "... with the vision part trained",
-          ("target-vision",), "target-pairs-vision", "target controls", "trace-vision"),
+    Claim("pairs-rewards", "Edited pictures help training with rewards, all policies, equal rows, flipped pairs",
+          ("both",), "no-pairs", "pairs", "confound"),
+    Claim("controls", "Controls remove the shortcut: tuning on pairs with against without, equal rows, recall on "
+          "controls less that on originals", ("target-controls",), "target-pairs", "target shortcut", "trace"),
+    Claim("controls-vision", "Controls remove the shortcut: the same with the vision part trained",
+          ("target-controls-vision",), "target-pairs-vision", "target shortcut", "trace-vision"),
 )  # fmt: skip
 DECISIVE = ("pairs", "against-own", "order", "certified")  # the claims that a reader looks for first
 
@@ -126,7 +132,8 @@ def _measures_of(result: Result, questions: Questions, resamples: int) -> dict[s
     """All but the learning curve; what is undefined or was not asked is absent."""
     found: dict[str, Drawn] = {}
     own = result.arm.rpartition("-")[2]
-    gap = {GAP: partial(_gap, own=own)} if own in POLICIES else {}
+    tuned = TUNED if result.arm == STAGE_1 else (own,) if own in TUNED else ()
+    gap = {GAP: partial(_gaps, policies=tuned)} if tuned else {}
     asked: Mapping[Part, Mapping[str, Measure]] = {
         "five": {**_FIVE, **gap},
         "target": _TARGET,
@@ -162,6 +169,11 @@ def _curve(result: Result, start: Drawn, questions: Questions, resamples: int) -
     return Drawn(np.trapezoid(heights, [0, *steps], axis=0) / steps[-1], start.families)
 
 
+def _gaps(sums: Sums, policies: Sequence[str]) -> Drawn:
+    """The mean over policies, each as if the arm were tuned on it."""
+    return _mean([_gap(sums, policy) for policy in policies])
+
+
 def _gap(sums: Sums, own: str) -> Drawn:
     """F1 under the policy that an arm is tuned on, less the mean F1 under the others that have rules and a label."""
     ruled = [key[1] for key in sums if isinstance(key, tuple) and key[2] == "ruled" and sums[key][0] > 0]
@@ -184,6 +196,19 @@ def _of_roles(sums: Sums, *roles: str) -> Drawn:
     return Drawn(ratio(right, sum(count.values(), np.zeros(1))), sums.families(parts))
 
 
+def _shortcut(sums: Sums) -> Drawn:
+    """Recall of unsafe pictures among controls less that among originals: below 0 where edited pictures are taken for
+    safe ones, whatever share of all pictures a guard calls unsafe."""
+    controls, originals = _recall(sums, "sham", "roundtrip"), _recall(sums, "original")
+    return Drawn(controls.values - originals.values, controls.families, -1.0)
+
+
+def _recall(sums: Sums, *roles: str) -> Drawn:
+    parts = {part: [("role", role, part) for role in roles] for part in ("tp", "fn")}
+    count = {part: sum((sums[key] for key in keys if key in sums), np.zeros(1)) for part, keys in parts.items()}
+    return Drawn(ratio(count["tp"], count["tp"] + count["fn"]), sums.families([*parts["tp"], *parts["fn"]]))
+
+
 _FIVE: Mapping[str, Measure] = {
     **{policy: partial(_of_policy, policy=policy) for policy in POLICIES},
     "macro F1": lambda sums: of_rows(sums, macro_f1(sums)),
@@ -197,6 +222,7 @@ _TARGET: Mapping[str, Measure] = {
     "target F1": lambda sums: of_rows(sums, macro_f1(sums)),
     "target pairs": _FIVE["pairs"],
     "target controls": _FIVE["controls"],
+    "target shortcut": _shortcut,
     "target insertions": _FIVE["insertions"],
 }
 _HELD_OUT: Mapping[str, Measure] = {

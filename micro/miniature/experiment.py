@@ -1,6 +1,8 @@
 """The miniature experiment: one starting point, many ways to train it, and what each says about the paper's claims."""
 
 import json
+import platform
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -8,10 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 
+import torch
+
 from guard.contract.recipe import Recipe, load_recipe
 from guard.training.shards import check_export
 from micro import RECIPE
-from micro.miniature.arms import ARMS, Arm, Trial, run_trial
+from micro.miniature.arms import ARMS, Arm, Trial, known_result, run_trial
 from micro.miniature.checks import manipulation_checks
 from micro.miniature.claims import BASE, CLAIMS, power_lines
 from micro.miniature.data import DataSize, MiniatureData, make_data, questions_of
@@ -19,6 +23,7 @@ from micro.miniature.report import write_pages
 from micro.miniature.results import Questions, Result
 from micro.miniature.sets import Sets
 from storage.errors import FatalError
+from storage.network_flow import cpus
 
 Tell = Callable[[str], None]
 
@@ -59,15 +64,15 @@ class Miniature:
         if unknown:
             raise FatalError(f"There is no claim {unknown[0]}. Choose among {', '.join(known)}.")
         needed = {name for key in self.claims for name in known[key].needs}
-        needed |= {arm.sft for arm in ARMS if arm.name in needed and arm.grpo} - {""}
+        needed |= {arm.start for arm in ARMS if arm.name in needed} - {""}
         chosen = [arm for arm in ARMS if arm.name in {*needed, BASE}]
         recipe = self.recipe()
         return [
             Trial(arm, seed, recipe, self.ability_scenes)
-            for second in (False, True)
+            for last in (False, True)
             for seed in range(self.seeds)
             for arm in chosen
-            if bool(arm.grpo) == second and seed < self._seeds(arm)
+            if _is_last(arm) == last and seed < self._seeds(arm)
         ]
 
     def _seeds(self, arm: Arm) -> int:
@@ -104,10 +109,12 @@ def run_miniature(work: Path, size: Miniature, *, jobs: int, tell: Tell) -> Path
         tell(line)
     tell(f"Data after {time.monotonic() - began:.0f} s: {data.train}, {data.test}")
     sets = Sets(data, work / "sets")
-    for name in sorted({name for trial in trials for name in (trial.arm.sft, trial.arm.grpo) if name}):
+    shared = [trial.arm for trial in trials if not trial.arm.is_tuned]
+    for name in sorted({name for arm in shared for name in (arm.sft, arm.grpo) if name}):
         sets.folder(name)  # before workers share them
     _run_all(trials, data, work, jobs, tell)
-    results = [run_trial(trial, data, work, tell) for trial in trials]
+    every = replace(size, claims=tuple(claim.key for claim in CLAIMS)).trials()
+    results = [result for trial in every if (result := known_result(trial, data, work)) is not None]
     return _pages(work, size, data, results, time.monotonic() - began)
 
 
@@ -119,44 +126,47 @@ def _pages(work: Path, size: Miniature, data: MiniatureData, results: Sequence[R
     about = {
         "families": f"{size.data.train_families} in training, {size.data.test_families} in test",
         "questions for each guard": ", ".join(f"{len(rows)} of {part}" for part, rows in asked.questions.items()),
+        "data seed": size.data.seed,
         "seeds": f"{size.seeds}; with the vision part trained {size.vision_seeds}",
         "stage 1": f"{size.sft_steps} steps of {size.sft_rows} rows",
         "stage 2": f"{size.grpo_steps} steps of {size.grpo_completions} completions",
         "annotators": f"{size.data.annotators} scripted ones, each right with probability {size.data.accuracy}",
         "time": f"{seconds / 60:.0f} minutes for this call; arms took {spent / 60:.0f} minutes of one core in all",
-        **machine(),
+        **_machine(),
     }
     arms = [(arm.name, arm.title) for arm in ARMS]
     return write_pages(work, about, size.power(asked.questions), results, asked.questions, checks, arms)
 
 
-def machine() -> dict[str, str]:
+def _machine() -> dict[str, str]:
     """The commit and the machine, as far as they can be found out."""
-    import os
-    import platform
-    import subprocess
-
-    folder = Path(__file__).parent
     try:
-        asked = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
+        asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
         commit = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
-    return {"commit": commit, "machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, no GPU"}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return {"commit": commit, "machine": f"{cpus()} cores, {platform.machine()}, {gpu}"}
+
+
+def _is_last(arm: Arm) -> bool:
+    """Whether it waits for the arms that others start from."""
+    return bool(arm.start or arm.grpo)
 
 
 def _run_all(trials: Sequence[Trial], data: MiniatureData, work: Path, jobs: int, tell: Tell) -> None:
-    """Stage 1 is shared by several arms, so the arms that train it end before others begin."""
+    """Arms that others start from end before those begin."""
     if jobs == 1:
         for trial in trials:
             run_trial(trial, data, work, tell)
         return
+    done = 0
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for second in (False, True):
-            some = [(trial, data, work) for trial in trials if bool(trial.arm.grpo) == second]
-            for number, result in enumerate(pool.map(_worker, some), start=1):
-                stage = "with rewards" if second else "without rewards"
-                tell(f"{number} of {len(some)} {stage}: {result.arm}, seed {result.seed}, {result.seconds:.0f} s")
+        for last in (False, True):
+            some = [(trial, data, work) for trial in trials if _is_last(trial.arm) == last]
+            for result in pool.map(_worker, some):
+                done += 1
+                tell(f"{done} of {len(trials)}: {result.arm}, seed {result.seed}, {result.seconds:.0f} s")
 
 
 def _worker(task: tuple[Trial, MiniatureData, Path]) -> Result:

@@ -26,7 +26,7 @@ CONFOUND = 0.94  # share of the training families whose brightness goes with the
 INSERTED = 0.6  # share of the safe families that get something forbidden
 _FORBIDDEN: Mapping[Split, float] = {"train": 0.5, "test": 0.8}  # share of the families; test needs pairs and controls
 _EDITOR_SIDE_PX, _EDITOR_JPEG = 80, 50  # the editor's own size, and the quality of its codec
-_SCENES = {"train": 400_000, "test": 500_000}
+_SCENES, _EACH = {"train": 400_000, "test": 500_000}, 10_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class Family:
 
     @property
     def scene_seed(self) -> int:
-        return _SCENES[self.split] + 10_000 * self.seed + self.number
+        if not (0 <= self.number < _EACH and 0 <= self.seed < 10):
+            raise ValueError(f"at most {_EACH} families of a split, and seeds from 0 to 9, share no scene")
+        return _SCENES[self.split] + _EACH * self.seed + self.number
 
     def draw(self) -> Scene:
         """The original."""

@@ -46,7 +46,7 @@ PLANNED: Mapping[str, tuple[float, float]] = {
     "own policy less the others": (0.5, 0.05),
     "pairs": (0.5, 0.04),
     "target pairs": (0.27, 0.03),
-    "target controls": (0.35, 0.03),
+    "target shortcut": (0.35, 0.03),
     "learning curve": (0.35, 0.02),
     "ability": (0.1, 0.01),
 }
@@ -123,7 +123,7 @@ def _family_variance(draws: Floats, families: int) -> float:
 def decide(found: Difference, kind: Kind, *, passed: bool | None) -> tuple[Verdict, str]:
     """The verdict, and what else is to be said of it. `passed` is the manipulation check's, None without one.
 
-    "better": the first arm is better. An interval within +-`MARGIN` says that there is nothing worth the name.
+    "better": the first arm is better. An interval within +-`MARGIN` says that there is no difference that matters.
     "kept": nothing is lost, that is, the loss is below `MARGIN`. Interval inclusion at 95 % is stricter than two
     one-sided tests at 5 % (Schuirmann 1987, "A comparison of the two one-sided tests procedure and the power approach",
     Journal of Pharmacokinetics and Biopharmaceutics 15(6)), whose interval is that of 90 %.

@@ -1,6 +1,7 @@
 """What each arm trains on: shards of the same form as the export's, derived from its training rows."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,6 @@ from guard.contract.prompt import parse_answer
 from guard.export.parquet import write_shards
 from guard.export.views import policy_label
 from guard.training.shards import fetch_shards
-from micro import GUARD
 from micro.miniature.data import MiniatureData
 from micro.miniature.families import TARGET
 from micro.world import VOCABULARY
@@ -34,8 +34,9 @@ TUNING_ROWS = 400  # that tuning under all policies draws from: half of what it 
 TRIES = 4  # answers of the base to a question, of which a right one is kept
 _BATCH = 64
 _CERTIFY = MinimalitySettings()
-ROLES: Mapping[str, Sequence[str]] = {
-    "": ("original", "remove", "insert", "sham", "roundtrip"),
+ROLES: Mapping[str, Sequence[str]] = {  # kinds of edits, beside originals
+    "": ("original", "remove", "sham", "roundtrip", "insert"),
+    "controls": ("original", "remove", "sham", "roundtrip"),
     "pairs": ("original", "remove"),
     "originals": ("original",),
 }
@@ -84,20 +85,25 @@ def family_of(row: Row) -> str:
     return str(json.loads(row["prov_json"])["family_id"])
 
 
-def of_roles(rows: Sequence[Row], roles: Sequence[str]) -> list[Row]:
-    """Rows of originals and of these kinds of edits, family by family in a hashed order."""
+def equal_rows(rows: Sequence[Row], part: str) -> list[Row]:
+    """Rows of a part of `ROLES`: as many safe ones as unsafe ones, and as many as every other part of `rows` gives.
+
+    Which ones, a hash decides, so that they come from all families.
+    """
+    parts = {name: _by_label(rows, roles) for name, roles in ROLES.items()}
+    each = min(len(some) for labels in parts.values() for some in labels.values())
+    return [row for label in ("safe", "unsafe") for row in parts[part][label][:each]]
+
+
+def _by_label(rows: Sequence[Row], roles: Sequence[str]) -> dict[str, list[Row]]:
     some = [row for row in rows if _role(row) in roles]
-    return sorted(some, key=lambda row: (content_id("family", family_of(row)), row["sample_id"]))
+    some.sort(key=lambda row: content_id("row", row["sample_id"]))
+    truth = [row["reward_model"]["ground_truth"] for row in some]
+    return {label: [row for row, own in zip(some, truth, strict=True) if own == label] for label in ("safe", "unsafe")}
 
 
 def _role(row: Row) -> str:
     return str(json.loads(row["prov_json"]).get("edit", {}).get("kind", "original"))
-
-
-def equal_rows(rows: Sequence[Row], part: str) -> list[Row]:
-    """Rows of the roles of a part of `ROLES`, as many as the smallest part has. A part with fewer pictures of a family
-    gets more families instead."""
-    return of_roles(rows, ROLES[part])[: min(len(of_roles(rows, roles)) for roles in ROLES.values())]
 
 
 def answered(rows: Sequence[Row], answers: Mapping[str, str], policy_name: str | None = None) -> list[Row]:
@@ -224,7 +230,7 @@ class Sets:
     work: Path
 
     def folder(self, name: str) -> str:
-        """The export of this name."""
+        """The export of this name, for every seed."""
         train, out = self.data.train, self.work / name
         base, _, part = name.partition("-")
         if name == "recaptions":
@@ -236,7 +242,20 @@ class Sets:
             return derive_export(train, out, "sft", "sft", lambda rows: with_texts(rows, texts))
         if base == "rl":
             return derive_export(train, out, "rl", "rl", lambda rows: equal_rows(rows, part))
-        return derive_export(train, out, "rl", "sft", lambda rows: self._tuning(base, part, rows))
+        return derive_export(train, out, "rl", "sft", lambda rows: _under_target(rows, part))
+
+    def tuning(self, name: str, start: str, seed: int) -> str:
+        """The export that a guard is tuned on in the place of stage 2, which begins at the weights of `start`: its own
+        right answers (`own`), or the bare verdicts of the same rows (`verdicts`), under all policies or one."""
+        base, _, policy = name.partition("-")
+        named = policy_label(policy) if policy else None
+
+        def choose(rows: list[Row]) -> list[Row]:
+            chosen = sorted(equal_rows(rows, ""), key=lambda row: content_id("tuning", row["sample_id"]))[:TUNING_ROWS]
+            answers = self._own_answers(chosen, start, seed)
+            return answered(chosen, answers if base == "own" else _bare(chosen, answers), named)
+
+        return derive_export(self.data.train, self.work / f"{name}-seed-{seed}", "rl", "sft", choose)
 
     def texts(self, which: str) -> dict[str, str]:
         """Captions of a rewriter that errs, by image: `checked` ones that the certificate accepted, or `unchecked`
@@ -245,25 +264,25 @@ class Sets:
         kept = {image_id: one for image_id, one in found.items() if one.certified is not None}
         return {image_id: one.certified or "" if which == "checked" else one.first for image_id, one in kept.items()}
 
-    def _tuning(self, base: str, part: str, rows: list[Row]) -> list[Row]:
-        """Bare verdicts or the base's own right answers, of some roles under the target policy with equal rows, else of
-        all pictures under one policy or all."""
-        if base == "target":
-            own = [row for row in rows if row["extra_info"]["policy_name"] == policy_label(TARGET)]
-            chosen = equal_rows(own, part)
-            return answered(chosen, bare_verdicts(chosen))
-        chosen = equal_rows(rows, "")[:TUNING_ROWS]
-        answers = bare_verdicts(chosen) if base == "verdicts" else self._own_answers(chosen)
-        return answered(chosen, answers, policy_label(part) if part else None)
-
-    def _own_answers(self, rows: Sequence[Row]) -> dict[str, str]:
-        """Drawn once."""
-        path = self.work / "own-answers.json"
+    def _own_answers(self, rows: Sequence[Row], start: str, seed: int) -> dict[str, str]:
+        """Drawn once for a seed."""
+        path = self.work / f"own-answers-{seed}.json"
         if not path.exists():
+            text = json.dumps(right_answers(rows, TransformersChat(start, batch_size=_BATCH)))
             path.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(right_answers(rows, TransformersChat(str(GUARD), batch_size=_BATCH)))
-            partial = path.with_suffix(".part")
+            partial = path.with_suffix(f".{os.getpid()}.part")  # two arms of a seed may draw them at a time
             partial.write_text(text, encoding="utf-8")
             partial.replace(path)
         found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
         return found
+
+
+def _under_target(rows: Sequence[Row], part: str) -> list[Row]:
+    """Bare verdicts of the target policy."""
+    chosen = equal_rows([row for row in rows if row["extra_info"]["policy_name"] == policy_label(TARGET)], part)
+    return answered(chosen, bare_verdicts(chosen))
+
+
+def _bare(rows: Sequence[Row], answers: Mapping[str, str]) -> dict[str, str]:
+    """Bare verdicts of the rows that have an answer."""
+    return bare_verdicts([row for row in rows if row["sample_id"] in answers])
