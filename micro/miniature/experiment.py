@@ -49,7 +49,9 @@ class Miniature:
         sft = base.sft.model_copy(update={"max_steps": self.sft_steps, "batch_size": self.sft_rows})
         changes = {"max_steps": self.grpo_steps, "batch_size": self.grpo_completions, "save_every": self.curve_every}
         grpo = base.grpo.model_copy(update={**changes, "beta": 0.0})
-        return base.model_copy(update={"sft": sft, "grpo": grpo, "ability": "none"})  # every arm is asked itself
+        memory = base.remember_vision and not torch.cuda.is_available()  # which is for CPUs
+        stages = {"sft": sft, "grpo": grpo, "ability": "none"}  # every arm is asked itself
+        return base.model_copy(update={**stages, "remember_vision": memory})
 
     def power(self, questions: Questions) -> list[str]:
         """Which differences can be seen."""

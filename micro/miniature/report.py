@@ -19,9 +19,9 @@ FIRST_LINE = "A miniature of four million parameters on drawn scenes shows mecha
 NOTES = (
     "Points: the difference in percentage points with its 95 % interval over families and seeds. "
     "Detectable: the true difference that a comparison with this spread decides in 80 % of runs. "
-    "A claim does not hold where the whole interval is within 2 points of 0, and else holds where all of it is above 0; one "
-    "that ends in (kept) holds where all of it is above -2. Where the manipulation check fails, this setting cannot "
-    "show what the claim is about."
+    "A claim does not hold where the whole interval is within 2 points of 0, and else holds where all of it is above "
+    "0; one that ends in (kept) holds where all of it is above -2. Where the manipulation check fails, this setting "
+    "cannot show what the claim is about."
 )
 _CLAIM_HEADER = ("key", "claim", "verdict", "points", "seeds x families", "detectable", "manipulation check")
 _DECISIVE_COLUMNS = 4  # of the claims' table
