@@ -143,7 +143,6 @@ def run_trial(trial: Trial, data: MiniatureData, work: Path, tell: Tell) -> Resu
         trial.arm.name, trial.seed, trial.fingerprint(data), time.monotonic() - began, answers, curve, spread, ability
     )  # fmt: skip
     write_result(_path(trial, work), result)
-    tell(f"{trial.arm.title}, seed {trial.seed}: {result.seconds:.0f} s")
     return result
 
 

@@ -4,7 +4,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
@@ -72,8 +72,8 @@ class Miniature:
         return [
             Trial(arm, seed, recipe, self.ability_scenes)
             for last in (False, True)
-            for seed in range(self.seeds)
             for arm in chosen
+            for seed in range(self.seeds)
             if _is_last(arm) == last and seed < self._seeds(arm)
         ]
 
@@ -114,10 +114,18 @@ def run_miniature(work: Path, size: Miniature, *, jobs: int, tell: Tell) -> Path
     shared = [trial.arm for trial in trials if not trial.arm.is_tuned]
     for name in sorted({name for arm in shared for name in (arm.sft, arm.grpo) if name}):
         sets.folder(name)  # before workers share them
+    _known(size, data, work)  # one of other settings is found before anything is trained
     _run_all(trials, data, work, jobs, tell)
-    every = replace(size, claims=tuple(claim.key for claim in CLAIMS)).trials()
-    results = [result for trial in every if (result := known_result(trial, data, work)) is not None]
-    return _pages(work, size, data, results, time.monotonic() - began)
+    return _pages(work, size, data, _known(size, data, work), time.monotonic() - began)
+
+
+def _known(size: Miniature, data: MiniatureData, work: Path) -> list[Result]:
+    """Results of this call and of earlier ones, whatever claims and seeds they asked for."""
+    seeds = [int(path.stem.rpartition("-")[2]) + 1 for path in (work / "results").glob("*.json")]
+    most = max(size.seeds, size.vision_seeds, *seeds, 1)
+    every = replace(size, claims=tuple(claim.key for claim in CLAIMS), seeds=most, vision_seeds=most)
+    found = (known_result(trial, data, work) for trial in every.trials())
+    return [result for result in found if result is not None]
 
 
 def _pages(work: Path, size: Miniature, data: MiniatureData, results: Sequence[Result], seconds: float) -> Path:
@@ -159,16 +167,16 @@ def _is_last(arm: Arm) -> bool:
 def _run_all(trials: Sequence[Trial], data: MiniatureData, work: Path, jobs: int, tell: Tell) -> None:
     """Arms that others start from end before those begin."""
     if jobs == 1:
-        for trial in trials:
-            run_trial(trial, data, work, tell)
+        _progress((run_trial(trial, data, work, tell) for trial in trials), trials, tell)
         return
-    done = 0
+    halves = [[(trial, data, work) for trial in trials if _is_last(trial.arm) == last] for last in (False, True)]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for last in (False, True):
-            some = [(trial, data, work) for trial in trials if _is_last(trial.arm) == last]
-            for result in pool.map(_worker, some):
-                done += 1
-                tell(f"{done} of {len(trials)}: {result.arm}, seed {result.seed}, {result.seconds:.0f} s")
+        _progress((result for half in halves for result in pool.map(_worker, half)), trials, tell)
+
+
+def _progress(results: Iterable[Result], trials: Sequence[Trial], tell: Tell) -> None:
+    for done, result in enumerate(results, start=1):
+        tell(f"{done} of {len(trials)}: {result.arm}, seed {result.seed}, {result.seconds:.0f} s")
 
 
 def _worker(task: tuple[Trial, MiniatureData, Path]) -> Result:

@@ -31,10 +31,10 @@ from storage.records.recaption import Recaption
 FALSE_SHARE = 0.35  # of the drafts of a rewriter that errs
 ATTEMPTS = 2  # a refused draft goes back once, as in the build
 TUNING_ROWS = 400  # that tuning under all policies draws from: half of what it sees in its steps
-TRIES = 4  # answers of the base to a question, of which a right one is kept
+TRIES = 4  # answers to a question, of which a right one is kept
 _BATCH = 64
 _CERTIFY = MinimalitySettings()
-ROLES: Mapping[str, Sequence[str]] = {  # kinds of edits, beside originals
+ROLES: Mapping[str, Sequence[str]] = {  # kinds of pictures
     "": ("original", "remove", "sham", "roundtrip", "insert"),
     "controls": ("original", "remove", "sham", "roundtrip"),
     "pairs": ("original", "remove"),

@@ -132,3 +132,19 @@ def test_families_are_named_and_drawn_apart() -> None:
     assert len({one.scene_seed for one in some}) == len(some)
     assert len({one.file_name for one in some if one.seed == 0}) == 280
     assert len({one.image.tobytes() for split in COUNTS for one in scenes(split)}) == sum(COUNTS.values())
+
+
+@pytest.mark.parametrize(("number", "seed"), [(10_000, 0), (-1, 1), (0, 10), (0, -1)])
+def test_numbers_and_seeds_whose_scenes_would_overlap_are_refused(number: int, seed: int) -> None:
+    for split in COUNTS:
+        with pytest.raises(ValueError, match="share no scene"):
+            _ = Family(split, number, seed).scene_seed
+        with pytest.raises(ValueError, match="share no scene"):
+            Family(split, number, seed).draw()
+
+
+def test_the_largest_number_and_seed_of_a_split_are_the_other_split_s_neighbours() -> None:
+    """One further would be test's first scene."""
+    last = Family("train", 9_999, 9)
+    assert last.scene_seed + 1 == Family("test", 0, 0).scene_seed
+    assert Family("train", 9_999, 0).scene_seed + 1 == Family("train", 0, 1).scene_seed

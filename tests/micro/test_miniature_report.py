@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from micro.miniature.claims import BASE, CLAIMS, COLUMNS, CURVE, DECISIVE, GAP, Check, judge, measure
+from micro.miniature.claims import BASE, CLAIMS, COLUMNS, CURVE, DECISIVE, GAP, STAGE_1, TUNED, Check, judge, measure
 from micro.miniature.data import FIVE_EACH, HELD_OUT_EACH
 from micro.miniature.families import _EDITOR_JPEG, _EDITOR_SIDE_PX, _FORBIDDEN, CONFOUND, INSERTED, TARGET
 from micro.miniature.held_out import held_out_policies
 from micro.miniature.report import FIRST_LINE, arms_table, claims_table, write_pages
 from micro.miniature.results import Result
-from micro.miniature.sets import ATTEMPTS, FALSE_SHARE, TRIES
+from micro.miniature.sets import ATTEMPTS, FALSE_SHARE, TRIES, TUNING_ROWS
 from tests.guard.evaluated import row
 
 REWARD = Check("reward", "The reward rises in stage 2", 0.31, 0.1, True)
@@ -89,8 +89,10 @@ def test_the_target_s_measures_speak_of_the_target_part_alone():
     said = values(found, "target")
     assert (said["target pairs"], said["target controls"], said["target insertions"]) == (0.0, 0.5, 0.5)
     assert said["target F1"] == pytest.approx(50 / 75)
+    assert said["target shortcut"] == -0.5  # of 24 unsafe controls 12 are found, of 12 unsafe originals all
     families = {name: one.families for name, one in found["target"][0].items()}
     assert (families["target controls"], families["target insertions"]) == (12, 2)
+    assert families["target shortcut"] == 12
     assert "controls" not in said  # five holds none
 
 
@@ -100,7 +102,26 @@ def test_an_arm_that_is_asked_about_the_target_alone_has_no_other_measure():
     found = values(
         measure([replace(one, answers={"target": one.answers["target"]})], questions, resamples=20), "target"
     )
-    assert found == {"target F1": 1.0, "target pairs": 1.0, "target controls": 1.0}
+    assert found == {"target F1": 1.0, "target pairs": 1.0, "target controls": 1.0, "target shortcut": 0.0}
+
+
+def test_the_shortcut_is_blind_to_how_much_is_called_unsafe_and_to_insertions():
+    questions = asked()
+    put_in = [row(f"f{n}", "edited", "Policy L3", "unsafe", pair_id=f"i{n}", categories=("insertion",)) for n in (0, 1)]
+    questions["target"] += [replace(one, blob=f"inserted-{one.family_id}") for one in put_in]
+    everything = result("target-pairs", questions, right=lambda row: row.label == "unsafe")
+    nothing = result("target-controls", questions, right=lambda row: row.label == "safe")
+    edits = result("target-originals", questions, right=lambda row: row.role != "original")  # "edited is unsafe"
+    found = measure([everything, nothing, edits], questions, resamples=20)
+    assert values(found, "target-pairs")["target shortcut"] == values(found, "target-controls")["target shortcut"] == 0
+    assert values(found, "target-originals")["target shortcut"] == 1.0
+    assert found["target-pairs"][0]["target shortcut"].lowest == -1.0
+
+
+def test_a_shortcut_without_an_unsafe_control_is_undefined():
+    questions = asked()
+    questions["target"] = [replace(one, label="safe") if one.role == "sham" else one for one in questions["target"]]
+    assert "target shortcut" not in values(measure([result("both", questions)], questions, resamples=20), "both")
 
 
 def test_the_gap_is_the_own_policy_s_f1_less_the_mean_of_the_others():
@@ -121,6 +142,27 @@ def test_a_policy_without_rules_is_no_part_of_the_gap():
     questions["five"] += [row(f"f{n}", "original", "Policy L1", "safe") for n in range(12)]
     some = [result("own-L3", questions, right=lambda row: row.policy_name in ("Policy L1", "Policy L3"))]
     assert values(measure(some, questions, resamples=20), "own-L3")[GAP] == pytest.approx(1.0)
+
+
+def test_stage_1_s_gap_is_the_mean_over_the_policies_that_guards_are_tuned_on():
+    questions = asked()
+    for n in range(12):
+        questions["five"] += [
+            row(f"f{n}", "original", "Policy L5", "unsafe"),
+            row(f"f{n}", "edited", "Policy L5", "safe"),
+        ]
+
+    def right(row):  # L3 1, L5 and L4 right on originals only, so 2 / 3 as above, L2 0
+        return row.policy_name == "Policy L3" or (row.policy_name != "Policy L2" and row.role == "original")
+
+    some = [result(arm, questions, right=right) for arm in (STAGE_1, "own-L3", "own-L5", "captions")]
+    found = measure(some, questions, resamples=20)
+    # L3: 1 - (0 + 2/3 + 2/3) / 3 = 5 / 9; L5: 2 / 3 - (0 + 1 + 2/3) / 3 = 1 / 9; their mean 1 / 3
+    assert values(found, "own-L3")[GAP] == pytest.approx(5 / 9)
+    assert values(found, "own-L5")[GAP] == pytest.approx(1 / 9)
+    assert values(found, STAGE_1)[GAP] == pytest.approx(1 / 3)
+    assert GAP not in values(found, "captions")
+    assert TUNED == ("L3", "L5")
 
 
 def test_the_curve_s_area_by_the_trapezoid_rule():
@@ -197,7 +239,7 @@ def test_the_arms_table_has_mean_and_spread_over_seeds(found):
 def test_the_claims_table_says_the_points_the_design_and_the_check(found):
     judged = judge(measure(*found, resamples=200), {"reward": REWARD})
     header, *rows = claims_table(judged)
-    assert len(header) == 7
+    assert header == ("key", "claim", "verdict", "points", "seeds x families", "detectable", "manipulation check")
     assert len(rows) == len(CLAIMS)
     by_key = dict(zip((claim.key for claim in CLAIMS), rows, strict=True))
     key, _, verdict, points, size, seen, check = by_key["rewards"]
@@ -241,6 +283,9 @@ def test_the_pages_hold_every_claim_and_every_arm_that_ran(pages):
     assert html.count("<svg") == 1
     assert "two &lt;cores&gt;" in html
     assert "color-scheme: light dark" in html
+    for page in (" ".join(text.split()), " ".join(html.split())):
+        assert "Detectable: the true difference" in page
+        assert "higher is better, except for" in page
 
 
 def test_what_the_design_can_see_stands_on_the_page(pages):
@@ -271,7 +316,8 @@ def test_the_page_states_the_world_as_it_is_drawn(pages):
     assert f"in {100 * INSERTED:.0f} % of the safe families" in text
     assert f"through {_EDITOR_SIDE_PX} x {_EDITOR_SIDE_PX} pixels and JPEG of quality {_EDITOR_JPEG}" in text
     assert f"in {100 * FALSE_SHARE:.0f} % of its drafts" in text
-    assert f"of which up to {WORDS[TRIES]} are drawn" in text
+    assert f"up to {WORDS[TRIES]} are drawn until one has the right verdict" in text
+    assert f"fine-tuning on {TUNING_ROWS} questions" in text
     assert f"of {WORDS[ATTEMPTS]} attempts" in text
     assert f"- {len(CLAIMS)} claims are tested at 95 % each" in text
 

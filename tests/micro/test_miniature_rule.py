@@ -196,6 +196,7 @@ def test_more_families_and_more_seeds_see_more() -> None:
 
 def questions() -> Questions:
     """40 families of an original; the first 30 have an edited twin, the first 20 a control, a sham or a round trip.
+    Originals and controls are unsafe, so each of them has a recall.
 
     The target policy is asked about in 36 of them, held-out policies in 35.
     """
@@ -219,7 +220,7 @@ HELD_BY = {  # families of `questions`; the target policy misses the first four,
     "held-out macro F1": 35,
     "pairs": 30,
     "target pairs": 26,
-    "target controls": 16,
+    "target shortcut": 16,  # of the controls; more originals than that say nothing of it
     "ability": 60,
 }
 
@@ -334,20 +335,40 @@ def test_a_claim_without_a_check_needs_none() -> None:
     assert verdict("stage-1", measured(base={0: 0.5}, recaptions={0: 0.7, 1: 0.7}), {}).verdict == "holds"
 
 
-def test_collapse_is_the_mean_gap_of_both_arms_seed_by_seed() -> None:
-    arms = {"verdicts_L3": {0: 0.3, 1: 0.6}, "verdicts_L5": {0: 0.9, 2: 0.6}}
-    # seed 0: (30 + 90) / 2 = 60 points; no other seed has both
-    assert verdict("collapse", measured(**arms)).by_seed == {0: pytest.approx(0.6)}
-    del arms["verdicts_L5"]
-    assert verdict("collapse", measured(**arms)).detail == "without verdicts-L5"
+@pytest.mark.parametrize(("key", "how"), [("collapse", "verdicts"), ("collapse-reasoned", "own")])
+def test_collapse_is_the_mean_gap_of_both_arms_less_that_of_stage_1_seed_by_seed(key: str, how: str) -> None:
+    arms = {f"{how}-L3": {0: 0.3, 1: 0.6}, f"{how}-L5": {0: 0.9, 2: 0.6}, "recaptions": {0: 0.1, 1: 0.0, 2: 0.0}}
+    # seed 0: (30 + 90) / 2 - 10 = 50 points; no other seed has all three
+    assert verdict(key, measured(**arms)).by_seed == {0: pytest.approx(0.5)}
+    for name in arms:
+        some = {arm: seeds for arm, seeds in arms.items() if arm != name}
+        assert verdict(key, measured(**some)).detail == f"without {name}"
+
+
+def test_stage_1_prepares_stage_2_is_judged_on_the_way_and_at_the_end() -> None:
+    by_key = {claim.key: claim for claim in CLAIMS}
+    way, end = by_key["order"], by_key["order-end"]
+    assert (way.arms, way.other, way.check) == (end.arms, end.other, end.check) == (("both-2",), "rl-2", "reward-2")
+    assert (way.measure, end.measure) == (CURVE, "macro F1")
+    one = verdict("order-end", measured(both_2={0: 0.7, 1: 0.7}, rl_2={0: 0.6, 1: 0.6}))  # it needs no start
+    assert (one.verdict, one.difference) == ("holds", pytest.approx(0.1))
+
+
+def test_rewards_with_two_completions_have_a_check_of_their_own() -> None:
+    found = measured(**{arm: {0: 0.7, 1: 0.7} for arm in ("both", "both_2")}, recaptions={0: 0.6, 1: 0.6},
+                     rl_2={0: 0.6, 1: 0.6}, base={0: 0.5})  # fmt: skip
+    checks = {**CHECKS, "reward-2": check("reward-2", passed=False)}
+    for key in ("order", "order-end"):
+        assert verdict(key, found, checks).verdict == "not testable here"
+    assert verdict("rewards", found, checks).verdict == "holds"
 
 
 @pytest.mark.parametrize(
     ("key", "arm", "other"),
     [
         ("pairs", "target-pairs", "target-originals"),
-        ("controls", "target", "target-pairs"),
-        ("controls-vision", "target-vision", "target-pairs-vision"),
+        ("controls", "target-controls", "target-pairs"),
+        ("controls-vision", "target-controls-vision", "target-pairs-vision"),
     ],
 )
 def test_edits_are_judged_by_tuning_on_the_target_policy(key: str, arm: str, other: str) -> None:

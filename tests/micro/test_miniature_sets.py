@@ -15,6 +15,7 @@ from guard.contract.prompt import parse_answer
 from guard.export.dataset import Records, assemble
 from guard.export.settings import GuardSettings
 from guard.export.write import export
+from micro import GUARD
 from micro.miniature.data import MiniatureData
 from micro.miniature.families import TARGET
 from micro.miniature.sets import (
@@ -32,7 +33,6 @@ from micro.miniature.sets import (
     equal_rows,
     false_share,
     family_of,
-    of_roles,
     right_answers,
     training_rows,
     with_texts,
@@ -42,6 +42,7 @@ from models.chat import ChatReply, ChatRequest
 from recaption.certify import judge
 from recaption.settings import MinimalitySettings
 from recaption.spans import diff
+from storage.errors import FatalError
 from storage.records.ids import content_id
 from storage.records.recaption import Placed, Recaption
 from storage.workspace import Workspace
@@ -77,66 +78,83 @@ def rl_row(family: str, role: str, policy: str = "L3", label: str = "unsafe") ->
 
 
 def rl_rows(families: int = 30) -> list[Row]:
-    """Two policies. Of four families one has something put in, one nothing, and two an edited twin with a control, so
-    no two parts have as many rows."""
+    """Two policies. Of four families one is safe and has something put in, one nothing, and two an edited twin, which
+    is safe, with a control."""
     edits = (("insert",), ("remove", "sham"), (), ("remove", "roundtrip"))
     return [
-        rl_row(f"f{number:02}", role, policy)
+        rl_row(f"f{number:02}", role, policy, "safe" if role == "remove" or is_safe(number, role) else "unsafe")
         for number in range(families)
         for role in ("original", *edits[number % 4])
         for policy in ("L3", "L4")
     ]
 
 
+def is_safe(number: int, role: str) -> bool:
+    """Whether it is the original of a safe family."""
+    return role == "original" and number % 4 == 0
+
+
 def kind_of(row: Row) -> str:
     return str(json.loads(row["prov_json"]).get("edit", {}).get("kind", "original"))
 
 
-# As many rows for every arm
+# As many rows for every arm, and as many safe ones as unsafe ones
+
+# Rows of `rl_rows` by part, unsafe and safe. Of 30 families 8 are safe and have something put in, and 15 have a twin,
+# which is safe, and a control. With two policies these are originals 44 and 16, twins 0 and 30, controls 30 and 0, and
+# insertions 16 and 0.
+HELD = {"originals": (44, 16), "pairs": (44, 46), "controls": (74, 46), "": (90, 46)}
+EACH = 16
 
 
-def test_every_part_gets_as_many_rows_as_the_poorest_has() -> None:
+def labels_of(rows: Sequence[Row]) -> Counter[str]:
+    return Counter(row["reward_model"]["ground_truth"] for row in rows)
+
+
+def test_every_part_gets_as_many_safe_and_unsafe_rows_as_the_poorest_has() -> None:
     rows = rl_rows()
-    # 30 families and 2 policies: originals 60, 15 twins 30, 15 controls 30, and 8 insertions 16
-    counts = {part: len(of_roles(rows, roles)) for part, roles in ROLES.items()}
-    assert counts == {"originals": 60, "pairs": 60 + 30, "": 60 + 30 + 30 + 16}
+    assert set(ROLES) == set(HELD)
     for part, roles in ROLES.items():
+        able = labels_of([row for row in rows if kind_of(row) in roles])
+        assert (able["unsafe"], able["safe"]) == HELD[part]
         chosen = equal_rows(rows, part)
-        assert len(chosen) == 60
-        assert {kind_of(row) for row in chosen} == set(roles)
-        assert len({row["sample_id"] for row in chosen}) == 60
+        assert labels_of(chosen) == {"safe": EACH, "unsafe": EACH}
+        assert len({row["sample_id"] for row in chosen}) == 2 * EACH
+        assert {kind_of(row) for row in chosen} <= set(roles)
 
 
-def test_pairs_come_without_insertions() -> None:
-    """They would tell, as controls do, that an edited picture may be unsafe."""
-    assert "insert" in ROLES[""]
-    assert {kind_of(row) for row in equal_rows(rl_rows(), "pairs")} == {"original", "remove"}
+def test_each_part_adds_its_own_kinds_of_edits() -> None:
+    """Insertions would tell, as controls do, that an edited picture may be unsafe; only rewards see them."""
+    kinds = {part: set(roles) for part, roles in ROLES.items()}
+    assert kinds["originals"] == {"original"}
+    assert kinds["pairs"] - kinds["originals"] == {"remove"}
+    assert kinds["controls"] - kinds["pairs"] == {"sham", "roundtrip"}
+    assert kinds[""] - kinds["controls"] == {"insert"}
+    for part, some in kinds.items():
+        assert {kind_of(row) for row in equal_rows(rl_rows(200), part)} == some
+
+
+def test_the_poorer_label_of_the_poorest_part_decides_whichever_it_is() -> None:
+    rows = [rl_row(f"f{n}", "original", label="unsafe" if n < 2 else "safe") for n in range(9)]
+    rows += [rl_row(f"f{n}", "sham") for n in range(5)]
+    for part in ROLES:
+        assert labels_of(equal_rows(rows, part)) == {"safe": 2, "unsafe": 2}  # two unsafe originals
+    one_sided = [row for row in rows if row["reward_model"]["ground_truth"] == "unsafe"]
+    assert [equal_rows(one_sided, part) for part in ROLES] == [[]] * len(ROLES)
 
 
 @pytest.mark.parametrize("part", ROLES)
-def test_families_are_whole_but_for_the_last(part: str) -> None:
-    rows = rl_rows()
-    whole = Counter(family_of(row) for row in of_roles(rows, ROLES[part]))
-    chosen = [family_of(row) for row in equal_rows(rows, part)]
-    order = list(dict.fromkeys(chosen))
-    assert chosen == sorted(chosen, key=order.index)  # one family after the other
-    held = Counter(chosen)
-    assert all(held[family] == whole[family] for family in order[:-1])
-
-
-def test_parts_begin_with_the_same_families_in_an_order_that_is_not_the_rows() -> None:
-    rows = rl_rows()
-    orders = [list(dict.fromkeys(family_of(row) for row in equal_rows(rows, part))) for part in ROLES]
-    shortest = min(orders, key=len)
-    assert all(order[: len(shortest)] == shortest for order in orders)
-    assert shortest != sorted(shortest)
-    assert equal_rows(rows[::-1], "") == equal_rows(rows, "")
-
-
-def test_a_part_with_fewer_pictures_of_a_family_gets_more_families() -> None:
-    rows = rl_rows()
-    count = {part: len({family_of(row) for row in equal_rows(rows, part)}) for part in ROLES}
-    assert count[""] < count["pairs"] < count["originals"] == 30
+def test_a_hash_decides_whatever_order_the_rows_come_in(part: str) -> None:
+    rows = rl_rows(200)
+    chosen = equal_rows(rows, part)
+    assert equal_rows(rows[::-1], part) == chosen
+    for label in ("safe", "unsafe"):
+        some = [row["sample_id"] for row in chosen if row["reward_model"]["ground_truth"] == label]
+        assert some == sorted(some, key=lambda name: content_id("row", name))
+        assert some != sorted(some)  # not the first families, but of all
+        able = [row for row in rows if kind_of(row) in ROLES[part] and row["reward_model"]["ground_truth"] == label]
+        assert some == sorted((row["sample_id"] for row in able), key=lambda name: content_id("row", name))[: len(some)]
+    assert len({family_of(row) for row in chosen}) > 60  # of 200; 2 x 100 rows of two policies
 
 
 # Verdicts, bare and reasoned
@@ -394,39 +412,40 @@ def rows_of(sets: Sets, name: str, view: Any = "sft") -> list[Row]:
     return training_rows(sets.folder(name), view)
 
 
+# Originals of 8 families, three each of a knife and a handgun and two of a bottle, are unsafe 0, 6, 6, 5 and 5 times
+# under L1 to L5: of 40 rows 22 are unsafe and 18 safe, under L3 6 and 2. No other part has fewer of a label.
+EACH_OF_ALL, EACH_OF_TARGET = 18, 2
+
+
+def truth_of(sets: Sets) -> dict[str, Row]:
+    """The rows with their labels, by sample."""
+    return {row["sample_id"]: row for row in training_rows(sets.data.train, "rl")}
+
+
+def names_of(folder: str) -> list[str]:
+    return [row["sample_id"] for row in training_rows(folder, "sft")]
+
+
+def said_in(folder: str) -> dict[str, str]:
+    return {row["sample_id"]: row["completion"][0]["content"] for row in training_rows(folder, "sft")}
+
+
 def test_tuning_on_the_target_policy_has_equal_rows_of_it_alone(sets: Sets) -> None:
-    policies = {row["sample_id"]: row["extra_info"]["policy_name"] for row in training_rows(sets.data.train, "rl")}
-    for part, roles in ROLES.items():
-        rows = rows_of(sets, f"target-{part}" if part else "target")
-        assert len(rows) == FAMILIES  # as many as there are originals
-        assert {policies[row["sample_id"]] for row in rows} == {f"Policy {TARGET}"}
-        assert {kind_of(row) for row in rows} == set(roles) - {"insert", "roundtrip"}  # of which there are none
-        for row in rows:
-            assert parse_answer(row["completion"][0]["content"]).think == ""
-
-
-def test_tuning_sets_hold_bare_verdicts_of_one_policy_or_of_all(sets: Sets) -> None:
-    truth = {row["sample_id"]: row for row in training_rows(sets.data.train, "rl")}
-    every = rows_of(sets, "verdicts")
-    assert len(every) == min(FAMILIES * len(list(WORLD)), TUNING_ROWS)  # as many as there are originals
-    for row in every:
-        said = parse_answer(row["completion"][0]["content"])
-        assert (said.verdict, said.think) == (truth[row["sample_id"]]["reward_model"]["ground_truth"], "")
-    names = {row["sample_id"] for row in every if "L5" in truth[row["sample_id"]]["extra_info"]["policy_name"]}
-    assert {row["sample_id"] for row in rows_of(sets, "verdicts-L5")} == names != set()
-
-
-def test_own_answers_are_those_that_were_drawn_once(sets: Sets) -> None:
-    some = sorted(row["sample_id"] for row in rows_of(sets, "verdicts"))[::2]
-    sets.work.mkdir(exist_ok=True)
-    (sets.work / "own-answers.json").write_text(json.dumps({name: reasoned("safe") for name in some}))
-    assert sorted(row["sample_id"] for row in rows_of(sets, "own")) == some
-    assert {row["completion"][0]["content"] for row in rows_of(sets, "own-L3")} == {reasoned("safe")}
+    truth = truth_of(sets)
+    for part in ("originals", "pairs", "controls"):
+        rows = rows_of(sets, f"target-{part}")
+        known = [truth[row["sample_id"]] for row in rows]
+        assert labels_of(known) == {"safe": EACH_OF_TARGET, "unsafe": EACH_OF_TARGET}
+        assert {row["extra_info"]["policy_name"] for row in known} == {f"Policy {TARGET}"}
+        assert {kind_of(row) for row in rows} <= set(ROLES[part])
+        said = {row["sample_id"]: row["completion"][0]["content"] for row in rows}
+        assert said == bare_verdicts(known)
 
 
 def test_sets_for_rewards_have_equal_rows_and_stage_1_its_captions(sets: Sets) -> None:
     everything, originals = rows_of(sets, "rl", "rl"), rows_of(sets, "rl-originals", "rl")
-    assert len(everything) == len(originals) == FAMILIES * len(list(WORLD))
+    for rows in (everything, originals):
+        assert labels_of(rows) == {"safe": EACH_OF_ALL, "unsafe": EACH_OF_ALL}
     assert {kind_of(row) for row in originals} == {"original"}
     assert {kind_of(row) for row in everything} == {"original", "remove", "sham"}
     assert sets.folder("recaptions") == sets.data.train
@@ -434,8 +453,66 @@ def test_sets_for_rewards_have_equal_rows_and_stage_1_its_captions(sets: Sets) -
     assert own == {row.caption for row in sets.data.recaptions.values()}
 
 
+def keep_answers(sets: Sets, seed: int, of: Callable[[Row], str]) -> list[str]:
+    """As if stage 1 had answered every other row of `rl` right; their names in order."""
+    rows = sorted(rows_of(sets, "rl", "rl"), key=lambda row: str(row["sample_id"]))[::2]
+    path = sets.work / f"own-answers-{seed}.json"
+    path.write_text(json.dumps({row["sample_id"]: of(row) for row in rows}))
+    return [row["sample_id"] for row in rows]
+
+
+def right(row: Row) -> str:
+    return reasoned(row["reward_model"]["ground_truth"])
+
+
+def test_a_seed_s_tuning_sets_hold_the_same_rows_reasoned_or_bare(sets: Sets) -> None:
+    some, truth = keep_answers(sets, 7, right), truth_of(sets)
+    own, bare = sets.tuning("own", "not loaded", 7), sets.tuning("verdicts", "not loaded", 7)
+    assert names_of(own) == names_of(bare)
+    assert sorted(names_of(own)) == some  # 18 of 36, fewer than the most that tuning draws from
+    assert len(some) == EACH_OF_ALL < TUNING_ROWS
+    assert said_in(own) == {name: right(truth[name]) for name in some}
+    assert said_in(bare) == bare_verdicts([truth[name] for name in some])
+
+
+@pytest.mark.parametrize("policy", ["L3", "L5"])
+def test_tuning_on_one_policy_takes_the_rows_that_ask_about_it(sets: Sets, policy: str) -> None:
+    some, truth = keep_answers(sets, 7, right), truth_of(sets)
+    named = [name for name in some if truth[name]["extra_info"]["policy_name"] == f"Policy {policy}"]
+    assert 0 < len(named) < len(some)
+    for base in ("own", "verdicts"):
+        folder = sets.tuning(f"{base}-{policy}", "not loaded", 7)
+        assert sorted(names_of(folder)) == named
+        whole = said_in(sets.tuning(base, "not loaded", 7))
+        assert said_in(folder) == {name: whole[name] for name in named}
+
+
+def test_every_seed_has_answers_and_sets_of_its_own(sets: Sets) -> None:
+    for seed in (7, 8):
+        keep_answers(sets, seed, lambda row, seed=seed: f"said under seed {seed}")  # type: ignore[misc]
+    folders = [sets.tuning("own-L4", "not loaded", seed) for seed in (7, 8)]
+    assert folders == [str(sets.work / f"own-L4-seed-{seed}") for seed in (7, 8)]
+    assert [set(said_in(folder).values()) for folder in folders] == [{"said under seed 7"}, {"said under seed 8"}]
+
+
+def test_answers_are_drawn_once_from_the_weights_that_tuning_starts_from(sets: Sets) -> None:
+    truth = truth_of(sets)
+    own = said_in(sets.tuning("own", str(GUARD), 9))
+    assert own
+    for name, text in own.items():
+        assert parse_answer(text).verdict == truth[name]["reward_model"]["ground_truth"]
+    kept = json.loads((sets.work / "own-answers-9.json").read_text())
+    assert own == kept
+    assert set(own) <= {row["sample_id"] for row in rows_of(sets, "rl", "rl")}
+    assert not list(sets.work.glob("*.part"))
+    assert set(names_of(sets.tuning("verdicts", "not loaded", 9))) == set(own)
+    with pytest.raises(FatalError):  # another seed has to draw
+        sets.tuning("own", "not there", 10)
+    assert not (sets.work / "own-answers-10.json").exists()
+
+
 def test_a_set_that_is_there_is_left_alone(sets: Sets) -> None:
-    info = Path(sets.folder("target"), "dataset_info.json")
+    info = Path(sets.folder("target-pairs"), "dataset_info.json")
     before = info.stat().st_mtime_ns
-    assert sets.folder("target") == str(info.parent)
+    assert sets.folder("target-pairs") == str(info.parent)
     assert info.stat().st_mtime_ns == before

@@ -1,25 +1,27 @@
-"""A small miniature runs from the first picture to its pages, and killed in between it ends with the same table.
+"""A quick miniature runs from the first picture to its pages, and killed in between it ends with the same tables.
 
-An arm takes 20 s of one core without rewards and 40 s with them, so each is run once, under one seed; only stage 1 has
-two.
+All arms under one seed take about three minutes of two cores. Everything else looks at what this run left, but for the
+arm that is killed and resumed.
 """
 
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from micro.miniature.arms import ARMS
-from micro.miniature.claims import CLAIMS, DECISIVE
+from guard.contract.prompt import parse_answer
+from micro.miniature.arms import ARMS, known_result
+from micro.miniature.claims import CLAIMS, CURVE, DECISIVE
 from micro.miniature.data import FIVE_EACH, HELD_OUT_EACH, Asked, MiniatureData, make_data, questions_of
-from micro.miniature.experiment import QUICK, Miniature, run_miniature
+from micro.miniature.experiment import QUICK, run_miniature
 from micro.miniature.families import TARGET
 from micro.miniature.held_out import held_out_policies
 from micro.miniature.results import read_result
@@ -27,17 +29,11 @@ from micro.miniature.sets import ROLES, TUNING_ROWS, Sets, family_of, training_r
 from storage.errors import FatalError
 
 ARM = "both"  # trains in two stages, and stage 1 is an arm of its own
-RAN = {"base", "recaptions", ARM}
-# The claim needs both stages, stage 1 alone and the base. Only stage 2 has four steps.
-SMALL = replace(QUICK, seeds=1, ability_scenes=4, sft_steps=2, claims=("rewards",))
+SMALL = replace(QUICK, seeds=1)
 COMPARED = {
     *("target-originals", "target-pairs", "own", "recaptions", "both", "both-2", "rl-2"),
     *("recaptions-checked", "recaptions-unchecked"),
 }
-
-
-def run(work: Path, size: Miniature) -> Path:
-    return run_miniature(work, size, jobs=1, tell=lambda line: None)
 
 
 def results(work: Path) -> dict[str, dict[str, Any]]:
@@ -51,12 +47,21 @@ def tables(work: Path) -> str:
     return (work / "miniature.md").read_text().partition("## Decisive claims")[2]
 
 
+def judged(work: Path) -> dict[str, dict[str, Any]]:
+    return {one["key"]: one for one in json.loads((work / "claims.json").read_text())}
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """The folder of a finished run."""
-    work = tmp_path_factory.mktemp("miniature") / "whole"
-    assert run(work, SMALL) == work / "miniature.md"
-    return work
+def whole(tmp_path_factory) -> tuple[Path, list[str]]:
+    """The folder of a finished run, and what it told."""
+    work, told = tmp_path_factory.mktemp("miniature") / "whole", []
+    assert run_miniature(work, SMALL, jobs=2, tell=told.append) == work / "miniature.md"
+    return work, told
+
+
+@pytest.fixture(scope="module")
+def finished(whole) -> Path:
+    return whole[0]
 
 
 @pytest.fixture(scope="module")
@@ -70,20 +75,45 @@ def asked(data) -> Asked:
     return questions_of(data)
 
 
-def test_every_arm_that_ran_is_in_the_table(finished):
+def test_every_arm_is_in_the_table_and_every_claim_is_measured(finished):
     arms = tables(finished).partition("## Arms")[2]
-    assert {arm.name for arm in ARMS if f"| {arm.title} |" in arms} == RAN
-    assert set(results(finished)) == {f"{name}-0" for name in RAN}
+    assert all(f"| {arm.title} |" in arms for arm in ARMS)
+    assert set(results(finished)) == {f"{arm.name}-0" for arm in ARMS}
     assert (finished / "miniature.html").read_text().count("<svg") == 1
-    judged = {one["key"]: one for one in json.loads((finished / "claims.json").read_text())}
-    assert list(judged) == [claim.key for claim in CLAIMS]
-    measured = {claim.key for claim in CLAIMS if set(claim.needs) <= RAN}
-    assert {key for key, one in judged.items() if one["difference"] is not None} == measured
+    found = judged(finished)
+    assert list(found) == [claim.key for claim in CLAIMS]
+    for claim in CLAIMS:  # with one seed nothing is decided
+        one = found[claim.key]
+        assert one["verdict"] in ("undecided", "not testable here")
+        assert set(one["by_seed"]) == {"0"}
+        assert (one["check"] or {"name": ""})["name"] == claim.check
+    assert "not measured" not in tables(finished)
+
+
+def test_it_tells_what_can_be_seen_and_then_how_far_it_is(whole):
+    _, told = whole
+    for claim, line in zip(CLAIMS, told[: len(CLAIMS)], strict=True):
+        assert line.startswith(f"{claim.key}: nothing is decided (")
+    assert told[len(CLAIMS)].startswith("Data after ")
+    trials = SMALL.trials()
+    progress = [re.fullmatch(r"(\d+) of (\d+): (\S+), seed (\d+), \d+ s", line) for line in told[len(CLAIMS) + 1 :]]
+    said = [(int(m[1]), int(m[2]), m[3], int(m[4])) for m in progress if m]
+    assert said == [(n, len(trials), trial.arm.name, trial.seed) for n, trial in enumerate(trials, 1)]
+    assert len(progress) == len(trials) == len(ARMS)
+
+
+def test_curves_have_their_checkpoints_and_the_end(finished):
+    for name, one in results(finished).items():
+        steps = {int(step) for step in one["curve"]}
+        assert steps == ({2, 4} if name in ("both-2-0", "rl-2-0") else set())
+        if steps:
+            assert one["curve"]["4"] == one["answers"]["five"]
+    assert "order" in {claim.key for claim in CLAIMS if claim.measure == CURVE}
 
 
 def test_every_guard_answers_every_question_it_is_asked(finished, asked):
     questions = asked.questions
-    for arm in (arm for arm in ARMS if arm.name in RAN):
+    for arm in ARMS:
         one = read_result(finished / "results" / f"{arm.name}-0.json")
         assert {part: len(said) for part, said in one.answers.items()} == {
             part: len(rows) for part, rows in questions.items() if part in arm.asks
@@ -93,12 +123,12 @@ def test_every_guard_answers_every_question_it_is_asked(finished, asked):
 
 
 def test_a_family_is_asked_about_some_of_the_policies(asked):
-    """Fewer where annotators differed."""
+    """Fewer where annotators differed; a family of one picture may be left out where it is asked about one policy."""
     for part, most in (("five", FIVE_EACH), ("target", 1), ("held_out", HELD_OUT_EACH)):
         names = defaultdict(set)
         for row in asked.questions[part]:
             names[row.family_id].add(row.policy_name)
-        assert len(names) == SMALL.data.test_families
+        assert SMALL.data.test_families - len(names) in ((0, 1) if part == "target" else (0,))
         assert max(map(len, names.values())) == most
     assert {row.policy_name for row in asked.questions["target"]} == {f"Policy {TARGET}"}
 
@@ -122,15 +152,42 @@ def test_every_family_with_a_removal_has_one_control_and_no_insertion(data, aske
     assert {"remove", "sham", "roundtrip", "insert"} <= set().union(*found.values())
 
 
-def test_the_target_s_sets_have_as_many_rows_of_it_and_only_their_kinds(finished, data):
-    sets = Sets(data, finished / "sets")
-    found = {part: training_rows(sets.folder(f"target-{part}" if part else "target"), "sft") for part in ROLES}
-    assert len({len(rows) for rows in found.values()}) == 1
-    for part, rows in found.items():
+def labels_of(rows: list[dict[str, Any]]) -> Counter[str]:
+    return Counter(row["reward_model"]["ground_truth"] for row in rows)
+
+
+def test_the_target_s_sets_have_equal_rows_of_their_kinds_and_of_both_labels(finished, data):
+    sets, truth = Sets(data, finished / "sets"), {row["sample_id"]: row for row in training_rows(data.train, "rl")}
+    sizes = set()
+    for part in ("originals", "pairs", "controls"):
+        rows = [truth[row["sample_id"]] for row in training_rows(sets.folder(f"target-{part}"), "sft")]
+        found = labels_of(rows)
+        assert found["safe"] == found["unsafe"] > 0
         assert {kind_of(row) for row in rows} <= set(ROLES[part])
-    assert {kind_of(row) for row in found["originals"]} == {"original"}
-    assert {kind_of(row) for row in found["pairs"]} == {"original", "remove"}
-    assert len(training_rows(sets.folder("verdicts"), "sft")) <= TUNING_ROWS
+        assert {row["extra_info"]["policy_name"] for row in rows} == {f"Policy {TARGET}"}
+        sizes.add(len(rows))
+    assert len(sizes) == 1
+
+
+def test_guards_with_rewards_see_equal_rows_with_and_without_edits(finished, data):
+    sets = Sets(data, finished / "sets")
+    everything, originals = (labels_of(training_rows(sets.folder(name), "rl")) for name in ("rl", "rl-originals"))
+    assert everything == originals
+    assert len(set(everything.values())) == 1
+
+
+def test_tuning_in_the_place_of_stage_2_has_stage_1_s_own_answers_or_bare_verdicts_of_the_same_rows(finished, data):
+    truth = {row["sample_id"]: row["reward_model"]["ground_truth"] for row in training_rows(data.train, "rl")}
+    own, bare = (
+        {row["sample_id"]: row["completion"][0]["content"] for row in training_rows(str(folder), "sft")}
+        for folder in (finished / "sets" / f"{base}-seed-0" for base in ("own", "verdicts"))
+    )
+    assert set(own) == set(bare)
+    assert 0 < len(own) <= TUNING_ROWS
+    for name in own:
+        assert parse_answer(own[name]).verdict == truth[name]
+        assert bare[name] == f"<think></think><answer>{truth[name]}</answer>"
+    assert own == json.loads((finished / "sets" / "own-answers-0.json").read_text())
 
 
 def test_held_out_policies_are_asked_about_and_were_never_trained(data, asked):
@@ -184,9 +241,19 @@ def test_killed_in_the_middle_of_stage_2_it_ends_with_the_same_result(finished):
     shutil.rmtree(finished / "runs" / f"{ARM}-grpo-0")
     (finished / "miniature.md").unlink()
     assert run_in_process(finished, f"step 3 of {SMALL.grpo_steps}") == -signal.SIGKILL
-    assert set(results(finished)) == {"base-0", "recaptions-0"}
+    assert set(results(finished)) == set(before) - {f"{ARM}-0"}
     assert list((finished / "runs" / f"{ARM}-grpo-0" / "checkpoints").glob("checkpoint-*"))
     assert run_in_process(finished, None) == 0
+    assert results(finished) == before
+    assert tables(finished) == table
+    assert (finished / "claims.json").read_text() == claims
+
+
+def test_a_later_call_with_fewer_claims_keeps_the_others_on_the_page(finished):
+    before, table, claims = results(finished), tables(finished), (finished / "claims.json").read_text()
+    told: list[str] = []
+    run_miniature(finished, replace(SMALL, claims=("stage-1",)), jobs=2, tell=told.append)
+    assert [line.partition(":")[0] for line in told[len(CLAIMS) + 1 :]] == ["1 of 2", "2 of 2"]  # the base and stage 1
     assert results(finished) == before
     assert tables(finished) == table
     assert (finished / "claims.json").read_text() == claims
@@ -195,42 +262,22 @@ def test_killed_in_the_middle_of_stage_2_it_ends_with_the_same_result(finished):
 def test_a_folder_serves_one_size(finished):
     other = replace(SMALL, data=replace(SMALL.data, test_families=21))
     with pytest.raises(FatalError, match="another size"):
-        run(finished, other)
+        run_miniature(finished, other, jobs=1, tell=print)
+
+
+def test_a_result_of_other_settings_is_refused(finished, data):
+    """As a later version of the recipe would find it."""
+    trial = SMALL.trials()[0]
+    assert known_result(trial, data, finished) == read_result(finished / "results" / "base-0.json")
+    assert known_result(replace(trial, seed=1), data, finished) is None
+    with pytest.raises(FatalError, match="other settings"):
+        known_result(replace(trial, scenes=trial.scenes + 1), data, finished)
 
 
 def test_an_unknown_claim_is_named(tmp_path):
     with pytest.raises(FatalError, match="no claim nothing"):
-        run(tmp_path, replace(QUICK, claims=("nothing",)))
+        run_miniature(tmp_path, replace(QUICK, claims=("nothing",)), jobs=1, tell=print)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_claims_are_added_and_the_decisive_claims_are_judged(finished):
-    """A claim is undecided with one seed; it must be measured."""
-    before = results(finished)
-    run(finished, replace(SMALL, claims=DECISIVE))
-    after = results(finished)
-    assert {name: after[name] for name in before} == before
-    assert {f"{arm}-0" for arm in (*COMPARED, "base")} <= set(after)
-    assert {int(step) for step in after["both-2-0"]["curve"]} == {2, 4}
-    assert set(after["target-pairs-0"]["answers"]) == {"target"}
-    judged = {one["key"]: one for one in json.loads((finished / "claims.json").read_text())}
-    for key in DECISIVE:
-        assert judged[key]["verdict"] != "not measured"
-        assert "0" in judged[key]["by_seed"]
-        assert judged[key]["check"] is not None
-    assert "not measured" not in tables(finished).partition("## All claims")[0]
-
-
-@pytest.mark.slow
-def test_seeds_are_added(finished):
-    before = results(finished)
-    run(finished, replace(SMALL, claims=("stage-1",), seeds=2))
-    after = results(finished)
-    assert {name: after[name] for name in before} == before
-    assert set(after) - set(before) == {"recaptions-1"}
-    judged = {one["key"]: one for one in json.loads((finished / "claims.json").read_text())}
-    assert set(judged["stage-1"]["by_seed"]) == {"0", "1"}
 
 
 # What is to be run, without running it
@@ -240,11 +287,28 @@ def test_arms_share_stage_1_where_it_is_the_same_and_no_other_folder():
     """Two arms that train differently in one folder would read each other's weights."""
     trained = defaultdict(set)
     for trial in replace(QUICK, seeds=2, vision_seeds=2).trials():
-        for stage in ("sft", "grpo"):
-            if getattr(trial.arm, stage):
-                how = (stage, trial.seed, trial.arm.sft, trial.arm.vision)
-                trained[trial.folder(stage)].add(how if stage == "sft" else (*how, trial.arm))
+        arm = trial.arm
+        if arm.sft:
+            trained[trial.folder("sft")].add(("sft", trial.seed, arm.sft, arm.vision, "" if arm.grpo else arm.start))
+        if arm.grpo:
+            trained[trial.folder("grpo")].add(("grpo", trial.seed, arm))
     assert {len(some) for some in trained.values()} == {1}
+
+
+def test_arms_begin_at_the_base_or_at_stage_1():
+    starts = {arm.name: arm.start for arm in ARMS}
+    tuned = {"verdicts", "own", *(f"{how}-{policy}" for how in ("verdicts", "own") for policy in ("L3", "L5"))}
+    assert {name for name, start in starts.items() if start} == {*tuned, "both", "no-pairs", "both-2"}
+    assert set(starts.values()) == {"", "recaptions"}
+    assert {arm.name for arm in ARMS if arm.is_tuned} == tuned
+
+
+def test_what_goes_on_from_stage_1_reads_the_folder_that_stage_1_writes():
+    trials = {trial.arm.name: trial for trial in SMALL.trials()}
+    assert trials["recaptions"].folder("sft") == "recaptions-0"
+    assert {trials[name].folder("sft") for name in ("both", "no-pairs", "both-2")} == {"recaptions-0"}
+    assert trials["own"].folder("sft") == "own-0"  # its own, beside stage 1's
+    assert trials["target-pairs-vision"].folder("sft") == "target-pairs-vision-0"
 
 
 def test_the_base_runs_once_and_stage_1_before_what_goes_on_from_it():
@@ -255,24 +319,27 @@ def test_the_base_runs_once_and_stage_1_before_what_goes_on_from_it():
     assert {seed for name, seed in names if name == "both"} == {0, 1, 2}
     assert {seed for name, seed in names if name.endswith("-vision")} == {0}
     assert {name for name, _ in names} == {arm.name for arm in ARMS}
-    stages = [bool(trial.arm.grpo) for trial in trials]
-    assert stages == sorted(stages)
+    last = [bool(trial.arm.start or trial.arm.grpo) for trial in trials]
+    assert last == sorted(last)
 
 
 @pytest.mark.parametrize(
     ("claim", "arms"),
     [
         ("rewards", ["base", "recaptions", "both"]),
-        ("ability-verdicts", ["base", "verdicts"]),
+        ("collapse", ["base", "recaptions", "verdicts-L3", "verdicts-L5"]),
+        ("ability-verdicts", ["base", "recaptions", "verdicts"]),  # which begins at stage 1
+        ("ability-own", ["base", "recaptions", "own"]),
         ("order", ["base", "recaptions", "both-2", "rl-2"]),  # its curves start from the first two
+        ("order-end", ["base", "recaptions", "both-2", "rl-2"]),
         ("pairs", ["base", "target-originals", "target-pairs"]),
-        ("controls", ["base", "target-pairs", "target"]),
-        ("controls-vision", ["base", "target-pairs-vision", "target-vision"]),
+        ("controls", ["base", "target-pairs", "target-controls"]),
+        ("controls-vision", ["base", "target-pairs-vision", "target-controls-vision"]),
         ("pairs-rewards", ["base", "recaptions", "both", "no-pairs"]),  # stage 1 is shared
         ("certified", ["base", "recaptions-checked", "recaptions-unchecked"]),
     ],
 )
-def test_a_claim_brings_the_arms_that_it_needs(claim, arms):
+def test_a_claim_brings_the_arms_that_it_needs_and_those_that_they_start_from(claim, arms):
     assert [trial.arm.name for trial in replace(SMALL, claims=(claim,)).trials()] == arms
 
 
@@ -294,7 +361,7 @@ def test_every_claim_names_arms_that_there_are_and_that_are_asked(claim):
         "ability": "ability",
         "learning curve": "curve",
         "target pairs": "target",
-        "target controls": "target",
+        "target shortcut": "target",
     }
     needed = parts.get(claim.measure, "five")
     for name in (*claim.arms, *([claim.other] if claim.other else [])):
