@@ -142,9 +142,8 @@ def _confound(data: MiniatureData, test: _Pictures, network: Network) -> Check:
     seen = _auc(_features(network, test.pixels), test.dark, test.families)
     sentence = (
         f"brightness goes with the verdict in {100 * train:.0f} % of the training originals and "
-        f"{100 * test.agreement:.0f} % of those in test (at least {100 * _CUE:.0f} points less); area under the ROC curve of "
-        "a linear probe of the vision part "
-        "that tells dark from bright"
+        f"{100 * test.agreement:.0f} % of those in test (at least {100 * _CUE:.0f} points less); area under the ROC "
+        "curve of a linear probe of the vision part that tells dark from bright"
     )
     return Check("confound", sentence, seen, 0.9, seen >= 0.9 and train - test.agreement >= _CUE)
 
