@@ -144,4 +144,4 @@ def _plot(found: Sequence[Judged]) -> Markup | None:
         return None
     values = [Estimate(*(None if x is None else 100 * x for x in (one.difference, one.low, one.high))) for one in some]
     unit = "percentage points and their 95 % interval"
-    return bars([one.sentence for one in some], {"difference": values}, title="Claims", unit=unit, decimals=1)
+    return bars([one.key for one in some], {"difference": values}, title="Claims", unit=unit, decimals=1)
