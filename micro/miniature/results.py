@@ -1,6 +1,7 @@
 """What one trained guard answered, kept answer by answer, so that every claim can be judged again from the files."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,9 +34,14 @@ class Result:
 
 def write_result(path: Path, result: Result) -> None:
     """As JSON, whole or not at all."""
+    write_whole(path, json.dumps(asdict(result)) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The text as a file, whole or not at all, whoever else writes it at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(asdict(result)) + "\n", encoding="utf-8")
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 

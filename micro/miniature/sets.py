@@ -1,7 +1,6 @@
 """What each arm trains on: shards of the same form as the export's, derived from its training rows."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from guard.export.views import policy_label
 from guard.training.shards import fetch_shards
 from micro.miniature.data import MiniatureData
 from micro.miniature.families import TARGET
+from micro.miniature.results import write_whole
 from micro.world import VOCABULARY
 from models.chat import ChatModel, ChatRequest
 from models.transformers_chat import TransformersChat
@@ -60,9 +60,7 @@ def derive_export(source: str, out: Path, read: View, write: View, choose: Choos
         for part in parts
     ]
     text = json.dumps({write: {"splits": {"train": {"name": "train", "files": files}}}}, indent=2)
-    partial = info.with_suffix(".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(info)
+    write_whole(info, text)
     return str(out)
 
 
@@ -268,11 +266,8 @@ class Sets:
         """Drawn once for a seed."""
         path = self.work / f"own-answers-{seed}.json"
         if not path.exists():
-            text = json.dumps(right_answers(rows, TransformersChat(start, batch_size=_BATCH)))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}.part")  # two arms of a seed may draw them at a time
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
+            answers = right_answers(rows, TransformersChat(start, batch_size=_BATCH))
+            write_whole(path, json.dumps(answers))  # two arms of a seed may draw them at a time
         found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
