@@ -18,16 +18,27 @@ from guard.training.network import Network, load_network, restore_weights, sourc
 from guard.training.sft import train_sft
 from micro.ability import micro_ability
 from micro.miniature.claims import STAGE_1, TUNED
-from micro.miniature.data import Asked, MiniatureData, questions_of
+from micro.miniature.data import FIVE_EACH, HELD_OUT_EACH, Asked, MiniatureData, questions_of
 from micro.miniature.families import TARGET
 from micro.miniature.results import Part, Result, read_result, write_result
-from micro.miniature.sets import Sets
+from micro.miniature.sets import ATTEMPTS, FALSE_SHARE, ROLES, TRIES, TUNING_ROWS, Sets
 from models.source import fingerprint_of
 from storage.errors import FatalError
 from storage.records.ids import content_id
 
 Tell = Callable[[str], None]
 Ask = Literal["five", "target", "held_out", "ability", "curve"]
+VISION_TIMES = 2  # the steps where the vision part learns, too: with as many as others, seeds differed by 30 points
+_FIXED = (
+    ATTEMPTS,
+    FALSE_SHARE,
+    FIVE_EACH,
+    HELD_OUT_EACH,
+    {name: list(kinds) for name, kinds in ROLES.items()},
+    TRIES,
+    TUNING_ROWS,
+    VISION_TIMES,
+)
 _BARE = f"bare verdicts of Policy {TARGET}, equal rows"
 EVERYTHING: tuple[Ask, ...] = ("five", "held_out", "ability")
 
@@ -41,6 +52,7 @@ class Arm:
     title: str
     sft: str = ""
     grpo: str = ""
+    start: str = ""  # the arm from whose weights of the same seed it goes on; "" for the base's
     generations: int = 8
     vision: bool = False  # whether the vision part is trained, too
     asks: tuple[Ask, ...] = ("five",)
@@ -48,23 +60,20 @@ class Arm:
     @property
     def is_tuned(self) -> bool:
         """Whether it is tuned on verdicts or own answers in the place of stage 2."""
-        return self.sft.partition("-")[0] in ("verdicts", "own")
-
-    @property
-    def start(self) -> str:
-        """The arm from whose weights of the same seed it goes on; "" for the base's."""
-        return STAGE_1 if self.is_tuned or (self.grpo and self.sft) else ""
+        return bool(self.start and self.sft)
 
 
 ARMS: tuple[Arm, ...] = (
     Arm("base", "base", asks=(*EVERYTHING, "target")),
-    *(Arm(f"verdicts-{p}", f"stage 1, bare verdicts of Policy {p}", sft=f"verdicts-{p}") for p in TUNED),
-    *(Arm(f"own-{p}", f"stage 1, own right answers under Policy {p}", sft=f"own-{p}") for p in TUNED),
-    Arm("verdicts", "stage 1, bare verdicts, all policies", sft="verdicts", asks=EVERYTHING),
-    Arm("own", "stage 1, own right answers, all policies", sft="own", asks=EVERYTHING),
+    *(Arm(f"verdicts-{p}", f"stage 1, bare verdicts of Policy {p}", sft=f"verdicts-{p}", start=STAGE_1) for p in TUNED),
+    *(Arm(f"own-{p}", f"stage 1, own right answers under Policy {p}", sft=f"own-{p}", start=STAGE_1) for p in TUNED),
+    Arm("verdicts", "stage 1, bare verdicts, all policies", sft="verdicts", start=STAGE_1, asks=EVERYTHING),
+    Arm("own", "stage 1, own right answers, all policies", sft="own", start=STAGE_1, asks=EVERYTHING),
     Arm("target-originals", f"{_BARE}: originals", sft="target-originals", asks=("target",)),
     Arm("target-pairs", f"{_BARE}: originals, removals", sft="target-pairs", asks=("target",)),
     Arm("target-controls", f"{_BARE}: originals, removals, controls", sft="target-controls", asks=("target",)),
+    Arm("target-originals-vision", f"{_BARE}: originals; vision trained", sft="target-originals", vision=True,
+        asks=("target",)),
     Arm("target-pairs-vision", f"{_BARE}: originals, removals; vision trained", sft="target-pairs", vision=True,
         asks=("target",)),
     Arm("target-controls-vision", f"{_BARE}: originals, removals, controls; vision trained", sft="target-controls",
@@ -73,11 +82,11 @@ ARMS: tuple[Arm, ...] = (
     Arm("recaptions", "stage 1 on recaptions", sft="recaptions", asks=("five", "held_out")),
     Arm("recaptions-checked", "stage 1, a rewriter that errs, certified", sft="recaptions-checked"),
     Arm("recaptions-unchecked", "stage 1, a rewriter that errs, uncertified", sft="recaptions-unchecked"),
-    Arm("both", "stages 1 and 2", sft="recaptions", grpo="rl", asks=EVERYTHING),
-    Arm("no-pairs", "stages 1 and 2, no edited pictures, equal rows", sft="recaptions", grpo="rl-originals"),
-    Arm("both-2", "stages 1 and 2, two completions", sft="recaptions", grpo="rl", generations=2,
+    Arm("both", "stages 1 and 2", grpo="rl", start=STAGE_1, asks=EVERYTHING),
+    Arm("both-2", "stages 1 and 2, two completions", grpo="rl", start=STAGE_1, generations=2,
         asks=("five", "curve")),
     Arm("rl-2", "stage 2 alone, two completions", grpo="rl", generations=2, asks=("five", "curve")),
+    Arm("no-pairs", "stages 1 and 2, no edited pictures, equal rows", grpo="rl-originals", start=STAGE_1),
 )  # fmt: skip
 
 
@@ -91,19 +100,23 @@ class Trial:
     scenes: int  # drawn to measure general ability
 
     def fingerprint(self, data: MiniatureData) -> str:
+        """A hash. Where the checkout and the folder are, and what an arm is called on the page, are not part of it."""
+        arm = {name: value for name, value in asdict(self.arm).items() if name != "title"}
+        recipe = self.recipe.model_dump(mode="json", exclude={"hardware", "model"})
         base = fingerprint_of(source_of(self.recipe, None), None)
-        recipe = self.recipe.model_dump(mode="json", exclude={"hardware"})
         exports = Path(data.train).name, Path(data.test).name
-        return content_id("trial", asdict(self.arm), self.seed, recipe, self.scenes, *exports, base)
+        return content_id("trial", arm, self.seed, recipe, self.scenes, *exports, base, *_FIXED)
 
     @property
     def training(self) -> Recipe:
         """The recipe of this arm. Every checkpoint of a curve stays."""
-        changes: dict[str, Any] = {"generations": self.arm.generations}
+        sft, grpo = self.recipe.sft, self.recipe.grpo.model_copy(update={"generations": self.arm.generations})
         if "curve" in self.arm.asks:
-            changes["checkpoints"] = self.recipe.grpo.max_steps
-        vision = {"train_vision": True, "remember_vision": False} if self.arm.vision else {}
-        return self.recipe.model_copy(update={"grpo": self.recipe.grpo.model_copy(update=changes), **vision})
+            grpo = grpo.model_copy(update={"checkpoints": grpo.max_steps})
+        if not self.arm.vision:
+            return self.recipe.model_copy(update={"grpo": grpo})
+        longer = sft.model_copy(update={"max_steps": VISION_TIMES * sft.max_steps})
+        return self.recipe.model_copy(update={"sft": longer, "train_vision": True, "remember_vision": False})
 
     def folder(self, stage: Literal["sft", "grpo"]) -> str:
         """Of a stage's run. Stage 1 is shared by all arms that start with it."""

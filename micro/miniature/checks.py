@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from guard.contract.recipe import Recipe
 from guard.training.network import Network, load_network, source_of, tower_of
-from micro.miniature.claims import Check
+from micro.miniature.claims import SHORTCUT, Check, measure
 from micro.miniature.data import Asked, MiniatureData
 from micro.miniature.families import is_forbidden
 from micro.miniature.results import Result
@@ -30,6 +30,7 @@ _FIRST_STEPS = 5
 _LUMA = np.array([0.299, 0.587, 0.114])
 _DARK_BELOW = 120  # of 255: between the two words that scenes are described with
 _CUE = 0.3  # by how much more the cue must hold in training than in test
+_LOST = 0.05  # of the recall on controls, for want of controls in training
 
 
 def manipulation_checks(
@@ -46,11 +47,12 @@ def manipulation_checks(
         _reward("reward-2", ("both-2", "rl-2"), results),
         _ability(results),
         _confound(data, originals, base),
-        _trace("trace", originals, shams, base),
+        _shortcut("shortcut", "", originals, shams, base, results, asked),
     ]
     trained = work / "runs" / "target-pairs-vision-0" / "model"
     if trained.exists():
-        found.append(_trace("trace-vision", originals, shams, load_network(str(trained), recipe)))
+        network = load_network(str(trained), recipe)
+        found.append(_shortcut("shortcut-vision", "-vision", originals, shams, network, results, asked))
     return {check.name: check for check in found if check is not None}
 
 
@@ -148,13 +150,42 @@ def _confound(data: MiniatureData, test: _Pictures, network: Network) -> Check:
     return Check("confound", sentence, seen, 0.9, seen >= 0.9 and train - test.agreement >= _CUE)
 
 
-def _trace(name: str, originals: _Pictures, shams: _Pictures, network: Network) -> Check:
-    """Whether the guard's vision part can tell a control from an original."""
-    both = _features(network, [*originals.pixels, *shams.pixels])
-    edited = [False] * len(originals.pixels) + [True] * len(shams.pixels)
-    seen = _auc(both, edited, [*originals.families, *shams.families])
-    sentence = "area under the ROC curve of a linear probe of the vision part that tells controls from originals"
-    return _check(name, sentence, seen, 0.75)
+def _shortcut(
+    name: str,
+    arms: str,
+    originals: _Pictures,
+    controls: _Pictures,
+    network: Network,
+    results: Sequence[Result],
+    asked: Asked,
+) -> Check | None:
+    """Whether there is a shortcut to remove: the guard's vision part can tell a control from an original, and a guard
+    that saw removals without controls in training recalls fewer controls than one that saw originals alone. None where
+    those two were not run; `arms` is how their names end."""
+    lost = _lost_recall(f"target-originals{arms}", f"target-pairs{arms}", results, asked)
+    if lost is None:
+        return None
+    both = _features(network, [*originals.pixels, *controls.pixels])
+    edited = [False] * len(originals.pixels) + [True] * len(controls.pixels)
+    seen = _auc(both, edited, [*originals.families, *controls.families])
+    sentence = (
+        f"removals in training cost {100 * lost:.0f} points of recall on controls (at least {100 * _LOST:.0f}); area "
+        "under the ROC curve of a linear probe of the vision part that tells controls from originals"
+    )
+    return Check(name, sentence, seen, 0.75, seen >= 0.75 and lost >= _LOST)
+
+
+def _lost_recall(without: str, after: str, results: Sequence[Result], asked: Asked) -> float | None:
+    """Recall on controls less that on originals: the mean over seeds of one arm less that of the other, as a share."""
+    some = [one for one in results if one.arm in (without, after)]
+    measured = measure(some, asked.questions, resamples=1)
+    values = {
+        arm: [float(one[SHORTCUT].values[0]) for one in seeds.values() if SHORTCUT in one]
+        for arm, seeds in measured.items()
+    }
+    if not values.get(without) or not values.get(after):
+        return None
+    return statistics.fmean(values[without]) - statistics.fmean(values[after])
 
 
 def _features(network: Network, pixels: Sequence[Rgb]) -> Floats:

@@ -11,15 +11,16 @@ from guard.evaluation.tally import Verdict as Answer
 from guard.evaluation.tally import tally
 from guard.export.views import policy_label
 from micro.miniature.results import Part, Questions, Result
-from micro.miniature.rule import MARGIN, PLANNED, Kind, Verdict, decide, difference, visible_effect
+from micro.miniature.rule import MARGIN, Kind, Verdict, decide, difference, visible_effect
 from reporting.intervals import MIN_FAMILIES, RESAMPLES, Drawn, Sums, Tally, ratio
 
 Measure = Callable[[Sums], Drawn]
 Measured = Mapping[str, Mapping[int, Mapping[str, Drawn]]]  # arm, seed, measure; one that was not asked is absent
 
 BASE = "base"  # trains nothing, so its only seed stands for every seed
+STAGE_1, TUNED = "recaptions", ("L3", "L5")  # the policies that one guard each is tuned on
 POLICIES = ("L1", "L2", "L3", "L4", "L5")
-CURVE_STARTS = {"rl-2": BASE, "both-2": "recaptions"}  # what an arm's learning curve starts from
+CURVE_STARTS = {"rl-2": BASE, "both-2": STAGE_1}  # what an arm's learning curve starts from
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,27 @@ class Check:
 
 @dataclass(frozen=True)
 class Claim:
-    """`measure` of `arms` (their mean, seed by seed) less that of `other`, or alone where it is a difference itself."""
+    """`measure` of `arms` (their mean, seed by seed) less that of `other`.
+
+    `spread` is (family SD, seed SD) of the difference, by which the design was planned: that of one family's part in it
+    and that over seeds, as shares. `check` names the manipulation check, and `checked` an arm that it needs besides.
+    """
 
     key: str
     sentence: str
     arms: tuple[str, ...]
     other: str
     measure: str
+    spread: tuple[float, float]
     check: str = ""
+    checked: str = ""
     kind: Kind = "better"
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The arms without which it is not measured."""
         starts = [CURVE_STARTS[arm] for arm in (*self.arms, self.other) if self.measure == CURVE]
-        return tuple(dict.fromkeys(arm for arm in (*self.arms, self.other, *starts) if arm))
+        return tuple(dict.fromkeys(arm for arm in (*self.arms, self.other, *starts, self.checked) if arm))
 
 
 @dataclass(frozen=True)
@@ -70,44 +77,49 @@ class Judged:
     by_seed: Mapping[int, float]
 
 
-CURVE, GAP = "learning curve", "own policy less the others"
-STAGE_1, TUNED = "recaptions", ("L3", "L5")  # the policies that one guard each is tuned on
+CURVE, GAP, SHORTCUT = "learning curve", "own policy less the others", "target shortcut"
 _VERDICTS, _OWN = (tuple(f"{how}-{policy}" for policy in TUNED) for how in ("verdicts", "own"))
 
+# Spreads are those of a run on other families (data seed 1, 150 test families, five training seeds); that of
+# `pairs-rewards` is a guess.
 CLAIMS: tuple[Claim, ...] = (
     Claim("collapse", "Tuning on one policy's bare verdicts collapses: own F1 less that under others, against stage 1",
-          _VERDICTS, "recaptions", GAP, "policies"),
+          _VERDICTS, STAGE_1, GAP, (0.34, 0.039), "policies"),
     Claim("collapse-reasoned", "Tuning on one policy's right answers with their reasoning collapses, too",
-          _OWN, "recaptions", GAP, "policies"),
+          _OWN, STAGE_1, GAP, (0.26, 0.012), "policies"),
     Claim("recaptions", "Recaptions help: stage 1 on them against the captioner's own words",
-          ("recaptions",), "captions", "macro F1", "caution"),
+          (STAGE_1,), "captions", "macro F1", (0.30, 0.009), "caution"),
     Claim("certified", "Certificates pay: stage 1 on certified recaptions against uncertified ones",
-          ("recaptions-checked",), "recaptions-unchecked", "macro F1", "falsehoods"),
-    Claim("stage-1", "Stage 1 helps: against the base", ("recaptions",), BASE, "macro F1"),
-    Claim("rewards", "Rewards adapt: stages 1 and 2 against stage 1", ("both",), "recaptions", "macro F1", "reward"),
+          ("recaptions-checked",), "recaptions-unchecked", "macro F1", (0.07, 0.006), "falsehoods"),
+    Claim("stage-1", "Stage 1 helps: against the base", (STAGE_1,), BASE, "macro F1", (0.36, 0.011)),
+    Claim("rewards", "Rewards adapt: stages 1 and 2 against stage 1",
+          ("both",), STAGE_1, "macro F1", (0.26, 0.011), "reward"),
     Claim("rewards-held-out", "Rewards adapt to held-out policies: stages 1 and 2 against stage 1",
-          ("both",), "recaptions", "held-out macro F1", "reward"),
+          ("both",), STAGE_1, "held-out macro F1", (0.26, 0.022), "reward"),
     Claim("against-verdicts", "Rewards against tuning on bare verdicts, both after stage 1, held-out policies",
-          ("both",), "verdicts", "held-out macro F1", "reward"),
+          ("both",), "verdicts", "held-out macro F1", (0.53, 0.034), "reward"),
     Claim("against-own", "Rewards against tuning on own right answers, with their reasoning, both after stage 1, "
-          "held-out policies", ("both",), "own", "held-out macro F1", "reward"),
-    Claim("ability", "Rewards keep general ability (kept)", ("both",), BASE, "ability", "ability", "kept"),
+          "held-out policies", ("both",), "own", "held-out macro F1", (0.32, 0.038), "reward"),
+    Claim("ability", "Rewards keep general ability (kept)",
+          ("both",), BASE, "ability", (0.07, 0.002), "ability", kind="kept"),
     Claim("ability-verdicts", "Tuning on bare verdicts loses general ability: the base against it",
-          (BASE,), "verdicts", "ability", "ability"),
+          (BASE,), "verdicts", "ability", (0.11, 0.029), "ability"),
     Claim("ability-own", "Tuning on own right answers loses general ability: the base against it",
-          (BASE,), "own", "ability", "ability"),
+          (BASE,), "own", "ability", (0.06, 0.005), "ability"),
     Claim("order", "Stage 1 prepares stage 2: area under the learning curve, two completions a prompt",
-          ("both-2",), "rl-2", CURVE, "reward-2"),
+          ("both-2",), "rl-2", CURVE, (0.11, 0.006), "reward-2"),
     Claim("order-end", "Stage 1 prepares stage 2: at the end of the curve",
-          ("both-2",), "rl-2", "macro F1", "reward-2"),
+          ("both-2",), "rl-2", "macro F1", (0.07, 0.013), "reward-2"),
     Claim("pairs", "Edited pairs help: tuning on one policy's verdicts with against without, equal rows, flipped pairs",
-          ("target-pairs",), "target-originals", "target pairs", "confound"),
+          ("target-pairs",), "target-originals", "target pairs", (0.20, 0.023), "confound"),
     Claim("pairs-rewards", "Edited pictures help training with rewards, all policies, equal rows, flipped pairs",
-          ("both",), "no-pairs", "pairs", "confound"),
+          ("both",), "no-pairs", "pairs", (0.4, 0.03), "confound"),
     Claim("controls", "Controls remove the shortcut: tuning on pairs with against without, equal rows, recall on "
-          "controls less that on originals", ("target-controls",), "target-pairs", "target shortcut", "trace"),
+          "controls less that on originals", ("target-controls",), "target-pairs", SHORTCUT, (0.11, 0.034),
+          "shortcut", "target-originals"),
     Claim("controls-vision", "Controls remove the shortcut: the same with the vision part trained",
-          ("target-controls-vision",), "target-pairs-vision", "target shortcut", "trace-vision"),
+          ("target-controls-vision",), "target-pairs-vision", SHORTCUT, (0.32, 0.175),
+          "shortcut-vision", "target-originals-vision"),
 )  # fmt: skip
 DECISIVE = ("pairs", "against-own", "order", "certified")  # the claims that a reader looks for first
 
@@ -222,7 +234,7 @@ _TARGET: Mapping[str, Measure] = {
     "target F1": lambda sums: of_rows(sums, macro_f1(sums)),
     "target pairs": _FIVE["pairs"],
     "target controls": _FIVE["controls"],
-    "target shortcut": _shortcut,
+    SHORTCUT: _shortcut,
     "target insertions": _FIVE["insertions"],
 }
 _HELD_OUT: Mapping[str, Measure] = {
@@ -261,7 +273,7 @@ def _judged(claim: Claim, measured: Measured, checks: Mapping[str, Check]) -> Ju
 
 def _differences(claim: Claim, measured: Measured) -> Mapping[int, Drawn]:
     """By seed, of the seeds for which all arms of the claim have the measure; the base has it for every seed."""
-    names = [*claim.arms, *([claim.other] if claim.other else [])]
+    names = [*claim.arms, claim.other]
     drawn = {
         arm: {seed: found[claim.measure] for seed, found in measured.get(arm, {}).items() if claim.measure in found}
         for arm in names
@@ -274,30 +286,28 @@ def _differences(claim: Claim, measured: Measured) -> Mapping[int, Drawn]:
     elif BASE in names:
         return {}
     means = {seed: _mean([drawn[arm][seed] for arm in claim.arms]) for seed in seeds}
-    return {seed: mean.less(drawn[claim.other][seed]) for seed, mean in means.items()} if claim.other else means
+    return {seed: mean.less(drawn[claim.other][seed]) for seed, mean in means.items()}
 
 
 def _mean(some: Sequence[Drawn]) -> Drawn:
     return Drawn(np.mean([one.values for one in some], axis=0), min(one.families for one in some), some[0].lowest)
 
 
-def power_lines(questions: Questions, *, scenes: int, seeds: int, vision_seeds: int | None = None) -> list[str]:
-    """A line per claim: which difference such a design decides in 80 % of runs, by the deviations of a pilot.
+def power_lines(questions: Questions, *, scenes: int, seeds: int) -> list[str]:
+    """A line per claim: which difference such a design decides in 80 % of runs, by the claim's `spread`.
 
     It begins with the claim's key. A measure rests on the families that hold it, e.g. those with a control. `scenes`
-    are those that general ability is asked about, `vision_seeds` the seeds of arms with a trained vision part (default:
-    as many as of the others).
+    are those that general ability is asked about.
     """
     held = _families(questions) | {"ability": scenes}
     lines = []
     for claim in CLAIMS:
         count, unit = held.get(claim.measure, 0), "scenes" if claim.measure == "ability" else "families"
-        repeats = vision_seeds if vision_seeds and claim.check == "trace-vision" else seeds
-        size = f"({count} {unit}, {repeats} seed{'s' if repeats != 1 else ''})"
-        if count < MIN_FAMILIES or repeats < 2:
+        size = f"({count} {unit}, {seeds} seed{'s' if seeds != 1 else ''})"
+        if count < MIN_FAMILIES or seeds < 2:
             said = f"nothing is decided {size}"
         else:
-            seen = 100 * visible_effect(count, repeats, *PLANNED[claim.measure])
+            seen = 100 * visible_effect(count, seeds, *claim.spread)
             said = f"a difference of {seen:.1f} points is seen in 80 % of runs {size}"
             if claim.kind == "kept":
                 said = f"seen in 80 % of runs where the difference is {seen - 100 * MARGIN:+.1f} points or more {size}"

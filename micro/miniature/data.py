@@ -26,7 +26,7 @@ from storage.records.ids import content_id
 from storage.records.recaption import Recaption
 from storage.workspace import Workspace
 
-FIVE_EACH, HELD_OUT_EACH = 3, 2  # policies that a family is asked about, of the five and of twenty
+FIVE_EACH, HELD_OUT_EACH = 3, 3  # policies that a family is asked about, of the five and of twenty
 _SPLITS: tuple[Split, ...] = ("train", "test")
 
 

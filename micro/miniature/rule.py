@@ -37,20 +37,6 @@ MARGIN = 0.02  # a smaller difference is none: two answers of a hundred
 LEVEL, POWER = 0.95, 0.8
 _MIN_DEFINED = 0.95  # with more undefined draws than this allows, the rest would speak of the lucky draws only
 
-# Of each claim's measure: (family SD, seed SD) of a paired difference. The first is that of one family's part in it, so
-# that the difference has SD / sqrt(F); the second is that over seeds. From a pilot of one or two seeds on other
-# families; those of held-out policies, of the gap and of pairs under five policies are guesses beside it.
-PLANNED: Mapping[str, tuple[float, float]] = {
-    "macro F1": (0.38, 0.02),
-    "held-out macro F1": (0.6, 0.03),
-    "own policy less the others": (0.5, 0.05),
-    "pairs": (0.5, 0.04),
-    "target pairs": (0.27, 0.03),
-    "target shortcut": (0.35, 0.03),
-    "learning curve": (0.35, 0.02),
-    "ability": (0.1, 0.01),
-}
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -146,8 +132,9 @@ def decide(found: Difference, kind: Kind, *, passed: bool | None) -> tuple[Verdi
 def visible_effect(families: int, seeds: int, family_sd: float, seed_sd: float) -> float:
     """The true difference that such a design decides in 80 % of runs.
 
-    It is the sum of the half widths of intervals of 95 % and of 60 %. Both deviations are shares, see `PLANNED`. Raises
-    ValueError below two families or seeds, which decide nothing.
+    It is the sum of the half widths of intervals of 95 % and of 60 %. Both deviations are shares: `family_sd` is that
+    of one family's part in a paired difference, which has family_sd / sqrt(families); `seed_sd` is that over seeds.
+    Raises ValueError below two families or seeds, which decide nothing.
     """
     if min(families, seeds) < 2:
         raise ValueError("a design needs at least two families and two seeds to decide anything")

@@ -15,6 +15,7 @@ import torch
 from PIL import Image as PilImage
 from transformers import BatchFeature
 
+from guard.evaluation.tally import Verdict
 from guard.training.network import Network
 from micro import GUARD
 from micro.miniature.checks import (
@@ -26,7 +27,7 @@ from micro.miniature.checks import (
     _Pictures,
     _policies,
     _reward,
-    _trace,
+    _shortcut,
     _training_originals,
     manipulation_checks,
 )
@@ -366,17 +367,48 @@ def traced(count: int = 20) -> tuple[_Pictures, _Pictures]:
     return _Pictures(plain, names, bad), _Pictures([flat(level) for level in levels], names, bad)
 
 
-def test_a_trace_passes_where_the_guard_tells_controls_from_originals() -> None:
-    check = _trace("trace-vision", *traced(), network(grain))
-    assert (check.name, check.value, check.passed) == ("trace-vision", 1.0, True)
+def recalled(missed: Sequence[int], arms: str = "") -> tuple[list[Result], Asked]:
+    """Of 20 unsafe controls, how many a guard tuned on originals and one tuned on pairs miss; one result per number for
+    the latter, by seed."""
+    rows = [row(f"t{n}", role, "Policy L3", "unsafe") for n in range(20) for role in ("original", "sham")]
+
+    def answers(count: int) -> list[Verdict]:
+        return ["safe" if one.role == "sham" and int(one.family_id[1:]) < count else "unsafe" for one in rows]
+
+    def of(arm: str, seed: int, count: int) -> Result:
+        return Result(f"{arm}{arms}", seed, "", 0.0, {"target": answers(count)}, {}, (), ())
+
+    found = [of("target-originals", 0, missed[0]), *(of("target-pairs", s, n) for s, n in enumerate(missed[1:]))]
+    return found, Asked({"five": [], "target": rows, "held_out": []}, {})
 
 
-def test_a_trace_fails_where_it_tells_only_how_bright_they_are() -> None:
+def test_a_shortcut_is_there_where_removals_cost_recall_on_controls_that_the_guard_can_tell() -> None:
+    check = _shortcut("shortcut-vision", "-vision", *traced(), network(grain), *recalled([2, 3, 5], "-vision"))
+    assert check is not None
+    assert (check.name, check.value, check.passed) == ("shortcut-vision", 1.0, True)
+    assert check.sentence.startswith("removals in training cost 10 points of recall on controls (at least 5); ")
+
+
+@pytest.mark.parametrize("missed", [[2, 2], [0, 0], [5, 2]])
+def test_there_is_no_shortcut_to_remove_where_removals_cost_nothing(missed: list[int]) -> None:
+    check = _shortcut("shortcut", "", *traced(), network(grain), *recalled(missed))
+    assert check is not None
+    assert (check.value, check.passed) == (1.0, False)
+
+
+def test_there_is_none_where_the_guard_tells_only_how_bright_pictures_are() -> None:
     originals, _ = traced()
     same = _Pictures(list(originals.pixels), originals.families, originals.forbidden)  # nothing tells them apart
-    check = _trace("trace", originals, same, network(brightness))
+    check = _shortcut("shortcut", "", originals, same, network(brightness), *recalled([0, 4]))
+    assert check is not None
     assert check.value < 0.75
     assert not check.passed
+
+
+def test_a_shortcut_is_not_looked_for_before_both_guards_were_asked() -> None:
+    results, asked = recalled([0, 4])
+    for some in ([], results[:1], results[1:]):
+        assert _shortcut("shortcut", "", *traced(), network(grain), some, asked) is None
 
 
 # All of them
@@ -396,18 +428,27 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[MiniatureData, Aske
             images[one.blob], shown[one.image_path] = _png(own), FORBIDDEN
     told = recaption(0, (), ("blade",))
     shown[f"{told.image_id[:16]}.png"] = FORBIDDEN
-    return data_of(shown, train, [told]), Asked({"five": rows, "target": [], "held_out": []}, images), work
+    return data_of(shown, train, [told]), Asked({"five": rows, "target": rows, "held_out": []}, images), work
 
 
 @pytest.fixture(scope="module")
 def checks(world: tuple[MiniatureData, Asked, Path]) -> dict[str, Check]:
     """With the real base."""
     data, asked, work = world
-    return manipulation_checks(data, asked, [], QUICK.recipe(), work)
+    return manipulation_checks(data, asked, tuned(asked), QUICK.recipe(), work)
+
+
+def tuned(asked: Asked) -> list[Result]:
+    """Both guards that a shortcut is looked for in, vision trained or not; they are always right."""
+    arms = [f"target-{part}{vision}" for part in ("originals", "pairs") for vision in ("", "-vision")]
+    return [
+        Result(arm, 0, "", 0.0, {"target": [one.label for one in asked.questions["target"]]}, {}, (), ())
+        for arm in arms
+    ]
 
 
 def test_what_no_arm_was_run_for_is_left_out(checks: dict[str, Check]) -> None:
-    assert list(checks) == ["policies", "caution", "falsehoods", "confound", "trace"]
+    assert list(checks) == ["policies", "caution", "falsehoods", "confound", "shortcut"]
     assert all(check.name == name for name, check in checks.items())
 
 
@@ -418,11 +459,11 @@ def test_the_trained_vision_part_is_asked_where_there_is_one(
     trained = tmp_path / "runs" / "target-pairs-vision-0" / "model"
     trained.parent.mkdir(parents=True)
     trained.symlink_to(GUARD)  # as if training had changed nothing
-    found = manipulation_checks(data, asked, [], QUICK.recipe(), tmp_path)
-    assert list(found) == [*checks, "trace-vision"]
-    assert found["trace-vision"].value == found["trace"].value == checks["trace"].value
+    found = manipulation_checks(data, asked, tuned(asked), QUICK.recipe(), tmp_path)
+    assert list(found) == [*checks, "shortcut-vision"]
+    assert found["shortcut-vision"].value == found["shortcut"].value == checks["shortcut"].value
 
 
 def test_every_claim_s_check_is_one_that_there_is(checks: dict[str, Check]) -> None:
     asked = {claim.check for claim in CLAIMS if claim.check}
-    assert asked == {*checks, "reward", "reward-2", "ability", "trace-vision"}
+    assert asked == {*checks, "reward", "reward-2", "ability", "shortcut-vision"}
