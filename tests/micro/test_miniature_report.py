@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from micro.miniature.arms import VISION_TIMES
 from micro.miniature.claims import BASE, CLAIMS, COLUMNS, CURVE, DECISIVE, GAP, STAGE_1, TUNED, Check, judge, measure
 from micro.miniature.data import FIVE_EACH, HELD_OUT_EACH
 from micro.miniature.families import _EDITOR_JPEG, _EDITOR_SIDE_PX, _FORBIDDEN, CONFOUND, INSERTED, TARGET
@@ -319,6 +320,8 @@ def test_the_page_states_the_world_as_it_is_drawn(pages):
     assert f"up to {WORDS[TRIES]} are drawn until one has the right verdict" in text
     assert f"fine-tuning on {TUNING_ROWS} questions" in text
     assert f"of {WORDS[ATTEMPTS]} attempts" in text
+    assert "there are twice as many steps" in text
+    assert VISION_TIMES == 2
     assert f"- {len(CLAIMS)} claims are tested at 95 % each" in text
 
 
