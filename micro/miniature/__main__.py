@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from flows.cli.console import console
 from flows.cli.main import run
@@ -14,8 +15,10 @@ def miniature(
     *,
     workspace: Annotated[Path, Parameter(name=["--workspace", "-w"], help="Local folder of the experiment.")],
     quick: Annotated[bool, Parameter(help="A few steps on a few families: shows that it runs.")] = False,
-    seeds: Annotated[int | None, Parameter(help="Seeds per arm; default 5. More may be added later.")] = None,
-    jobs: Annotated[int, Parameter(help="Arms trained at a time, one core each.")] = 2,
+    seeds: Annotated[
+        int | None, Parameter(validator=Number(gte=1), help="Seeds per arm; default 5. More may be added later.")
+    ] = None,
+    jobs: Annotated[int, Parameter(validator=Number(gte=1), help="Arms trained at a time, one core each.")] = 2,
     claims: Annotated[
         list[str] | None, Parameter(help="Only these claims, e.g. pairs; default: all. More may be added later.")
     ] = None,

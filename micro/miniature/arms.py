@@ -17,9 +17,9 @@ from guard.training.grpo import train_grpo
 from guard.training.network import Network, load_network, restore_weights, source_of
 from guard.training.sft import train_sft
 from micro.ability import micro_ability
-from micro.miniature.claims import STAGE_1, TUNED
 from micro.miniature.data import FIVE_EACH, HELD_OUT_EACH, Asked, MiniatureData, questions_of
 from micro.miniature.families import TARGET
+from micro.miniature.measures import STAGE_1, TUNED
 from micro.miniature.results import Part, Result, read_result, write_result
 from micro.miniature.sets import ATTEMPTS, FALSE_SHARE, ROLES, TRIES, TUNING_ROWS, Sets
 from models.source import fingerprint_of

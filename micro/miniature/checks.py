@@ -1,7 +1,8 @@
 """Manipulation checks: whether the drawn world has what a claim is about. Where not, nothing can be said of it."""
 
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +16,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from guard.contract.recipe import Recipe
+from guard.evaluation.tally import EvalRow, Verdict
+from guard.export.views import policy_label
 from guard.training.network import Network, load_network, source_of, tower_of
-from micro.miniature.claims import SHORTCUT, Check, measure
+from micro.miniature.claims import Check
 from micro.miniature.data import Asked, MiniatureData
-from micro.miniature.families import is_forbidden
-from micro.miniature.results import Result
+from micro.miniature.families import TARGET, is_forbidden
+from micro.miniature.measures import CONTROLS, SHORTCUT, measure
+from micro.miniature.results import Part, Result
+from micro.miniature.rule import Difference, difference
 from micro.miniature.sets import Sets, false_share, family_of, training_rows
 from micro.world import VOCABULARY
-from reporting.intervals import Floats
+from reporting.intervals import Drawn, Floats, Tally, ratio
 from storage.images import Rgb, decode_stored
 
 _FOLDS = 5
@@ -30,15 +35,15 @@ _FIRST_STEPS = 5
 _LUMA = np.array([0.299, 0.587, 0.114])
 _DARK_BELOW = 120  # of 255: between the two words that scenes are described with
 _CUE = 0.3  # by how much more the cue must hold in training than in test
-_LOST = 0.05  # of the recall on controls, for want of controls in training
+_LEARNED = 0.05  # by how much a guard must go by a cue, or take edited pictures for safe
+_TELLS, _TELLS_EDITS = 0.9, 0.75  # area under the ROC curve of a linear probe
+_PROBE = "area under the ROC curve of a linear probe of the vision part that tells"
 
 
 def manipulation_checks(
     data: MiniatureData, asked: Asked, results: Sequence[Result], recipe: Recipe, work: Path
 ) -> dict[str, Check]:
     """By name. One whose arms were not run is absent."""
-    originals, shams = _of_roles(("original",), data, asked), _of_roles(("sham", "roundtrip"), data, asked)
-    base = load_network(source_of(recipe, None), recipe)
     found = [
         _policies(asked),
         _caution(data),
@@ -46,13 +51,21 @@ def manipulation_checks(
         _reward("reward", ("both",), results),
         _reward("reward-2", ("both-2", "rl-2"), results),
         _ability(results),
-        _confound(data, originals, base),
-        _shortcut("shortcut", "", originals, shams, base, results, asked),
     ]
-    trained = work / "runs" / "target-pairs-vision-0" / "model"
-    if trained.exists():
-        network = load_network(str(trained), recipe)
-        found.append(_shortcut("shortcut-vision", "-vision", originals, shams, network, results, asked))
+    train, test = _training_originals(data), _of_roles(("original",), data, asked)
+    base = load_network(source_of(recipe, None), recipe)
+    leans = {
+        "cue": _lean("target-originals", "target", test, asked, results),
+        "cue-rewards": _lean("no-pairs", "five", test, asked, results),
+    }
+    found += [_cue(name, lean, train, test, base) for name, lean in leans.items() if lean]
+    controls = _of_roles(CONTROLS, data, asked)
+    for name, arms in (("shortcut", ""), ("shortcut-vision", "-vision")):
+        wider = _wider(f"target-originals{arms}", f"target-pairs{arms}", asked, results)
+        if wider:
+            trained = str(work / "runs" / f"target-pairs{arms}-0" / "model")
+            network = load_network(trained, recipe) if arms else base
+            found.append(_shortcut(name, wider, test, controls, network))
     return {check.name: check for check in found if check is not None}
 
 
@@ -137,55 +150,76 @@ def _training_originals(data: MiniatureData) -> _Pictures:
     return _Pictures(pixels, list(rows), [is_forbidden(list(data.shown[f"{name[:16]}.png"])) for name in rows])
 
 
-def _confound(data: MiniatureData, test: _Pictures, network: Network) -> Check:
-    """Whether the guard's vision part can tell dark scenes from bright ones, and that this goes with the verdict in
-    training alone."""
-    train = _training_originals(data).agreement
-    seen = _auc(_features(network, test.pixels), test.dark, test.families)
-    sentence = (
-        f"brightness goes with the verdict in {100 * train:.0f} % of the training originals and "
-        f"{100 * test.agreement:.0f} % of those in test (at least {100 * _CUE:.0f} points less); area under the ROC "
-        "curve of a linear probe of the vision part that tells dark from bright"
+def _lean(arm: str, part: Part, test: _Pictures, asked: Asked, results: Sequence[Result]) -> Difference | None:
+    """How far an arm goes by brightness: its accuracy on originals under the target policy of which dark ones are
+    unsafe and bright ones safe, less that on the others. None where it was not run; `part` holds what it was asked."""
+    answers = {one.seed: one.answers[part] for one in results if one.arm == arm and one.answers.get(part)}
+    dark = dict(zip(test.families, test.dark, strict=True))
+    drawn = {seed: _leaning(asked.questions[part], some, dark) for seed, some in answers.items()}
+    return difference(drawn) if drawn else None
+
+
+def _leaning(rows: Sequence[EvalRow], answers: Sequence[Verdict], dark: Mapping[str, bool]) -> Drawn:
+    found = Tally()
+    for row, answer in zip(rows, answers, strict=True):
+        if row.role == "original" and row.policy_name == policy_label(TARGET):
+            agrees = dark[row.family_id] == (row.label == "unsafe")
+            found.add(row.family_id, (agrees, "rows"))
+            found.add(row.family_id, (agrees, "right"), answer == row.label)
+    sums = found.draw()
+    agreeing, others = (
+        ratio(sums[agrees, "right"], sums[agrees, "rows"]) if (agrees, "rows") in sums else np.array([math.nan])
+        for agrees in (True, False)
     )
-    return Check("confound", sentence, seen, 0.9, seen >= 0.9 and train - test.agreement >= _CUE)
+    return Drawn(agreeing - others, sums.families([(True, "rows"), (False, "rows")]), -1.0)
 
 
-def _shortcut(
-    name: str,
-    arms: str,
-    originals: _Pictures,
-    controls: _Pictures,
-    network: Network,
-    results: Sequence[Result],
-    asked: Asked,
-) -> Check | None:
-    """Whether there is a shortcut to remove: the guard's vision part can tell a control from an original, and a guard
-    that saw removals without controls in training recalls fewer controls than one that saw originals alone. None where
-    those two were not run; `arms` is how their names end."""
-    lost = _lost_recall(f"target-originals{arms}", f"target-pairs{arms}", results, asked)
-    if lost is None:
-        return None
+def _cue(name: str, lean: Difference, train: _Pictures, test: _Pictures, network: Network) -> Check:
+    """Whether there is a cue of the scene: brightness goes with the verdict in training alone, and the guard's vision
+    part tells dark from bright. How far an arm without edited pictures goes by it is said beside that."""
+    seen = _auc(_features(network, test.pixels), test.dark, test.families)
+    less = train.agreement - test.agreement
+    sentence = (
+        f"brightness goes with the verdict in {100 * train.agreement:.0f} % of the originals in training and "
+        f"{100 * test.agreement:.0f} % of those in test (at least {100 * _CUE:.0f} points less); a guard that saw no "
+        f"edited pictures is right more often where it does, by {_points(lean)}; {_PROBE} dark from bright"
+    )
+    return Check(name, sentence, seen, _TELLS, seen >= _TELLS and less >= _CUE)
+
+
+def _wider(without: str, after: str, asked: Asked, results: Sequence[Result]) -> Difference | None:
+    """By how much the gap in recall between controls and originals is wider in the second arm than in the first. None
+    where no seed has both."""
+    measured = measure([one for one in results if one.arm in (without, after)], asked.questions)
+    gaps = {
+        arm: {seed: found[SHORTCUT] for seed, found in measured.get(arm, {}).items() if SHORTCUT in found}
+        for arm in (without, after)
+    }
+    seeds = set(gaps[without]) & set(gaps[after])
+    return difference({seed: gaps[without][seed].less(gaps[after][seed]) for seed in seeds}) if seeds else None
+
+
+def _shortcut(name: str, wider: Difference, originals: _Pictures, controls: _Pictures, network: Network) -> Check:
+    """Whether there is a shortcut to remove: the guard's vision part tells a control from an original, and removals
+    without controls in training make a guard miss more controls than originals."""
     both = _features(network, [*originals.pixels, *controls.pixels])
     edited = [False] * len(originals.pixels) + [True] * len(controls.pixels)
     seen = _auc(both, edited, [*originals.families, *controls.families])
     sentence = (
-        f"removals in training cost {100 * lost:.0f} points of recall on controls (at least {100 * _LOST:.0f}); area "
-        "under the ROC curve of a linear probe of the vision part that tells controls from originals"
+        f"{_PROBE} controls from originals: {seen:.2f}, at least {_TELLS_EDITS}; by how much removals in training "
+        f"widen the gap in recall between controls and originals: {_points(wider)}, all of it above 0"
     )
-    return Check(name, sentence, seen, 0.75, seen >= 0.75 and lost >= _LOST)
+    return Check(name, sentence, wider.value, _LEARNED, _is_learned(wider) and seen >= _TELLS_EDITS)
 
 
-def _lost_recall(without: str, after: str, results: Sequence[Result], asked: Asked) -> float | None:
-    """Recall on controls less that on originals: the mean over seeds of one arm less that of the other, as a share."""
-    some = [one for one in results if one.arm in (without, after)]
-    measured = measure(some, asked.questions, resamples=1)
-    values = {
-        arm: [float(one[SHORTCUT].values[0]) for one in seeds.values() if SHORTCUT in one]
-        for arm, seeds in measured.items()
-    }
-    if not values.get(without) or not values.get(after):
-        return None
-    return statistics.fmean(values[without]) - statistics.fmean(values[after])
+def _points(found: Difference) -> str:
+    known = "" if found.interval is None else " [{:+.0f}, {:+.0f}]".format(*(100 * end for end in found.interval))
+    return f"{100 * found.value:+.0f} points{known}"
+
+
+def _is_learned(found: Difference) -> bool:
+    """Whether it is large enough and no chance of families and seeds."""
+    return found.value >= _LEARNED and found.interval is not None and found.interval[0] > 0
 
 
 def _features(network: Network, pixels: Sequence[Rgb]) -> Floats:

@@ -4,7 +4,8 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
@@ -17,10 +18,11 @@ from guard.training.shards import check_export
 from micro import RECIPE
 from micro.miniature.arms import ARMS, Arm, Trial, known_result, run_trial
 from micro.miniature.checks import manipulation_checks
-from micro.miniature.claims import BASE, CLAIMS, DECISIVE, power_lines
+from micro.miniature.claims import CLAIMS, DECISIVE, power_lines
 from micro.miniature.data import DataSize, MiniatureData, make_data, questions_of
+from micro.miniature.measures import BASE
 from micro.miniature.report import write_pages
-from micro.miniature.results import Questions, Result
+from micro.miniature.results import Questions, Result, write_whole
 from micro.miniature.sets import Sets
 from storage.errors import FatalError
 from storage.network_flow import cpus
@@ -126,29 +128,35 @@ def _pages(work: Path, size: Miniature, data: MiniatureData, results: Sequence[R
     asked = questions_of(data)
     recipe = size.recipe()
     checks = manipulation_checks(data, asked, results, recipe, work)
-    decisive = replace(size, claims=DECISIVE).trials()
-    spent = {(result.arm, result.seed): result.seconds / 60 for result in results}
-    ours = sum(spent.get((trial.arm.name, trial.seed), 0.0) for trial in decisive)
+    decisive = {trial.arm.name for trial in replace(size, claims=DECISIVE).trials()}
+    spent = sum(result.seconds for result in results) / 60
+    ours = sum(result.seconds for result in results if result.arm in decisive) / 60
     about = {
         "families": f"{size.data.train_families} in training, {size.data.test_families} in test",
         "questions for each guard": ", ".join(f"{len(rows)} of {part}" for part, rows in asked.questions.items()),
         "data seed": size.data.seed,
-        "seeds": size.seeds,
+        "seeds": _span(Counter(result.arm for result in results if result.arm != BASE).values()),
         "stage 1": f"{size.sft_steps} steps of {size.sft_rows} rows",
         "stage 2": f"{size.grpo_steps} steps of {size.grpo_completions} completions",
         "annotators": f"{size.data.annotators} scripted ones, each right with probability {size.data.accuracy}",
-        "time": f"{seconds / 60:.0f} minutes for this call; arms took {sum(spent.values()):.0f} minutes of one core in "
-        f"all, {ours:.0f} for the decisive claims",
+        "time": f"{seconds / 60:.0f} minutes for this call; one after the other, arms took {spent:.0f} minutes in all, "
+        f"{ours:.0f} of them for the decisive claims",
         **_machine(),
     }
     arms = [(arm.name, arm.title) for arm in ARMS]
     return write_pages(work, about, size.power(asked.questions), results, asked.questions, checks, arms)
 
 
+def _span(counts: Collection[int]) -> str:
+    """The least and the most, one number where they are equal."""
+    least, most = min(counts, default=0), max(counts, default=0)
+    return str(most) if least == most else f"{least} to {most}"
+
+
 def _machine() -> dict[str, str]:
     """The commit and the machine, as far as they can be found out."""
     try:
-        asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+        asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
         commit = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
@@ -190,5 +198,4 @@ def _remember(work: Path, size: Miniature) -> None:
     wanted = json.loads(json.dumps(asdict(replace(size, seeds=0, claims=()))))
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != wanted:
         raise FatalError(f"{work} holds the miniature in another size. Choose another --workspace.")
-    work.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(wanted, indent=2) + "\n")

@@ -10,18 +10,27 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from micro.miniature.claims import CLAIMS, COLUMNS, DECISIVE, Check, Judged, Measured, judge, measure
-from micro.miniature.results import Questions, Result
+from micro.miniature.claims import CLAIMS, DECISIVE, Check, Judged, judge
+from micro.miniature.measures import COLUMNS, Measured, measure
+from micro.miniature.results import Questions, Result, write_whole
 from reporting.intervals import RESAMPLES
 from reporting.plots import Estimate, bars
 
-FIRST_LINE = "A miniature of four million parameters on drawn scenes shows mechanisms, not worth."
+FIRST_LINE = "A miniature of four million parameters on drawn scenes shows mechanisms, not what they are worth."
 NOTES = (
-    "Points: the difference in percentage points with its 95 % interval over families and seeds. "
-    "Detectable: the true difference that a comparison with this spread decides in 80 % of runs. "
+    "Points: the difference in percentage points with its 95 % interval over families and seeds (scenes and seeds for "
+    "general ability). Detectable: from which true difference on the claim holds in 80 % of runs with this spread. "
     "A claim does not hold where the whole interval is within 2 points of 0, and else holds where all of it is above "
     "0; one that ends in (kept) holds where all of it is above -2. Where the manipulation check fails, this setting "
     "cannot show what the claim is about."
+)
+ARMS_NOTE = (
+    "In percent, mean ± standard deviation over seeds. L1 to L5: F1 under that policy (accuracy under L1, which "
+    "forbids nothing). `pairs`: both sides of a pair right where removing something changes the label. `PSS`: one "
+    "picture under two policies that label it differently, both right. `controls`: accuracy on pictures that were "
+    "edited and show what they showed before. `insertions`: accuracy on pictures that something which L3 forbids was "
+    "put into. `target`: under L3 alone. `shortcut`: recall of unsafe pictures among controls less that among "
+    "originals of the same families; 0 is best. Everywhere else higher is better, except for `invalid`."
 )
 _CLAIM_HEADER = ("key", "claim", "verdict", "points", "seeds x families", "detectable", "manipulation check")
 _DECISIVE_COLUMNS = 4  # of the claims' table
@@ -48,13 +57,12 @@ def write_pages(
     """
     measured = measure(results, questions, resamples=resamples)
     found = judge(measured, checks)
-    work.mkdir(parents=True, exist_ok=True)
-    (work / "claims.json").write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n", encoding="utf-8")
+    write_whole(work / "claims.json", json.dumps([asdict(one) for one in found], indent=1) + "\n")
     claims, table = claims_table(found), arms_table(measured, arms)
     path = work / "miniature.md"
-    path.write_text(_markdown(about, power, _decisive(found), claims, table), encoding="utf-8")
+    write_whole(path, _markdown(about, power, _decisive(found), claims, table))
     page = _html(about, _decisive(found), claims, table, _plot(found))
-    (work / "miniature.html").write_text(page, encoding="utf-8")
+    write_whole(work / "miniature.html", page)
     return path
 
 
@@ -70,7 +78,7 @@ def _claim_row(one: Judged) -> tuple[str, ...]:
         f"{one.verdict} ({one.detail})" if one.detail else one.verdict,
         _points(one),
         f"{one.seeds} x {one.families}" if one.seeds else "-",
-        "-" if one.visible is None else f"{100 * one.visible:.1f}",
+        "-" if one.visible is None else _signed(one.visible),
         "-" if one.check is None else _checked(one.check),
     )
 
@@ -122,7 +130,8 @@ def _markdown(about: Mapping[str, Any], power: Sequence[str], decisive: Table, c
     shown = {name: _markdown_table(table) for name, table in tables.items()}
     template = (Path(__file__).parent / "page.md.j2").read_text(encoding="utf-8")
     made = Environment(keep_trailing_newline=True).from_string(template)
-    return made.render(count=len(CLAIMS), first_line=FIRST_LINE, notes=NOTES, about=about, power=power, **shown)
+    notes = {"first_line": FIRST_LINE, "notes": NOTES, "arms_note": ARMS_NOTE}
+    return made.render(count=len(CLAIMS), about=about, power=power, **notes, **shown)
 
 
 def _markdown_table(table: Table) -> str:
@@ -133,7 +142,8 @@ def _markdown_table(table: Table) -> str:
 def _html(about: Mapping[str, Any], decisive: Table, claims: Table, arms: Table, plot: Markup | None) -> str:
     template = (Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8")
     return Environment(autoescape=True).from_string(template).render(
-        first_line=FIRST_LINE, about=about, notes=NOTES, decisive=decisive, claims=claims, arms=arms, plot=plot
+        first_line=FIRST_LINE, about=about, notes=NOTES, arms_note=ARMS_NOTE.replace("`", ""), decisive=decisive,
+        claims=claims, arms=arms, plot=plot,
     )  # fmt: skip
 
 

@@ -72,10 +72,9 @@ class Difference:
         half = self._times_t((1 + LEVEL) / 2)
         return self.value - half, self.value + half
 
-    @property
-    def visible(self) -> float | None:
-        """The true difference that a comparison with this standard error decides in 80 % of runs."""
-        return None if self.no_interval else self._times_t((1 + LEVEL) / 2) + self._times_t(POWER)
+    def visible(self, kind: Kind) -> float | None:
+        """From which true difference on a claim holds in 80 % of runs, by the spread of this comparison."""
+        return None if self.no_interval else _holds_from(self._times_t((1 + LEVEL) / 2), self._times_t(POWER), kind)
 
     def _times_t(self, share: float) -> float:
         return _quantile(share, (self.family_variance, self.families), (self.seed_variance, self.seeds))
@@ -129,17 +128,27 @@ def decide(found: Difference, kind: Kind, *, passed: bool | None) -> tuple[Verdi
     return ("holds", "") if low > 0 else ("opposite", "") if high < 0 else ("undecided", "")
 
 
-def visible_effect(families: int, seeds: int, family_sd: float, seed_sd: float) -> float:
-    """The true difference that such a design decides in 80 % of runs.
+def visible_effect(families: int, seeds: int, family_sd: float, seed_sd: float, kind: Kind) -> float:
+    """From which true difference on a claim holds in 80 % of runs of such a design.
 
-    It is the sum of the half widths of intervals of 95 % and of 60 %. Both deviations are shares: `family_sd` is that
-    of one family's part in a paired difference, which has family_sd / sqrt(families); `seed_sd` is that over seeds.
-    Raises ValueError below two families or seeds, which decide nothing.
+    Both deviations are shares: `family_sd` is that of one family's part in a paired difference, which has
+    family_sd / sqrt(families); `seed_sd` is that over seeds. Raises ValueError below two families or seeds, which
+    decide nothing.
     """
     if min(families, seeds) < 2:
         raise ValueError("a design needs at least two families and two seeds to decide anything")
     parts = (family_sd**2 / families, families), (seed_sd**2 / seeds, seeds)
-    return sum(_quantile(share, *parts) for share in ((1 + LEVEL) / 2, POWER))
+    half, beyond = (_quantile(share, *parts) for share in ((1 + LEVEL) / 2, POWER))
+    return _holds_from(half, beyond, kind)
+
+
+def _holds_from(half: float, beyond: float, kind: Kind) -> float:
+    """From half of the 95 % interval, and by how much an estimate falls short of the truth in one run of five.
+
+    An estimate has to be above `half` and, where the interval is narrow, so far that it reaches beyond `MARGIN`; a loss
+    has to be below `MARGIN`.
+    """
+    return half + beyond - MARGIN if kind == "kept" else max(half, MARGIN - half) + beyond
 
 
 def _quantile(share: float, *parts: tuple[float, int]) -> float:

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,28 +16,31 @@ import torch
 from PIL import Image as PilImage
 from transformers import BatchFeature
 
-from guard.evaluation.tally import Verdict
+from guard.evaluation.tally import SafetyLabel, Verdict
 from guard.training.network import Network
 from micro import GUARD
 from micro.miniature.checks import (
     _ability,
     _auc,
     _caution,
-    _confound,
+    _cue,
     _falsehoods,
+    _lean,
     _Pictures,
     _policies,
     _reward,
     _shortcut,
     _training_originals,
+    _wider,
     manipulation_checks,
 )
 from micro.miniature.claims import CLAIMS, Check
 from micro.miniature.data import Asked, MiniatureData
 from micro.miniature.experiment import QUICK
 from micro.miniature.results import Result
+from micro.miniature.rule import Difference, difference
 from micro.world import VOCABULARY
-from reporting.intervals import Floats
+from reporting.intervals import Drawn, Floats
 from storage.images import Rgb
 from storage.records.ids import content_id, sha256_hex
 from storage.records.recaption import Placed, Recaption
@@ -340,23 +344,46 @@ def in_test(agreeing: int) -> _Pictures:
     return pictures([DARK if one else BRIGHT for one in dark], forbidden)
 
 
+def about(value: float, half: float = 0.01) -> Difference:
+    """A difference with this interval: 20 equal families' t of 19 degrees is 2.093."""
+    return Difference(value, (half / 2.093) ** 2, 0.0, 20, {0: value, 1: value})
+
+
 def test_a_cue_that_the_guard_sees_and_that_holds_in_training_alone_passes(cued: MiniatureData) -> None:
-    check = _confound(cued, in_test(10), network(brightness))
-    assert (check.name, check.value, check.needs, check.passed) == ("confound", 1.0, 0.9, True)
-    assert "in 90 % of the training originals and 50 % of those in test" in check.sentence
+    check = _cue("cue", about(-0.02), _training_originals(cued), in_test(10), network(brightness))
+    assert (check.name, check.value, check.needs, check.passed) == ("cue", 1.0, 0.9, True)
+    assert "in 90 % of the originals in training and 50 % of those in test" in check.sentence
+    assert "right more often where it does, by -2 points [-3, -1]; area" in check.sentence  # it need not go by it
 
 
 def test_a_cue_that_holds_in_test_too_fails_and_the_area_is_told_as_it_is(cued: MiniatureData) -> None:
-    check = _confound(cued, in_test(14), network(brightness))  # 90 less 70 points, not 30
+    train = _training_originals(cued)
+    check = _cue("cue", about(0.3), train, in_test(14), network(brightness))  # 90 less 70 points, not 30
     assert (check.value, check.passed) == (1.0, False)
     assert "70 % of those in test" in check.sentence
-    assert _confound(cued, in_test(11), network(brightness)).passed  # 35 points
+    assert _cue("cue", about(0.3), train, in_test(11), network(brightness)).passed  # 35 points
 
 
 def test_a_cue_that_the_guard_cannot_see_fails(cued: MiniatureData) -> None:
-    check = _confound(cued, in_test(10), network(blind))
+    check = _cue("cue", about(0.3), _training_originals(cued), in_test(10), network(blind))
     assert check.value == pytest.approx(0.5, abs=0.2)  # of equal scores, fold by fold
     assert not check.passed
+
+
+def test_a_guard_goes_by_brightness_where_it_errs_more_against_it() -> None:
+    test = in_test(10)  # f0 to f9 agree; even ones are dark
+    labels: list[SafetyLabel] = ["unsafe" if bad else "safe" for bad in test.forbidden]
+    rows = [row(f, "original", "Policy L3", label) for f, label in zip(test.families, labels, strict=True)]
+    rows += [row("f3", "sham", "Policy L3", "unsafe"), row("f4", "original", "Policy L2", "safe")]  # neither counts
+    asked = Asked({"five": [], "target": rows, "held_out": []}, {})
+    dark: list[Verdict] = ["unsafe" if one else "safe" for one in test.dark]
+    wrong: list[Verdict] = ["safe", "unsafe"]
+    results = [Result("target-originals", seed, "", 0.0, {"target": [*dark, *wrong]}, {}, (), ()) for seed in (0, 1)]
+    lean = _lean("target-originals", "target", test, asked, results)
+    assert lean is not None
+    assert (lean.value, lean.families, lean.seeds) == (1.0, 20, 2)  # right wherever it agrees, nowhere else
+    assert _lean("no-pairs", "target", test, asked, results) is None
+    assert _lean("target-originals", "five", test, asked, results) is None
 
 
 def traced(count: int = 20) -> tuple[_Pictures, _Pictures]:
@@ -382,33 +409,34 @@ def recalled(missed: Sequence[int], arms: str = "") -> tuple[list[Result], Asked
     return found, Asked({"five": [], "target": rows, "held_out": []}, {})
 
 
-def test_a_shortcut_is_there_where_removals_cost_recall_on_controls_that_the_guard_can_tell() -> None:
-    check = _shortcut("shortcut-vision", "-vision", *traced(), network(grain), *recalled([2, 3, 5], "-vision"))
-    assert check is not None
-    assert (check.name, check.value, check.passed) == ("shortcut-vision", 1.0, True)
-    assert check.sentence.startswith("removals in training cost 10 points of recall on controls (at least 5); ")
+def test_a_gap_is_wider_where_more_controls_are_missed_than_originals() -> None:
+    results, asked = recalled([2, 5, 7])  # 2 of 20 controls missed, and 5: 15 points; the third has no seed beside it
+    wider = _wider("target-originals", "target-pairs", asked, results)
+    assert wider is not None
+    assert wider.by_seed == {0: pytest.approx(0.15)}
+    for some in ([], results[:1], results[1:]):
+        assert _wider("target-originals", "target-pairs", asked, some) is None
 
 
-@pytest.mark.parametrize("missed", [[2, 2], [0, 0], [5, 2]])
-def test_there_is_no_shortcut_to_remove_where_removals_cost_nothing(missed: list[int]) -> None:
-    check = _shortcut("shortcut", "", *traced(), network(grain), *recalled(missed))
-    assert check is not None
-    assert (check.value, check.passed) == (1.0, False)
+def test_a_shortcut_is_there_where_removals_widen_the_gap_on_controls_that_the_guard_can_tell() -> None:
+    check = _shortcut("shortcut-vision", about(0.1), *traced(), network(grain))
+    assert (check.name, check.value, check.needs, check.passed) == ("shortcut-vision", 0.1, 0.05, True)
+    assert "controls from originals: 1.00, at least 0.75; " in check.sentence
+    assert check.sentence.endswith("+10 points [+9, +11], all of it above 0")
+
+
+@pytest.mark.parametrize(
+    "wider", [about(0.04), about(0.1, half=0.11), about(-0.1), difference({0: Drawn(np.ones(1), 20)})]
+)
+def test_there_is_no_shortcut_to_remove_where_the_gap_is_no_wider(wider: Difference) -> None:
+    """Too little, chance, the other way round, and a single seed."""
+    assert not _shortcut("shortcut", wider, *traced(), network(grain)).passed
 
 
 def test_there_is_none_where_the_guard_tells_only_how_bright_pictures_are() -> None:
     originals, _ = traced()
     same = _Pictures(list(originals.pixels), originals.families, originals.forbidden)  # nothing tells them apart
-    check = _shortcut("shortcut", "", originals, same, network(brightness), *recalled([0, 4]))
-    assert check is not None
-    assert check.value < 0.75
-    assert not check.passed
-
-
-def test_a_shortcut_is_not_looked_for_before_both_guards_were_asked() -> None:
-    results, asked = recalled([0, 4])
-    for some in ([], results[:1], results[1:]):
-        assert _shortcut("shortcut", "", *traced(), network(grain), some, asked) is None
+    assert not _shortcut("shortcut", about(0.2), originals, same, network(brightness)).passed
 
 
 # All of them
@@ -439,16 +467,13 @@ def checks(world: tuple[MiniatureData, Asked, Path]) -> dict[str, Check]:
 
 
 def tuned(asked: Asked) -> list[Result]:
-    """Both guards that a shortcut is looked for in, vision trained or not; they are always right."""
-    arms = [f"target-{part}{vision}" for part in ("originals", "pairs") for vision in ("", "-vision")]
-    return [
-        Result(arm, 0, "", 0.0, {"target": [one.label for one in asked.questions["target"]]}, {}, (), ())
-        for arm in arms
-    ]
+    """Both guards that cues and shortcuts are looked for in, without the vision part trained; they are always right."""
+    right = {"target": [one.label for one in asked.questions["target"]]}
+    return [Result(arm, 0, "", 0.0, right, {}, (), ()) for arm in ("target-originals", "target-pairs")]
 
 
 def test_what_no_arm_was_run_for_is_left_out(checks: dict[str, Check]) -> None:
-    assert list(checks) == ["policies", "caution", "falsehoods", "confound", "shortcut"]
+    assert list(checks) == ["policies", "caution", "falsehoods", "cue", "shortcut"]
     assert all(check.name == name for name, check in checks.items())
 
 
@@ -459,11 +484,12 @@ def test_the_trained_vision_part_is_asked_where_there_is_one(
     trained = tmp_path / "runs" / "target-pairs-vision-0" / "model"
     trained.parent.mkdir(parents=True)
     trained.symlink_to(GUARD)  # as if training had changed nothing
-    found = manipulation_checks(data, asked, tuned(asked), QUICK.recipe(), tmp_path)
+    results = [replace(one, arm=f"{one.arm}{arms}") for one in tuned(asked) for arms in ("", "-vision")]
+    found = manipulation_checks(data, asked, results, QUICK.recipe(), tmp_path)
     assert list(found) == [*checks, "shortcut-vision"]
-    assert found["shortcut-vision"].value == found["shortcut"].value == checks["shortcut"].value
+    assert found["shortcut-vision"].sentence == found["shortcut"].sentence == checks["shortcut"].sentence
 
 
 def test_every_claim_s_check_is_one_that_there_is(checks: dict[str, Check]) -> None:
     asked = {claim.check for claim in CLAIMS if claim.check}
-    assert asked == {*checks, "reward", "reward-2", "ability", "shortcut-vision"}
+    assert asked == {*checks, "reward", "reward-2", "ability", "cue-rewards", "shortcut-vision"}

@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from micro.miniature.arms import VISION_TIMES
-from micro.miniature.claims import BASE, CLAIMS, COLUMNS, CURVE, DECISIVE, GAP, STAGE_1, TUNED, Check, judge, measure
+from micro.miniature.claims import CLAIMS, DECISIVE, Check, judge
 from micro.miniature.data import FIVE_EACH, HELD_OUT_EACH
 from micro.miniature.families import _EDITOR_JPEG, _EDITOR_SIDE_PX, _FORBIDDEN, CONFOUND, INSERTED, TARGET
 from micro.miniature.held_out import held_out_policies
+from micro.miniature.measures import BASE, COLUMNS, CURVE, OTHERS, STAGE_1, TUNED, measure
 from micro.miniature.report import FIRST_LINE, arms_table, claims_table, write_pages
 from micro.miniature.results import Result
 from micro.miniature.sets import ATTEMPTS, FALSE_SHARE, TRIES, TUNING_ROWS
@@ -61,7 +62,7 @@ def test_measures_of_a_guard_that_is_right_on_all_but_controls():
     assert found["L3"] == pytest.approx(2 / 3)
     assert found["macro F1"] == found["held-out macro F1"] == pytest.approx(8 / 9)
     assert (found["pairs"], found["controls"], found["invalid"], found["ability"]) == (1.0, 0.0, 0.0, 0.5)
-    assert not {"L1", "L5", "insertions", "PSS", CURVE, GAP} & set(found)  # nobody asked
+    assert not {"L1", "L5", "insertions", "PSS", CURVE, OTHERS} & set(found)  # nobody asked
 
 
 def test_insertions_are_rows_of_that_category_whatever_their_role():
@@ -125,27 +126,59 @@ def test_a_shortcut_without_an_unsafe_control_is_undefined():
     assert "target shortcut" not in values(measure([result("both", questions)], questions, resamples=20), "both")
 
 
-def test_the_gap_is_the_own_policy_s_f1_less_the_mean_of_the_others():
+def test_a_control_is_compared_with_the_originals_of_families_that_have_one():
     questions = asked()
-    # own 1; L2 always wrong, so 0; L4 right on originals only: TP 1, FP 1 per family, so 2 / 3. 1 - (0 + 2/3) / 2
+    first = {f"f{number}" for number in range(6)}  # the others have no control, and their originals are missed
+    questions["target"] = [one for one in questions["target"] if one.role != "sham" or one.family_id in first]
+    some = [result("target", questions, right=lambda row: row.role != "original" or row.family_id in first)]
+    drawn = measure(some, questions, resamples=20)["target"][0]["target shortcut"]
+    assert (drawn.value, drawn.families) == (0.0, 6)
+
+
+def test_pairs_are_those_of_removals_though_an_insertion_is_the_other_side_of_its_original():
+    questions = asked()
+    for part in ("five", "target"):  # a safe original and what was put into it, which the guard always gets wrong
+        for n in range(12):
+            policy = "Policy L3"
+            original = row(f"i{n}", "original", policy, "safe")
+            questions[part] += [original, row(f"i{n}", "edited", policy, "unsafe", categories=("insertion",))]
+    some = [result("target", questions, right=lambda row: not row.family_id.startswith("i"))]
+    drawn = measure(some, questions, resamples=20)["target"][0]
+    assert {name: (drawn[name].value, drawn[name].families) for name in ("pairs", "target pairs")} == {
+        "pairs": (1.0, 12),
+        "target pairs": (1.0, 12),
+    }
+
+
+def test_collapse_is_what_is_wrong_under_the_other_policies_whatever_the_own_one_gains():
+    questions = asked()
+    # L2 always wrong, so 0; L4 right on originals only: TP 1, FP 1 per family, so 2 / 3. 1 - (0 + 2/3) / 2 = 2 / 3
     some = [
+        result("verdicts-L3", questions, right=lambda row: row.policy_name == "Policy L4" and row.role == "original"),
         result(
-            "verdicts-L3",
+            "own-L3",
             questions,
             right=lambda row: "L3" in row.policy_name or (row.policy_name == "Policy L4" and row.role == "original"),
-        )
+        ),
     ]
-    assert values(measure(some, questions, resamples=20), "verdicts-L3")[GAP] == pytest.approx(2 / 3)
+    found = measure(some, questions, resamples=20)
+    assert values(found, "verdicts-L3")[OTHERS] == pytest.approx(2 / 3)
+    assert values(found, "own-L3")[OTHERS] == pytest.approx(2 / 3)
 
 
-def test_a_policy_without_rules_is_no_part_of_the_gap():
+def test_a_policy_without_rules_counts_by_accuracy():
     questions = asked()
     questions["five"] += [row(f"f{n}", "original", "Policy L1", "safe") for n in range(12)]
-    some = [result("own-L3", questions, right=lambda row: row.policy_name in ("Policy L1", "Policy L3"))]
-    assert values(measure(some, questions, resamples=20), "own-L3")[GAP] == pytest.approx(1.0)
+    questions["five"] = [
+        replace(one, policy="Nothing is forbidden.") if one.policy_name == "Policy L1" else one
+        for one in questions["five"]
+    ]
+    some = [result("own-L3", questions, right=lambda row: row.policy_name == "Policy L1" and row.family_id < "f5")]
+    right = len([n for n in range(12) if f"f{n}" < "f5"])
+    assert values(measure(some, questions, resamples=20), "own-L3")[OTHERS] == pytest.approx(1 - right / 12 / 3)
 
 
-def test_stage_1_s_gap_is_the_mean_over_the_policies_that_guards_are_tuned_on():
+def test_stage_1_s_error_is_the_mean_over_the_policies_that_guards_are_tuned_on():
     questions = asked()
     for n in range(12):
         questions["five"] += [
@@ -158,11 +191,11 @@ def test_stage_1_s_gap_is_the_mean_over_the_policies_that_guards_are_tuned_on():
 
     some = [result(arm, questions, right=right) for arm in (STAGE_1, "own-L3", "own-L5", "captions")]
     found = measure(some, questions, resamples=20)
-    # L3: 1 - (0 + 2/3 + 2/3) / 3 = 5 / 9; L5: 2 / 3 - (0 + 1 + 2/3) / 3 = 1 / 9; their mean 1 / 3
-    assert values(found, "own-L3")[GAP] == pytest.approx(5 / 9)
-    assert values(found, "own-L5")[GAP] == pytest.approx(1 / 9)
-    assert values(found, STAGE_1)[GAP] == pytest.approx(1 / 3)
-    assert GAP not in values(found, "captions")
+    # L3: 1 - (0 + 2/3 + 2/3) / 3 = 5 / 9; L5: 1 - (0 + 1 + 2/3) / 3 = 4 / 9; their mean 1 / 2
+    assert values(found, "own-L3")[OTHERS] == pytest.approx(5 / 9)
+    assert values(found, "own-L5")[OTHERS] == pytest.approx(4 / 9)
+    assert values(found, STAGE_1)[OTHERS] == pytest.approx(1 / 2)
+    assert OTHERS not in values(found, "captions")
     assert TUNED == ("L3", "L5")
 
 
@@ -285,8 +318,8 @@ def test_the_pages_hold_every_claim_and_every_arm_that_ran(pages):
     assert "two &lt;cores&gt;" in html
     assert "color-scheme: light dark" in html
     for page in (" ".join(text.split()), " ".join(html.split())):
-        assert "Detectable: the true difference" in page
-        assert "higher is better, except for" in page
+        assert "Detectable: from which true difference" in page
+        assert "Everywhere else higher is better, except for" in page
 
 
 def test_what_the_design_can_see_stands_on_the_page(pages):
@@ -301,9 +334,9 @@ WORDS = {2: "two", 3: "three", 4: "four", 20: "Twenty"}
 def test_the_page_says_what_is_forbidden_and_what_is_asked(pages):
     text = " ".join(pages["miniature.md"].split())
     assert f"something that {TARGET} forbids" in text
-    assert f"under {WORDS[FIVE_EACH]} of the five, by turns, and under {TARGET} for" in text
+    assert f"under {WORDS[FIVE_EACH]} of the five, in rotation, and under {TARGET} for" in text
     assert f"{WORDS[len(held_out_policies())]} are held out, {WORDS[HELD_OUT_EACH]} for each family: " in text
-    assert f"verdicts of one policy, {TARGET}," in text
+    assert f"bare verdicts of one policy, {TARGET}, about" in text
     assert f"`target`: under {TARGET} alone" in text
 
 
@@ -314,7 +347,7 @@ def test_the_page_states_the_world_as_it_is_drawn(pages):
     assert "Half of the training families" in text
     assert "in test, where four fifths of the families do" in text
     assert _FORBIDDEN == {"train": 0.5, "test": 0.8}
-    assert f"in {100 * INSERTED:.0f} % of the safe families" in text
+    assert f"Into {100 * INSERTED:.0f} % of the safe families that have room for it, something that {TARGET}" in text
     assert f"through {_EDITOR_SIDE_PX} x {_EDITOR_SIDE_PX} pixels and JPEG of quality {_EDITOR_JPEG}" in text
     assert f"in {100 * FALSE_SHARE:.0f} % of its drafts" in text
     assert f"up to {WORDS[TRIES]} are drawn until one has the right verdict" in text

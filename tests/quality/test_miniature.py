@@ -20,11 +20,12 @@ import pytest
 from guard.contract.prompt import parse_answer
 from micro.miniature import arms
 from micro.miniature.arms import ARMS, known_result
-from micro.miniature.claims import CLAIMS, CURVE, DECISIVE
+from micro.miniature.claims import CLAIMS, DECISIVE
 from micro.miniature.data import FIVE_EACH, HELD_OUT_EACH, Asked, MiniatureData, make_data, questions_of
 from micro.miniature.experiment import QUICK, run_miniature
 from micro.miniature.families import TARGET
 from micro.miniature.held_out import held_out_policies
+from micro.miniature.measures import CURVE
 from micro.miniature.results import read_result
 from micro.miniature.sets import ROLES, TUNING_ROWS, Sets, family_of, training_rows
 from storage.errors import FatalError
@@ -194,7 +195,7 @@ def test_tuning_in_the_place_of_stage_2_has_stage_1_s_own_answers_or_bare_verdic
 def test_held_out_policies_are_asked_about_and_were_never_trained(data, asked):
     held_out = {policy.text for policy in held_out_policies()}
     questions = asked.questions
-    assert {row.policy for row in questions["held_out"]} == held_out  # two for each of twelve families are enough
+    assert {row.policy for row in questions["held_out"]} == held_out  # twelve families are enough for all of them
     assert held_out.isdisjoint(row.policy for row in questions["five"])
     trained = training_rows(data.train, "rl")
     assert trained
@@ -378,6 +379,6 @@ def test_every_claim_names_arms_that_there_are_and_that_are_asked(claim):
         "target shortcut": "target",
     }
     needed = parts.get(claim.measure, "five")
-    for name in (*claim.arms, *([claim.other] if claim.other else [])):
+    for name in (*claim.arms, claim.other, *([claim.checked] if claim.checked else [])):
         assert needed in known[name].asks
     assert set(claim.needs) <= set(known)

@@ -9,12 +9,13 @@ elsewhere it is right or too large.
 import functools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
-from micro.miniature.rule import Difference, difference, visible_effect
+from micro.miniature.rule import Difference, Kind, decide, difference, visible_effect
 from reporting.intervals import Drawn, Floats, family_weights, ratio
 
 RUNS, RESAMPLES = 1000, 200
@@ -110,14 +111,18 @@ def test_the_interval_of_a_difference_in_f1_holds_the_truth() -> None:
     assert not bad
 
 
-def test_a_visible_effect_is_seen_in_most_runs() -> None:
+@pytest.mark.parametrize("spread", [(0.35, 0.04), (0.06, 0.005)], ids=["wide", "narrower than the margin"])
+def test_a_claim_holds_in_most_runs_from_the_visible_effect_on(spread: tuple[float, float]) -> None:
     """In about 80 %; less with two seeds, whose spread is known too badly."""
-    print("\nfamilies  seeds  effect  seen")  # noqa: T201
+    print("\nfamilies  seeds  kind    effect  holds")  # noqa: T201
     bad = []
+    kinds: tuple[Kind, ...] = ("better", "kept")
     for families, seeds in DESIGNS:
-        effect = visible_effect(families, seeds, 0.35, 0.04)
-        some = [additive(families, seeds, (0.35, 0.04, 0.0), run) for run in range(RUNS)]
-        share = np.mean([one.interval is not None and one.interval[0] - TRUTH + effect > 0 for one in some])
-        print(f"{families:8}  {seeds:5}  {effect:6.3f}  {share:4.2f}")  # noqa: T201
-        bad += [] if (0.75 if seeds > 2 else 0.7) <= share <= 0.85 else [(families, seeds, share)]
+        some = [additive(families, seeds, (*spread, 0.0), run) for run in range(RUNS)]
+        for kind in kinds:
+            effect = visible_effect(families, seeds, *spread, kind)
+            moved = [replace(one, value=one.value - TRUTH + effect) for one in some]
+            share = np.mean([decide(one, kind, passed=None)[0] == "holds" for one in moved])
+            print(f"{families:8}  {seeds:5}  {kind:6}  {effect:6.3f}  {share:4.2f}")  # noqa: T201
+            bad += [] if (0.75 if seeds > 2 else 0.7) <= share <= 0.85 else [(families, seeds, kind, share)]
     assert not bad
