@@ -32,7 +32,7 @@ $(STUDIO)/.installed: constraints-label-studio.txt | $(VENV)/.installed
 demo: install label-studio  ## Run the whole job on drawn images, in demo-workspace/
 	$(BIN)/python -m micro.demo --workspace demo-workspace
 
-miniature: install  ## Decide the paper's claims on drawn images (under two hours), in miniature-workspace/
+miniature: install  ## Decide the paper's claims on drawn images (about two hours on two cores), in miniature-workspace/
 	$(BIN)/python -m micro.miniature --workspace miniature-workspace
 
 test: install label-studio  ## Run the test suite, on two processors

@@ -138,7 +138,8 @@ class _Pictures:
 
 def _of_roles(roles: Sequence[str], data: MiniatureData, asked: Asked) -> _Pictures:
     """Of the test split."""
-    rows = {row.blob: row for row in asked.questions["five"] if row.role in roles}
+    parts: tuple[Part, ...] = ("five", "target")  # a picture may have a label in one of them alone
+    rows = {row.blob: row for part in parts for row in asked.questions[part] if row.role in roles}
     pixels = [decode_stored(asked.pictures[blob]) for blob in rows]
     forbidden = [is_forbidden(list(data.shown[row.image_path])) for row in rows.values()]
     return _Pictures(pixels, [row.family_id for row in rows.values()], forbidden)

@@ -33,7 +33,7 @@ def families_of(questions: Questions) -> dict[str, int]:
 
 
 def measure(results: Sequence[Result], questions: Questions, *, resamples: int = RESAMPLES) -> Measured:
-    """Every measure of every result, tallied once per result and part, all under the same draws of families.
+    """Every measure of every result, under draws of families that are the same for every arm and seed.
 
     Raises ValueError where the answers are not as many as the questions.
     """
