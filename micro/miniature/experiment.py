@@ -139,7 +139,7 @@ def _pages(work: Path, size: Miniature, data: MiniatureData, results: Sequence[R
         "stage 1": f"{size.sft_steps} steps of {size.sft_rows} rows",
         "stage 2": f"{size.grpo_steps} steps of {size.grpo_completions} completions",
         "annotators": f"{size.data.annotators} scripted ones, each right with probability {size.data.accuracy}",
-        "time": f"{seconds / 60:.0f} minutes for this call; one after the other, arms took {spent:.0f} minutes in all, "
+        "time": f"{seconds / 60:.0f} min for this call; one after the other, arms took {spent:.0f} min in all, "
         f"{ours:.0f} of them for the decisive claims",
         **_machine(),
     }

@@ -122,7 +122,7 @@ def _cell(values: Sequence[float | None]) -> str:
     if not known:
         return "-"
     spread = f" ± {statistics.stdev(known):.0f}" if len(known) > 1 else ""
-    return f"{statistics.fmean(known):.0f}{spread}"
+    return f"{round(statistics.fmean(known)) or 0}{spread}"  # a zero has no sign
 
 
 def _markdown(about: Mapping[str, Any], power: Sequence[str], decisive: Table, claims: Table, arms: Table) -> str:
