@@ -113,15 +113,18 @@ class Trial:
         sft, grpo = self.recipe.sft, self.recipe.grpo.model_copy(update={"generations": self.arm.generations})
         if "curve" in self.arm.asks:
             grpo = grpo.model_copy(update={"checkpoints": grpo.max_steps})
-        if not self.arm.vision:
-            return self.recipe.model_copy(update={"grpo": grpo})
-        longer = sft.model_copy(update={"max_steps": VISION_TIMES * sft.max_steps})
-        return self.recipe.model_copy(update={"sft": longer, "train_vision": True, "remember_vision": False})
+        changes: dict[str, Any] = {"grpo": grpo}
+        if self.arm.vision:
+            longer = sft.model_copy(update={"max_steps": VISION_TIMES * sft.max_steps})
+            changes |= {"sft": longer, "train_vision": True, "remember_vision": False}
+        return self.recipe.model_copy(update=changes)
 
-    def folder(self, stage: Literal["sft", "grpo"]) -> str:
-        """Of a stage's run. Stage 1 is shared by all arms that start with it."""
-        first = self.arm.name if self.arm.vision else self.arm.sft
-        return f"{first}-{self.seed}" if stage == "sft" else f"{self.arm.name}-grpo-{self.seed}"
+    def folder(self, stage: Literal["start", "sft", "grpo"]) -> str:
+        """Of a stage's run. What is trained alike is trained once: "start" is the "sft" of the arm that it names."""
+        if stage == "grpo":
+            return f"{self.arm.name}-grpo-{self.seed}"
+        own = self.arm.name if self.arm.vision else self.arm.sft
+        return f"{self.arm.start if stage == 'start' else own}-{self.seed}"
 
 
 def known_result(trial: Trial, data: MiniatureData, work: Path) -> Result | None:
@@ -165,7 +168,7 @@ def _train(trial: Trial, data: MiniatureData, work: Path, tell: Tell) -> str:
     how: Any = {"tell": tell, "check": False, "simulated": True, "seed": trial.seed}
     model = source_of(trial.recipe, None)
     if arm.start:
-        model = str(train_sft(sets.folder(arm.start), work / "runs" / f"{arm.start}-{trial.seed}", trial.recipe, **how))
+        model = str(train_sft(sets.folder(arm.start), work / "runs" / trial.folder("start"), trial.recipe, **how))
     if arm.grpo:
         source, out = sets.folder(arm.grpo), work / "runs" / trial.folder("grpo")
         return str(train_grpo(source, out, trial.training, model=model, **how))

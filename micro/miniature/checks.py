@@ -35,7 +35,7 @@ _FIRST_STEPS = 5
 _LUMA = np.array([0.299, 0.587, 0.114])
 _DARK_BELOW = 120  # of 255: between the two words that scenes are described with
 _CUE = 0.3  # by how much more the cue must hold in training than in test
-_LEARNED = 0.05  # by how much a guard must go by a cue, or take edited pictures for safe
+_LEARNED = 0.05  # by how much removals in training must widen the gap in recall between controls and originals
 _TELLS, _TELLS_EDITS = 0.9, 0.75  # area under the ROC curve of a linear probe
 _PROBE = "area under the ROC curve of a linear probe of the vision part that tells"
 
@@ -207,8 +207,8 @@ def _shortcut(name: str, wider: Difference, originals: _Pictures, controls: _Pic
     edited = [False] * len(originals.pixels) + [True] * len(controls.pixels)
     seen = _auc(both, edited, [*originals.families, *controls.families])
     sentence = (
-        f"{_PROBE} controls from originals: {seen:.2f}, at least {_TELLS_EDITS}; by how much removals in training "
-        f"widen the gap in recall between controls and originals: {_points(wider)}, all of it above 0"
+        f"{_PROBE} controls from originals: {seen:.2f} (at least {_TELLS_EDITS}); by how much removals in training "
+        f"widen the gap in recall between controls and originals: {_points(wider)} (has to be above 0)"
     )
     return Check(name, sentence, wider.value, _LEARNED, _is_learned(wider) and seen >= _TELLS_EDITS)
 

@@ -270,6 +270,13 @@ def test_the_arms_table_has_mean_and_spread_over_seeds(found):
     assert dict(zip(header, rows[1], strict=True))["ability"] == "-"
 
 
+def test_a_mean_that_rounds_to_zero_has_no_sign():
+    questions = asked(families=250)
+    missed = result(BASE, questions, right=lambda row: row.family_id != "f7" or row.role != "sham")
+    shown = dict(zip(*arms_table(measure([missed], questions, resamples=2), ARMS), strict=True))
+    assert shown["target shortcut"] == "0"  # -0.4 points: one control of 250
+
+
 def test_the_claims_table_says_the_points_the_design_and_the_check(found):
     judged = judge(measure(*found, resamples=200), {"reward": REWARD})
     header, *rows = claims_table(judged)

@@ -322,7 +322,8 @@ def test_arms_begin_at_the_base_or_at_stage_1():
 def test_what_goes_on_from_stage_1_reads_the_folder_that_stage_1_writes():
     trials = {trial.arm.name: trial for trial in SMALL.trials()}
     assert trials["recaptions"].folder("sft") == "recaptions-0"
-    assert not any(trials[name].arm.sft for name in ("both", "no-pairs", "both-2"))
+    assert {trials[name].folder("start") for name in ("both", "no-pairs", "both-2", "own")} == {"recaptions-0"}
+    assert not any(trials[name].arm.sft for name in ("both", "no-pairs", "both-2"))  # no first stage of their own
     assert trials["own"].folder("sft") == "own-0"  # its own, beside stage 1's
     assert trials["target-pairs-vision"].folder("sft") == "target-pairs-vision-0"
 
